@@ -1,0 +1,77 @@
+// Package event is the message on the topic: it decodes, validates and
+// completes an event and maps it to Telemetry Gateway's form. It is the only
+// place that knows what a valid event is.
+package event
+
+import "time"
+
+// Reason says why an event was rejected. The values are a promise to on-call.
+type Reason string
+
+// The reasons that the decoder gives, in the order in which it checks them.
+const (
+	UnsupportedSchema Reason = "unsupported_schema"
+	UnknownService    Reason = "unknown_service"
+	MalformedPayload  Reason = "malformed_payload"
+	InvalidEvent      Reason = "invalid_event"
+	PolicyViolation   Reason = "policy_violation"
+	Oversized         Reason = "oversized"
+)
+
+// The reasons that only an attempt to submit the event can give.
+const (
+	GatewayRejected Reason = "gateway_rejected"
+	GatewayRefused  Reason = "gateway_refused"
+)
+
+// Reasons lists all of them, in the order in which they are checked.
+var Reasons = []Reason{
+	UnsupportedSchema, UnknownService, MalformedPayload, InvalidEvent,
+	PolicyViolation, Oversized, GatewayRejected, GatewayRefused,
+}
+
+// Message is what the decoder sees of a Pub/Sub message.
+type Message struct {
+	// ID and PublishTime are given by Pub/Sub.
+	ID          string
+	PublishTime time.Time
+	Data        []byte
+	Attributes  map[string]string
+}
+
+// Publisher is the identity under which an event is recorded. A stream to the
+// gateway has exactly one.
+type Publisher struct {
+	ServiceID   string
+	Environment string
+}
+
+// Event is a valid event in the gateway's form.
+type Event struct {
+	// ID is a UUID in text form: the publisher's own, or derived from the
+	// message.
+	ID string
+	// UUID is ID in binary form.
+	UUID [16]byte
+	// Publisher is who recorded it.
+	Publisher Publisher
+	// Wire is the encoded telemetrygateway.v1.Event.
+	Wire []byte
+}
+
+// Rejection says why a message is not a valid event.
+type Rejection struct {
+	Reason Reason
+	// Detail is one readable sentence, at most MaxDetail bytes of UTF-8: what,
+	// where in the event, and what was expected. It never holds a value of
+	// privateMetadata, nor one that was found where it does not belong.
+	Detail string
+	// EventID is the event's id as far as it is known, else empty.
+	EventID string
+}
+
+// MaxDetail is the longest detail, in bytes: the limit of a Pub/Sub attribute.
+const MaxDetail = 1024
+
+// Error makes a rejection an error, for commands that print it.
+func (r *Rejection) Error() string { return string(r.Reason) + ": " + r.Detail }
