@@ -1,9 +1,9 @@
 // Package telemetrygatewayv1 holds the generated bindings of Telemetry
 // Gateway's API. To change them, change telemetrygateway.proto and run
 //
-//	go generate ./internal/telemetrygateway/v1
+//	go generate ./...
 //
-// whose tools are pinned in the modules under tools.
+// which needs nothing but Go: the generators are pinned in the tools module.
 package telemetrygatewayv1
 
-//go:generate sh -c "cd ../../.. && go tool -modfile=tools/buf/go.mod buf generate"
+//go:generate go -C ../../../tools run ./protogen ../internal/telemetrygateway/v1
