@@ -1,0 +1,37 @@
+package gatewayserver
+
+import (
+	"crypto/tls"
+)
+
+const (
+	// RequiredScope is what a token must grant.
+	RequiredScope = "telemetry_gateway::events::write"
+	// MaxRequestBytes is the largest message that the server receives.
+	MaxRequestBytes = 4 << 20
+	// MaxRenderedBytes is the size of an event's JSON rendering, together with
+	// its stream's metadata, from which on the gateway loses it silently.
+	MaxRenderedBytes = 10_000_000
+)
+
+// Introspector says what an access token stands for.
+type Introspector interface {
+	Introspect(token string) (active bool, scopes []string, clientID string)
+}
+
+// Options configures a Server; the zero value is usable.
+type Options struct {
+	// Addr is the TCP address to listen on; "127.0.0.1:0" if empty.
+	Addr string
+	// Introspector checks tokens, without a cache; nil takes every bearer token
+	// for a good one.
+	Introspector Introspector
+	// TLS makes the server speak TLS; nil is plain text.
+	TLS *tls.Config
+	// Discard keeps no record of the events, only counts, so that memory stays
+	// flat however many there are.
+	Discard bool
+	// OnRecord is called for every recorded event, in the order of recording
+	// within a stream and from several streams at a time. It must not call Close.
+	OnRecord func(Record)
+}

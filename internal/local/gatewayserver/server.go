@@ -1,0 +1,148 @@
+// Package gatewayserver is a telemetry gateway for managed services that runs
+// in-process: it enforces the real one's rules, keeps what was recorded, and
+// fails on demand.
+package gatewayserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+
+	telemetrygatewayv1 "github.com/sourcegraph/telemetry-relay/internal/telemetrygateway/v1"
+)
+
+// Server is a running gateway. Its methods may be called from any goroutine.
+type Server struct {
+	opts Options
+	addr string // the same after every Restart
+
+	onStream  atomic.Pointer[OnStreamFunc]
+	onPayload atomic.Pointer[OnPayloadFunc]
+	down      atomic.Bool
+	lastID    atomic.Int64 // of an RPC
+
+	books books
+
+	mu      sync.Mutex // guards running and closed
+	running *listening // nil while stopped
+	closed  bool
+}
+
+// listening is one life of the listener, from Start or Restart to Stop.
+type listening struct {
+	grpc *grpc.Server
+	done chan struct{} // closed when the accept loop has returned
+}
+
+// Start listens and serves until Close. ctx bounds the start only.
+func Start(ctx context.Context, opts Options) (*Server, error) {
+	if opts.Addr == "" {
+		opts.Addr = "127.0.0.1:0"
+	}
+	s := &Server{opts: opts, addr: opts.Addr}
+	if err := s.Restart(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Addr returns the host:port that the server listens on, also while stopped.
+func (s *Server) Addr() string { return s.addr }
+
+// URL returns the address as a URL, to be used as TELEMETRY_GATEWAY_URL.
+func (s *Server) URL() string {
+	if s.opts.TLS != nil {
+		return "https://" + s.addr
+	}
+	return "http://" + s.addr
+}
+
+// Stop closes the listener and cuts all connections, until Restart. What was
+// recorded stays. It waits for the RPCs to end.
+func (s *Server) Stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopLocked()
+}
+
+func (s *Server) stopLocked() {
+	if s.running == nil {
+		return
+	}
+	s.running.grpc.Stop()
+	<-s.running.done
+	s.running = nil
+}
+
+// Restart listens on the same address again after Stop; it does nothing if the
+// server is listening. It retries for as long as ctx lasts, at most 5 s, while
+// the address is taken.
+func (s *Server) Restart(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return errors.New("the gateway is closed")
+	}
+	if s.running != nil {
+		return nil
+	}
+	listener, err := listen(ctx, s.addr)
+	if err != nil {
+		return fmt.Errorf("listen for the gateway: %w", err)
+	}
+	s.addr = listener.Addr().String()
+
+	options := []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(MaxRequestBytes),
+		// Clients ping idle connections, too.
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
+		grpc.WaitForHandlers(true),
+	}
+	if s.opts.TLS != nil {
+		options = append(options, grpc.Creds(credentials.NewTLS(s.opts.TLS)))
+	}
+	running := &listening{grpc: grpc.NewServer(options...), done: make(chan struct{})}
+	telemetrygatewayv1.RegisterTelemeteryGatewayServiceServer(running.grpc, &service{server: s})
+	go func() {
+		defer close(running.done)
+		// Only Stop ends the loop, and it needs no error from it.
+		_ = running.grpc.Serve(listener)
+	}()
+	s.running = running
+	return nil
+}
+
+func listen(ctx context.Context, addr string) (net.Listener, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	for {
+		var lc net.ListenConfig
+		listener, err := lc.Listen(ctx, "tcp", addr)
+		if err == nil {
+			return listener, nil
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+// Close stops the server for good and waits for everything that it started. It
+// may be called more than once.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	s.stopLocked()
+	return nil
+}
