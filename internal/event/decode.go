@@ -1,6 +1,9 @@
 package event
 
 import (
+	"math"
+	"sync"
+
 	"github.com/sourcegraph/telemetry-relay/internal/policy"
 )
 
@@ -17,7 +20,7 @@ func NewDecoder(services *policy.Set, defaultEnvironment string) *Decoder {
 }
 
 // Decode returns the event of the message, or why it is rejected. The message's
-// data is only read and not kept.
+// data is only read, and not kept.
 func (d *Decoder) Decode(m Message) (Event, *Rejection) {
 	event, _, rejection := d.DecodeInto(nil, m)
 	return event, rejection
@@ -25,7 +28,165 @@ func (d *Decoder) Decode(m Message) (Event, *Rejection) {
 
 // DecodeInto is Decode for many messages: it appends the event's wire bytes to
 // buf and returns the extended buffer. The event's Wire is a part of it whose
-// capacity ends with it. A rejected message leaves the buffer as it was.
+// capacity ends with it, so that the buffer stays in memory as long as any of
+// its events. A rejected message leaves the buffer as it was.
 func (d *Decoder) DecodeInto(buf []byte, m Message) (Event, []byte, *Rejection) {
-	return Event{}, buf, &Rejection{Reason: MalformedPayload, Detail: "not decoded yet"}
+	service, publisher, rejection := d.publisher(m.Attributes)
+	if rejection != nil {
+		return Event{}, buf, rejection
+	}
+	p := passes.Get().(*pass)
+	event, out, rejection := p.decode(buf, m, service, publisher)
+	p.release()
+	if rejection != nil {
+		return Event{}, buf, rejection
+	}
+	return event, out, nil
+}
+
+// pass is the state of the one pass over a message. It walks the document and
+// encodes on the way. The first fault of a field is remembered and the walk goes
+// on, because a malformed document is the graver reason.
+type pass struct {
+	scanner
+	message Message
+
+	// fault is the first invalid_event, empty as long as there is none.
+	fault string
+
+	// feature and action are parts of the data or of arena.
+	feature, action []byte
+	idText          []byte
+	id              [16]byte
+	idState         idState
+	timestamp       instant
+	hasTimestamp    bool
+	hasTrace        bool
+
+	// What goes into the event's wire form: the content of source.client and of
+	// parameters, and the fields from user on.
+	client, params, rest []byte
+	hasClient            bool
+	hasInteraction       bool
+
+	// emit is off while private metadata is only to be checked, and for good
+	// once the event is too large anyway.
+	emit      bool
+	tooLarge  bool
+	relay     policy.PrivateMetadata
+	isPrivate bool
+
+	// keys are those of the open objects, innermost last; table finds
+	// duplicates among many; arena holds keys and values that were unescaped.
+	keys  []key
+	table []int32
+	arena []byte
+}
+
+type idState int
+
+const (
+	idAbsent idState = iota
+	idGiven
+	idFaulty
+)
+
+var passes = sync.Pool{New: func() any { return new(pass) }}
+
+// maxKept is the largest scratch buffer that is kept for the next message, in
+// bytes: one huge event must not occupy memory for ever.
+const maxKept = 64 << 10
+
+// release gives the pass back without any reference to its message.
+func (p *pass) release() {
+	*p = pass{
+		client: keep(p.client), params: keep(p.params), rest: keep(p.rest), arena: keep(p.arena),
+		keys: keep(p.keys), table: keep(p.table),
+	}
+	passes.Put(p)
+}
+
+func keep[T any](s []T) []T {
+	if cap(s) > maxKept {
+		return nil
+	}
+	return s[:0]
+}
+
+func (p *pass) decode(buf []byte, m Message, service *policy.Service, publisher Publisher) (Event, []byte, *Rejection) {
+	if len(m.Data) > math.MaxInt32 {
+		return Event{}, nil, reject(Oversized, "", "the message has %d bytes, more than Pub/Sub can carry", len(m.Data))
+	}
+	p.data, p.message = m.Data, m
+	p.emit, p.relay = true, service.PrivateMetadata
+	p.document()
+	if p.syntax != "" {
+		return Event{}, nil, reject(MalformedPayload, "", "malformed JSON at byte offset %d (the first is 0): expected %s", p.syntaxAt, p.syntax)
+	}
+	p.complete()
+	id := p.knownID()
+	if p.fault != "" {
+		return Event{}, nil, &Rejection{Reason: InvalidEvent, Detail: limit(p.fault), EventID: id}
+	}
+	if detail := p.violation(service, publisher); detail != "" {
+		return Event{}, nil, &Rejection{Reason: PolicyViolation, Detail: limit(detail), EventID: id}
+	}
+	if p.tooLarge {
+		return Event{}, nil, reject(Oversized, id, "the event is too large: expected at most %d bytes when encoded for the gateway", maxWire)
+	}
+	start := len(buf)
+	buf = p.assemble(buf, id, m.Attributes[attrVersion])
+	wire := buf[start:len(buf):len(buf)]
+	if detail := tooLarge(wire, publisher); detail != "" {
+		return Event{}, nil, &Rejection{Reason: Oversized, Detail: detail, EventID: id}
+	}
+	return Event{ID: id, UUID: p.id, Publisher: publisher, Wire: wire}, buf, nil
+}
+
+// document walks the whole data.
+func (p *pass) document() {
+	if p.next() != '{' {
+		p.fail(p.pos, "a JSON object")
+		return
+	}
+	p.topLevel()
+	if p.syntax == "" && (p.next() != 0 || p.pos < len(p.data)) {
+		p.fail(p.pos, "nothing after the object")
+	}
+}
+
+// complete adds what the publisher left out, and checks what it must not.
+func (p *pass) complete() {
+	if p.feature == nil {
+		p.invalid("feature: missing; expected %s", nameRule)
+	}
+	if p.action == nil {
+		p.invalid("action: missing; expected %s", nameRule)
+	}
+	if p.idState != idAbsent && p.hasTimestamp {
+		return
+	}
+	originID, published := p.message.Origin()
+	if p.idState == idAbsent {
+		p.id = deriveID(published, originID)
+	}
+	if !p.hasTimestamp {
+		var ok bool
+		if p.timestamp, ok = instantOf(published); !ok {
+			p.invalid("timestamp: missing, and the message's publish time is not within the years 0001 to 9999")
+		}
+	}
+}
+
+// knownID returns the event's id as text, or "" if the one given is not valid.
+func (p *pass) knownID() string {
+	switch p.idState {
+	case idGiven:
+		return string(p.idText)
+	case idAbsent:
+		var text [idLen]byte
+		return string(appendID(text[:0], p.id))
+	default:
+		return ""
+	}
 }

@@ -1,0 +1,136 @@
+package event
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sourcegraph/telemetry-relay/internal/policy"
+)
+
+// The attributes of a message that the decoder reads; it ignores all others.
+const (
+	attrSchema            = "schema_version"
+	attrService           = "service_id"
+	attrEnvironment       = "service_environment"
+	attrVersion           = "service_version"
+	attrTraceparent       = "traceparent"
+	attrGoogleTraceparent = "googclient_traceparent"
+	attrReplayCount       = "replay_count"
+	attrOriginID          = "origin_message_id"
+	attrOriginPublished   = "origin_publish_time"
+)
+
+// schemaVersion is the only version of the topic message so far.
+const schemaVersion = "1"
+
+// publisher reads who published the message.
+func (d *Decoder) publisher(attributes map[string]string) (*policy.Service, Publisher, *Rejection) {
+	if v, ok := attributes[attrSchema]; ok && v != schemaVersion {
+		return nil, Publisher{}, reject(UnsupportedSchema, "", "attribute schema_version: expected %q or none, got %s", schemaVersion, quote(v))
+	}
+	id, ok := attributes[attrService]
+	if !ok {
+		return nil, Publisher{}, reject(UnknownService, "", "attribute service_id: missing; expected the MSP service id of the publisher")
+	}
+	if !validServiceID(id) {
+		return nil, Publisher{}, reject(UnknownService, "", "attribute service_id: expected an MSP service id of the form ^[a-z0-9-]+$, got %s", quote(id))
+	}
+	service, ok := d.services.Lookup(id)
+	if !ok {
+		return nil, Publisher{}, reject(UnknownService, "", "attribute service_id: %s is not listed in services.yaml", quote(id))
+	}
+	environment := attributes[attrEnvironment]
+	if environment == "" {
+		environment = d.defaultEnvironment
+	}
+	// The id of the service rather than the attribute's copy: it does not keep
+	// the message in memory.
+	return service, Publisher{service.ID, validUTF8(environment)}, nil
+}
+
+func validServiceID(id string) bool {
+	for i := range len(id) {
+		if c := id[i]; c-'a' > 'z'-'a' && !isDigit(c) && c != '-' {
+			return false
+		}
+	}
+	return id != ""
+}
+
+// validUTF8 mends an attribute. Pub/Sub gives only valid ones; the gateway would
+// end the stream on any other.
+func validUTF8(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+
+// traceID returns the trace id that the message's attributes give, if any.
+func traceID(attributes map[string]string) string {
+	if id := traceparentID(attributes[attrTraceparent]); id != "" {
+		return id
+	}
+	return traceparentID(attributes[attrGoogleTraceparent])
+}
+
+// traceparentID returns the trace id of a W3C traceparent (00-traceid-parentid-flags),
+// or "" if it is not valid. A later version may have more after a hyphen.
+func traceparentID(s string) string {
+	const size = len("00-00000000000000000000000000000000-0000000000000000-00")
+	if len(s) < size || s[2] != '-' || s[35] != '-' || s[52] != '-' {
+		return ""
+	}
+	version, trace, parent, flags := s[:2], s[3:35], s[36:52], s[53:55]
+	if !lowerHex(version) || !lowerHex(trace) || !lowerHex(parent) || !lowerHex(flags) ||
+		version == "ff" || allZeros(trace) || allZeros(parent) {
+		return ""
+	}
+	if len(s) > size && (version == "00" || s[size] != '-') {
+		return ""
+	}
+	return trace
+}
+
+func lowerHex(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; !isDigit(c) && c-'a' > 'f'-'a' {
+			return false
+		}
+	}
+	return true
+}
+
+func allZeros(s string) bool {
+	for i := range len(s) {
+		if s[i] != '0' {
+			return false
+		}
+	}
+	return true
+}
+
+// Replays returns how often a message with these attributes has been replayed
+// from the dead-letter queue; 0 if replay_count is missing or not a positive
+// decimal number in plain form.
+func Replays(attributes map[string]string) int {
+	s := attributes[attrReplayCount]
+	if s == "" || s[0] < '1' || s[0] > '9' {
+		return 0
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// Origin returns the id and the publish time from which the event's own are
+// derived: those of the message that was first published when this one is its
+// replay, else the message's own.
+func (m Message) Origin() (id string, published time.Time) {
+	if Replays(m.Attributes) == 0 || m.Attributes[attrOriginID] == "" {
+		return m.ID, m.PublishTime
+	}
+	at, ok := parseInstant([]byte(m.Attributes[attrOriginPublished]))
+	if !ok {
+		return m.ID, m.PublishTime
+	}
+	return m.Attributes[attrOriginID], time.Unix(at.seconds, int64(at.nanos)).UTC()
+}

@@ -1,0 +1,107 @@
+package event
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// maxEcho is the longest part of a message that a detail repeats, in bytes.
+const maxEcho = 80
+
+// reject builds a rejection. Arguments that come from a message must have gone
+// through quote or path.
+func reject(reason Reason, eventID, format string, args ...any) *Rejection {
+	return &Rejection{Reason: reason, Detail: limit(fmt.Sprintf(format, args...)), EventID: eventID}
+}
+
+// limit makes a detail fit into an attribute.
+func limit(detail string) string {
+	detail = strings.ToValidUTF8(detail, "\uFFFD")
+	if len(detail) <= MaxDetail {
+		return detail
+	}
+	return cut(detail, MaxDetail-len("...")) + "..."
+}
+
+// cut shortens valid UTF-8 to at most n bytes without splitting a character.
+func cut[T string | []byte](s T, n int) T {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}
+
+// quote repeats a short part of s as plain ASCII in quotes.
+func quote[T string | []byte](s T) string {
+	short := cut(s, maxEcho)
+	quoted := strconv.QuoteToASCII(string(short))
+	if len(short) < len(s) {
+		quoted += "..."
+	}
+	return quoted
+}
+
+// path names a field: object.key, or object["key"] if the key is not plain. The
+// event itself is the object "".
+func path(object string, key []byte) string {
+	switch name := string(key); {
+	case !plain(key):
+		return object + "[" + quote(name) + "]"
+	case object == "":
+		return name
+	default:
+		return object + "." + name
+	}
+}
+
+// plain reports whether a key needs no quotes.
+func plain(key []byte) bool {
+	for _, c := range key {
+		if c|0x20-'a' > 'z'-'a' && !isDigit(c) && c != '_' && c != '-' {
+			return false
+		}
+	}
+	return len(key) > 0 && len(key) <= maxEcho
+}
+
+// similar returns which of the names was probably meant: one that differs only
+// in letter case or by one edit.
+func similar(key []byte, names []string) string {
+	if len(key) > maxEcho {
+		return ""
+	}
+	lower := strings.ToLower(string(key))
+	for _, name := range names {
+		if oneEdit(lower, strings.ToLower(name)) {
+			return name
+		}
+	}
+	return ""
+}
+
+// oneEdit reports whether a and b are equal or differ by one byte that is added,
+// left out or replaced, or by two neighbours that are swapped.
+func oneEdit(a, b string) bool {
+	if len(a) > len(b) {
+		a, b = b, a
+	}
+	if len(b)-len(a) > 1 {
+		return false
+	}
+	i := 0
+	for i < len(a) && a[i] == b[i] {
+		i++
+	}
+	if len(a) < len(b) {
+		return a[i:] == b[i+1:]
+	}
+	if i == len(a) || a[i+1:] == b[i+1:] {
+		return true
+	}
+	return a[i] == b[i+1] && a[i+1] == b[i] && a[i+2:] == b[i+2:]
+}

@@ -1,0 +1,207 @@
+package event
+
+import (
+	"fmt"
+	"math"
+	"strings"
+)
+
+// invalid remembers the first fault of a field. Arguments that come from the
+// document must have gone through quote or path.
+func (p *pass) invalid(format string, args ...any) {
+	if p.fault == "" {
+		p.fault = fmt.Sprintf(format, args...)
+	}
+}
+
+// bytes returns the content of a string. It stays valid until the end of the
+// pass.
+func (p *pass) bytes(t text) []byte {
+	raw := p.data[t.start:t.end]
+	if !t.escaped {
+		return raw
+	}
+	start := len(p.arena)
+	p.arena = appendUnescaped(p.arena, raw)
+	return p.arena[start:len(p.arena):len(p.arena)]
+}
+
+// null steps over a null.
+func (p *pass) null() bool {
+	if p.peek() != 'n' {
+		return false
+	}
+	p.literal("null")
+	return true
+}
+
+// wrongType remembers the fault and steps over the value, whose level it would be
+// if it is a container.
+func (p *pass) wrongType(object string, key []byte, expected string, level int) {
+	if p.fault == "" {
+		p.invalid("%s: expected %s, got %s", path(object, key), expected, kind(p.peek()))
+	}
+	p.skip(level)
+}
+
+// unknown remembers a field that does not exist and steps over its value.
+func (p *pass) unknown(object string, key []byte, names []string, level int) {
+	if p.fault == "" {
+		hint := "expected one of " + strings.Join(names, ", ")
+		if name := similar(key, names); name != "" {
+			hint = "did you mean " + name + "?"
+		}
+		p.invalid("%s: unknown field; %s", path(object, key), hint)
+	}
+	p.skip(level)
+}
+
+// duplicate remembers a key that is there twice and steps over its value.
+func (p *pass) duplicate(object string, key []byte, level int) {
+	if p.fault == "" {
+		p.invalid("%s: duplicate key; expected it once", path(object, key))
+	}
+	p.skip(level)
+}
+
+// shape is an object whose fields are all known.
+type shape struct {
+	name   string
+	fields []field
+	names  []string
+}
+
+// field is a field of a shape: a string unless integer is set.
+type field struct {
+	name string
+	num  byte
+	// implicit fields have no presence on the wire: the empty string is as good
+	// as none.
+	implicit bool
+	integer  bool
+	// nested fields are the only one of a message of their own.
+	nested bool
+}
+
+func newShape(name string, fields ...field) *shape {
+	s := &shape{name: name, fields: fields}
+	for _, f := range fields {
+		s.names = append(s.names, f.name)
+	}
+	return s
+}
+
+var (
+	userShape = newShape("user",
+		field{name: "samsExternalId", num: 3},
+		field{name: "anonymousUserId", num: 2},
+		field{name: "userId", num: 1, integer: true})
+	clientShape = newShape("client",
+		field{name: "name", num: 1, implicit: true},
+		field{name: "version", num: 2})
+	interactionShape = newShape("interaction",
+		field{name: "traceId", num: numTraceID},
+		field{name: "interactionId", num: 2},
+		field{name: "countryCode", num: 3, nested: true})
+	billingShape = newShape("billingMetadata",
+		field{name: "product", num: 1, implicit: true},
+		field{name: "category", num: 2, implicit: true})
+	marketingShape = newShape("marketingTracking",
+		field{name: "url", num: 1},
+		field{name: "firstSourceUrl", num: 2},
+		field{name: "cohortId", num: 3},
+		field{name: "referrer", num: 4},
+		field{name: "lastSourceUrl", num: 5},
+		field{name: "deviceSessionId", num: 6},
+		field{name: "sessionReferrer", num: 7},
+		field{name: "sessionFirstUrl", num: 8})
+)
+
+// object appends the content of the message that the object of this shape
+// stands for. It reports whether there was an object; null is none.
+func (p *pass) object(dst []byte, sh *shape) ([]byte, bool) {
+	if p.null() {
+		return dst, false
+	}
+	if p.peek() != '{' {
+		p.wrongType("", []byte(sh.name), "an object", 2)
+		return dst, false
+	}
+	p.enter(2)
+	seen := 0
+	for first := true; p.member(first); first = false {
+		key := p.bytes(p.key)
+		i := sh.index(key)
+		if i < 0 {
+			p.unknown(sh.name, key, sh.names, 3)
+			continue
+		}
+		if seen&(1<<i) != 0 {
+			p.duplicate(sh.name, key, 3)
+			continue
+		}
+		seen |= 1 << i
+		if p.null() {
+			continue
+		}
+		dst = p.fieldValue(dst, sh, &sh.fields[i])
+	}
+	return dst, true
+}
+
+func (sh *shape) index(key []byte) int {
+	for i := range sh.fields {
+		if sh.fields[i].name == string(key) {
+			return i
+		}
+	}
+	return -1
+}
+
+func (p *pass) fieldValue(dst []byte, sh *shape, f *field) []byte {
+	if f.integer {
+		i, ok := p.integer(sh.name, f.name, 3, math.MinInt64, math.MaxInt64)
+		if !ok {
+			return dst
+		}
+		return appendVarintField(dst, f.num, uint64(i))
+	}
+	if p.peek() != '"' {
+		p.wrongType(sh.name, []byte(f.name), "a string", 3)
+		return dst
+	}
+	b := p.bytes(p.str())
+	switch {
+	case f.nested:
+		return appendNested(dst, f.num, b)
+	case f.implicit && len(b) == 0:
+		return dst
+	}
+	if sh == interactionShape && f.num == numTraceID {
+		p.hasTrace = true
+	}
+	return appendBytesField(dst, f.num, b)
+}
+
+// integer reads an integer within the bounds. If a container is there instead,
+// it has the given level.
+func (p *pass) integer(object, name string, level int, least, most int64) (int64, bool) {
+	if c := p.peek(); c != '-' && !isDigit(c) {
+		p.wrongType(object, []byte(name), "an integer", level)
+		return 0, false
+	}
+	n := p.num()
+	if p.syntax != "" {
+		return 0, false
+	}
+	if !n.integer {
+		p.invalid("%s: expected an integer without fraction or exponent", path(object, []byte(name)))
+		return 0, false
+	}
+	i, ok := parseInt(p.data[n.start:n.end])
+	if !ok || i < least || i > most {
+		p.invalid("%s: expected an integer from %d to %d, got one out of range", path(object, []byte(name)), least, most)
+		return 0, false
+	}
+	return i, true
+}

@@ -1,0 +1,44 @@
+package event
+
+import (
+	"fmt"
+	"strings"
+	"unsafe"
+
+	"github.com/sourcegraph/telemetry-relay/internal/policy"
+)
+
+// violation says which rule of services.yaml forbids the event, "" if none does.
+func (p *pass) violation(service *policy.Service, publisher Publisher) string {
+	if !service.AllowsEnvironment(publisher.Environment) {
+		return fmt.Sprintf("service %s may not publish for environment %s; services.yaml allows %s",
+			quote(service.ID), quote(publisher.Environment), list(service.Environments))
+	}
+	// The string lives only as long as the call.
+	if !service.AllowsFeature(unsafe.String(unsafe.SliceData(p.feature), len(p.feature))) {
+		return fmt.Sprintf("feature: service %s may not publish %s; services.yaml allows %s",
+			quote(service.ID), quote(p.feature), list(service.Features))
+	}
+	if p.isPrivate && service.PrivateMetadata == policy.RejectPrivate {
+		return fmt.Sprintf("privateMetadata: services.yaml does not allow service %s any; expected none or an empty object",
+			quote(service.ID))
+	}
+	return ""
+}
+
+// list quotes the values of a rule, or the first of them if they are many.
+func list(values []string) string {
+	const most = 8
+	var b strings.Builder
+	for i, v := range values {
+		if i == most {
+			fmt.Fprintf(&b, " and %d more", len(values)-most)
+			break
+		}
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(quote(v))
+	}
+	return b.String()
+}

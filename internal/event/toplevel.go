@@ -1,0 +1,211 @@
+package event
+
+import "math"
+
+// nameRule describes the gateway's rule for feature and action.
+const nameRule = `2 to 64 bytes of the form ^[a-z][a-zA-Z-\.]+$`
+
+// topNames are the fields of an event. The order is that of the bits in
+// topLevel's seen.
+var topNames = []string{
+	"feature", "action", "id", "timestamp", "metadata", "metadataVersion", "privateMetadata",
+	"billingMetadata", "user", "client", "interaction", "featureFlags", "marketingTracking",
+}
+
+const (
+	topFeature = iota
+	topAction
+	topID
+	topTimestamp
+	topMetadata
+	topMetadataVersion
+	topPrivateMetadata
+	topBillingMetadata
+	topUser
+	topClient
+	topInteraction
+	topFeatureFlags
+	topMarketingTracking
+	topUnknown
+)
+
+// topIndex is a switch because the compiler makes a search by length of it.
+func topIndex(key []byte) int {
+	switch string(key) {
+	case "feature":
+		return topFeature
+	case "action":
+		return topAction
+	case "id":
+		return topID
+	case "timestamp":
+		return topTimestamp
+	case "metadata":
+		return topMetadata
+	case "metadataVersion":
+		return topMetadataVersion
+	case "privateMetadata":
+		return topPrivateMetadata
+	case "billingMetadata":
+		return topBillingMetadata
+	case "user":
+		return topUser
+	case "client":
+		return topClient
+	case "interaction":
+		return topInteraction
+	case "featureFlags":
+		return topFeatureFlags
+	case "marketingTracking":
+		return topMarketingTracking
+	default:
+		return topUnknown
+	}
+}
+
+// topLevel walks the event.
+func (p *pass) topLevel() {
+	p.enter(1)
+	seen := 0
+	for first := true; p.member(first); first = false {
+		key := p.bytes(p.key)
+		i := topIndex(key)
+		if i == topUnknown {
+			p.unknown("", key, topNames, 2)
+			continue
+		}
+		if seen&(1<<i) != 0 {
+			if i == topID {
+				p.idState = idFaulty
+			}
+			p.duplicate("", key, 2)
+			continue
+		}
+		seen |= 1 << i
+		if !p.null() {
+			p.topField(i)
+		}
+	}
+}
+
+func (p *pass) topField(i int) {
+	switch i {
+	case topFeature:
+		p.feature = p.name("feature")
+	case topAction:
+		p.action = p.name("action")
+	case topID:
+		p.givenID()
+	case topTimestamp:
+		p.givenTimestamp()
+	case topMetadata:
+		p.metadata()
+	case topMetadataVersion:
+		if v, ok := p.integer("", "metadataVersion", 2, 0, math.MaxInt32); ok && v != 0 {
+			p.params = appendVarintField(p.params, numParamsVersion, uint64(v))
+		}
+	case topPrivateMetadata:
+		p.privateMetadata()
+	case topBillingMetadata:
+		p.params = p.submessage(p.params, numParamsBilling, billingShape)
+	case topUser:
+		p.rest = p.submessage(p.rest, numUser, userShape)
+	case topClient:
+		p.client, p.hasClient = p.object(p.client, clientShape)
+	case topInteraction:
+		p.interaction()
+	case topFeatureFlags:
+		p.featureFlags()
+	case topMarketingTracking:
+		p.rest = p.submessage(p.rest, numMarketing, marketingShape)
+	}
+}
+
+// submessage appends the object of this shape as field num.
+func (p *pass) submessage(dst []byte, num byte, sh *shape) []byte {
+	start := len(dst)
+	dst, at := open(dst, num)
+	dst, ok := p.object(dst, sh)
+	if !ok {
+		return dst[:start]
+	}
+	return closeAt(dst, at)
+}
+
+func (p *pass) interaction() {
+	start := len(p.rest)
+	dst, at := open(p.rest, numInteraction)
+	dst, p.hasInteraction = p.object(dst, interactionShape)
+	if !p.hasInteraction {
+		p.rest = dst[:start]
+		return
+	}
+	if !p.hasTrace {
+		if id := traceID(p.message.Attributes); id != "" {
+			dst = appendStringField(dst, numTraceID, id)
+		}
+	}
+	p.rest = closeAt(dst, at)
+}
+
+// name reads feature or action.
+func (p *pass) name(field string) []byte {
+	b := p.topString(field)
+	if b != nil && !validName(b) {
+		p.invalid("%s: expected %s, got %s", field, nameRule, quote(b))
+	}
+	return b
+}
+
+func validName(b []byte) bool {
+	if len(b) < 2 || len(b) > 64 || b[0]-'a' > 'z'-'a' {
+		return false
+	}
+	for _, c := range b[1:] {
+		if c|0x20-'a' > 'z'-'a' && c != '-' && c != '.' {
+			return false
+		}
+	}
+	return true
+}
+
+// topString reads a string, which is not nil even if it is empty. It returns nil
+// if there is none.
+func (p *pass) topString(field string) []byte {
+	if p.peek() != '"' {
+		p.wrongType("", []byte(field), "a string", 2)
+		return nil
+	}
+	t := p.str()
+	if p.syntax != "" {
+		return nil
+	}
+	return p.bytes(t)
+}
+
+func (p *pass) givenID() {
+	p.idState = idFaulty
+	b := p.topString("id")
+	if b == nil {
+		return
+	}
+	id, ok := parseID(b)
+	if !ok {
+		p.invalid("id: expected a UUID in its canonical form of 36 characters, got %s", quote(b))
+		return
+	}
+	p.id, p.idText, p.idState = id, b, idGiven
+}
+
+func (p *pass) givenTimestamp() {
+	b := p.topString("timestamp")
+	if b == nil {
+		return
+	}
+	at, ok := parseInstant(b)
+	if !ok {
+		p.invalid("timestamp: expected RFC 3339 with at most 9 fractional digits, within the years 0001 to 9999, such as 2006-01-02T15:04:05Z, got %s", quote(b))
+		return
+	}
+	p.timestamp, p.hasTimestamp = at, true
+}
