@@ -30,7 +30,7 @@ type Server struct {
 	stop     context.CancelFunc
 	served   chan struct{} // closed when the accept loop has returned
 
-	mu       sync.Mutex     // guards closed, and handlers.Add against Close's Wait
+	mu       sync.Mutex // guards closed, and handlers.Add against Close's Wait
 	closed   bool
 	handlers sync.WaitGroup // requests being handled
 	close    sync.Once

@@ -1,0 +1,459 @@
+package pubsubserver
+
+import (
+	"slices"
+	"sync"
+	"time"
+)
+
+// message is what a topic hands to its subscriptions; it is never changed.
+type message struct {
+	encoded []byte // a PubsubMessage with its id and publish time
+	number  uint64 // the id; increases with every publish
+}
+
+// nowhere ends a list of slots.
+const nowhere = ^uint32(0)
+
+type slotState uint8
+
+const (
+	slotFree    slotState = iota
+	slotReady             // in one of the queues
+	slotLeased            // in one of the lease lists
+	slotDropped           // acknowledged while ready; free once it leaves its queue
+)
+
+// slot holds one unacknowledged message. Slots never move, so an ack id can name
+// them.
+type slot struct {
+	message
+	delivery   uint64    // number of the latest delivery; 0 before the first
+	deadline   time.Time // of the lease
+	holder     *consumer // whose flow control counts it; nil unless leased by a stream
+	prev, next uint32    // in the lease list
+	attempts   int32     // deliveries so far
+	lease      uint16    // seconds, which is also the index of the lease list
+	state      slotState
+}
+
+// leaseList holds the leases of one length, which therefore expire in the order
+// in which they were given.
+type leaseList struct{ head, tail uint32 }
+
+// queue is the state of a subscription's messages. All work is done in bulk
+// under one lock, without a goroutine or timer for any message.
+type queue struct {
+	tag uint32 // of its ack ids
+
+	mu       sync.Mutex // guards everything below
+	slots    []slot
+	free     []uint32
+	fresh    fifo // never delivered
+	again    fifo // to be delivered again
+	ready    int  // in fresh and again, without the dropped
+	leased   int
+	leases   [maxLeaseSeconds + 1]leaseList
+	delivery uint64 // the last one's number
+	waiters  map[*consumer]struct{}
+	deadline int // attempts after which a message is dead; 0 = never
+	closed   error
+
+	acked, delivered, redelivered int
+}
+
+const maxLeaseSeconds = int(MaxAckDeadline / time.Second)
+
+// consumer is a stream or a pull. Its limits are guarded by the queue's lock.
+type consumer struct {
+	wake chan struct{} // capacity 1: something may be available
+
+	maxMessages, maxBytes int // outstanding; 0 = no limit
+	messages, bytes       int // outstanding
+}
+
+func newConsumer() *consumer { return &consumer{wake: make(chan struct{}, 1)} }
+
+func (c *consumer) signal() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// full: what is outstanding may exceed the limits by the message that reached it.
+func (c *consumer) full() bool {
+	return c.maxMessages > 0 && c.messages >= c.maxMessages || c.maxBytes > 0 && c.bytes >= c.maxBytes
+}
+
+// delivered is one message on its way to a consumer.
+type delivered struct {
+	encoded  []byte
+	slot     uint32
+	attempt  int32
+	delivery uint64
+}
+
+// dead is a message that has used up its attempts.
+type dead struct {
+	message
+	attempts int32
+}
+
+func newQueue(tag uint32, maxAttempts int) *queue {
+	q := &queue{
+		tag:      tag,
+		waiters:  map[*consumer]struct{}{},
+		deadline: maxAttempts,
+		// Ids that an earlier server gave out must not name this one's deliveries.
+		delivery: uint64(time.Now().UnixNano()),
+	}
+	for i := range q.leases {
+		q.leases[i] = leaseList{nowhere, nowhere}
+	}
+	return q
+}
+
+func (q *queue) setMaxAttempts(n int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.deadline = n
+}
+
+// close makes everyone who waits return err.
+func (q *queue) close(err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = err
+	q.wakeAll()
+}
+
+func (q *queue) wakeAll() {
+	for c := range q.waiters {
+		c.signal()
+		delete(q.waiters, c)
+	}
+}
+
+func (q *queue) put(messages []message) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, m := range messages {
+		q.fresh.push(q.add(m, 0))
+	}
+	q.wakeAll()
+}
+
+// putBack returns the dead that could not be forwarded.
+func (q *queue) putBack(deads []dead) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, d := range deads {
+		q.again.push(q.add(d.message, d.attempts))
+	}
+	q.wakeAll()
+}
+
+func (q *queue) add(m message, attempts int32) uint32 {
+	var i uint32
+	if n := len(q.free); n > 0 {
+		i, q.free = q.free[n-1], q.free[:n-1]
+	} else {
+		i = uint32(len(q.slots))
+		q.slots = append(q.slots, slot{})
+	}
+	q.slots[i] = slot{message: m, attempts: attempts, state: slotReady, prev: nowhere, next: nowhere}
+	q.ready++
+	return i
+}
+
+func (q *queue) release(i uint32) {
+	q.slots[i] = slot{}
+	q.free = append(q.free, i)
+}
+
+// take leases messages to c: at most max of them, at most a response's bytes
+// and no more than c's flow control lets in. With nothing to give, c is woken
+// when that may have changed.
+func (q *queue) take(c *consumer, limit, leaseSeconds int, out []delivered) ([]delivered, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed != nil {
+		return out, q.closed
+	}
+	deadline := time.Now().Add(time.Duration(leaseSeconds) * time.Second)
+	size := 0
+	for len(out) < limit && !c.full() {
+		// What is delivered again takes turns with what is new, so that neither
+		// poison nor a backlog holds up the other.
+		first, second := &q.again, &q.fresh
+		if len(out)%2 == 1 {
+			first, second = second, first
+		}
+		from := first
+		i, ok := q.peek(from)
+		if !ok {
+			from = second
+			if i, ok = q.peek(from); !ok {
+				break
+			}
+		}
+		s := &q.slots[i]
+		if len(out) > 0 && size+len(s.encoded) > maxResponseBytes {
+			break
+		}
+		from.pop()
+		size += len(s.encoded)
+		q.delivery++
+		s.delivery, s.deadline, s.holder = q.delivery, deadline, c
+		s.attempts++
+		if s.attempts > 1 {
+			q.redelivered++
+		}
+		c.messages++
+		c.bytes += len(s.encoded)
+		q.ready--
+		q.lease(i, leaseSeconds)
+		out = append(out, delivered{encoded: s.encoded, slot: i, attempt: s.attempts, delivery: s.delivery})
+	}
+	q.delivered += len(out)
+	if len(out) == 0 {
+		q.waiters[c] = struct{}{}
+	}
+	return out, nil
+}
+
+// peek returns the first message of f that was not dropped.
+func (q *queue) peek(f *fifo) (uint32, bool) {
+	for {
+		i, ok := f.peek()
+		if !ok || q.slots[i].state != slotDropped {
+			return i, ok
+		}
+		f.pop()
+		q.release(i)
+	}
+}
+
+// leave forgets a consumer that waits no more. Its leases run on.
+func (q *queue) leave(c *consumer) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.waiters, c)
+}
+
+// setLimits changes what may be outstanding at c.
+func (q *queue) setLimits(c *consumer, messages, bytes int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	c.maxMessages, c.maxBytes = messages, bytes
+}
+
+// find returns the slot that an ack id names, if the id is not out of date.
+func (q *queue) find(id string) (i uint32, found, valid bool) {
+	tag, i, delivery, ok := parseAckID(id)
+	if !ok || tag != q.tag {
+		return 0, false, false
+	}
+	if int(i) >= len(q.slots) || q.slots[i].delivery != delivery || delivery == 0 {
+		return 0, false, true
+	}
+	return i, true, true
+}
+
+// ack removes messages and reports whether all ids are well formed; if not,
+// nothing is done. Ids out of date are ignored, except that a message not yet
+// delivered again is acknowledged by its last id.
+func (q *queue) ack(ids []string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.wellFormed(ids) {
+		return false
+	}
+	for _, id := range ids {
+		i, found, _ := q.find(id)
+		if !found {
+			continue
+		}
+		switch s := &q.slots[i]; s.state {
+		case slotLeased:
+			q.unlease(i)
+			q.release(i)
+			q.acked++
+		case slotReady:
+			s.state = slotDropped
+			q.ready--
+			q.acked++
+		}
+	}
+	return true
+}
+
+func (q *queue) wellFormed(ids []string) bool {
+	for _, id := range ids {
+		if _, _, valid := q.find(id); !valid {
+			return false
+		}
+	}
+	return true
+}
+
+// modify gives the leases a new length from now on, 0 ending them at once, and
+// reports whether all ids are well formed. Ids of what is not leased are ignored.
+func (q *queue) modify(ids []string, seconds func(i int) int) (deads []dead, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.wellFormed(ids) {
+		return nil, false
+	}
+	now := time.Now()
+	released := false
+	for n, id := range ids {
+		i, found, _ := q.find(id)
+		if !found || q.slots[i].state != slotLeased {
+			continue
+		}
+		length := seconds(n)
+		if length == 0 {
+			deads = q.giveUp(i, deads)
+			released = true
+			continue
+		}
+		q.unlink(i)
+		q.slots[i].deadline = now.Add(time.Duration(length) * time.Second)
+		q.link(i, length)
+	}
+	if released {
+		q.wakeAll()
+	}
+	return deads, true
+}
+
+// expire ends the leases that are over at now, or all of them.
+func (q *queue) expire(now time.Time, all bool) (deads []dead) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	before := q.leased
+	if before == 0 {
+		return nil
+	}
+	for n := range q.leases {
+		for {
+			i := q.leases[n].head
+			if i == nowhere || !all && now.Before(q.slots[i].deadline) {
+				break
+			}
+			deads = q.giveUp(i, deads)
+		}
+	}
+	if q.leased != before {
+		q.wakeAll()
+	}
+	return deads
+}
+
+// giveUp ends a lease without an acknowledgement: the message becomes ready, or
+// is removed and appended to the dead.
+func (q *queue) giveUp(i uint32, deads []dead) []dead {
+	q.unlease(i)
+	s := &q.slots[i]
+	if q.deadline > 0 && int(s.attempts) >= q.deadline {
+		deads = append(deads, dead{s.message, s.attempts})
+		q.release(i)
+		return deads
+	}
+	s.state = slotReady
+	q.ready++
+	q.again.push(i)
+	return deads
+}
+
+// lease marks a slot as leased.
+func (q *queue) lease(i uint32, seconds int) {
+	q.slots[i].state = slotLeased
+	q.leased++
+	q.link(i, seconds)
+}
+
+// unlease takes a slot out of its lease list and its holder's flow control.
+func (q *queue) unlease(i uint32) {
+	s := &q.slots[i]
+	q.unlink(i)
+	q.leased--
+	if c := s.holder; c != nil {
+		wasFull := c.full()
+		c.messages--
+		c.bytes -= len(s.encoded)
+		if wasFull && !c.full() {
+			c.signal()
+		}
+		s.holder = nil
+	}
+}
+
+func (q *queue) link(i uint32, seconds int) {
+	list := &q.leases[seconds]
+	s := &q.slots[i]
+	s.lease, s.prev, s.next = uint16(seconds), list.tail, nowhere
+	if list.tail == nowhere {
+		list.head = i
+	} else {
+		q.slots[list.tail].next = i
+	}
+	list.tail = i
+}
+
+func (q *queue) unlink(i uint32) {
+	s := &q.slots[i]
+	list := &q.leases[s.lease]
+	if s.prev == nowhere {
+		list.head = s.next
+	} else {
+		q.slots[s.prev].next = s.next
+	}
+	if s.next == nowhere {
+		list.tail = s.prev
+	} else {
+		q.slots[s.next].prev = s.prev
+	}
+	s.prev, s.next = nowhere, nowhere
+}
+
+// Stats is the state of a subscription.
+type Stats struct {
+	// Backlog is the number of messages that wait for delivery.
+	Backlog int
+	// Leased is the number delivered and neither acknowledged nor given up.
+	Leased int
+	// Acked, Delivered and Redelivered count since the subscription was
+	// created; Delivered includes Redelivered.
+	Acked, Delivered, Redelivered int
+}
+
+func (q *queue) stats() Stats {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return Stats{
+		Backlog: q.ready, Leased: q.leased,
+		Acked: q.acked, Delivered: q.delivered, Redelivered: q.redelivered,
+	}
+}
+
+// snapshot returns the unacknowledged messages in the order of publishing.
+func (q *queue) snapshot() []message {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	messages := make([]message, 0, q.ready+q.leased)
+	for i := range q.slots {
+		if s := &q.slots[i]; s.state == slotReady || s.state == slotLeased {
+			messages = append(messages, s.message)
+		}
+	}
+	slices.SortFunc(messages, func(a, b message) int {
+		if a.number < b.number {
+			return -1
+		}
+		return 1
+	})
+	return messages
+}

@@ -1,0 +1,206 @@
+// Package pubsubserver is Pub/Sub in memory, over real gRPC: topics,
+// subscriptions, leases, server-side flow control and the native dead-letter
+// policy behave as the service's do, and fail on demand. It is made for bulk: no
+// message has a goroutine or a timer of its own.
+//
+// Not there: retention, retry policies, filters, ordering (keys are kept and
+// delivered, the order is not), exactly-once delivery, push, schemas, snapshots
+// and seek. A subscription that asks for one of them that would change what is
+// delivered is refused.
+package pubsubserver
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"cloud.google.com/go/iam/apiv1/iampb"
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+)
+
+// Server is a running Pub/Sub. Its methods may be called from any goroutine.
+type Server struct {
+	opts Options
+	addr string
+	grpc *grpc.Server
+
+	fault  atomic.Pointer[FaultFunc]
+	permit atomic.Pointer[PermitFunc]
+	number atomic.Uint64 // the last message's
+
+	mu            sync.RWMutex // guards everything below, and the topics' fields
+	topics        map[string]*topic
+	subscriptions map[string]*subscription
+	streams       map[*pullStream]struct{}
+
+	stopLeases context.CancelFunc
+	background sync.WaitGroup // the accept loop, the lease loop, the streams' readers
+	closing    sync.Once
+}
+
+type topic struct {
+	proto *pubsubpb.Topic // replaced, never changed
+	// subscriptions is replaced, never changed, so that a publisher can use it
+	// without the lock.
+	subscriptions []*subscription
+}
+
+type subscription struct {
+	name  string
+	queue *queue
+	proto atomic.Pointer[pubsubpb.Subscription] // replaced, never changed
+}
+
+// Start listens and serves until Close. ctx bounds the start only.
+func Start(ctx context.Context, opts Options) (*Server, error) {
+	opts = opts.withDefaults()
+	var lc net.ListenConfig
+	listener, err := lc.Listen(ctx, "tcp", opts.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen for Pub/Sub: %w", err)
+	}
+	s := &Server{
+		opts:          opts,
+		addr:          listener.Addr().String(),
+		topics:        map[string]*topic{},
+		subscriptions: map[string]*subscription{},
+		streams:       map[*pullStream]struct{}{},
+	}
+	// Ids must differ from those of a server that ran before: what consumers
+	// derive from them would collide.
+	s.number.Store(uint64(time.Now().UnixMicro()))
+	s.grpc = grpc.NewServer(
+		grpc.MaxRecvMsgSize(maxRequestBytes),
+		grpc.WaitForHandlers(true),
+		// Clients ping idle connections, too.
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
+		grpc.UnaryInterceptor(s.interceptUnary),
+		grpc.StreamInterceptor(s.interceptStream),
+	)
+	pubsubpb.RegisterPublisherServer(s.grpc, &publisher{server: s})
+	pubsubpb.RegisterSubscriberServer(s.grpc, &subscriber{server: s})
+	iampb.RegisterIAMPolicyServer(s.grpc, &policies{server: s})
+
+	leases, stop := context.WithCancel(context.Background())
+	s.stopLeases = stop
+	s.background.Go(func() { s.expireLeases(leases) })
+	s.background.Go(func() {
+		// Only Close ends the loop, and it needs no error from it.
+		_ = s.grpc.Serve(listener)
+	})
+	return s, nil
+}
+
+// Addr returns the host:port that the server listens on, to be used as
+// PUBSUB_EMULATOR_HOST.
+func (s *Server) Addr() string { return s.addr }
+
+// Close cuts all connections and waits for everything that Start began. It may
+// be called more than once.
+func (s *Server) Close() error {
+	s.closing.Do(func() {
+		s.stopLeases()
+		s.grpc.Stop()
+	})
+	s.background.Wait()
+	return nil
+}
+
+// expireLeases is the one goroutine that ends the leases of all subscriptions.
+func (s *Server) expireLeases(ctx context.Context) {
+	ticker := time.NewTicker(leaseTick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			for _, sub := range s.allSubscriptions() {
+				s.bury(sub, sub.queue.expire(now, false))
+			}
+		}
+	}
+}
+
+func (s *Server) allSubscriptions() []*subscription {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	subs := make([]*subscription, 0, len(s.subscriptions))
+	for _, sub := range s.subscriptions {
+		subs = append(subs, sub)
+	}
+	return subs
+}
+
+func (s *Server) subscription(name string) (*subscription, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if sub := s.subscriptions[name]; sub != nil {
+		return sub, nil
+	}
+	return nil, status.Errorf(codes.NotFound, "Resource not found (resource=%s).", name)
+}
+
+// CreateTopic creates the topic of the full name "projects/p/topics/t".
+func (s *Server) CreateTopic(name string) error {
+	_, err := s.createTopic(&pubsubpb.Topic{Name: name})
+	return err
+}
+
+// CreateSubscription creates the subscription of the full name
+// "projects/p/subscriptions/s" to topic, also a full name.
+func (s *Server) CreateSubscription(name, topic string, opts ...SubscriptionOption) error {
+	sub := &pubsubpb.Subscription{Name: name, Topic: topic}
+	for _, o := range opts {
+		o(sub)
+	}
+	_, err := s.createSubscription(sub)
+	return err
+}
+
+// Publish publishes in-process, as many messages as given, and returns their
+// ids. Each must be one that the service would take.
+func (s *Server) Publish(topic string, msgs ...*pubsubpb.PubsubMessage) ([]string, error) {
+	return s.publish(topic, msgs, 0)
+}
+
+// Stats returns the state of a subscription; zero if there is none of the name.
+func (s *Server) Stats(name string) Stats {
+	sub, err := s.subscription(name)
+	if err != nil {
+		return Stats{}
+	}
+	return sub.queue.stats()
+}
+
+// Messages returns a copy of every message of the subscription that has not been
+// acknowledged, leased ones too, in the order of publishing.
+func (s *Server) Messages(name string) []*pubsubpb.PubsubMessage {
+	sub, err := s.subscription(name)
+	if err != nil {
+		return nil
+	}
+	messages := sub.queue.snapshot()
+	out := make([]*pubsubpb.PubsubMessage, len(messages))
+	for i, m := range messages {
+		out[i] = m.decode()
+	}
+	return out
+}
+
+// decode undoes the encoding of Publish, which cannot fail.
+func (m message) decode() *pubsubpb.PubsubMessage {
+	decoded := &pubsubpb.PubsubMessage{}
+	if err := proto.Unmarshal(m.encoded, decoded); err != nil {
+		panic(fmt.Sprintf("decode an own message: %v", err))
+	}
+	return decoded
+}
