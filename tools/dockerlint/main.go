@@ -6,6 +6,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -47,12 +48,11 @@ func check(path string) error {
 
 // parse returns the stages and, as faults, what BuildKit refuses or warns of.
 func parse(path string) (stages []instructions.Stage, faults []error) {
-	file, err := os.Open(path)
+	content, err := os.ReadFile(path)
 	if err != nil {
 		return nil, []error{err}
 	}
-	defer file.Close()
-	result, err := parser.Parse(file)
+	result, err := parser.Parse(bytes.NewReader(content))
 	if err != nil {
 		return nil, []error{fmt.Errorf("%s: %w", path, err)}
 	}

@@ -66,23 +66,28 @@ func compile(ctx context.Context, dir string) (*pluginpb.CodeGeneratorRequest, e
 	if len(paths) == 0 {
 		return nil, fmt.Errorf("no .proto files in %s", dir)
 	}
-	request := &pluginpb.CodeGeneratorRequest{Parameter: proto.String("paths=source_relative")}
+	var names []string
 	for _, path := range paths {
-		request.FileToGenerate = append(request.FileToGenerate, filepath.Base(path))
+		names = append(names, filepath.Base(path))
 	}
 	compiler := protocompile.Compiler{
 		Resolver:       protocompile.WithStandardImports(&protocompile.SourceResolver{ImportPaths: []string{dir}}),
 		SourceInfoMode: protocompile.SourceInfoStandard,
 	}
-	files, err := compiler.Compile(ctx, request.FileToGenerate...)
+	files, err := compiler.Compile(ctx, names...)
 	if err != nil {
 		return nil, err
 	}
+	var protos []*descriptorpb.FileDescriptorProto
 	seen := make(map[string]bool)
 	for _, file := range files {
-		request.ProtoFile = appendWithImports(request.ProtoFile, file, seen)
+		protos = appendWithImports(protos, file, seen)
 	}
-	return request, nil
+	return &pluginpb.CodeGeneratorRequest{
+		FileToGenerate: names,
+		Parameter:      new("paths=source_relative"),
+		ProtoFile:      protos,
+	}, nil
 }
 
 // appendWithImports appends file after its imports, each once: plugins want
@@ -100,7 +105,7 @@ func appendWithImports(protos []*descriptorpb.FileDescriptorProto, file protoref
 
 // run gives the request to one plugin and writes the files of its answer.
 func run(ctx context.Context, plugin string, request []byte, dir string) error {
-	command := exec.CommandContext(ctx, "go", "tool", plugin)
+	command := exec.CommandContext(ctx, "go", "tool", plugin) //nolint:gosec // one of the constants above
 	command.Stdin = bytes.NewReader(request)
 	command.Stderr = os.Stderr
 	output, err := command.Output()
@@ -118,8 +123,8 @@ func run(ctx context.Context, plugin string, request []byte, dir string) error {
 		if file.GetInsertionPoint() != "" {
 			return fmt.Errorf("%s: insertion points are not supported", file.GetName())
 		}
-		// Generated sources are as public as the rest of the repository.
-		if err := os.WriteFile(filepath.Join(dir, file.GetName()), []byte(file.GetContent()), 0o644); err != nil { //nolint:gosec // see above
+		path := filepath.Join(dir, file.GetName())
+		if err := os.WriteFile(path, []byte(file.GetContent()), 0o644); err != nil { //nolint:gosec // as public as the rest of the sources
 			return err
 		}
 	}
