@@ -49,7 +49,7 @@ func (p *pass) pop(base int, name string) {
 	case k.unescaped:
 		p.invalid("privateMetadata: duplicate key; expected each once")
 	default:
-		p.invalid("privateMetadata: duplicate key at byte offset %d (the first is 0); expected it once", k.start)
+		p.invalid("privateMetadata: duplicate key at byte offset %d (the first is 0); expected it once", k.start-1)
 	}
 }
 
