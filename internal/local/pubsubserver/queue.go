@@ -46,12 +46,13 @@ type leaseList struct{ head, tail uint32 }
 type queue struct {
 	tag uint32 // of its ack ids
 
-	mu       sync.Mutex // guards everything below
-	slots    []slot
-	free     []uint32
-	fresh    fifo // never delivered
-	again    fifo // to be delivered again
-	ready    int  // in fresh and again, without the dropped
+	mu       sync.Mutex          // guards everything below
+	chunks   []*[chunkSlots]slot // grow without moving what is there
+	used     uint32              // slots that were ever used
+	free     []uint32            // those of them that are free again
+	fresh    fifo                // never delivered
+	again    fifo                // to be delivered again
+	ready    int                 // in fresh and again, without the dropped
 	leased   int
 	leases   [maxLeaseSeconds + 1]leaseList
 	delivery uint64 // the last one's number
@@ -61,6 +62,11 @@ type queue struct {
 
 	acked, delivered, redelivered int
 }
+
+// chunkSlots is how many slots the table grows by.
+const chunkSlots = 1 << 10
+
+func (q *queue) slot(i uint32) *slot { return &q.chunks[i/chunkSlots][i%chunkSlots] }
 
 const maxLeaseSeconds = int(MaxAckDeadline / time.Second)
 
@@ -159,16 +165,19 @@ func (q *queue) add(m message, attempts int32) uint32 {
 	if n := len(q.free); n > 0 {
 		i, q.free = q.free[n-1], q.free[:n-1]
 	} else {
-		i = uint32(len(q.slots))
-		q.slots = append(q.slots, slot{})
+		i = q.used
+		q.used++
+		if int(i/chunkSlots) == len(q.chunks) {
+			q.chunks = append(q.chunks, new([chunkSlots]slot))
+		}
 	}
-	q.slots[i] = slot{message: m, attempts: attempts, state: slotReady, prev: nowhere, next: nowhere}
+	*q.slot(i) = slot{message: m, attempts: attempts, state: slotReady, prev: nowhere, next: nowhere}
 	q.ready++
 	return i
 }
 
 func (q *queue) release(i uint32) {
-	q.slots[i] = slot{}
+	*q.slot(i) = slot{}
 	q.free = append(q.free, i)
 }
 
@@ -198,7 +207,7 @@ func (q *queue) take(c *consumer, limit, leaseSeconds int, out []delivered) ([]d
 				break
 			}
 		}
-		s := &q.slots[i]
+		s := q.slot(i)
 		if len(out) > 0 && size+len(s.encoded) > maxResponseBytes {
 			break
 		}
@@ -227,7 +236,7 @@ func (q *queue) take(c *consumer, limit, leaseSeconds int, out []delivered) ([]d
 func (q *queue) peek(f *fifo) (uint32, bool) {
 	for {
 		i, ok := f.peek()
-		if !ok || q.slots[i].state != slotDropped {
+		if !ok || q.slot(i).state != slotDropped {
 			return i, ok
 		}
 		f.pop()
@@ -242,20 +251,13 @@ func (q *queue) leave(c *consumer) {
 	delete(q.waiters, c)
 }
 
-// setLimits changes what may be outstanding at c.
-func (q *queue) setLimits(c *consumer, messages, bytes int) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	c.maxMessages, c.maxBytes = messages, bytes
-}
-
 // find returns the slot that an ack id names, if the id is not out of date.
 func (q *queue) find(id string) (i uint32, found, valid bool) {
 	tag, i, delivery, ok := parseAckID(id)
 	if !ok || tag != q.tag {
 		return 0, false, false
 	}
-	if int(i) >= len(q.slots) || q.slots[i].delivery != delivery || delivery == 0 {
+	if i >= q.used || q.slot(i).delivery != delivery || delivery == 0 {
 		return 0, false, true
 	}
 	return i, true, true
@@ -275,7 +277,7 @@ func (q *queue) ack(ids []string) bool {
 		if !found {
 			continue
 		}
-		switch s := &q.slots[i]; s.state {
+		switch s := q.slot(i); s.state {
 		case slotLeased:
 			q.unlease(i)
 			q.release(i)
@@ -310,7 +312,7 @@ func (q *queue) modify(ids []string, seconds func(i int) int) (deads []dead, ok 
 	released := false
 	for n, id := range ids {
 		i, found, _ := q.find(id)
-		if !found || q.slots[i].state != slotLeased {
+		if !found || q.slot(i).state != slotLeased {
 			continue
 		}
 		length := seconds(n)
@@ -320,7 +322,7 @@ func (q *queue) modify(ids []string, seconds func(i int) int) (deads []dead, ok 
 			continue
 		}
 		q.unlink(i)
-		q.slots[i].deadline = now.Add(time.Duration(length) * time.Second)
+		q.slot(i).deadline = now.Add(time.Duration(length) * time.Second)
 		q.link(i, length)
 	}
 	if released {
@@ -340,7 +342,7 @@ func (q *queue) expire(now time.Time, all bool) (deads []dead) {
 	for n := range q.leases {
 		for {
 			i := q.leases[n].head
-			if i == nowhere || !all && now.Before(q.slots[i].deadline) {
+			if i == nowhere || !all && now.Before(q.slot(i).deadline) {
 				break
 			}
 			deads = q.giveUp(i, deads)
@@ -356,7 +358,7 @@ func (q *queue) expire(now time.Time, all bool) (deads []dead) {
 // is removed and appended to the dead.
 func (q *queue) giveUp(i uint32, deads []dead) []dead {
 	q.unlease(i)
-	s := &q.slots[i]
+	s := q.slot(i)
 	if q.deadline > 0 && int(s.attempts) >= q.deadline {
 		deads = append(deads, dead{s.message, s.attempts})
 		q.release(i)
@@ -370,14 +372,14 @@ func (q *queue) giveUp(i uint32, deads []dead) []dead {
 
 // lease marks a slot as leased.
 func (q *queue) lease(i uint32, seconds int) {
-	q.slots[i].state = slotLeased
+	q.slot(i).state = slotLeased
 	q.leased++
 	q.link(i, seconds)
 }
 
 // unlease takes a slot out of its lease list and its holder's flow control.
 func (q *queue) unlease(i uint32) {
-	s := &q.slots[i]
+	s := q.slot(i)
 	q.unlink(i)
 	q.leased--
 	if c := s.holder; c != nil {
@@ -393,28 +395,28 @@ func (q *queue) unlease(i uint32) {
 
 func (q *queue) link(i uint32, seconds int) {
 	list := &q.leases[seconds]
-	s := &q.slots[i]
+	s := q.slot(i)
 	s.lease, s.prev, s.next = uint16(seconds), list.tail, nowhere
 	if list.tail == nowhere {
 		list.head = i
 	} else {
-		q.slots[list.tail].next = i
+		q.slot(list.tail).next = i
 	}
 	list.tail = i
 }
 
 func (q *queue) unlink(i uint32) {
-	s := &q.slots[i]
+	s := q.slot(i)
 	list := &q.leases[s.lease]
 	if s.prev == nowhere {
 		list.head = s.next
 	} else {
-		q.slots[s.prev].next = s.next
+		q.slot(s.prev).next = s.next
 	}
 	if s.next == nowhere {
 		list.tail = s.prev
 	} else {
-		q.slots[s.next].prev = s.prev
+		q.slot(s.next).prev = s.prev
 	}
 	s.prev, s.next = nowhere, nowhere
 }
@@ -444,8 +446,8 @@ func (q *queue) snapshot() []message {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	messages := make([]message, 0, q.ready+q.leased)
-	for i := range q.slots {
-		if s := &q.slots[i]; s.state == slotReady || s.state == slotLeased {
+	for i := range q.used {
+		if s := q.slot(i); s.state == slotReady || s.state == slotLeased {
 			messages = append(messages, s.message)
 		}
 	}

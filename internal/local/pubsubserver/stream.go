@@ -36,10 +36,6 @@ func (s *subscriber) StreamingPull(grpc pubsubpb.Subscriber_StreamingPullServer)
 	if err != nil {
 		return err
 	}
-	if first.GetMaxOutstandingMessages() < 0 && first.GetMaxOutstandingBytes() < 0 {
-		// Both negative is the clients' way to say that there is no limit.
-		first.MaxOutstandingMessages, first.MaxOutstandingBytes = 0, 0
-	}
 	lease := first.GetStreamAckDeadlineSeconds()
 	if err := checkStreamLease(lease); err != nil {
 		return err
@@ -48,6 +44,7 @@ func (s *subscriber) StreamingPull(grpc pubsubpb.Subscriber_StreamingPullServer)
 		server: s.server, sub: sub, grpc: grpc, consumer: newConsumer(),
 		lease: make(chan int, 1), ended: make(chan error, 1),
 	}
+	// 0 and less is the clients' way to say that there is no limit.
 	p.consumer.maxMessages = max(0, int(first.GetMaxOutstandingMessages()))
 	p.consumer.maxBytes = max(0, int(first.GetMaxOutstandingBytes()))
 	first.Subscription, first.StreamAckDeadlineSeconds = "", 0
