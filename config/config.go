@@ -1,0 +1,160 @@
+// Package config reads the worker's settings from environment variables and
+// services.yaml. It is strict, documents every default, and lists all faults at
+// once.
+package config
+
+import (
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/sourcegraph/telemetry-relay/internal/policy"
+)
+
+// Mode says when `worker run` ends.
+type Mode string
+
+const (
+	// Continuous runs until it is told to stop.
+	Continuous Mode = "continuous"
+	// Drain runs until the subscription is empty or the deadline is near.
+	Drain Mode = "drain"
+)
+
+// Bytes is a size that may be written with a unit, such as 3MiB.
+type Bytes int64
+
+// UnmarshalText reads a size.
+func (b *Bytes) UnmarshalText(text []byte) error {
+	n, err := humanize.ParseBytes(string(text))
+	if err != nil || n > 1<<40 {
+		return errSize
+	}
+	*b = Bytes(n)
+	return nil
+}
+
+func (b Bytes) String() string { return humanize.IBytes(uint64(max(0, b))) }
+
+// Config is everything that can be set. An empty variable is as if absent.
+type Config struct {
+	// Project holds topics and subscriptions that are not given by full name.
+	Project string `env:"GOOGLE_CLOUD_PROJECT"`
+	// Topic is where events are published (by `publish` and `dlq replay`).
+	Topic string `env:"PUBSUB_TOPIC" envDefault:"telemetry-events"`
+	// Subscription is where the worker receives events.
+	Subscription string `env:"PUBSUB_SUBSCRIPTION" envDefault:"telemetry-events-relay"`
+	// DeadLetterTopic takes what cannot be delivered.
+	DeadLetterTopic string `env:"DLQ_TOPIC" envDefault:"telemetry-events-dlq"`
+	// DeadLetterSubscription is what on-call reads.
+	DeadLetterSubscription string `env:"DLQ_SUBSCRIPTION" envDefault:"telemetry-events-dlq-oncall"`
+	// EmulatorHost is host:port of a Pub/Sub emulator; empty means the real one.
+	EmulatorHost string `env:"PUBSUB_EMULATOR_HOST"`
+
+	GatewayURL       string `env:"TELEMETRY_GATEWAY_URL" envDefault:"https://telemetry-gateway.sourcegraph.com"`
+	SAMSURL          string `env:"SAMS_URL" envDefault:"https://accounts.sourcegraph.com"`
+	SAMSAPIURL       string `env:"SAMS_API_URL"`
+	SAMSClientID     string `env:"SAMS_CLIENT_ID"`
+	SAMSClientSecret Secret `env:"SAMS_CLIENT_SECRET"`
+
+	// Environment is MSP's id of the environment: the default for events.
+	Environment string `env:"ENVIRONMENT_ID" envDefault:"unknown"`
+
+	Mode Mode `env:"WORKER_MODE"`
+	// DrainIdle is how long nothing may arrive before a drain ends.
+	DrainIdle time.Duration `env:"WORKER_DRAIN_IDLE" envDefault:"15s"`
+	// ShutdownTimeout bounds finishing what is in flight.
+	ShutdownTimeout time.Duration `env:"WORKER_SHUTDOWN_TIMEOUT" envDefault:"8s"`
+
+	ServicesFile string `env:"WORKER_SERVICES_FILE"`
+	ServicesYAML string `env:"WORKER_SERVICES"`
+
+	BatchMaxEvents int           `env:"WORKER_BATCH_MAX_EVENTS" envDefault:"1000"`
+	BatchMaxBytes  Bytes         `env:"WORKER_BATCH_MAX_BYTES" envDefault:"3MiB"`
+	BatchMaxDelay  time.Duration `env:"WORKER_BATCH_MAX_DELAY" envDefault:"1s"`
+
+	SubmitConcurrency    int           `env:"WORKER_SUBMIT_CONCURRENCY" envDefault:"8"`
+	SubmitTimeout        time.Duration `env:"WORKER_SUBMIT_TIMEOUT" envDefault:"30s"`
+	RejectAfter          int           `env:"WORKER_REJECT_AFTER" envDefault:"5"`
+	MaxOutstandingEvents int           `env:"WORKER_MAX_OUTSTANDING_EVENTS" envDefault:"20000"`
+	MaxOutstandingBytes  Bytes         `env:"WORKER_MAX_OUTSTANDING_BYTES" envDefault:"128MiB"`
+
+	// InsecureDev allows plain text to SAMS and the gateway on loopback.
+	InsecureDev bool `env:"WORKER_INSECURE_DEV" envDefault:"false"`
+
+	Port              string `env:"PORT"`
+	DiagnosticsAddr   string `env:"WORKER_DIAGNOSTICS_ADDR"`
+	DiagnosticsSecret Secret `env:"DIAGNOSTICS_SECRET"`
+
+	LogLevel  string `env:"LOG_LEVEL" envDefault:"info"`
+	LogFormat string `env:"LOG_FORMAT" envDefault:"auto"`
+
+	// MSP and Cloud Run set these.
+	MSP         bool          `env:"MSP" envDefault:"false"`
+	CloudRunJob string        `env:"CLOUD_RUN_JOB"`
+	JobDeadline time.Duration `env:"JOB_EXECUTION_DEADLINE"`
+
+	// Services says who may publish what: services.yaml, read.
+	Services *policy.Set `env:"-"`
+}
+
+// Secret is a string that does not print.
+type Secret string
+
+func (Secret) String() string { return "[secret]" }
+
+// GoString keeps %#v from printing it.
+func (Secret) GoString() string { return "[secret]" }
+
+// ReceiveWindow is how long a drain may receive, counted from its start: until
+// the deadline less the time to shut down and 5 s of reserve, since Cloud Run's
+// clock starts before the process does. Zero means no deadline.
+func (c *Config) ReceiveWindow() time.Duration {
+	if c.Mode != Drain || c.JobDeadline == 0 {
+		return 0
+	}
+	return c.JobDeadline - c.ShutdownTimeout - deadlineReserve
+}
+
+const deadlineReserve = 5 * time.Second
+
+// TopicName is the full name of the topic.
+func (c *Config) TopicName() string { return c.name("topics", c.Topic) }
+
+// SubscriptionName is the full name of the subscription.
+func (c *Config) SubscriptionName() string { return c.name("subscriptions", c.Subscription) }
+
+// DeadLetterTopicName is the full name of the dead-letter topic.
+func (c *Config) DeadLetterTopicName() string { return c.name("topics", c.DeadLetterTopic) }
+
+// DeadLetterSubscriptionName is the full name of the dead-letter subscription.
+func (c *Config) DeadLetterSubscriptionName() string {
+	return c.name("subscriptions", c.DeadLetterSubscription)
+}
+
+func (c *Config) name(kind, id string) string {
+	if fullName.MatchString(id) {
+		return id
+	}
+	return "projects/" + c.Project + "/" + kind + "/" + id
+}
+
+// TokenURL is where SAMS gives access tokens.
+func (c *Config) TokenURL() string {
+	base := c.SAMSAPIURL
+	if base == "" {
+		base = c.SAMSURL
+	}
+	return trimSlash(base) + "/oauth/token"
+}
+
+// ListenAddr is where the endpoints are served; empty means nowhere.
+func (c *Config) ListenAddr() string {
+	if c.DiagnosticsAddr != "" {
+		return c.DiagnosticsAddr
+	}
+	if c.Port != "" {
+		return ":" + c.Port
+	}
+	return ""
+}

@@ -1,0 +1,136 @@
+package config
+
+import (
+	"bytes"
+	_ "embed" // for the default services.yaml
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/sourcegraph/telemetry-relay/internal/policy"
+)
+
+//go:embed services.yaml
+var defaultServices []byte
+
+// serviceID is MSP's form of a service's or an environment's id.
+var serviceID = regexp.MustCompile(`^[a-z0-9-]+$`)
+
+type servicesFile struct {
+	UnknownServices string         `yaml:"unknownServices"`
+	Services        []serviceEntry `yaml:"services"`
+}
+
+type serviceEntry struct {
+	ID              string   `yaml:"id"`
+	Environments    []string `yaml:"environments"`
+	PrivateMetadata string   `yaml:"privateMetadata"`
+	Features        []string `yaml:"features"`
+	Owner           string   `yaml:"owner"`
+	Runbook         string   `yaml:"runbook"`
+}
+
+func (c *Config) loadServices(faults *Faults) {
+	source, variable := defaultServices, "WORKER_SERVICES"
+	switch {
+	case c.ServicesFile != "" && c.ServicesYAML != "":
+		faults.add("WORKER_SERVICES_FILE", "is set together with WORKER_SERVICES: expected one of them")
+		return
+	case c.ServicesYAML != "":
+		source = []byte(c.ServicesYAML)
+	case c.ServicesFile != "":
+		variable = "WORKER_SERVICES_FILE"
+		content, err := os.ReadFile(c.ServicesFile)
+		if err != nil {
+			faults.add(variable, "expected a readable file: %v", err)
+			return
+		}
+		source = content
+	}
+	services, err := ParseServices(source)
+	if err != nil {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			faults.add(variable, "%s", line)
+		}
+		return
+	}
+	c.Services = services
+}
+
+// ParseServices reads services.yaml strictly: unknown keys, unknown values and
+// services that are listed twice are errors, and all of them are listed, a line
+// each.
+func ParseServices(source []byte) (*policy.Set, error) {
+	var file servicesFile
+	decoder := yaml.NewDecoder(bytes.NewReader(source))
+	decoder.KnownFields(true)
+	if err := decoder.Decode(&file); err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("expected the form of services.yaml: %s", strings.ReplaceAll(err.Error(), "\n", " "))
+	}
+	if err := decoder.Decode(new(servicesFile)); !errors.Is(err, io.EOF) {
+		return nil, errors.New("expected one YAML document")
+	}
+
+	var errs []error
+	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+
+	allowUnknown := false
+	switch file.UnknownServices {
+	case "", "reject":
+	case "allow":
+		allowUnknown = true
+	default:
+		fault("unknownServices: expected reject or allow, got %q", clip(file.UnknownServices))
+	}
+	services := make([]*policy.Service, 0, len(file.Services))
+	for i, entry := range file.Services {
+		where := fmt.Sprintf("services[%d]", i)
+		if entry.ID != "" {
+			where = fmt.Sprintf("service %q", clip(entry.ID))
+		}
+		if !serviceID.MatchString(entry.ID) {
+			fault("%s: expected an id of lower-case letters, digits and hyphens", where)
+		}
+		for _, environment := range entry.Environments {
+			if environment == "" {
+				fault("%s: an environment is empty", where)
+			}
+		}
+		for _, feature := range entry.Features {
+			if feature == "" {
+				fault("%s: a feature is empty", where)
+			}
+		}
+		private := policy.AllowPrivate
+		switch entry.PrivateMetadata {
+		case "", "allow":
+		case "drop":
+			private = policy.DropPrivate
+		case "reject":
+			private = policy.RejectPrivate
+		default:
+			fault("%s: privateMetadata: expected allow, drop or reject, got %q", where, clip(entry.PrivateMetadata))
+		}
+		services = append(services, &policy.Service{
+			ID:              entry.ID,
+			Environments:    entry.Environments,
+			PrivateMetadata: private,
+			Features:        entry.Features,
+			Owner:           entry.Owner,
+			Runbook:         entry.Runbook,
+		})
+	}
+	set, err := policy.NewSet(services, allowUnknown)
+	if err != nil {
+		errs = append(errs, err)
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return set, nil
+}

@@ -1,0 +1,200 @@
+package config
+
+import (
+	"net"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	// cloudRunGrace is what Cloud Run leaves between SIGTERM and SIGKILL.
+	cloudRunGrace = 10 * time.Second
+	// gatewayStreamLimit is when the gateway's Cloud Run cuts a stream.
+	gatewayStreamLimit = 5 * time.Minute
+	// MaxEventBytes is the largest encoded event, and the largest batch, that
+	// is sent: gRPC's default limit of 4 MiB less room for the envelope.
+	MaxEventBytes = 4<<20 - 64<<10
+	// maxLease is how long an event is held at most; a longer wait for company
+	// would outlive it.
+	maxLease = 10 * time.Minute
+)
+
+var (
+	resourceID = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._~+%-]{2,254}$`)
+	fullName   = regexp.MustCompile(`^projects/[^/]+/(topics|subscriptions)/[^/]+$`)
+	projectID  = regexp.MustCompile(`^[a-z0-9.:-]+$`)
+)
+
+func (c *Config) validate(purpose Purpose, vars map[string]string, broken map[string]bool, faults *Faults) {
+	if c.Project == "" {
+		faults.add("GOOGLE_CLOUD_PROJECT", "is required: the id of the Google Cloud project")
+	} else if !projectID.MatchString(c.Project) {
+		faults.add("GOOGLE_CLOUD_PROJECT", "expected a project id of lower-case letters, digits and hyphens, got %q", clip(c.Project))
+	}
+	for _, r := range []struct{ variable, kind, value string }{
+		{"PUBSUB_TOPIC", "topics", c.Topic},
+		{"PUBSUB_SUBSCRIPTION", "subscriptions", c.Subscription},
+		{"DLQ_TOPIC", "topics", c.DeadLetterTopic},
+		{"DLQ_SUBSCRIPTION", "subscriptions", c.DeadLetterSubscription},
+	} {
+		validateResource(r.variable, r.kind, r.value, faults)
+	}
+	if c.TopicName() == c.DeadLetterTopicName() {
+		faults.add("DLQ_TOPIC", "is the same topic as PUBSUB_TOPIC: rejected events would go round for ever")
+	}
+	if c.SubscriptionName() == c.DeadLetterSubscriptionName() {
+		faults.add("DLQ_SUBSCRIPTION", "is the same subscription as PUBSUB_SUBSCRIPTION: on-call and the worker would take each other's messages")
+	}
+	if c.EmulatorHost != "" {
+		if _, _, err := net.SplitHostPort(c.EmulatorHost); err != nil {
+			faults.add("PUBSUB_EMULATOR_HOST", "expected host:port, got %q", clip(c.EmulatorHost))
+		}
+	}
+	c.validateLogging(faults)
+	if purpose == ForRun {
+		c.validateDependencies(faults)
+		c.validateRun(vars, broken, faults)
+	}
+}
+
+func validateResource(variable, kind, value string, faults *Faults) {
+	id := value
+	if strings.Contains(value, "/") {
+		parts := strings.Split(value, "/")
+		if len(parts) != 4 || parts[0] != "projects" || parts[1] == "" || parts[2] != kind {
+			faults.add(variable, "expected an id or projects/PROJECT/%s/ID, got %q", kind, clip(value))
+			return
+		}
+		id = parts[3]
+	}
+	if !resourceID.MatchString(id) || strings.HasPrefix(id, "goog") {
+		faults.add(variable, "expected 3 to 255 characters that begin with a letter (and not with goog), got %q", clip(value))
+	}
+}
+
+func (c *Config) validateLogging(faults *Faults) {
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel) {
+		faults.add("LOG_LEVEL", "expected debug, info, warn or error, got %q", clip(c.LogLevel))
+	}
+	if !slices.Contains([]string{"auto", "json", "text"}, c.LogFormat) {
+		faults.add("LOG_FORMAT", "expected auto, json or text, got %q", clip(c.LogFormat))
+	}
+}
+
+func (c *Config) validateDependencies(faults *Faults) {
+	if c.SAMSClientID == "" {
+		faults.add("SAMS_CLIENT_ID", "is required: the id of the worker's SAMS client")
+	}
+	if c.SAMSClientSecret == "" {
+		faults.add("SAMS_CLIENT_SECRET", "is required: the secret of the worker's SAMS client")
+	}
+	c.validateURL("TELEMETRY_GATEWAY_URL", c.GatewayURL, false, faults)
+	c.validateURL("SAMS_URL", c.SAMSURL, true, faults)
+	if c.SAMSAPIURL != "" {
+		c.validateURL("SAMS_API_URL", c.SAMSAPIURL, true, faults)
+	}
+}
+
+// validateURL echoes no more of a bad URL than its host: it may hold a password.
+func (c *Config) validateURL(variable, value string, pathAllowed bool, faults *Faults) {
+	u, err := url.Parse(value)
+	if err != nil || u.Hostname() == "" || (u.Scheme != "https" && u.Scheme != "http") {
+		faults.add(variable, "expected a URL such as https://host or https://host:port")
+		return
+	}
+	if port := u.Port(); port != "" && !validPort(port) {
+		faults.add(variable, "expected a port from 1 to 65535, got %q", port)
+	}
+	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		faults.add(variable, "expected a URL without user, query and fragment")
+	}
+	if !pathAllowed && u.Path != "" && u.Path != "/" {
+		faults.add(variable, "expected a URL without a path: gRPC has none")
+	}
+	if u.Scheme == "http" {
+		switch {
+		case !c.InsecureDev:
+			faults.add(variable, "expected https:// (http:// needs WORKER_INSECURE_DEV=true and a loopback address)")
+		case !loopback(u.Hostname()):
+			faults.add(variable, "http:// is for loopback addresses only, and %q is none", u.Hostname())
+		}
+	}
+}
+
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.IsLoopback()
+}
+
+func validPort(port string) bool {
+	n, err := strconv.Atoi(port)
+	return err == nil && n > 0 && n < 1<<16
+}
+
+func (c *Config) validateRun(vars map[string]string, broken map[string]bool, faults *Faults) {
+	check := func(variable string, ok bool, format string, args ...any) {
+		if !ok && !broken[variable] {
+			faults.add(variable, format, args...)
+		}
+	}
+	// A combination is only judged when each of its parts could be read.
+	together := func(variable, other string, ok bool, format string, args ...any) {
+		if !broken[other] {
+			check(variable, ok, format, args...)
+		}
+	}
+
+	check("WORKER_MODE", c.Mode == Continuous || c.Mode == Drain, "expected continuous or drain, got %q", clip(string(c.Mode)))
+	check("WORKER_DRAIN_IDLE", c.DrainIdle > 0, "expected a positive duration, got %v", c.DrainIdle)
+	check("WORKER_SHUTDOWN_TIMEOUT", c.ShutdownTimeout > 0, "expected a positive duration, got %v", c.ShutdownTimeout)
+	if c.MSP || c.CloudRunJob != "" {
+		check("WORKER_SHUTDOWN_TIMEOUT", c.ShutdownTimeout < cloudRunGrace,
+			"expected less than %v, got %v: Cloud Run kills the process then, and acknowledgements would be lost", cloudRunGrace, c.ShutdownTimeout)
+	}
+	check("WORKER_BATCH_MAX_EVENTS", c.BatchMaxEvents > 0, "expected at least 1, got %d", c.BatchMaxEvents)
+	check("WORKER_BATCH_MAX_BYTES", c.BatchMaxBytes > 0 && c.BatchMaxBytes <= MaxEventBytes,
+		"expected 1 to %d bytes (the gateway refuses messages over 4 MiB), got %d", MaxEventBytes, c.BatchMaxBytes)
+	check("WORKER_BATCH_MAX_DELAY", c.BatchMaxDelay >= 0 && c.BatchMaxDelay < maxLease,
+		"expected 0 or more, and less than the %v for which an event is held, got %v", maxLease, c.BatchMaxDelay)
+	check("WORKER_SUBMIT_CONCURRENCY", c.SubmitConcurrency > 0 && c.SubmitConcurrency <= 1000,
+		"expected 1 to 1000, got %d", c.SubmitConcurrency)
+	check("WORKER_SUBMIT_TIMEOUT", c.SubmitTimeout > 0 && c.SubmitTimeout < gatewayStreamLimit,
+		"expected more than 0 and less than %v (then the gateway cuts a stream), got %v", gatewayStreamLimit, c.SubmitTimeout)
+	check("WORKER_REJECT_AFTER", c.RejectAfter > 0, "expected at least 1, got %d", c.RejectAfter)
+	check("WORKER_MAX_OUTSTANDING_EVENTS", c.MaxOutstandingEvents > 0, "expected at least 1, got %d", c.MaxOutstandingEvents)
+	check("WORKER_MAX_OUTSTANDING_BYTES", c.MaxOutstandingBytes > 0, "expected at least 1, got %d", c.MaxOutstandingBytes)
+
+	together("WORKER_BATCH_MAX_EVENTS", "WORKER_MAX_OUTSTANDING_EVENTS", c.MaxOutstandingEvents <= 0 || c.BatchMaxEvents <= c.MaxOutstandingEvents,
+		"%d is more than WORKER_MAX_OUTSTANDING_EVENTS=%d lets in: a batch could never fill", c.BatchMaxEvents, c.MaxOutstandingEvents)
+	together("WORKER_BATCH_MAX_BYTES", "WORKER_MAX_OUTSTANDING_BYTES", c.MaxOutstandingBytes <= 0 || c.BatchMaxBytes <= c.MaxOutstandingBytes,
+		"%d is more than WORKER_MAX_OUTSTANDING_BYTES=%d lets in: a batch could never fill", c.BatchMaxBytes, c.MaxOutstandingBytes)
+
+	if _, set := vars["JOB_EXECUTION_DEADLINE"]; set {
+		check("JOB_EXECUTION_DEADLINE", c.JobDeadline > 0, "expected a positive duration, got %v", c.JobDeadline)
+	}
+	if c.Mode == Drain {
+		together("WORKER_BATCH_MAX_DELAY", "WORKER_DRAIN_IDLE", c.DrainIdle <= 0 || c.BatchMaxDelay <= c.DrainIdle,
+			"%v is longer than WORKER_DRAIN_IDLE=%v: a drain would wait for company that cannot come", c.BatchMaxDelay, c.DrainIdle)
+		if c.JobDeadline > 0 {
+			together("JOB_EXECUTION_DEADLINE", "WORKER_SHUTDOWN_TIMEOUT", c.ReceiveWindow() > 0,
+				"%v leaves no time to receive: WORKER_SHUTDOWN_TIMEOUT=%v and %v of reserve are taken off it", c.JobDeadline, c.ShutdownTimeout, deadlineReserve)
+			together("WORKER_BATCH_MAX_DELAY", "JOB_EXECUTION_DEADLINE", c.ReceiveWindow() <= 0 || c.BatchMaxDelay < c.ReceiveWindow(),
+				"%v is longer than the %v that JOB_EXECUTION_DEADLINE leaves to receive", c.BatchMaxDelay, c.ReceiveWindow())
+		}
+	}
+	if c.Port != "" {
+		check("PORT", validPort(c.Port), "expected a port from 1 to 65535, got %q", clip(c.Port))
+	}
+	if c.DiagnosticsAddr != "" {
+		_, _, err := net.SplitHostPort(c.DiagnosticsAddr)
+		check("WORKER_DIAGNOSTICS_ADDR", err == nil, "expected host:port or :port, got %q", clip(c.DiagnosticsAddr))
+	}
+}

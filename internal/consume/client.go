@@ -1,0 +1,96 @@
+package consume
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	pubsub "cloud.google.com/go/pubsub/v2/apiv1"
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"google.golang.org/api/option"
+)
+
+// Client is the Subscriber that speaks to Pub/Sub.
+type Client struct {
+	client       *pubsub.SubscriptionAdminClient
+	subscription string
+}
+
+// NewClient returns a client for a subscription, given by its full name.
+func NewClient(ctx context.Context, subscription string, opts ...option.ClientOption) (*Client, error) {
+	client, err := pubsub.NewSubscriptionAdminClient(ctx, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to Pub/Sub: %w", err)
+	}
+	// The receiver has its own retries, which know what is at stake.
+	client.CallOptions.StreamingPull = nil
+	client.CallOptions.Pull = nil
+	client.CallOptions.Acknowledge = nil
+	client.CallOptions.ModifyAckDeadline = nil
+	return &Client{client: client, subscription: subscription}, nil
+}
+
+// Close closes the connection.
+func (c *Client) Close() error { return c.client.Close() }
+
+// Stream opens a streaming pull.
+func (c *Client) Stream(ctx context.Context, flow Flow) (Stream, error) {
+	stream, err := c.client.StreamingPull(ctx)
+	if err != nil {
+		return nil, err
+	}
+	err = stream.Send(&pubsubpb.StreamingPullRequest{
+		Subscription:             c.subscription,
+		StreamAckDeadlineSeconds: int32(flow.Lease / time.Second),
+		MaxOutstandingMessages:   int64(flow.MaxEvents),
+		MaxOutstandingBytes:      flow.MaxBytes,
+	})
+	if err != nil {
+		// The reason is what Recv returns.
+		if _, reason := stream.Recv(); reason != nil {
+			err = reason
+		}
+		return nil, streamError(err)
+	}
+	return pullStream{stream}, nil
+}
+
+type pullStream struct {
+	stream pubsubpb.Subscriber_StreamingPullClient
+}
+
+func (s pullStream) Recv() ([]*pubsubpb.ReceivedMessage, error) {
+	response, err := s.stream.Recv()
+	if err != nil {
+		return nil, streamError(err)
+	}
+	return response.GetReceivedMessages(), nil
+}
+
+// Pull asks once for messages that are there already.
+func (c *Client) Pull(ctx context.Context, most int) ([]*pubsubpb.ReceivedMessage, error) {
+	response, err := c.client.Pull(ctx, &pubsubpb.PullRequest{
+		Subscription: c.subscription,
+		MaxMessages:  int32(most),
+		//nolint:staticcheck // Deprecated for consumers that poll; this asks whether the queue is empty.
+		ReturnImmediately: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return response.GetReceivedMessages(), nil
+}
+
+// Acknowledge acknowledges the ack ids.
+func (c *Client) Acknowledge(ctx context.Context, ackIDs []string) error {
+	return c.client.Acknowledge(ctx, &pubsubpb.AcknowledgeRequest{Subscription: c.subscription, AckIds: ackIDs})
+}
+
+// ModifyAckDeadline sets the rest of the leases.
+func (c *Client) ModifyAckDeadline(ctx context.Context, ackIDs []string, lease time.Duration) error {
+	return c.client.ModifyAckDeadline(ctx, &pubsubpb.ModifyAckDeadlineRequest{
+		Subscription:       c.subscription,
+		AckIds:             ackIDs,
+		AckDeadlineSeconds: int32(lease / time.Second),
+	})
+}

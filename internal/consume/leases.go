@@ -1,0 +1,296 @@
+package consume
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+)
+
+// leases is the table of what is held, and the queues of what is to be told to
+// Pub/Sub. It owns the unexported fields of every Message. All operations are in
+// bulk, so its lock is taken a few times per response, not per message.
+type leases struct {
+	duration  time.Duration // of one lease
+	maxEvents int
+	maxBytes  int64
+
+	mu       sync.Mutex
+	held     map[string]*Message // by message id; until released or confirmed
+	bytes    int64
+	acks     []*Message // to be acknowledged, in order
+	releases []string   // ack ids to be handed back
+	sending  int        // acknowledgements and releases on their way
+	changed  chan struct{}
+}
+
+func newLeases(opts Options) *leases {
+	return &leases{
+		duration:  opts.LeaseDuration,
+		maxEvents: opts.MaxEvents,
+		maxBytes:  opts.MaxBytes,
+		held:      make(map[string]*Message),
+		changed:   make(chan struct{}),
+	}
+}
+
+// notify wakes everybody who waits for the table to change. The caller holds mu.
+func (l *leases) notify() {
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// wait returns when ready does, which is called under the lock whenever the
+// table has changed.
+func (l *leases) wait(ctx context.Context, ready func() bool) error {
+	for {
+		l.mu.Lock()
+		if ready() {
+			l.mu.Unlock()
+			return nil
+		}
+		changed := l.changed
+		l.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// room waits until more may be held.
+func (l *leases) room(ctx context.Context) error {
+	return l.wait(ctx, func() bool {
+		return len(l.held) < l.maxEvents && l.bytes < l.maxBytes
+	})
+}
+
+// add enters what a response delivered. It returns the messages that were not
+// held yet, and those that were delivered again while they are: their newest
+// ack id is the one that counts. The leases began up to late ago.
+func (l *leases) add(received []*pubsubpb.ReceivedMessage, now time.Time, late time.Duration) (fresh, again []*Message) {
+	slab := make([]Message, len(received))
+	fresh = make([]*Message, 0, len(received))
+	until := now.Add(l.duration - late)
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, r := range received {
+		p := r.GetMessage()
+		if m, held := l.held[p.GetMessageId()]; held {
+			m.ackID, m.until = r.GetAckId(), until
+			again = append(again, m)
+			continue
+		}
+		m := &slab[i]
+		*m = Message{
+			ID:          p.GetMessageId(),
+			PublishTime: p.GetPublishTime().AsTime(),
+			Data:        p.GetData(),
+			Attributes:  p.GetAttributes(),
+			OrderingKey: p.GetOrderingKey(),
+			Received:    now,
+			ackID:       r.GetAckId(),
+			until:       until,
+			size:        messageSize(p),
+		}
+		l.held[m.ID] = m
+		l.bytes += m.size
+		fresh = append(fresh, m)
+	}
+	return fresh, again
+}
+
+// messageSize is roughly what a message costs in memory.
+func messageSize(p *pubsubpb.PubsubMessage) int64 {
+	size := len(p.GetData()) + len(p.GetMessageId()) + len(p.GetOrderingKey())
+	for k, v := range p.GetAttributes() {
+		size += len(k) + len(v)
+	}
+	return int64(size)
+}
+
+// drop takes a message out of the table. The caller holds mu.
+func (l *leases) drop(m *Message) {
+	if m.deadMark {
+		return
+	}
+	m.deadMark = true
+	delete(l.held, m.ID)
+	l.bytes -= m.size
+}
+
+func (l *leases) ack(messages []*Message) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, m := range messages {
+		if !m.acking && !m.deadMark {
+			m.acking = true
+			l.acks = append(l.acks, m)
+		}
+	}
+	l.notify()
+}
+
+func (l *leases) release(messages []*Message) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, m := range messages {
+		if m.acking || m.deadMark {
+			continue
+		}
+		l.releases = append(l.releases, m.ackID)
+		l.drop(m)
+	}
+	l.notify()
+}
+
+func (l *leases) abandon(messages []*Message) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, m := range messages {
+		if !m.acking {
+			l.drop(m)
+		}
+	}
+	l.notify()
+}
+
+// pendingAck is an acknowledgement on its way, with the ack id that was newest
+// when it was sent.
+type pendingAck struct {
+	message *Message
+	ackID   string
+}
+
+// takeAcks waits for acknowledgements to send and takes as many as fit into one
+// request.
+func (l *leases) takeAcks(ctx context.Context) ([]pendingAck, error) {
+	var batch []pendingAck
+	err := l.wait(ctx, func() bool {
+		size := 0
+		for n := range l.acks {
+			size += len(l.acks[n].ackID) + idOverhead
+			if n == maxIDs || size > maxIDBytes {
+				break
+			}
+			batch = append(batch, pendingAck{l.acks[n], l.acks[n].ackID})
+		}
+		l.acks = l.acks[len(batch):]
+		l.sending += len(batch)
+		return len(batch) > 0
+	})
+	return batch, err
+}
+
+// confirmAcks ends what takeAcks began: with done, Pub/Sub has confirmed;
+// without, they are queued again.
+func (l *leases) confirmAcks(batch []pendingAck, done bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sending -= len(batch)
+	for _, p := range batch {
+		// A delivery that came meanwhile has a lease of its own to end.
+		if !done || p.message.ackID != p.ackID {
+			l.acks = append(l.acks, p.message)
+			continue
+		}
+		l.drop(p.message)
+	}
+	l.notify()
+}
+
+// giveUpAcks ends what takeAcks began for ack ids that Pub/Sub does not accept:
+// it will deliver those messages again.
+func (l *leases) giveUpAcks(batch []pendingAck) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sending -= len(batch)
+	for _, p := range batch {
+		l.drop(p.message)
+	}
+	l.notify()
+}
+
+// takeReleases waits for messages to hand back and takes as many ack ids as fit
+// into one request.
+func (l *leases) takeReleases(ctx context.Context) ([]string, error) {
+	var ids []string
+	err := l.wait(ctx, func() bool {
+		ids, l.releases = cut(l.releases)
+		l.sending += len(ids)
+		return len(ids) > 0
+	})
+	return ids, err
+}
+
+func (l *leases) confirmReleases(ids []string, done bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sending -= len(ids)
+	if !done {
+		l.releases = append(l.releases, ids...)
+	}
+	l.notify()
+}
+
+// expiring returns the ack ids of the leases that end before limit, and what
+// they belong to.
+func (l *leases) expiring(limit time.Time) (ids []string, messages []*Message) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, m := range l.held {
+		if m.until.Before(limit) {
+			ids = append(ids, m.ackID)
+			messages = append(messages, m)
+		}
+	}
+	return ids, messages
+}
+
+// extended notes that the leases last until then, if they are still the same.
+func (l *leases) extended(ids []string, messages []*Message, until time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, m := range messages {
+		if m.ackID == ids[i] {
+			m.until = until
+		}
+	}
+}
+
+// settled waits until every acknowledgement and release has been confirmed.
+func (l *leases) settled(ctx context.Context) error {
+	return l.wait(ctx, func() bool {
+		return len(l.acks) == 0 && len(l.releases) == 0 && l.sending == 0
+	})
+}
+
+// unconfirmed is how many acknowledgements and releases are not confirmed yet.
+func (l *leases) unconfirmed() (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.acks) + len(l.releases) + l.sending
+}
+
+// Pub/Sub takes at most 512 KiB a request; ack ids have some 200 bytes, and
+// each comes with its tag and length.
+const (
+	maxIDs     = 2500
+	maxIDBytes = 500_000
+	idOverhead = 4
+)
+
+// cut splits off as many ids as fit into one request.
+func cut(ids []string) (batch, rest []string) {
+	size := 0
+	for n, id := range ids {
+		size += len(id) + idOverhead
+		if n == maxIDs || size > maxIDBytes {
+			return ids[:n:n], ids[n:]
+		}
+	}
+	return ids, nil
+}

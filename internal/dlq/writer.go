@@ -1,0 +1,97 @@
+package dlq
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// Topic is what the writer needs of the dead-letter topic.
+type Topic interface {
+	// Publish returns nil only when Pub/Sub has confirmed all messages.
+	Publish(ctx context.Context, messages []*pubsubpb.PubsubMessage) error
+}
+
+// Writer writes dead letters. It is safe for concurrent use.
+type Writer struct {
+	topic  Topic
+	origin Origin
+}
+
+// NewWriter returns a writer to the topic.
+func NewWriter(topic Topic, origin Origin) *Writer {
+	return &Writer{topic: topic, origin: origin}
+}
+
+// Pub/Sub's limits of one request.
+const (
+	maxRequestMessages = 1000
+	maxRequestBytes    = 9_500_000
+)
+
+// Write publishes the letters and returns what became of each: nil when Pub/Sub
+// has confirmed it, ErrTooLarge or ErrBroken when it can never be written, any other error
+// when it is worth another try.
+func (w *Writer) Write(ctx context.Context, letters []*Letter) []error {
+	results := make([]error, len(letters))
+	var (
+		request []*pubsubpb.PubsubMessage
+		indexes []int
+		size    int
+	)
+	flush := func() {
+		w.publish(ctx, request, indexes, results)
+		request, indexes, size = nil, nil, 0
+	}
+	for i, l := range letters {
+		m, err := w.contained(l)
+		if err != nil {
+			results[i] = err
+			continue
+		}
+		if n := messageSize(m); len(request) == maxRequestMessages || (len(request) > 0 && size+n > maxRequestBytes) {
+			flush()
+		}
+		request, indexes, size = append(request, m), append(indexes, i), size+messageSize(m)
+	}
+	flush()
+	return results
+}
+
+// contained builds a dead letter so that a panic takes down this one only.
+func (w *Writer) contained(l *Letter) (m *pubsubpb.PubsubMessage, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %T at %s", ErrBroken, p, debug.Stack())
+		}
+	}()
+	return build(l, w.origin)
+}
+
+// publish sends one request. One that is refused as invalid is sent again one by
+// one, so that a single letter does not hold up the others.
+func (w *Writer) publish(ctx context.Context, request []*pubsubpb.PubsubMessage, indexes []int, results []error) {
+	if len(request) == 0 {
+		return
+	}
+	err := w.topic.Publish(ctx, request)
+	if err == nil {
+		return
+	}
+	if status.Code(err) == codes.InvalidArgument {
+		if len(request) > 1 {
+			for i := range request {
+				w.publish(ctx, request[i:i+1], indexes[i:i+1], results)
+			}
+			return
+		}
+		err = fmt.Errorf("%w: %w", ErrTooLarge, err)
+	}
+	for _, i := range indexes {
+		results[i] = err
+	}
+}

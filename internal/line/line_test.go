@@ -1,0 +1,87 @@
+package line
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+var exact = []Message{
+	{Attributes: map[string]string{"service_id": "sams"}, Data: []byte(`{"feature":"a.b", "x":1.0e3,"x":2}`)},
+	{Attributes: map[string]string{"a": "<&>\u2028\"\\"}, Data: []byte(`{"s":"<&>\u2028"}`), OrderingKey: "k"},
+	{Data: []byte(`{}`)},
+	{Data: []byte(" {}")},
+	{Data: []byte("{} ")},
+	{Data: []byte("{\n}")},
+	{Data: []byte("[1]")},
+	{Data: []byte("\xff\x00")},
+	{Data: []byte("{\"a\":\"\xff\"}")},
+	{Data: []byte(strings.Repeat(`{"a":`, 20_000) + "1" + strings.Repeat("}", 20_000))},
+	{Attributes: map[string]string{"only": "attributes"}},
+}
+
+func TestExact(t *testing.T) {
+	for _, want := range exact {
+		text, err := Append(nil, want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.ContainsAny(text, "\r\n") {
+			t.Errorf("more than one line: %q", text)
+		}
+		got, err := Parse(text)
+		if err != nil {
+			t.Fatalf("%v: %s", err, text)
+		}
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%s: %s", text, diff)
+		}
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                                "found nothing",
+		"{":                               "does not end",
+		"{]":                              "not valid JSON at byte 2",
+		"[]":                              "expected a JSON object, and found a JSON array",
+		`{"attributes":{"a":1}}`:          "attributes: expected another type than a JSON number",
+		`{"data":{}} {}`:                  "found more behind it",
+		`{"data":{},"dataBase64":"e30="}`: "found both",
+		`{"date":{}}`:                     `unknown field "date"`,
+		`{}`:                              "found neither",
+		`{"dataBase64":"%"}`:              "illegal base64",
+	} {
+		_, err := Parse([]byte(text))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", text, err, want)
+		}
+	}
+}
+
+func FuzzExact(f *testing.F) {
+	for _, m := range exact {
+		f.Add("k", "v", m.Data, m.OrderingKey)
+	}
+	f.Fuzz(func(t *testing.T, key, value string, data []byte, ordering string) {
+		want := Message{
+			Attributes:  map[string]string{strings.ToValidUTF8(key, ""): strings.ToValidUTF8(value, "")},
+			Data:        data,
+			OrderingKey: strings.ToValidUTF8(ordering, ""),
+		}
+		text, err := Append(nil, want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := Parse(text)
+		if err != nil {
+			t.Fatalf("%v: %s", err, text)
+		}
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+			t.Error(diff)
+		}
+	})
+}

@@ -1,0 +1,124 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"hash/maphash"
+	"runtime/debug"
+	"time"
+
+	"github.com/sourcegraph/telemetry-relay/internal/consume"
+	"github.com/sourcegraph/telemetry-relay/internal/event"
+)
+
+// arrival is what one response brought, decoded.
+type arrival struct {
+	events []held
+	again  []*consume.Message
+}
+
+// receive decodes what arrives and hands it to the loop. It is called by the
+// receiver's goroutines, several at a time, and holds them back while the loop
+// is busy.
+func (r *Relay) receive(_ context.Context, fresh, again []*consume.Message) {
+	a := arrival{events: make([]held, len(fresh)), again: again}
+	size := 0
+	for _, m := range fresh {
+		size += len(m.Data)
+	}
+	// An event is usually shorter in the gateway's encoding than in JSON, so one
+	// buffer serves them all.
+	buf := make([]byte, 0, size)
+	for i, m := range fresh {
+		a.events[i].message = m
+		buf = r.decode(buf, &a.events[i])
+	}
+	// The loop takes arrivals until receiving has ended, so this ends.
+	select {
+	case r.arrivals <- a:
+	case <-r.over:
+	}
+}
+
+// decode fills in the event, or why it is none. A panic is contained: it takes
+// down this event only.
+func (r *Relay) decode(buf []byte, h *held) (extended []byte) {
+	defer func() {
+		if p := recover(); p != nil {
+			// The value may hold a part of the message.
+			r.log.Error("The processing of a message panicked; it is left to expire",
+				"message_id", h.message.ID, "panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+			h.panicked, extended = true, buf
+		}
+	}()
+	m := event.Message{ID: h.message.ID, PublishTime: h.message.PublishTime, Data: h.message.Data, Attributes: h.message.Attributes}
+	h.event, extended, h.rejection = r.decoder.DecodeInto(buf, m)
+	h.digest = maphash.Bytes(r.seeds.data, m.Data)
+	return extended
+}
+
+// arrive enters what has arrived into the books and puts it on its way.
+func (r *Relay) arrive(a arrival, now time.Time) {
+	r.books.Received += len(a.events) + len(a.again)
+	if len(a.events)+len(a.again) > 0 {
+		r.lastBusy = now
+	}
+	// A message that is held already is settled with its first delivery.
+	for _, m := range a.again {
+		s := r.serviceOfMessage(m)
+		s.received.Inc()
+		s.duplicate.Inc()
+		r.books.Duplicates++
+	}
+	for i := range a.events {
+		r.admit(&a.events[i], now)
+	}
+	r.flushSettled()
+}
+
+func (r *Relay) admit(h *held, now time.Time) {
+	if h.panicked {
+		r.serviceOfMessage(h.message).received.Inc()
+		r.abandoned = append(r.abandoned, h.message)
+		r.countReleased(1)
+		return
+	}
+	if h.rejection != nil {
+		s := r.serviceOfMessage(h.message)
+		s.received.Inc()
+		switch {
+		case r.buriedIDs.has(h.message.ID):
+			r.duplicate(s, h.message)
+		case r.stopping.on:
+			r.handBack(h.message)
+		default:
+			r.hold(h)
+			r.graves = append(r.graves, h)
+		}
+		return
+	}
+
+	h.publisher = r.publisherOf(h.event.Publisher)
+	s := h.publisher.service
+	s.received.Inc()
+	key := identity{h.publisher, h.event.UUID}
+	newest := r.byID[key]
+	if same := twin(newest, h); same != nil {
+		same.twins = append(same.twins, h.message)
+		return
+	}
+	switch {
+	case r.buriedIDs.has(h.message.ID), r.recent.has(r.seeds.fingerprint(h)):
+		r.duplicate(s, h.message)
+	case r.stopping.on:
+		r.handBack(h.message)
+	default:
+		r.hold(h)
+		r.index(h, key, newest)
+		r.groups.Add(now, lane{h.publisher, h.lane}, h.publisher, len(h.event.Wire), h)
+		return
+	}
+	if h.publisher.events == 0 && h.publisher.flying == 0 {
+		delete(r.publishers, h.publisher.id)
+	}
+}

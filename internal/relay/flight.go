@@ -1,0 +1,247 @@
+package relay
+
+import (
+	"container/heap"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/sourcegraph/telemetry-relay/internal/event"
+	"github.com/sourcegraph/telemetry-relay/internal/submit"
+)
+
+// flight is a batch on its way to the gateway, or waiting to be submitted again.
+type flight struct {
+	publisher *publisher
+	events    []*held
+	// suspect: each was left out of an answer that listed others, or of one that
+	// listed none.
+	suspect bool
+	// isolated: cut out of a batch that failed while others succeeded. What
+	// becomes of it says nothing about the gateway.
+	isolated bool
+	failures int       // streams that failed, of it or of what it was cut from
+	trouble  uint64    // the moment of the first failure
+	level    int       // of the backoff
+	due      time.Time // when it may be submitted again
+	launched uint64    // the moment of the submission
+}
+
+// outcome is a flight that has ended.
+type outcome struct {
+	flight *flight
+	sent   []*event.Event
+	result submit.Result
+}
+
+// flights is what is submitted and what waits to be submitted again. The loop
+// owns it.
+type flights struct {
+	flying  int
+	waiting flightHeap // for their time
+	due     []*flight  // in the order in which their time came
+	turn    bool       // whether the next slot is for what is fresh
+	moment  uint64     // counts submissions and outcomes: the loop's own clock
+
+	recordedAt uint64 // the last moment at which something was recorded
+	failedAt   uint64 // the last moment at which a stream of fresh events failed
+	ignoredAt  uint64 // the last moment at which a batch of fresh events was left out as a whole
+}
+
+const (
+	retryFirst = 250 * time.Millisecond
+	retryMost  = 10 * time.Second
+	// Suspects get a little more time, but are asked again within a second.
+	suspectFirst = 500 * time.Millisecond
+)
+
+// retry puts events on their way again after a delay.
+func (r *Relay) retry(f *flight, why string, first, least time.Duration, now time.Time) {
+	if len(f.events) == 0 {
+		return
+	}
+	if r.stopping.on {
+		for _, h := range f.events {
+			r.release(h)
+		}
+		return
+	}
+	r.m.EventsRetried.WithLabelValues(why).Add(float64(len(f.events)))
+	f.due = now.Add(delay(r.rng, f.level, first, retryMost, least))
+	f.level++
+	heap.Push(&r.flights.waiting, f)
+}
+
+// hasten makes everything due that waits for the gateway, so that a trial has
+// something to try.
+func (r *Relay) hasten(now time.Time) {
+	for _, f := range r.flights.waiting {
+		if !f.suspect {
+			f.due = now
+		}
+	}
+	heap.Init(&r.flights.waiting)
+	r.groups.Flush()
+}
+
+// dispatch submits what is due, as far as there are slots.
+func (r *Relay) dispatch(now time.Time) {
+	for len(r.flights.waiting) > 0 && !r.flights.waiting[0].due.After(now) {
+		r.flights.due = append(r.flights.due, heap.Pop(&r.flights.waiting).(*flight))
+	}
+	if r.gate.shut {
+		r.probe(now)
+		return
+	}
+	for r.flying < r.gate.slots {
+		f := r.nextFlight(now)
+		if f == nil {
+			return
+		}
+		r.launch(f)
+	}
+}
+
+// nextFlight takes in turns what is submitted again and what is fresh.
+func (r *Relay) nextFlight(now time.Time) *flight {
+	r.flights.turn = !r.flights.turn
+	if r.flights.turn {
+		if f := r.nextFresh(now); f != nil {
+			return f
+		}
+		return r.nextRetry()
+	}
+	if f := r.nextRetry(); f != nil {
+		return f
+	}
+	return r.nextFresh(now)
+}
+
+// busy reports whether a publisher has all the streams that it may have. One is
+// left for others: a publisher whose streams hang must not hold them up.
+func (r *Relay) busy(p *publisher) bool {
+	return p.flying >= max(1, r.opts.SubmitConcurrency-1)
+}
+
+func (r *Relay) nextFresh(now time.Time) *flight {
+	for {
+		b, ok := r.groups.Next(now, r.busy)
+		if !ok {
+			return nil
+		}
+		// What was released while it waited is settled already.
+		events := slices.DeleteFunc(b.Items, func(h *held) bool { return h.gone })
+		if len(events) > 0 {
+			return &flight{publisher: events[0].publisher, events: events}
+		}
+	}
+}
+
+func (r *Relay) nextRetry() *flight {
+	for i := 0; i < len(r.flights.due); {
+		f := r.flights.due[i]
+		f.events = slices.DeleteFunc(f.events, func(h *held) bool { return h.gone })
+		switch {
+		case len(f.events) == 0:
+			r.flights.due = slices.Delete(r.flights.due, i, i+1)
+		case r.busy(f.publisher):
+			i++
+		default:
+			r.flights.due = slices.Delete(r.flights.due, i, i+1)
+			return f
+		}
+	}
+	return nil
+}
+
+// nextRetryOf is nextRetry for suspects only, or for everything else.
+func (r *Relay) nextRetryOf(suspect bool) *flight {
+	for i, f := range r.flights.due {
+		f.events = slices.DeleteFunc(f.events, func(h *held) bool { return h.gone })
+		if f.suspect == suspect && len(f.events) > 0 {
+			r.flights.due = slices.Delete(r.flights.due, i, i+1)
+			return f
+		}
+	}
+	return nil
+}
+
+// launch submits a flight in a goroutine of its own.
+func (r *Relay) launch(f *flight) {
+	r.flights.moment++
+	f.launched = r.flights.moment
+	r.flying++
+	f.publisher.flying++
+	r.books.Batches++
+	b := submit.Batch{
+		RequestID: requestID(),
+		Publisher: f.publisher.id,
+		Events:    make([]*event.Event, len(f.events)),
+		Control:   f.failures > 0,
+	}
+	bytes := 0
+	for i, h := range f.events {
+		h.sent++
+		h.lastSent = f.launched
+		bytes += len(h.event.Wire)
+		b.Events[i] = &h.event
+	}
+	r.m.BatchEvents.Observe(float64(len(f.events)))
+	r.m.BatchBytes.Observe(float64(bytes))
+	r.log.Debug("Submitting a batch", "request_id", b.RequestID, "service_id", b.Publisher.ServiceID,
+		"service_environment", b.Publisher.Environment, "events", len(b.Events), "bytes", bytes,
+		"suspect", f.suspect, "failures", f.failures)
+	r.spawn(func() {
+		result := r.gateway.Submit(r.work, b)
+		r.results <- outcome{flight: f, sent: b.Events, result: result}
+		if result.Failure != nil {
+			r.log.Debug("A stream to the gateway failed", "request_id", b.RequestID, "code", result.Code().String(), "class", result.Failure.Class.String())
+		}
+	})
+}
+
+// waiting reports whether anything waits to be submitted, suspects apart.
+func (r *Relay) waiting() bool {
+	if r.groups.Len() > 0 {
+		return true
+	}
+	isOther := func(f *flight) bool { return !f.suspect }
+	return slices.ContainsFunc(r.flights.due, isOther) || slices.ContainsFunc(r.flights.waiting, isOther)
+}
+
+// takeWaiting empties the queues of what waits to be submitted again.
+func (f *flights) takeWaiting() []*flight {
+	all := append(f.due, f.waiting...)
+	f.due, f.waiting = nil, nil
+	return all
+}
+
+// requestID names a stream. It is a UUIDv7, so that a log sorts by it.
+func requestID() string {
+	id, err := uuid.NewV7()
+	if err != nil {
+		// Only without the system's randomness; the id need not be a secret.
+		return uuid.Nil.String()
+	}
+	return id.String()
+}
+
+// flightHeap orders flights by when they are due.
+type flightHeap []*flight
+
+func (h flightHeap) Len() int           { return len(h) }
+func (h flightHeap) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
+func (h flightHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+
+// Push and Pop are for container/heap.
+func (h *flightHeap) Push(x any) { *h = append(*h, x.(*flight)) }
+
+// Pop takes the last.
+func (h *flightHeap) Pop() any {
+	last := len(*h) - 1
+	f := (*h)[last]
+	(*h)[last] = nil
+	*h = (*h)[:last]
+	return f
+}

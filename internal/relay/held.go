@@ -1,0 +1,219 @@
+package relay
+
+import (
+	"hash/maphash"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sourcegraph/telemetry-relay/internal/consume"
+	"github.com/sourcegraph/telemetry-relay/internal/event"
+	"github.com/sourcegraph/telemetry-relay/internal/metrics"
+)
+
+// held is one event from its arrival to its settlement. After its arrival, only
+// the loop touches it.
+type held struct {
+	message   *consume.Message
+	event     event.Event
+	rejection *event.Rejection // why it goes to the dead-letter topic; nil: it does not
+	panicked  bool             // its processing failed in a way that must not happen
+	digest    uint64           // of the message's data
+
+	publisher *publisher // nil: rejected on arrival
+	// lane keeps different events with the same id apart: only events of one
+	// lane share a stream, since the gateway's answer has nothing but ids.
+	lane int32
+	// twins are further deliveries of the same event, settled together with it.
+	twins []*consume.Message
+	older *held // with the same id, in another lane
+
+	prev, next *held // in the order of arrival
+	gone       bool  // settled; it may still lie in a batch or a queue
+
+	sent     int    // submissions
+	lastSent uint64 // the moment of the last one
+	omitted  int    // submissions that count against it: left out while others were recorded
+	refused  int    // submissions that count against it: failed alone while others were recorded
+}
+
+// publisher is an identity with something held.
+type publisher struct {
+	id       event.Publisher
+	hash     uint64
+	events   int // held
+	flying   int // streams
+	recorded bool
+	service  *serviceMetrics
+}
+
+// identity is what the gateway's answers tell events apart by, within a stream.
+type identity struct {
+	publisher *publisher
+	id        [16]byte
+}
+
+// lane is a group of events that may share a stream.
+type lane struct {
+	publisher *publisher
+	number    int32
+}
+
+// serviceMetrics are the counters of one value of the label service.
+type serviceMetrics struct {
+	label                          string
+	received, submitted, duplicate prometheus.Counter
+}
+
+// holdings are all events that are held. The loop owns them.
+type holdings struct {
+	seeds       digests
+	byID        map[identity]*held // the newest of its chain
+	publishers  map[event.Publisher]*publisher
+	services    map[string]*serviceMetrics
+	first, last *held // in the order of arrival
+	count       int   // events
+	recent      *recent[fingerprint]
+	buriedIDs   *recent[string] // ids of messages that were dead-lettered
+}
+
+// What is remembered of the past, per generation: some 10 MB at most.
+const (
+	recentEvents  = 1 << 18
+	recentBuried  = 1 << 15
+	recentMinutes = 5
+)
+
+func newHoldings() holdings {
+	return holdings{
+		seeds:      newDigests(),
+		byID:       make(map[identity]*held),
+		publishers: make(map[event.Publisher]*publisher),
+		services:   make(map[string]*serviceMetrics),
+		recent:     newRecent[fingerprint](recentEvents),
+		buriedIDs:  newRecent[string](recentBuried),
+	}
+}
+
+// publisherOf returns the identity's state, new if nothing of it is held.
+func (r *Relay) publisherOf(id event.Publisher) *publisher {
+	p, ok := r.publishers[id]
+	if !ok {
+		p = &publisher{
+			id:      id,
+			hash:    maphash.Comparable(r.seeds.data, id),
+			service: r.serviceOf(id.ServiceID),
+		}
+		r.publishers[id] = p
+	}
+	return p
+}
+
+// serviceOf returns the counters of a service. What services.yaml does not list
+// shares one label, since anybody can make up names.
+func (r *Relay) serviceOf(serviceID string) *serviceMetrics {
+	label := metrics.OtherService
+	if r.opts.Services.Listed(serviceID) {
+		label = serviceID
+	}
+	s, ok := r.services[label]
+	if !ok {
+		s = &serviceMetrics{
+			label:     label,
+			received:  r.m.EventsReceived.WithLabelValues(label),
+			submitted: r.m.EventsSubmitted.WithLabelValues(label),
+			duplicate: r.m.EventsDuplicate.WithLabelValues(label),
+		}
+		r.services[label] = s
+	}
+	return s
+}
+
+// serviceOfMessage returns the counters of the service that a message names.
+func (r *Relay) serviceOfMessage(m *consume.Message) *serviceMetrics {
+	return r.serviceOf(m.Attributes[event.AttrServiceID])
+}
+
+// hold enters an event at the end of the list.
+func (r *Relay) hold(h *held) {
+	h.prev = r.last
+	if r.last != nil {
+		r.last.next = h
+	} else {
+		r.first = h
+	}
+	r.last = h
+	r.count++
+}
+
+// index enters a valid event under its id, in a lane of its own if others with
+// the same id are held.
+func (r *Relay) index(h *held, key identity, newest *held) {
+	if newest != nil {
+		h.older, h.lane = newest, newest.lane+1
+	}
+	r.byID[key] = h
+	h.publisher.events++
+}
+
+// twin returns the same event of the chain, if it is held already.
+func twin(newest *held, h *held) *held {
+	for at := newest; at != nil; at = at.older {
+		if at.digest == h.digest {
+			return at
+		}
+	}
+	return nil
+}
+
+// letGo takes an event out of the books' open items. It is settled.
+func (r *Relay) letGo(h *held) {
+	h.gone = true
+	if h.prev != nil {
+		h.prev.next = h.next
+	} else {
+		r.first = h.next
+	}
+	if h.next != nil {
+		h.next.prev = h.prev
+	} else {
+		r.last = h.prev
+	}
+	h.prev, h.next = nil, nil
+	r.count--
+	if h.publisher == nil {
+		return
+	}
+	r.unindex(h)
+	h.publisher.events--
+	if h.publisher.events == 0 && h.publisher.flying == 0 {
+		delete(r.publishers, h.publisher.id)
+	}
+}
+
+func (r *Relay) unindex(h *held) {
+	key := identity{h.publisher, h.event.UUID}
+	newest := r.byID[key]
+	if newest == h {
+		if h.older == nil {
+			delete(r.byID, key)
+		} else {
+			r.byID[key] = h.older
+		}
+		return
+	}
+	for at := newest; at != nil; at = at.older {
+		if at.older == h {
+			at.older = h.older
+			return
+		}
+	}
+}
+
+// oldestAge is how long the oldest event has been held.
+func (r *Relay) oldestAge(now time.Time) time.Duration {
+	if r.first == nil {
+		return 0
+	}
+	return now.Sub(r.first.message.Received)
+}

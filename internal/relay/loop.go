@@ -1,0 +1,337 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/sourcegraph/telemetry-relay/internal/batch"
+)
+
+// loop is the state of the one goroutine that decides. Nothing else touches it.
+type loop struct {
+	holdings
+	settlements
+	graveyard
+	flights flights
+	flying  int // streams in flight
+	gate    gate
+	groups  *batch.Groups[lane, *publisher, *held]
+	books   Books
+	rng     *rand.Rand
+
+	started   time.Time
+	deadline  time.Time // of receiving; zero: none
+	lastBusy  time.Time // when something last came, was released, or was away
+	stopping  stopping
+	unsettled int // released because something was away
+
+	everReached  bool // the gateway has accepted a token
+	everRecorded bool
+	cleared      bool // the preflight is done
+	preparing    bool // the preflight goes on
+	receiving    bool // Receive has been called and has not returned
+	wanted       bool // receiving is what we want
+	checking     bool // whether the subscription is empty
+
+	spawn       func(func())
+	work        context.Context // of everything but receiving
+	cancelWork  context.CancelFunc
+	fetch       context.Context // of everything that takes from Pub/Sub
+	cancelFetch context.CancelFunc
+	pull        context.CancelFunc // of the present call of Receive
+}
+
+const (
+	// tick is how often what has no timer of its own is looked after.
+	tick = 200 * time.Millisecond
+	// maxHold is how long an event is held at most. Then it is released, once:
+	// each release counts as a delivery attempt.
+	maxHold = 10 * time.Minute
+)
+
+func newLoop(opts Options) loop {
+	return loop{
+		holdings: newHoldings(),
+		groups:   batch.NewGroups[lane, *publisher, *held](opts.Batch),
+		books:    newBooks(),
+		rng:      rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
+		gate:     gate{shut: true, cause: starting},
+	}
+}
+
+// run is the loop.
+func (r *Relay) run(ctx context.Context) error {
+	now := time.Now()
+	r.started, r.lastBusy, r.gate.since = now, now, now
+	r.fetch, r.cancelFetch = context.WithCancel(r.work)
+	if r.opts.ReceiveWindow > 0 {
+		r.deadline = now.Add(r.opts.ReceiveWindow)
+	}
+	r.m.GatewayAvailable.Set(0)
+	r.prepare()
+
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	signal := ctx.Done()
+	generation := now
+	for {
+		r.beat.Store(now.UnixNano())
+		r.sendLetters(now)
+		r.dispatch(now)
+		if r.stopped(now) {
+			break
+		}
+		timer.Reset(r.wake(now).Sub(now))
+		select {
+		case a := <-r.arrivals:
+			now = time.Now()
+			r.arrive(a, now)
+		case o := <-r.results:
+			now = time.Now()
+			r.landed(o, now)
+		case b := <-r.buried:
+			now = time.Now()
+			r.interment(b, now)
+		case err := <-r.probes:
+			now = time.Now()
+			r.probed(err, now)
+		case e := <-r.checks:
+			now = time.Now()
+			r.checked(e, now)
+		case err := <-r.ready:
+			now = time.Now()
+			r.prepared(err, now)
+		case err := <-r.ended:
+			now = time.Now()
+			r.receivingEnded(err, now)
+		case <-signal:
+			now = time.Now()
+			signal = nil
+			r.stop(Signal, nil, now)
+		case <-timer.C:
+			now = time.Now()
+		case <-ticker.C:
+			now = time.Now()
+			if now.Sub(generation) > recentMinutes*time.Minute {
+				generation = now
+				r.recent.turn()
+				r.buriedIDs.turn()
+			}
+			r.look(now)
+		}
+	}
+	err := r.finish(ctx)
+	r.report(time.Now())
+	r.m.RunEnded.WithLabelValues(string(r.stopping.why)).Inc()
+	if err == nil {
+		r.m.LastSuccess.Set(float64(time.Now().Unix()))
+	}
+	return err
+}
+
+// wake says when something is due that nobody reports.
+func (r *Relay) wake(now time.Time) time.Time {
+	wake := now.Add(time.Hour)
+	at := func(t time.Time) {
+		if t.Before(wake) {
+			wake = t
+		}
+	}
+	if r.stopping.on && now.Before(r.stopping.work) {
+		at(r.stopping.work)
+	}
+	switch {
+	case r.gate.shut:
+		if !r.stopping.on && !r.gate.probing && r.flying == 0 {
+			at(later(r.gate.next, now))
+		}
+	case r.flying < r.gate.slots:
+		if due, ok := r.groups.Due(); ok {
+			at(due)
+		}
+		if len(r.flights.waiting) > 0 {
+			at(r.flights.waiting[0].due)
+		}
+	}
+	if len(r.graves) > 0 && r.digging == 0 {
+		at(r.graveyard.next)
+	}
+	return wake
+}
+
+// later is t, or a tick from now if t is over: what could not be done at its
+// time is tried again, but not in a hot loop.
+func later(t, now time.Time) time.Time {
+	if t.After(now) {
+		return t
+	}
+	return now.Add(tick)
+}
+
+// prepare begins what must be done before anything is pulled.
+func (r *Relay) prepare() {
+	if r.opts.Preflight == nil {
+		r.cleared = true
+		return
+	}
+	r.preparing = true
+	r.spawn(func() { r.ready <- r.opts.Preflight(r.fetch) })
+}
+
+func (r *Relay) prepared(err error, now time.Time) {
+	r.preparing = false
+	switch {
+	case r.fetch.Err() != nil:
+	case err != nil:
+		r.stop(Failed, err, now)
+	default:
+		r.cleared = true
+		r.lastBusy = now
+		if !r.gate.shut && !r.gate.trial {
+			r.resumePulling()
+		}
+	}
+}
+
+// resumePulling receives, if everything is there for it.
+func (r *Relay) resumePulling() {
+	if r.stopping.on || !r.cleared {
+		return
+	}
+	r.wanted = true
+	if r.receiving {
+		return // again when it has returned
+	}
+	r.receiving = true
+	var ctx context.Context
+	ctx, r.pull = context.WithCancel(r.fetch)
+	r.spawn(func() { r.ended <- r.receiver.Receive(ctx) })
+}
+
+// stopPulling ends receiving for now; what was received stays.
+func (r *Relay) stopPulling() {
+	r.wanted = false
+	if r.receiving {
+		r.pull()
+	}
+}
+
+func (r *Relay) receivingEnded(err error, now time.Time) {
+	r.receiving = false
+	r.pull()
+	switch {
+	case err != nil:
+		r.stop(Failed, receiveError(err), now)
+	case r.wanted:
+		r.resumePulling()
+	}
+}
+
+// receiveError says what is the matter with the subscription.
+func receiveError(err error) error {
+	return fmt.Errorf("PUBSUB_SUBSCRIPTION cannot be received from: %w", err)
+}
+
+// look is the loop's round: what has no timer of its own.
+func (r *Relay) look(now time.Time) {
+	r.report(now)
+	if r.stopping.on {
+		return
+	}
+	for r.first != nil && now.Sub(r.first.message.Received) > maxHold && r.releaseOldest() {
+	}
+	r.flushSettled()
+	if r.gate.trial && !r.gate.shut && r.flying == 0 && !r.waiting() {
+		r.gate.trial = false
+		r.resumePulling()
+	}
+	if !r.deadline.IsZero() && !now.Before(r.deadline) {
+		r.stop(Deadline, nil, now)
+		return
+	}
+	if r.opts.Drain {
+		r.drain(now)
+	}
+}
+
+// releaseOldest releases the oldest event unless a stream or the dead-letter
+// topic has it, and reports whether it did.
+func (r *Relay) releaseOldest() bool {
+	h := r.first
+	if h.rejection != nil || h.panicked || h.publisher.flying > 0 {
+		return false
+	}
+	r.log.Warn("An event was held too long and is released", "message_id", h.message.ID, "service", h.publisher.service.label)
+	r.release(h)
+	return true
+}
+
+// drain ends the run when nothing has come for a while. The clock stands still
+// while anything is away.
+func (r *Relay) drain(now time.Time) {
+	if r.gate.shut || r.gate.trial || r.graveyard.away != "" || !r.cleared || !r.receiver.Receiving() {
+		r.lastBusy = now
+		return
+	}
+	if r.checking || r.count > 0 || now.Sub(r.lastBusy) < r.opts.DrainIdle {
+		return
+	}
+	// Pub/Sub may be silent for other reasons than having nothing. Ask.
+	r.checking = true
+	r.spawn(func() { r.checks <- r.pullOnce(finalPull, true) })
+}
+
+const finalPull = 100
+
+// checked takes the answer to a question for messages. What was found has
+// arrived already.
+func (r *Relay) checked(e emptiness, now time.Time) {
+	if e.final {
+		r.checking = false
+	} else {
+		r.gate.pulling = false
+	}
+	if e.err != nil {
+		r.log.Debug("Pub/Sub was asked for messages and did not answer", "error", e.err)
+		r.lastBusy = now
+		return
+	}
+	if e.final && e.found == 0 && r.count == 0 && !r.stopping.on && !r.gate.shut && now.Sub(r.lastBusy) >= r.opts.DrainIdle {
+		r.stop(Drained, nil, now)
+	}
+}
+
+// report tells others how things stand.
+func (r *Relay) report(now time.Time) {
+	r.m.EventsInFlight.Set(float64(r.count))
+	r.m.OldestReceivedAge.Set(r.oldestAge(now).Seconds())
+	s := Status{Ready: true}
+	switch {
+	case r.gate.shut:
+		s = Status{Reason: causeText[r.gate.cause]}
+		if r.gate.detail != "" {
+			s.Reason += ": " + r.gate.detail
+		}
+	case r.graveyard.away != "":
+		s = Status{Reason: "the dead-letter topic does not take messages: " + r.graveyard.away}
+	case r.preparing:
+		s = Status{Reason: "Pub/Sub has not been reached yet"}
+	case r.stopping.on:
+		s = Status{Reason: "stopping"}
+	}
+	r.status.Store(&s)
+	if r.opts.OnProgress != nil {
+		state := s.Reason
+		if s.Ready {
+			state = "relaying"
+			if r.count == 0 {
+				state = "waiting for events"
+			}
+		}
+		r.opts.OnProgress(Progress{Books: r.books.copy(), Held: r.count, State: state})
+	}
+}

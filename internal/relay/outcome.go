@@ -1,0 +1,225 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/sourcegraph/telemetry-relay/internal/event"
+	"github.com/sourcegraph/telemetry-relay/internal/submit"
+)
+
+// landed takes the outcome of a flight: what was listed is settled, and for the
+// rest it is decided what it means.
+func (r *Relay) landed(o outcome, now time.Time) {
+	f := o.flight
+	r.flying--
+	f.publisher.flying--
+	r.flights.moment++
+	r.m.Submissions.WithLabelValues(o.result.Code().String()).Inc()
+	if o.result.Took > 0 {
+		r.m.SubmissionSeconds.Observe(o.result.Took.Seconds())
+	}
+
+	var rest []*held
+	listed := 0
+	for i, h := range f.events {
+		switch {
+		case h.gone:
+		case o.result.Listed != nil && o.result.Listed[i]:
+			listed++
+			r.recorded(h, now)
+		default:
+			rest = append(rest, h)
+		}
+	}
+	f.events = rest
+	if listed > 0 {
+		r.flights.recordedAt = r.flights.moment
+		f.publisher.recorded = true
+		r.everRecorded = true
+		r.m.LastSuccess.Set(float64(now.Unix()))
+		r.delivered(now)
+	}
+	switch {
+	case len(rest) == 0 && (listed > 0 || o.result.Failure == nil):
+	case o.result.Failure == nil:
+		r.leftOut(f, listed > 0, now)
+	default:
+		r.failed(f, o.result.Failure, now)
+	}
+	r.flushSettled()
+	if f.publisher.events == 0 && f.publisher.flying == 0 && r.publishers[f.publisher.id] == f.publisher {
+		delete(r.publishers, f.publisher.id)
+	}
+}
+
+// leftOut takes the events that an answer did not list. The gateway does not say
+// why; what else it recorded meanwhile tells.
+func (r *Relay) leftOut(f *flight, partly bool, now time.Time) {
+	counts := partly
+	switch {
+	case f.suspect:
+		// It counts, unless the gateway seemed to record nothing at all.
+		counts = !r.gate.shut && r.flights.ignoredAt < f.launched
+	case !partly && r.flights.recordedAt < f.launched:
+		// Nothing of a batch of fresh events, and nothing else meanwhile: an
+		// outage, for all that can be known.
+		r.flights.ignoredAt = r.flights.moment
+		r.shutGate(silent, fmt.Sprintf("none of %d events was recorded", len(f.events)), 0, now)
+	}
+	if r.gate.shut && f.suspect {
+		r.shutGate(r.gate.cause, r.gate.detail, 0, now)
+	}
+
+	suspects := &flight{publisher: f.publisher, suspect: true}
+	if f.suspect {
+		suspects.level = f.level
+	}
+	for _, h := range f.events {
+		if counts {
+			h.omitted++
+		}
+		if h.omitted >= r.opts.RejectAfter {
+			r.bury(h, event.GatewayRejected, fmt.Sprintf(
+				"the gateway left the event out of %d answers in %d submissions while it recorded others, without saying why", h.omitted, h.sent))
+			continue
+		}
+		suspects.events = append(suspects.events, h)
+	}
+	r.retry(suspects, "left_out", suspectFirst, 0, now)
+}
+
+// failed takes the events of a stream that failed before they were listed.
+func (r *Relay) failed(f *flight, failure *submit.Failure, now time.Time) {
+	if r.stopping.on {
+		r.unsettled += len(f.events)
+		r.retry(f, "", 0, 0, now)
+		return
+	}
+	why := failure.Class
+	if why == submit.Unusable && failure.Code != codes.Unimplemented && r.othersRecorded(f.publisher) {
+		why = submit.IdentityRefused
+	}
+	switch why {
+	case submit.SAMS:
+		r.shutGate(noToken, detail(failure), failure.RetryAfter, now)
+		r.retry(f, "sams", retryFirst, failure.RetryAfter, now)
+	case submit.Credentials:
+		r.shutGate(badToken, detail(failure), failure.RetryAfter, now)
+		r.retry(f, "credentials", retryFirst, failure.RetryAfter, now)
+	case submit.Unusable:
+		r.retry(f, "unusable", retryFirst, 0, now)
+		r.stop(Failed, unusable(failure), now)
+	case submit.IdentityRefused:
+		for _, h := range f.events {
+			r.bury(h, event.GatewayRefused, fmt.Sprintf(
+				"the gateway refuses the identity service_id=%q service_environment=%q (%s) while it takes others", f.publisher.id.ServiceID, f.publisher.id.Environment, failure.Code))
+		}
+	case submit.BatchRefused:
+		if len(f.events) == 1 {
+			r.bury(f.events[0], event.GatewayRefused, fmt.Sprintf("the gateway refuses a stream with this event (%s) and takes the same stream without it", failure.Code))
+			return
+		}
+		r.halve(f, "refused", now)
+	default:
+		r.passing(f, failure, now)
+	}
+}
+
+// passing takes a fault that says nothing about the events, unless it is seen
+// with the same events again and again while everything else goes well.
+func (r *Relay) passing(f *flight, failure *submit.Failure, now time.Time) {
+	f.failures++
+	if f.trouble == 0 {
+		f.trouble = r.flights.moment
+	}
+	alone := f.isolated || f.suspect
+	if !alone {
+		r.flights.failedAt = r.flights.moment
+		r.gate.failures++
+	}
+	switch {
+	case failure.Control == submit.ControlFailed,
+		!alone && (r.gate.trial || r.gate.failures >= failuresToShut):
+		r.shutGate(unreachable, detail(failure), failure.RetryAfter, now)
+	}
+
+	othersSucceed := failure.Control == submit.ControlPassed
+	if alone && othersSucceed && r.gate.trial {
+		// The gateway is there: the trial must not wait for what may be poison.
+		r.gate.trial = false
+		r.resumePulling()
+	}
+	if failure.Code == codes.DeadlineExceeded || (f.failures >= 2 && othersSucceed) {
+		if len(f.events) > 1 {
+			r.halve(f, "failed", now)
+			return
+		}
+		f.isolated = true
+	}
+	if h := f.events[0]; f.isolated && len(f.events) == 1 && othersSucceed &&
+		r.flights.recordedAt > f.trouble && r.flights.recordedAt > r.flights.failedAt {
+		h.refused++
+		if h.refused >= r.opts.RejectAfter {
+			r.bury(h, event.GatewayRefused, fmt.Sprintf(
+				"%d streams with this event alone failed (%s) while the gateway recorded others", h.refused, failure.Code))
+			return
+		}
+	}
+	r.retry(f, "failed", retryFirst, failure.RetryAfter, now)
+}
+
+// halve submits the two halves of a batch apart, to find the event that is the
+// matter.
+func (r *Relay) halve(f *flight, why string, now time.Time) {
+	middle := len(f.events) / 2
+	for _, events := range [][]*held{f.events[:middle:middle], f.events[middle:]} {
+		r.retry(&flight{
+			publisher: f.publisher, events: events, suspect: f.suspect, isolated: true,
+			failures: max(1, f.failures), trouble: f.trouble,
+		}, why, retryFirst, 0, now)
+	}
+}
+
+// othersRecorded reports whether the gateway has recorded events of another
+// publisher that is still known.
+func (r *Relay) othersRecorded(p *publisher) bool {
+	for _, other := range r.publishers {
+		if other != p && other.recorded {
+			return true
+		}
+	}
+	return r.everRecorded && !p.recorded
+}
+
+// detail is what may be shown of a failure. The gateway's own words may quote an
+// event, so they are shown only where there was none.
+func detail(f *submit.Failure) string {
+	var refused *submit.CredentialsError
+	if errors.As(f, &refused) {
+		return refused.Error()
+	}
+	switch f.Code {
+	case codes.Unavailable, codes.Unauthenticated, codes.PermissionDenied, codes.Unimplemented:
+		return f.Error()
+	}
+	return f.Code.String()
+}
+
+func unusable(f *submit.Failure) error {
+	if f.Code == codes.Unimplemented {
+		return fmt.Errorf("TELEMETRY_GATEWAY_URL: what answers there is no Telemetry Gateway: %s", detail(f))
+	}
+	return fmt.Errorf("the gateway refuses streams of every identity (%s): check TELEMETRY_GATEWAY_URL and the worker's version", f.Code)
+}
+
+func probeCode(err error) string {
+	var f *submit.Failure
+	if errors.As(err, &f) {
+		return f.Code.String()
+	}
+	return codes.OK.String()
+}

@@ -1,0 +1,97 @@
+package relay
+
+import (
+	"time"
+
+	"github.com/sourcegraph/telemetry-relay/internal/consume"
+)
+
+// settlements are what is to be told to the receiver, in bulk. The loop owns
+// them.
+type settlements struct {
+	acked, released, abandoned []*consume.Message
+}
+
+// flushSettled tells the receiver what was settled since the last time.
+func (r *Relay) flushSettled() {
+	if len(r.acked) > 0 {
+		r.receiver.Ack(r.acked)
+		r.acked = r.acked[:0]
+	}
+	if len(r.released) > 0 {
+		r.receiver.Release(r.released)
+		r.released = r.released[:0]
+	}
+	if len(r.abandoned) > 0 {
+		r.receiver.Abandon(r.abandoned)
+		r.abandoned = r.abandoned[:0]
+	}
+}
+
+// recorded settles an event that the gateway has listed.
+func (r *Relay) recorded(h *held, now time.Time) {
+	s := h.publisher.service
+	r.books.Submitted++
+	s.submitted.Inc()
+	r.m.EventDelivery.Observe(now.Sub(h.message.PublishTime).Seconds())
+	r.recent.add(r.seeds.fingerprint(h))
+	r.acked = append(r.acked, h.message)
+	r.settleTwins(h)
+	r.letGo(h)
+}
+
+// interred settles an event that the dead-letter topic has confirmed. Only its
+// message is remembered, so that its replay is never taken for a duplicate.
+func (r *Relay) interred(h *held) {
+	reason := h.rejection.Reason
+	r.books.Rejected[reason]++
+	r.m.EventsRejected.WithLabelValues(r.serviceOfMessage(h.message).label, string(reason)).Inc()
+	r.buriedIDs.add(h.message.ID)
+	for _, m := range h.twins {
+		r.buriedIDs.add(m.ID)
+	}
+	r.acked = append(r.acked, h.message)
+	r.settleTwins(h)
+	r.letGo(h)
+}
+
+func (r *Relay) settleTwins(h *held) {
+	for _, m := range h.twins {
+		r.duplicate(r.serviceOfMessage(m), m)
+	}
+}
+
+// duplicate settles a further delivery of what is settled or about to be.
+func (r *Relay) duplicate(s *serviceMetrics, m *consume.Message) {
+	r.books.Duplicates++
+	s.duplicate.Inc()
+	r.acked = append(r.acked, m)
+}
+
+// release hands an event back to Pub/Sub, with all its deliveries.
+func (r *Relay) release(h *held) {
+	r.handBack(h.message)
+	for _, m := range h.twins {
+		r.handBack(m)
+	}
+	r.letGo(h)
+}
+
+func (r *Relay) handBack(m *consume.Message) {
+	r.released = append(r.released, m)
+	r.countReleased(1)
+}
+
+// expire leaves an event to come back when its lease has ended.
+func (r *Relay) expire(h *held) {
+	r.abandoned = append(r.abandoned, h.message)
+	r.abandoned = append(r.abandoned, h.twins...)
+	r.countReleased(1 + len(h.twins))
+	r.letGo(h)
+}
+
+func (r *Relay) countReleased(n int) {
+	r.books.Released += n
+	r.m.EventsReleased.Add(float64(n))
+	r.lastBusy = time.Now()
+}

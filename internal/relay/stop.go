@@ -1,0 +1,119 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// stopping is the end of a run. The loop owns it.
+type stopping struct {
+	on    bool
+	why   Ended
+	err   error     // that stopped the run
+	work  time.Time // when what is in flight is given up
+	until time.Time // when the acknowledgements are
+}
+
+// workShare is how much of the shutdown timeout belongs to what is in flight;
+// the rest is for releasing it and for confirming acknowledgements.
+const workShare = 0.75
+
+// stop begins the end: nothing more is received, what is in flight is finished,
+// everything else is released.
+func (r *Relay) stop(why Ended, err error, now time.Time) {
+	if r.stopping.on {
+		r.stopping.err = errors.Join(r.stopping.err, err)
+		return
+	}
+	r.stopping = stopping{
+		on: true, why: why, err: err,
+		work:  now.Add(time.Duration(workShare * float64(r.opts.ShutdownTimeout))),
+		until: now.Add(r.opts.ShutdownTimeout),
+	}
+	r.log.Info("Stopping", "why", string(why), "held", r.count, "in_flight", r.flying)
+	r.stopPulling()
+	r.cancelFetch()
+	if err != nil {
+		// Nothing can be settled well any more.
+		r.cancelWork()
+	}
+	r.groups.Flush()
+	if err != nil || r.gate.shut {
+		for _, h := range r.groups.TakeAll() {
+			r.giveUp(h, err != nil || r.gate.shut)
+		}
+	}
+	// What waits for another try is not in flight. It is there for another
+	// instance at once.
+	for _, f := range r.flights.takeWaiting() {
+		for _, h := range f.events {
+			r.giveUp(h, r.gate.shut)
+		}
+	}
+	if err != nil || r.graveyard.away != "" {
+		for _, h := range r.graves {
+			r.giveUp(h, r.graveyard.away != "")
+		}
+		r.graves = nil
+	}
+	r.flushSettled()
+}
+
+// giveUp releases an event at the end.
+func (r *Relay) giveUp(h *held, unsettled bool) {
+	if h.gone {
+		return
+	}
+	if unsettled {
+		r.unsettled++
+	}
+	r.release(h)
+}
+
+// stopped reports whether everything is settled, and gives up what is in flight
+// when its time is over.
+func (r *Relay) stopped(now time.Time) bool {
+	if !r.stopping.on {
+		return false
+	}
+	if !now.Before(r.stopping.work) {
+		r.cancelWork()
+		for _, h := range r.groups.TakeAll() {
+			r.giveUp(h, false)
+		}
+		if r.digging == 0 {
+			for _, h := range r.graves {
+				r.giveUp(h, true)
+			}
+			r.graves = nil
+		}
+		r.flushSettled()
+	}
+	return r.count == 0 && r.flying == 0 && r.digging == 0 && !r.receiving &&
+		!r.gate.pulling && !r.gate.probing && !r.checking && !r.preparing
+}
+
+// finish confirms the acknowledgements and says whether the run was a success.
+func (r *Relay) finish(ctx context.Context) error {
+	errs := []error{r.stopping.err}
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), r.stopping.until)
+	defer cancel()
+	if err := r.receiver.Flush(ctx); err != nil {
+		errs = append(errs, fmt.Errorf("Pub/Sub has not confirmed %d acknowledgements and releases: it will deliver those events again", r.receiver.Unconfirmed()))
+	}
+	if r.gate.shut && r.gate.asked {
+		errs = append(errs, fmt.Errorf("the run ended while %s: %s", causeText[r.gate.cause], r.gate.detail))
+	}
+	if r.graveyard.away != "" {
+		errs = append(errs, fmt.Errorf("the run ended while the dead-letter topic does not take messages: %s", r.graveyard.away))
+	}
+	if !r.cleared && r.stopping.err == nil && r.stopping.why != Signal {
+		errs = append(errs, errors.New("the run ended before Pub/Sub could be reached"))
+	}
+	if r.unsettled > 0 {
+		errs = append(errs, fmt.Errorf("%d events could not be settled and were released", r.unsettled))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,80 @@
+package submit
+
+import (
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// Class says what a failed stream means for its events.
+type Class int
+
+const (
+	// Passing faults say nothing about the events.
+	Passing Class = iota
+	// SAMS gave no token. It says nothing about the events.
+	SAMS
+	// Credentials were refused twice, with a new token the second time.
+	Credentials
+	// BatchRefused: the gateway takes the identity, but not these events.
+	BatchRefused
+	// IdentityRefused: the gateway takes others, but not this identity.
+	IdentityRefused
+	// Unusable: the gateway refuses every identity, or does not know the method.
+	Unusable
+)
+
+func (c Class) String() string {
+	return [...]string{"passing", "sams", "credentials", "batch_refused", "identity_refused", "unusable"}[c]
+}
+
+// Control is the outcome of a stream with the same identity and no events.
+type Control int
+
+const (
+	// NoControl: there was none.
+	NoControl Control = iota
+	// ControlPassed: the gateway takes such a stream, so the events matter.
+	ControlPassed
+	// ControlFailed: it does not, so they do not.
+	ControlFailed
+)
+
+// Failure is a stream that did not end well. It was decided here, once, whether
+// and when it is worth another try.
+type Failure struct {
+	Class Class
+	Code  codes.Code
+	// Control is what came of asking the gateway for the same, without events.
+	Control Control
+	// RetryAfter is the delay that the gateway asked for; 0: none.
+	RetryAfter time.Duration
+	Err        error
+}
+
+func (f *Failure) Error() string { return f.Err.Error() }
+
+// Unwrap returns the cause.
+func (f *Failure) Unwrap() error { return f.Err }
+
+// classify judges the error of a stream. A refusal still needs its control.
+func classify(err error) *Failure {
+	s := status.Convert(err)
+	f := &Failure{Class: Passing, Code: s.Code(), Err: err}
+	switch s.Code() {
+	case codes.Unauthenticated, codes.PermissionDenied:
+		f.Class = Credentials
+	case codes.InvalidArgument, codes.FailedPrecondition, codes.OutOfRange:
+		f.Class = BatchRefused
+	case codes.Unimplemented:
+		f.Class = Unusable
+	}
+	for _, detail := range s.Details() {
+		if info, ok := detail.(*errdetails.RetryInfo); ok {
+			f.RetryAfter = max(0, info.GetRetryDelay().AsDuration())
+		}
+	}
+	return f
+}

@@ -1,0 +1,217 @@
+package submit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"golang.org/x/oauth2"
+	"golang.org/x/oauth2/clientcredentials"
+)
+
+// Scope is what SAMS must grant for events to be recorded.
+const Scope = "telemetry_gateway::events::write"
+
+const (
+	// fetchTimeout bounds one fetch from SAMS.
+	fetchTimeout = 10 * time.Second
+	// A token is renewed this long before its end: the smaller of renewMargin
+	// and renewShare of its lifetime.
+	renewMargin = time.Minute
+	renewShare  = 5
+)
+
+// CredentialsError means that SAMS refuses the client or the scope: the
+// operator's mistake, which does not pass by itself.
+type CredentialsError struct {
+	Status int    // of HTTP
+	Code   string // OAuth's error code, such as invalid_client; may be empty
+}
+
+func (e *CredentialsError) Error() string {
+	switch e.Code {
+	case "invalid_client", "unauthorized_client":
+		return fmt.Sprintf("SAMS refuses the client (HTTP %d, %s): check SAMS_CLIENT_ID and SAMS_CLIENT_SECRET", e.Status, e.Code)
+	case "invalid_scope":
+		return fmt.Sprintf("SAMS refuses the scope %s (HTTP %d, %s): have it granted to the client SAMS_CLIENT_ID", Scope, e.Status, e.Code)
+	}
+	return fmt.Sprintf("SAMS refuses to give a token (HTTP %d): check SAMS_URL, SAMS_API_URL, SAMS_CLIENT_ID and SAMS_CLIENT_SECRET", e.Status)
+}
+
+// TokenOptions say where tokens come from.
+type TokenOptions struct {
+	URL          string // of the token endpoint
+	ClientID     string
+	ClientSecret string
+	// OnFetch, if set, is told the result of each fetch.
+	OnFetch func(err error)
+}
+
+// Tokens keeps one access token and renews it before it expires. However many
+// streams want one, there is one fetch at a time. It is safe for concurrent use.
+type Tokens struct {
+	// The styles in which SAMS may want the client's secret; the one that worked
+	// last comes first. Used by the one fetch only.
+	styles  []*clientcredentials.Config
+	client  *http.Client
+	onFetch func(error)
+	ctx     context.Context // ends with Close
+	stop    context.CancelFunc
+
+	mu       sync.Mutex
+	token    string // empty: none
+	renew    time.Time
+	expires  time.Time // zero: never
+	fetching *fetch    // nil: none
+	fetches  sync.WaitGroup
+}
+
+type fetch struct {
+	done  chan struct{}
+	token string
+	err   error
+}
+
+// NewTokens returns an empty cache; nothing is fetched yet.
+func NewTokens(opts TokenOptions) *Tokens {
+	ctx, stop := context.WithCancel(context.Background())
+	t := &Tokens{
+		client:  &http.Client{Timeout: fetchTimeout, Transport: http.DefaultTransport.(*http.Transport).Clone()},
+		onFetch: opts.OnFetch,
+		ctx:     ctx,
+		stop:    stop,
+	}
+	for _, style := range []oauth2.AuthStyle{oauth2.AuthStyleInHeader, oauth2.AuthStyleInParams} {
+		t.styles = append(t.styles, &clientcredentials.Config{
+			ClientID:     opts.ClientID,
+			ClientSecret: opts.ClientSecret,
+			TokenURL:     opts.URL,
+			Scopes:       []string{Scope},
+			AuthStyle:    style,
+		})
+	}
+	return t
+}
+
+// Close ends a fetch that is under way and waits for it.
+func (t *Tokens) Close() {
+	t.stop()
+	t.fetches.Wait()
+	t.client.CloseIdleConnections()
+}
+
+// Token returns a token that is good for a while as far as is known. The error
+// is a *CredentialsError when SAMS refuses the client.
+func (t *Tokens) Token(ctx context.Context) (string, error) {
+	t.mu.Lock()
+	now := time.Now()
+	if t.token != "" && now.Before(t.renew) {
+		token := t.token
+		t.mu.Unlock()
+		return token, nil
+	}
+	f := t.startFetch()
+	if t.token != "" && (t.expires.IsZero() || now.Before(t.expires)) {
+		// Still good: nobody waits for its renewal.
+		token := t.token
+		t.mu.Unlock()
+		return token, nil
+	}
+	t.mu.Unlock()
+
+	select {
+	case <-f.done:
+		return f.token, f.err
+	case <-ctx.Done():
+		return "", fmt.Errorf("wait for a token from SAMS: %w", ctx.Err())
+	}
+}
+
+// Invalidate forgets a token that was refused, if it is still the current one.
+func (t *Tokens) Invalidate(token string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.token == token {
+		t.token = ""
+	}
+}
+
+// startFetch returns the fetch that is under way, or a new one. The caller
+// holds mu.
+func (t *Tokens) startFetch() *fetch {
+	if t.fetching != nil {
+		return t.fetching
+	}
+	f := &fetch{done: make(chan struct{})}
+	t.fetching = f
+	t.fetches.Go(func() {
+		token, err := t.retrieve()
+		if t.onFetch != nil {
+			t.onFetch(err)
+		}
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.fetching = nil
+		if err == nil {
+			t.keep(token)
+			f.token = token.AccessToken
+		}
+		f.err = err
+		close(f.done)
+	})
+	return f
+}
+
+// keep makes a token the current one. The caller holds mu.
+func (t *Tokens) keep(token *oauth2.Token) {
+	now := time.Now()
+	t.token, t.expires = token.AccessToken, token.Expiry
+	if t.expires.IsZero() {
+		// SAMS did not say. The gateway's refusal will tell.
+		t.renew = now.Add(time.Hour)
+		return
+	}
+	t.renew = t.expires.Add(-min(renewMargin, t.expires.Sub(now)/renewShare))
+}
+
+func (t *Tokens) retrieve() (*oauth2.Token, error) {
+	ctx, cancel := context.WithTimeout(t.ctx, fetchTimeout)
+	defer cancel()
+	ctx = context.WithValue(ctx, oauth2.HTTPClient, t.client)
+	var first error
+	for i, config := range t.styles {
+		token, err := config.Token(ctx)
+		if err == nil {
+			t.styles[0], t.styles[i] = t.styles[i], t.styles[0]
+			return token, nil
+		}
+		err = retrieveError(err)
+		if first == nil {
+			first = err
+		}
+		// Only a client that SAMS does not recognise may be one that it wants
+		// to see in the other style.
+		var refused *CredentialsError
+		if !errors.As(err, &refused) || refused.Status != http.StatusUnauthorized {
+			return nil, err
+		}
+	}
+	return nil, first
+}
+
+// retrieveError keeps the answer's body out of the error: it is not ours to log.
+func retrieveError(err error) error {
+	var refused *oauth2.RetrieveError
+	if !errors.As(err, &refused) || refused.Response == nil {
+		return fmt.Errorf("fetch a token from SAMS: %w", err)
+	}
+	code := refused.Response.StatusCode
+	switch {
+	case code == http.StatusTooManyRequests, code == http.StatusRequestTimeout, code < 400, code >= 500:
+		return fmt.Errorf("fetch a token from SAMS: HTTP %d", code)
+	}
+	return &CredentialsError{Status: code, Code: refused.ErrorCode}
+}

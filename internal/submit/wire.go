@@ -1,0 +1,119 @@
+package submit
+
+import (
+	"errors"
+
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/sourcegraph/telemetry-relay/internal/event"
+	telemetrygatewayv1 "github.com/sourcegraph/telemetry-relay/internal/telemetrygateway/v1"
+)
+
+// Field numbers of the gateway's messages, see telemetrygateway.proto.
+const (
+	fieldPayload   = 2 // RecordEventsRequest.events
+	fieldEvents    = 1 // EventsPayload.events
+	fieldSucceeded = 1 // RecordEventsResponse.succeeded_events
+)
+
+// payload is a RecordEventsRequest whose events are encoded already.
+type payload []*event.Event
+
+// answer takes a RecordEventsResponse to the payload.
+type answer struct {
+	events []*event.Event
+	listed []bool // by event; nil before an answer
+	next   int    // the gateway lists in the order of the payload
+}
+
+// codec encodes requests without building messages, and decodes responses
+// without building strings.
+type codec struct{}
+
+// Name is the name of the encoding on the wire, which is plain protobuf.
+func (codec) Name() string { return "proto" }
+
+func (codec) Marshal(v any) (mem.BufferSlice, error) {
+	switch v := v.(type) {
+	case payload:
+		return v.marshal(), nil
+	case *telemetrygatewayv1.RecordEventsRequest:
+		b, err := proto.Marshal(v)
+		return mem.BufferSlice{mem.SliceBuffer(b)}, err
+	}
+	return nil, errors.New("submit: unknown type of request")
+}
+
+func (codec) Unmarshal(data mem.BufferSlice, v any) error {
+	a, ok := v.(*answer)
+	if !ok {
+		return errors.New("submit: unknown type of response")
+	}
+	buf := data.MaterializeToBuffer(mem.DefaultBufferPool())
+	defer buf.Free()
+	return a.unmarshal(buf.ReadOnlyData())
+}
+
+func (p payload) marshal() mem.BufferSlice {
+	inner := 0
+	for _, e := range p {
+		inner += protowire.SizeTag(fieldEvents) + protowire.SizeBytes(len(e.Wire))
+	}
+	size := protowire.SizeTag(fieldPayload) + protowire.SizeBytes(inner)
+	pool := mem.DefaultBufferPool()
+	buf := pool.Get(size)
+	b := (*buf)[:0]
+	b = protowire.AppendTag(b, fieldPayload, protowire.BytesType)
+	b = protowire.AppendVarint(b, uint64(inner))
+	for _, e := range p {
+		b = protowire.AppendTag(b, fieldEvents, protowire.BytesType)
+		b = protowire.AppendBytes(b, e.Wire)
+	}
+	*buf = b
+	return mem.BufferSlice{mem.NewBuffer(buf, pool)}
+}
+
+func (a *answer) unmarshal(b []byte) error {
+	if a.listed == nil {
+		a.listed = make([]bool, len(a.events))
+	}
+	for len(b) > 0 {
+		number, kind, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return protowire.ParseError(n)
+		}
+		b = b[n:]
+		if number != fieldSucceeded || kind != protowire.BytesType {
+			if n = protowire.ConsumeFieldValue(number, kind, b); n < 0 {
+				return protowire.ParseError(n)
+			}
+			b = b[n:]
+			continue
+		}
+		id, n := protowire.ConsumeBytes(b)
+		if n < 0 {
+			return protowire.ParseError(n)
+		}
+		b = b[n:]
+		a.list(id)
+	}
+	return nil
+}
+
+// list notes that the event was recorded. An id that was not sent is ignored.
+func (a *answer) list(id []byte) {
+	// Usually it is the next one, or some were left out before it.
+	for range a.events {
+		if a.next == len(a.events) {
+			a.next = 0
+		}
+		i := a.next
+		a.next++
+		if a.events[i].ID == string(id) {
+			a.listed[i] = true
+			return
+		}
+	}
+}
