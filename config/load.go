@@ -74,6 +74,7 @@ func Load(environ []string, purpose Purpose) (*Config, error) {
 			c.Mode = Drain
 		}
 	}
+	_, c.TopicGiven = vars["PUBSUB_TOPIC"]
 	c.validate(purpose, vars, broken, &faults)
 	c.loadServices(&faults)
 	if len(faults) > 0 {

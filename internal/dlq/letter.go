@@ -16,6 +16,7 @@ import (
 
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/line"
+	"github.com/sourcegraph/telemetry-relay/internal/topic"
 )
 
 // The attributes of a dead letter. They are a promise to on-call.
@@ -90,7 +91,7 @@ func build(l *Letter, origin Origin) (*pubsubpb.PubsubMessage, error) {
 	plain = plain && len(l.OrderingKey) <= maxValue
 	if plain {
 		m := &pubsubpb.PubsubMessage{Data: l.Data, Attributes: attributes}
-		if messageSize(m) <= maxMessage {
+		if topic.Size(m) <= maxMessage {
 			return m, nil
 		}
 		compressed, err := compress(l.Data)
@@ -126,12 +127,12 @@ func build(l *Letter, origin Origin) (*pubsubpb.PubsubMessage, error) {
 // does not help to fit.
 func smaller(plain, compressed *pubsubpb.PubsubMessage) (*pubsubpb.PubsubMessage, error) {
 	switch {
-	case messageSize(compressed) <= maxMessage:
+	case topic.Size(compressed) <= maxMessage:
 		return compressed, nil
-	case plain != nil && messageSize(plain) <= maxMessageTried:
+	case plain != nil && topic.Size(plain) <= maxMessageTried:
 		delete(plain.Attributes, AttrEncoding)
 		return plain, nil
-	case messageSize(compressed) <= maxMessageTried:
+	case topic.Size(compressed) <= maxMessageTried:
 		return compressed, nil
 	}
 	return nil, ErrTooLarge
@@ -232,14 +233,4 @@ func compress(data []byte) ([]byte, error) {
 		return nil, fmt.Errorf("compress a dead letter: %w", err)
 	}
 	return buf.Bytes(), nil
-}
-
-// messageSize is what Pub/Sub counts: the encoded message, within a few bytes.
-func messageSize(m *pubsubpb.PubsubMessage) int {
-	const perField = 8 // tags and lengths
-	size := len(m.GetData()) + perField
-	for k, v := range m.GetAttributes() {
-		size += len(k) + len(v) + perField
-	}
-	return size
 }

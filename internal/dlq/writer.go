@@ -8,6 +8,8 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/sourcegraph/telemetry-relay/internal/topic"
 )
 
 // Topic is what the writer needs of the dead-letter topic.
@@ -26,12 +28,6 @@ type Writer struct {
 func NewWriter(topic Topic, origin Origin) *Writer {
 	return &Writer{topic: topic, origin: origin}
 }
-
-// Pub/Sub's limits of one request.
-const (
-	maxRequestMessages = 1000
-	maxRequestBytes    = 9_500_000
-)
 
 // Write publishes the letters and returns what became of each: nil when Pub/Sub
 // has confirmed it, ErrTooLarge or ErrBroken when it can never be written, any other error
@@ -53,10 +49,11 @@ func (w *Writer) Write(ctx context.Context, letters []*Letter) []error {
 			results[i] = err
 			continue
 		}
-		if n := messageSize(m); len(request) == maxRequestMessages || (len(request) > 0 && size+n > maxRequestBytes) {
+		n := topic.Size(m)
+		if len(request) == topic.MaxRequestMessages || (len(request) > 0 && size+n > topic.MaxRequestBytes) {
 			flush()
 		}
-		request, indexes, size = append(request, m), append(indexes, i), size+messageSize(m)
+		request, indexes, size = append(request, m), append(indexes, i), size+n
 	}
 	flush()
 	return results

@@ -36,7 +36,8 @@ type Summary struct {
 	DurationSeconds float64 `json:"duration_seconds"`
 }
 
-func newBooks() Books { return Books{Rejected: map[event.Reason]int{}} }
+// NewBooks returns empty books.
+func NewBooks() Books { return Books{Rejected: map[event.Reason]int{}} }
 
 // copy returns books that do not change any more.
 func (b Books) copy() Books {

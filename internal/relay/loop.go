@@ -55,7 +55,7 @@ func newLoop(opts Options) loop {
 	return loop{
 		holdings: newHoldings(),
 		groups:   batch.NewGroups[lane, *publisher, *held](opts.Batch),
-		books:    newBooks(),
+		books:    NewBooks(),
 		rng:      rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 		gate:     gate{shut: true, cause: starting},
 	}

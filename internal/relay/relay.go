@@ -127,6 +127,9 @@ func New(sub consume.Subscriber, gateway Gateway, letters DeadLetters, opts Opti
 	return r
 }
 
+// Discard ends a relay that will not be run.
+func (r *Relay) Discard() { r.receiver.Close() }
+
 // Run relays until it is done, the deadline is near, or ctx ends, which stops it
 // in good order. It may be called once. The error says why the run failed; the
 // summary is valid in any case.

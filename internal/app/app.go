@@ -1,0 +1,165 @@
+// Package app puts the worker together from its configuration: clients, stages,
+// endpoints, and their teardown in reverse order.
+package app
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"google.golang.org/api/option"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/sourcegraph/telemetry-relay/config"
+	"github.com/sourcegraph/telemetry-relay/internal/batch"
+	"github.com/sourcegraph/telemetry-relay/internal/consume"
+	"github.com/sourcegraph/telemetry-relay/internal/diagnostics"
+	"github.com/sourcegraph/telemetry-relay/internal/dlq"
+	"github.com/sourcegraph/telemetry-relay/internal/event"
+	"github.com/sourcegraph/telemetry-relay/internal/metrics"
+	"github.com/sourcegraph/telemetry-relay/internal/preflight"
+	"github.com/sourcegraph/telemetry-relay/internal/relay"
+	"github.com/sourcegraph/telemetry-relay/internal/submit"
+	"github.com/sourcegraph/telemetry-relay/internal/topic"
+)
+
+// ServiceID is the worker's own id at MSP.
+const ServiceID = "telemetry-relay"
+
+// Options are what is not configured by variable.
+type Options struct {
+	Version string
+	Logger  *slog.Logger
+	// OnProgress, if set, is told how far the run is.
+	OnProgress func(relay.Progress)
+	// OnListen, if set, is told where the endpoints are served.
+	OnListen func(addr string)
+}
+
+// Run does the main job, until it is done or ctx ends. The summary is valid in
+// any case; the error says why the run failed.
+func Run(ctx context.Context, cfg *config.Config, opts Options) (summary relay.Summary, err error) {
+	summary = relay.Summary{Books: relay.NewBooks(), Ended: relay.Failed}
+	var closers []func() error
+	defer func() {
+		for i := len(closers) - 1; i >= 0; i-- {
+			err = errors.Join(err, closers[i]())
+		}
+	}()
+
+	m := metrics.New()
+	pubsub := PubSubOptions(cfg)
+	client, err := consume.NewClient(ctx, cfg.SubscriptionName(), pubsub...)
+	if err != nil {
+		return summary, err
+	}
+	closers = append(closers, client.Close)
+	deadLetters, err := topic.NewClient(ctx, cfg.DeadLetterTopicName(), pubsub...)
+	if err != nil {
+		return summary, err
+	}
+	closers = append(closers, deadLetters.Close)
+	tokens := submit.NewTokens(submit.TokenOptions{
+		URL:          cfg.TokenURL(),
+		ClientID:     cfg.SAMSClientID,
+		ClientSecret: string(cfg.SAMSClientSecret),
+		OnFetch: func(err error) {
+			m.TokenFetches.WithLabelValues(fetchResult(err)).Inc()
+		},
+	})
+	closers = append(closers, func() error { tokens.Close(); return nil })
+	gateway, err := submit.NewClient(submit.Options{
+		URL:     cfg.GatewayURL,
+		Timeout: cfg.SubmitTimeout,
+		Tokens:  tokens,
+		Self:    event.Publisher{ServiceID: ServiceID, Environment: cfg.Environment},
+	})
+	if err != nil {
+		return summary, err
+	}
+	closers = append(closers, gateway.Close)
+
+	needs := preflight.Needs{
+		Subscription:    cfg.SubscriptionName(),
+		DeadLetterTopic: cfg.DeadLetterTopicName(),
+		Topic:           cfg.TopicName(),
+		TopicGiven:      cfg.TopicGiven,
+	}
+	r := relay.New(client, gateway,
+		dlq.NewWriter(deadLetters, dlq.Origin{Subscription: cfg.SubscriptionName(), WorkerVersion: opts.Version}),
+		relay.Options{
+			Batch: batch.Limits{
+				Events: cfg.BatchMaxEvents,
+				Bytes:  int(cfg.BatchMaxBytes),
+				Delay:  cfg.BatchMaxDelay,
+			},
+			SubmitConcurrency: cfg.SubmitConcurrency,
+			RejectAfter:       cfg.RejectAfter,
+			Consume:           consume.Options{MaxEvents: cfg.MaxOutstandingEvents, MaxBytes: int64(cfg.MaxOutstandingBytes)},
+			Drain:             cfg.Mode == config.Drain,
+			DrainIdle:         cfg.DrainIdle,
+			ReceiveWindow:     cfg.ReceiveWindow(),
+			ShutdownTimeout:   cfg.ShutdownTimeout,
+			Services:          cfg.Services,
+			Environment:       cfg.Environment,
+			Preflight: func(ctx context.Context) error {
+				return preflight.Run(ctx, needs, opts.Logger, pubsub...)
+			},
+			OnProgress: opts.OnProgress,
+			Metrics:    m,
+			Logger:     opts.Logger,
+		})
+
+	if addr := cfg.ListenAddr(); addr != "" {
+		server, err := diagnostics.Start(ctx, diagnostics.Options{
+			Addr:    addr,
+			Version: opts.Version,
+			Secret:  string(cfg.DiagnosticsSecret),
+			Metrics: m.Registry,
+			Healthy: r.Alive,
+			Ready: func() (bool, string) {
+				s := r.Status()
+				return s.Ready, s.Reason
+			},
+		})
+		if err != nil {
+			r.Discard()
+			return summary, err
+		}
+		closers = append(closers, server.Close)
+		if opts.OnListen != nil {
+			opts.OnListen(server.Addr())
+		}
+	}
+
+	opts.Logger.Info("Starting", "version", opts.Version, "mode", string(cfg.Mode),
+		"subscription", cfg.SubscriptionName(), "dead_letter_topic", cfg.DeadLetterTopicName(),
+		"gateway", cfg.GatewayURL, "environment", cfg.Environment, "services", len(cfg.Services.Services()))
+	return r.Run(ctx)
+}
+
+// PubSubOptions are the options of every Pub/Sub client.
+func PubSubOptions(cfg *config.Config) []option.ClientOption {
+	if cfg.EmulatorHost == "" {
+		return nil
+	}
+	return []option.ClientOption{
+		option.WithEndpoint(cfg.EmulatorHost),
+		option.WithoutAuthentication(),
+		option.WithTelemetryDisabled(),
+		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())),
+	}
+}
+
+// fetchResult is the value of the label result.
+func fetchResult(err error) string {
+	var refused *submit.CredentialsError
+	switch {
+	case err == nil:
+		return "ok"
+	case errors.As(err, &refused):
+		return "refused"
+	}
+	return "error"
+}

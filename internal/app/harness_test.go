@@ -1,0 +1,211 @@
+package app_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+
+	"github.com/sourcegraph/telemetry-relay/config"
+	"github.com/sourcegraph/telemetry-relay/internal/app"
+	"github.com/sourcegraph/telemetry-relay/internal/local/gatewayserver"
+	"github.com/sourcegraph/telemetry-relay/internal/local/pubsubserver"
+	"github.com/sourcegraph/telemetry-relay/internal/local/samsserver"
+	"github.com/sourcegraph/telemetry-relay/internal/relay"
+)
+
+const (
+	project     = "test-project"
+	topicName   = "projects/" + project + "/topics/telemetry-events"
+	subName     = "projects/" + project + "/subscriptions/telemetry-events-relay"
+	dlqName     = "projects/" + project + "/topics/telemetry-events-dlq"
+	dlqSubName  = "projects/" + project + "/subscriptions/telemetry-events-dlq-oncall"
+	testService = `{unknownServices: reject, services: [{id: cody-gateway}, {id: sams, environments: [dev, prod]}, {id: pings, privateMetadata: reject}]}`
+)
+
+// house is everything around the worker.
+type house struct {
+	t       *testing.T
+	pubsub  *pubsubserver.Server
+	sams    *samsserver.Server
+	gateway *gatewayserver.Server
+	log     lockedBuffer
+}
+
+func newHouse(t *testing.T) *house {
+	t.Helper()
+	h := &house{t: t}
+	var err error
+	if h.pubsub, err = pubsubserver.Start(t.Context(), pubsubserver.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.check(h.pubsub.Close()) })
+	if h.sams, err = samsserver.Start(t.Context(), samsserver.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.check(h.sams.Close()) })
+	if h.gateway, err = gatewayserver.Start(t.Context(), gatewayserver.Options{Introspector: h.sams}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.check(h.gateway.Close()) })
+	h.check(h.pubsub.CreateTopic(topicName))
+	h.check(h.pubsub.CreateTopic(dlqName))
+	h.check(h.pubsub.CreateSubscription(subName, topicName))
+	h.check(h.pubsub.CreateSubscription(dlqSubName, dlqName))
+	return h
+}
+
+func (h *house) check(err error) {
+	h.t.Helper()
+	if err != nil {
+		h.t.Error(err)
+	}
+}
+
+// config returns a drain's settings with what vars change.
+func (h *house) config(vars ...string) *config.Config {
+	h.t.Helper()
+	environ := append([]string{
+		"GOOGLE_CLOUD_PROJECT=" + project,
+		"PUBSUB_EMULATOR_HOST=" + h.pubsub.Addr(),
+		"TELEMETRY_GATEWAY_URL=" + h.gateway.URL(),
+		"SAMS_URL=" + h.sams.URL(),
+		"SAMS_CLIENT_ID=" + h.sams.ClientID(),
+		"SAMS_CLIENT_SECRET=" + h.sams.ClientSecret(),
+		"ENVIRONMENT_ID=test",
+		"WORKER_INSECURE_DEV=true",
+		"WORKER_MODE=drain",
+		"WORKER_DRAIN_IDLE=500ms",
+		"WORKER_BATCH_MAX_DELAY=50ms",
+		"WORKER_SERVICES=" + testService,
+	}, vars...)
+	cfg, err := config.Load(environ, config.ForRun)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return cfg
+}
+
+// run runs the worker to its end.
+func (h *house) run(ctx context.Context, vars ...string) (relay.Summary, error) {
+	h.t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	summary, err := app.Run(ctx, h.config(vars...), app.Options{
+		Version: "test",
+		Logger:  slog.New(slog.NewJSONHandler(&h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	})
+	if !summary.Balanced(0) {
+		h.t.Errorf("the books do not balance: %+v", summary)
+	}
+	h.t.Cleanup(func() {
+		if h.t.Failed() {
+			h.t.Logf("summary: %+v\nerror: %v\nlog:\n%s", summary, err, h.log.String())
+		}
+	})
+	return summary, err
+}
+
+func (h *house) publish(messages ...*pubsubpb.PubsubMessage) []string {
+	h.t.Helper()
+	var all []string
+	for len(messages) > 0 {
+		n := min(len(messages), 1000)
+		ids, err := h.pubsub.Publish(topicName, messages[:n]...)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		all, messages = append(all, ids...), messages[n:]
+	}
+	return all
+}
+
+// message makes an event of cody-gateway.
+func message(data string, attributes ...string) *pubsubpb.PubsubMessage {
+	m := &pubsubpb.PubsubMessage{Data: []byte(data), Attributes: map[string]string{"service_id": "cody-gateway"}}
+	for i := 0; i < len(attributes); i += 2 {
+		m.Attributes[attributes[i]] = attributes[i+1]
+	}
+	return m
+}
+
+// numbered makes n valid events with ids of their own.
+func numbered(n int, attributes ...string) []*pubsubpb.PubsubMessage {
+	all := make([]*pubsubpb.PubsubMessage, n)
+	for i := range all {
+		all[i] = message(fmt.Sprintf(`{"feature":"cody.chat","action":"sent","id":%q,"metadata":{"n":%d}}`, eventID(i), i), attributes...)
+	}
+	return all
+}
+
+func eventID(i int) string { return fmt.Sprintf("019a0000-0000-7000-8000-%012d", i) }
+
+// deadLetters are the messages in the dead-letter queue.
+func (h *house) deadLetters() []*pubsubpb.PubsubMessage { return h.pubsub.Messages(dlqSubName) }
+
+// recordedIDs counts how often each event was recorded.
+func (h *house) recordedIDs() map[string]int {
+	ids := map[string]int{}
+	for _, r := range h.gateway.Recorded() {
+		ids[r.Event.GetId()]++
+	}
+	return ids
+}
+
+// once checks that the events 0 to n-1 were recorded exactly once, apart from
+// some.
+func (h *house) once(n int, apart ...int) {
+	h.t.Helper()
+	ids := h.recordedIDs()
+	missing := map[int]bool{}
+	for _, i := range apart {
+		missing[i] = true
+	}
+	for i := range n {
+		want := 1
+		if missing[i] {
+			want = 0
+		}
+		if got := ids[eventID(i)]; got != want {
+			h.t.Errorf("event %d was recorded %d times, want %d", i, got, want)
+		}
+	}
+}
+
+func (h *house) empty() {
+	h.t.Helper()
+	if left := h.pubsub.Messages(subName); len(left) != 0 {
+		h.t.Errorf("%d messages are left in the subscription", len(left))
+	}
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+func toJSON(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
