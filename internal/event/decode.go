@@ -3,6 +3,7 @@ package event
 import (
 	"math"
 	"sync"
+	"unsafe"
 
 	"github.com/sourcegraph/telemetry-relay/internal/policy"
 )
@@ -29,7 +30,8 @@ func (d *Decoder) Decode(m Message) (Event, *Rejection) {
 // DecodeInto is Decode for many messages: it appends the event's wire bytes to
 // buf and returns the extended buffer. The event's Wire is a part of it whose
 // capacity ends with it, so that the buffer stays in memory as long as any of
-// its events. A rejected message leaves the buffer as it was.
+// its events. It does not have to grow if it has room for about as many bytes as
+// the messages have. A rejected message leaves it as it was.
 func (d *Decoder) DecodeInto(buf []byte, m Message) (Event, []byte, *Rejection) {
 	service, publisher, rejection := d.publisher(m.Attributes)
 	if rejection != nil {
@@ -107,7 +109,8 @@ func (p *pass) release() {
 }
 
 func keep[T any](s []T) []T {
-	if cap(s) > maxKept {
+	var element T
+	if cap(s) > maxKept/int(unsafe.Sizeof(element)) {
 		return nil
 	}
 	return s[:0]

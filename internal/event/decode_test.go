@@ -64,9 +64,9 @@ var accepted = []struct {
 	{"flags", with(`"featureFlags":{"a":"b","c":"\ud83d\ude00"}`), `feature_flags{flags{key:"a" value:"b"} flags{key:"c" value:"😀"}}`},
 	{"marketing", with(`"marketingTracking":{"url":"1","firstSourceUrl":"2","cohortId":"3","referrer":"4","lastSourceUrl":"5","deviceSessionId":"6","sessionReferrer":"7","sessionFirstUrl":"8"}`),
 		`marketing_tracking{url:"1" first_source_url:"2" cohort_id:"3" referrer:"4" last_source_url:"5" device_session_id:"6" session_referrer:"7" session_first_url:"8"}`},
-	{"private", with(`"privateMetadata":{"a":"b\"","b":[1,"x",null,true,false,[],{},[{"k":[-1.5]}]],"c":{"d":{"e":""},"":1e-400},"null":null}`),
+	{"private", with(`"privateMetadata":{"a":"\b\f\r\t\/\\\"","b":[1,"x",null,true,false,[],{},[{"k":[-1.5]}]],"c":{"d":{"e":""},"":1e-400},"null":null}`),
 		`parameters{private_metadata{
-			fields{key:"a" value{string_value:"b\""}}
+			fields{key:"a" value{string_value:"\b\f\r\t/\\\""}}
 			fields{key:"b" value{list_value{values{number_value:1} values{string_value:"x"} values{null_value:NULL_VALUE} values{bool_value:true} values{bool_value:false}
 				values{list_value{}} values{struct_value{}} values{list_value{values{struct_value{fields{key:"k" value{list_value{values{number_value:-1.5}}}}}}}}}}}
 			fields{key:"c" value{struct_value{fields{key:"d" value{struct_value{fields{key:"e" value{string_value:""}}}}} fields{key:"" value{number_value:0}}}}}

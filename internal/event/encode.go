@@ -68,12 +68,8 @@ func appendFixed64Field(dst []byte, num byte, v uint64) []byte {
 	return binary.LittleEndian.AppendUint64(appendTag(dst, num, protowire.Fixed64Type), v)
 }
 
-func appendBytesField(dst []byte, num byte, b []byte) []byte {
+func appendBytesField[T string | []byte](dst []byte, num byte, b T) []byte {
 	return append(appendLen(appendTag(dst, num, protowire.BytesType), len(b)), b...)
-}
-
-func appendStringField(dst []byte, num byte, s string) []byte {
-	return append(appendLen(appendTag(dst, num, protowire.BytesType), len(s)), s...)
 }
 
 // appendNested appends a message that has nothing but field 1.
@@ -176,9 +172,8 @@ func (p *pass) assemble(buf []byte, id, version string) []byte {
 	}
 	if !p.hasInteraction {
 		if trace := traceID(p.message.Attributes); trace != "" {
-			at := 0
-			p.rest, at = open(p.rest, numInteraction)
-			p.rest = closeAt(appendStringField(p.rest, numTraceID, trace), at)
+			dst, at := open(p.rest, numInteraction)
+			p.rest = closeAt(appendBytesField(dst, numTraceID, trace), at)
 		}
 	}
 	// The timestamp has at most two tags, ten bytes of seconds and five of
@@ -187,7 +182,7 @@ func (p *pass) assemble(buf []byte, id, version string) []byte {
 	buf = slices.Grow(buf, bytesFieldSize(len(id))+timestamp+bytesFieldSize(len(p.feature))+bytesFieldSize(len(p.action))+
 		bytesFieldSize(source)+bytesFieldSize(len(p.params))+len(p.rest))
 
-	buf = appendStringField(buf, numID, id)
+	buf = appendBytesField(buf, numID, id)
 	buf, at := open(buf, numTimestamp)
 	if p.timestamp.seconds != 0 {
 		buf = appendVarintField(buf, numSeconds, uint64(p.timestamp.seconds))
@@ -201,7 +196,7 @@ func (p *pass) assemble(buf []byte, id, version string) []byte {
 	buf = appendLen(appendTag(buf, numSource, protowire.BytesType), source)
 	buf = appendLen(appendTag(buf, numSourceServer, protowire.BytesType), server)
 	if server > 0 {
-		buf = appendStringField(buf, numServerVersion, version)
+		buf = appendBytesField(buf, numServerVersion, version)
 	}
 	if p.hasClient {
 		buf = appendBytesField(buf, numSourceClient, p.client)

@@ -118,14 +118,11 @@ var (
 )
 
 // object appends the content of the message that the object of this shape
-// stands for. It reports whether there was an object; null is none.
-func (p *pass) object(dst []byte, sh *shape) ([]byte, bool) {
-	if p.null() {
-		return dst, false
-	}
+// stands for.
+func (p *pass) object(dst []byte, sh *shape) []byte {
 	if p.peek() != '{' {
 		p.wrongType("", []byte(sh.name), "an object", 2)
-		return dst, false
+		return dst
 	}
 	p.enter(2)
 	seen := 0
@@ -146,7 +143,7 @@ func (p *pass) object(dst []byte, sh *shape) ([]byte, bool) {
 		}
 		dst = p.fieldValue(dst, sh, &sh.fields[i])
 	}
-	return dst, true
+	return dst
 }
 
 func (sh *shape) index(key []byte) int {

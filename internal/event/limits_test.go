@@ -298,18 +298,18 @@ func TestOversized(t *testing.T) {
 		t.Skip("slow with the race detector, and nothing in it is concurrent")
 	}
 	d := NewDecoder(testServices(t), "dev")
-	decode := func(open, filler, close string, n int) (Event, *Rejection) {
-		return d.Decode(testMessage(with(open + strings.Repeat(filler, n) + close)))
+	decode := func(before, filler, after string, n int) (Event, *Rejection) {
+		return d.Decode(testMessage(with(before + strings.Repeat(filler, n) + after)))
 	}
 	t.Run("wire", func(t *testing.T) {
-		const open, close = `"user":{"anonymousUserId":"`, `"}`
-		event, _ := decode(open, "a", close, 4_000_000)
+		const before, after = `"user":{"anonymousUserId":"`, `"}`
+		event, _ := decode(before, "a", after, 4_000_000)
 		n := 4_000_000 + maxWire - len(event.Wire)
-		event, rejection := decode(open, "a", close, n)
+		event, rejection := decode(before, "a", after, n)
 		if rejection != nil || len(event.Wire) != maxWire {
 			t.Fatalf("%d bytes: %v", len(event.Wire), rejection)
 		}
-		_, rejection = decode(open, "a", close, n+1)
+		_, rejection = decode(before, "a", after, n+1)
 		want := "the event is too large: expected at most 4128768 bytes when encoded for the gateway, got 4128769"
 		if rejection == nil || *rejection != (Rejection{Oversized, want, testID}) {
 			t.Fatal(rejection)
@@ -320,17 +320,17 @@ func TestOversized(t *testing.T) {
 		{"less than", "<"}, {"ampersand", "&"}, {"control", `\u0001`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			const open, close = `"privateMetadata":{"k":"`, `"}`
-			event, _ := decode(open, test.filler, close, 1_640_000)
+			const before, after = `"privateMetadata":{"k":"`, `"}`
+			event, _ := decode(before, test.filler, after, 1_640_000)
 			size, err := jsonSize(event.Wire, event.Publisher)
 			if err != nil {
 				t.Fatal(err)
 			}
 			n := 1_640_000 + (maxJSON-size-1)/6
-			if _, rejection := decode(open, test.filler, close, n); rejection != nil {
+			if _, rejection := decode(before, test.filler, after, n); rejection != nil {
 				t.Errorf("%d: %v", n, rejection)
 			}
-			_, rejection := decode(open, test.filler, close, n+1)
+			_, rejection := decode(before, test.filler, after, n+1)
 			if rejection == nil || rejection.Reason != Oversized || rejection.EventID != testID || !strings.Contains(rejection.Detail, "JSON") {
 				t.Errorf("%d: %v", n+1, rejection)
 			}

@@ -95,11 +95,12 @@ func (r reference) decode(m Message) outcome {
 	if trace == "" {
 		trace = refTraceID(m.Attributes["googclient_traceparent"])
 	}
-	if trace != "" && (event.Interaction == nil || event.Interaction.TraceId == nil) {
-		if event.Interaction == nil {
-			event.Interaction = &gateway.EventInteraction{}
+	if interaction := event.GetInteraction(); trace != "" && (interaction == nil || interaction.TraceId == nil) {
+		if interaction == nil {
+			interaction = &gateway.EventInteraction{}
 		}
-		event.Interaction.TraceId = &trace
+		interaction.TraceId = &trace
+		event.Interaction = interaction
 	}
 	wire, err := proto.Marshal(event)
 	if err != nil {
@@ -225,7 +226,7 @@ func refID(doc refObject, messageID string, published time.Time) (string, bool) 
 func refEvent(doc refObject, published time.Time) (event *gateway.Event, private bool, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			if r != errInvalid {
+			if e, ok := r.(error); !ok || !errors.Is(e, errInvalid) {
 				panic(r)
 			}
 			err = errInvalid
@@ -242,8 +243,8 @@ func refEvent(doc refObject, published time.Time) (event *gateway.Event, private
 		published = at
 	}
 	event.Timestamp = timestamppb.New(published)
-	refCheck(event.Timestamp.IsValid())
-	params := event.Parameters
+	refCheck(event.GetTimestamp().IsValid())
+	params := event.GetParameters()
 	if o, ok := f["metadata"]; ok {
 		params.Metadata = map[string]float64{}
 		for name, v := range refFields(o) {
@@ -259,7 +260,7 @@ func refEvent(doc refObject, published time.Time) (event *gateway.Event, private
 		_, ok := o.(refObject)
 		refCheck(ok)
 		params.PrivateMetadata = refValue(o).GetStructValue()
-		private = len(params.PrivateMetadata.Fields) > 0
+		private = len(params.GetPrivateMetadata().GetFields()) > 0
 	}
 	if o, ok := f["billingMetadata"]; ok {
 		b := refFields(o, "product", "category")

@@ -111,7 +111,7 @@ func (p *pass) topField(i int) {
 	case topUser:
 		p.rest = p.submessage(p.rest, numUser, userShape)
 	case topClient:
-		p.client, p.hasClient = p.object(p.client, clientShape)
+		p.client, p.hasClient = p.object(p.client, clientShape), true
 	case topInteraction:
 		p.interaction()
 	case topFeatureFlags:
@@ -123,26 +123,19 @@ func (p *pass) topField(i int) {
 
 // submessage appends the object of this shape as field num.
 func (p *pass) submessage(dst []byte, num byte, sh *shape) []byte {
-	start := len(dst)
 	dst, at := open(dst, num)
-	dst, ok := p.object(dst, sh)
-	if !ok {
-		return dst[:start]
-	}
-	return closeAt(dst, at)
+	return closeAt(p.object(dst, sh), at)
 }
 
+// interaction encodes the object, with the trace id of the message's attributes
+// if it has none.
 func (p *pass) interaction() {
-	start := len(p.rest)
 	dst, at := open(p.rest, numInteraction)
-	dst, p.hasInteraction = p.object(dst, interactionShape)
-	if !p.hasInteraction {
-		p.rest = dst[:start]
-		return
-	}
+	dst = p.object(dst, interactionShape)
+	p.hasInteraction = true
 	if !p.hasTrace {
 		if id := traceID(p.message.Attributes); id != "" {
-			dst = appendStringField(dst, numTraceID, id)
+			dst = appendBytesField(dst, numTraceID, id)
 		}
 	}
 	p.rest = closeAt(dst, at)
