@@ -21,7 +21,7 @@ ARG VERSION=dev
 ARG COMMIT=unknown
 # Static, and the same bytes for the same sources wherever it is built.
 RUN CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go build -trimpath -buildvcs=false \
-    -ldflags "-s -w -X main.version=${VERSION} -X main.commit=${COMMIT}" \
+    -ldflags "-s -w -X main.buildVersion=${VERSION} -X main.buildCommit=${COMMIT}" \
     -o /out/worker ./cmd/worker
 
 # static: CA certificates, time zones and a user 65532, but no shell and no libc.

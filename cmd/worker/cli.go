@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/sourcegraph/telemetry-relay/config"
+	"github.com/sourcegraph/telemetry-relay/internal/logging"
+)
+
+// environment is what a command sees of the world around the process.
+type environment struct {
+	args   []string
+	vars   []string // of the form of os.Environ
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+}
+
+// Exit statuses, as documented for every command.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// usageError is a mistake in how a command was called.
+type usageError struct{ error }
+
+func usagef(format string, args ...any) error {
+	return usageError{fmt.Errorf(format, args...)}
+}
+
+// reported is an error that the user has been told of already.
+type reported struct{ error }
+
+// run runs a command line and returns the exit status.
+func run(ctx context.Context, env environment) int {
+	err := env.root().Run(ctx, env.args)
+	var (
+		usage  usageError
+		faults config.Faults
+		told   reported
+	)
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &faults):
+		fmt.Fprintf(env.stderr, "worker: %v\n", faults)
+		return exitUsage
+	case errors.As(err, &usage):
+		fmt.Fprintf(env.stderr, "worker: %v\nRun 'worker --help' or 'worker COMMAND --help' to see how it is used.\n", usage)
+		return exitUsage
+	case errors.As(err, &told):
+	default:
+		fmt.Fprintf(env.stderr, "worker: %v\n", err)
+	}
+	return exitFailed
+}
+
+func (env environment) root() *cli.Command {
+	root := &cli.Command{
+		Name:  "worker",
+		Usage: "relays telemetry events from Pub/Sub to Telemetry Gateway",
+		Description: "Services publish minimal events to a Pub/Sub topic; worker completes and records them.\n" +
+			"All settings are environment variables; the README lists them.\n\n" +
+			"Try it with nothing installed:\n\n   worker local",
+		HideVersion: true,
+		Reader:      env.stdin,
+		Writer:      env.stdout,
+		ErrWriter:   env.stderr,
+		Action: func(_ context.Context, c *cli.Command) error {
+			if c.Args().Present() {
+				return usagef("there is no command %q", c.Args().First())
+			}
+			return cli.ShowRootCommandHelp(c)
+		},
+		Commands: []*cli.Command{
+			env.runCommand(),
+			env.localCommand(),
+			env.publishCommand(),
+			env.versionCommand(),
+		},
+	}
+	strict(root)
+	return root
+}
+
+// strict makes every mistake in the use of a command a usageError, and leaves
+// the exit to main.
+func strict(c *cli.Command) {
+	c.OnUsageError = func(_ context.Context, _ *cli.Command, err error, _ bool) error { return usageError{err} }
+	c.ExitErrHandler = func(context.Context, *cli.Command, error) {}
+	for _, sub := range c.Commands {
+		strict(sub)
+	}
+}
+
+// noArguments refuses arguments for commands that take none.
+func noArguments(c *cli.Command) error {
+	if c.Args().Present() {
+		return usagef("%s takes no arguments, got %q", c.Name, c.Args().First())
+	}
+	return nil
+}
+
+// load reads the configuration and makes the logger that it asks for.
+func (env environment) load(purpose config.Purpose) (*config.Config, *slog.Logger, error) {
+	cfg, err := config.Load(env.vars, purpose)
+	if err != nil {
+		return nil, nil, err
+	}
+	log := logging.New(env.stderr, cfg.LogLevel, cfg.LogFormat)
+	slog.SetDefault(log) // of the libraries
+	return cfg, log, nil
+}
+
+// printJSON prints v as one line.
+func printJSON(w io.Writer, v any) error {
+	line, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "%s\n", line)
+	return err
+}
+
+// outputFlag chooses between a text for people and JSON.
+func outputFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name:  "output",
+		Value: "text",
+		Usage: "text, or json: one object on one line",
+		Validator: func(s string) error {
+			if s != "text" && s != "json" {
+				return fmt.Errorf("expected text or json, got %q", s)
+			}
+			return nil
+		},
+	}
+}
+
+// stdinIsTerminal reports whether a person types the input.
+func (env environment) stdinIsTerminal() bool {
+	f, ok := env.stdin.(*os.File)
+	return ok && logging.Terminal(f)
+}

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"github.com/cenkalti/backoff/v5"
+	"github.com/urfave/cli/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/sourcegraph/telemetry-relay/config"
+	"github.com/sourcegraph/telemetry-relay/internal/app"
+	"github.com/sourcegraph/telemetry-relay/internal/event"
+	"github.com/sourcegraph/telemetry-relay/internal/line"
+	"github.com/sourcegraph/telemetry-relay/internal/topic"
+)
+
+func (env environment) publishCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "publish",
+		Usage:     "publish events from a file or stdin",
+		ArgsUsage: "[FILE]",
+		Description: "Publishes events to PUBSUB_TOPIC, one a line:\n\n" +
+			"   {\"attributes\":{\"service_id\":\"sams\"},\"data\":{\"feature\":\"sams.user\",\"action\":\"created\"}}\n\n" +
+			"Each is first checked exactly as the worker will; those that it would reject are\n" +
+			"reported with their line and not published, and the exit status is 1.\n" +
+			"Without FILE, or with -, events are read from stdin.\n\n" +
+			"Examples:\n\n" +
+			"   worker publish events.ndjson\n" +
+			"   worker dlq export | worker publish --as-is -",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "as-is", Usage: "publish without checking"},
+			outputFlag(),
+		},
+		Action: func(ctx context.Context, c *cli.Command) error {
+			if c.NArg() > 1 {
+				return usagef("publish takes one FILE, got %d", c.NArg())
+			}
+			cfg, _, err := env.load(config.ForPubSub)
+			if err != nil {
+				return err
+			}
+			input, name := env.stdin, "stdin"
+			if path := c.Args().First(); path != "" && path != "-" {
+				f, err := os.Open(path)
+				if err != nil {
+					return usageError{err}
+				}
+				defer f.Close()
+				input, name = f, path
+			} else if env.stdinIsTerminal() {
+				fmt.Fprintln(env.stderr, "Reading events from the terminal, one a line; end with Ctrl-D.")
+			}
+			client, err := topic.NewClient(ctx, cfg.TopicName(), app.PubSubOptions(cfg)...)
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			p := publisher{topic: client, stderr: env.stderr, source: name}
+			if !c.Bool("as-is") {
+				p.decoder = event.NewDecoder(cfg.Services, cfg.Environment)
+			}
+			err = p.run(ctx, input)
+			if c.String("output") == "json" {
+				err = errors.Join(err, printJSON(env.stdout, p.done))
+			} else {
+				_, printErr := fmt.Fprintf(env.stdout, "published %d events to %s; %d lines were not published\n", p.done.Published, cfg.TopicName(), p.done.Invalid)
+				err = errors.Join(err, printErr)
+			}
+			if err == nil && p.done.Invalid > 0 {
+				return reported{errors.New("some lines were not published")}
+			}
+			return err
+		},
+	}
+}
+
+// publisher publishes lines in their order.
+type publisher struct {
+	topic interface {
+		Publish(ctx context.Context, messages []*pubsubpb.PubsubMessage) error
+	}
+	decoder *event.Decoder // nil: nothing is checked
+	stderr  io.Writer
+	source  string
+
+	request []*pubsubpb.PubsubMessage
+	first   int // line of the request's first message
+	size    int
+	done    struct {
+		Published int `json:"published"`
+		Invalid   int `json:"invalid"`
+	}
+}
+
+const (
+	// maxLine is more than 10 MB in base64.
+	maxLine = 32 << 20
+	// publishPatience is how long Pub/Sub may be away.
+	publishPatience = time.Minute
+)
+
+func (p *publisher) run(ctx context.Context, input io.Reader) error {
+	lines := bufio.NewReaderSize(input, 1<<20)
+	for n := 1; ; n++ {
+		text, err := readLine(lines)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return fmt.Errorf("%s: line %d: %w", p.source, n, err)
+		}
+		if len(text) > 0 {
+			if err := p.take(ctx, n, text); err != nil {
+				return err
+			}
+		}
+		// Nothing waits while a slow input makes up its mind.
+		if err != nil || lines.Buffered() == 0 {
+			if err := p.flush(ctx); err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			return nil
+		}
+	}
+}
+
+// readLine returns the next line without its break, in memory of its own.
+func readLine(r *bufio.Reader) ([]byte, error) {
+	var text []byte
+	for {
+		part, err := r.ReadSlice('\n')
+		text = append(text, part...)
+		if len(text) > maxLine {
+			return nil, fmt.Errorf("expected lines of at most %d bytes", maxLine)
+		}
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			for len(text) > 0 && (text[len(text)-1] == '\n' || text[len(text)-1] == '\r') {
+				text = text[:len(text)-1]
+			}
+			return text, err
+		}
+	}
+}
+
+// take checks a line and adds it to the request.
+func (p *publisher) take(ctx context.Context, n int, text []byte) error {
+	parsed, err := line.Parse(text)
+	if err != nil {
+		p.refuse(n, err)
+		return nil
+	}
+	if p.decoder != nil {
+		_, rejection := p.decoder.Decode(event.Message{PublishTime: time.Now(), Data: parsed.Data, Attributes: parsed.Attributes})
+		if rejection != nil {
+			p.refuse(n, rejection)
+			return nil
+		}
+	}
+	m := &pubsubpb.PubsubMessage{Data: parsed.Data, Attributes: parsed.Attributes, OrderingKey: parsed.OrderingKey}
+	size := topic.Size(m)
+	if len(p.request) > 0 && (len(p.request) == topic.MaxRequestMessages || p.size+size > topic.MaxRequestBytes ||
+		p.request[0].GetOrderingKey() != m.GetOrderingKey()) {
+		if err := p.flush(ctx); err != nil {
+			return err
+		}
+	}
+	if len(p.request) == 0 {
+		p.first = n
+	}
+	p.request, p.size = append(p.request, m), p.size+size
+	return nil
+}
+
+func (p *publisher) refuse(n int, why error) {
+	p.done.Invalid++
+	fmt.Fprintf(p.stderr, "%s:%d: %v\n", p.source, n, why)
+}
+
+// flush publishes the request and waits until it is confirmed.
+func (p *publisher) flush(ctx context.Context) error {
+	if len(p.request) == 0 {
+		return nil
+	}
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		err := p.topic.Publish(ctx, p.request)
+		switch status.Code(err) {
+		case codes.Unavailable, codes.Aborted, codes.Internal, codes.ResourceExhausted, codes.Unknown, codes.DeadlineExceeded:
+			return struct{}{}, err
+		}
+		if err != nil {
+			return struct{}{}, backoff.Permanent(err)
+		}
+		return struct{}{}, nil
+	}, backoff.WithMaxElapsedTime(publishPatience), backoff.WithNotify(func(err error, _ time.Duration) {
+		fmt.Fprintf(p.stderr, "worker: Pub/Sub does not take events; trying again: %v\n", err)
+	}))
+	if err != nil {
+		return fmt.Errorf("publish from line %d on: %w", p.first, err)
+	}
+	p.done.Published += len(p.request)
+	p.request, p.size = nil, 0
+	return nil
+}

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"context"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/sourcegraph/telemetry-relay/config"
+	"github.com/sourcegraph/telemetry-relay/internal/app"
+)
+
+func (env environment) runCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "run",
+		Usage: "relay events: the main job",
+		Description: "Receives events, validates and completes them, submits them in batches, and\n" +
+			"dead-letters what cannot be delivered. With WORKER_MODE=drain (the default of a\n" +
+			"Cloud Run job) it ends when the subscription is empty; with continuous it goes on\n" +
+			"until SIGTERM or SIGINT. Then it prints a summary as one line of JSON.\n\n" +
+			"Example:\n\n" +
+			"   GOOGLE_CLOUD_PROJECT=my-project SAMS_CLIENT_ID=… SAMS_CLIENT_SECRET=… \\\n" +
+			"   WORKER_MODE=drain worker run",
+		Action: func(ctx context.Context, c *cli.Command) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			cfg, log, err := env.load(config.ForRun)
+			if err != nil {
+				return err
+			}
+			summary, err := app.Run(ctx, cfg, app.Options{Version: version().Version, Logger: log})
+			if err != nil {
+				log.Error("The run failed", "error", err)
+			}
+			if printErr := printJSON(env.stdout, summary); printErr != nil {
+				return printErr
+			}
+			if err != nil {
+				return reported{err}
+			}
+			return nil
+		},
+	}
+}
