@@ -15,7 +15,7 @@ import (
 // "Acknowledge", and req its request.
 //
 // A StreamingPull is asked about with a nil req when it opens and as
-// "StreamingPull.Send" with a SendInfo before each response; an error ends the
+// "StreamingPull.Send" with a SendInfo before each response with messages; an error ends the
 // stream and the messages of the response stay leased.
 //
 // It is called from many goroutines and must not call Close.
@@ -27,11 +27,11 @@ type SendInfo struct {
 	Messages     int
 }
 
-// ErrHang, returned by a FaultFunc, makes the RPC hang until its context ends.
+// ErrHang makes an RPC hang until its context ends, when a FaultFunc returns it.
 var ErrHang = errors.New("hang")
 
-// AfterServing, returned by a FaultFunc, serves the RPC and then fails it with
-// err, as when the response gets lost. It has this effect on unary RPCs only.
+// AfterServing returns what a FaultFunc returns to have the RPC served and then
+// fail with err, as when the response gets lost. It has this effect on unary RPCs only.
 func AfterServing(err error) error { return &afterServing{err} }
 
 type afterServing struct{ err error }

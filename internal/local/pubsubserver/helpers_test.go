@@ -28,8 +28,13 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	// A dependency of the clients starts it when the program does.
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("go.opencensus.io/stats/view.(*worker).start"))
+	goleak.VerifyTestMain(m,
+		// A dependency of the clients starts it when the program does.
+		goleak.IgnoreTopFunction("go.opencensus.io/stats/view.(*worker).start"),
+		// The high-level client's goroutine notices only at its next tick, up to
+		// 10 s later, that its Receive has ended.
+		goleak.IgnoreTopFunction("cloud.google.com/go/pubsub/v2.(*messageIterator).streamKeepAliveHandler"),
+	)
 }
 
 // fixture is a server with a topic and a subscription, and clients of it.

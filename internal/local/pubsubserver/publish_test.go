@@ -40,7 +40,7 @@ func TestPublishLimits(t *testing.T) {
 	// The largest request: what is left of it beside one message's framing.
 	largest := text(MaxPublishBytes)
 	for size := MaxPublishBytes; proto.Size(&pubsubpb.PublishRequest{Topic: testTopic, Messages: []*pubsubpb.PubsubMessage{largest}}) > MaxPublishBytes; size-- {
-		largest.Data = largest.Data[:size]
+		largest.Data = largest.GetData()[:size]
 	}
 	for name, test := range map[string]struct {
 		topic string
@@ -62,7 +62,7 @@ func TestPublishLimits(t *testing.T) {
 		"goog key":             {msgs: []*pubsubpb.PubsubMessage{attrs("google", "v")}, want: codes.InvalidArgument},
 		"googclient key":       {msgs: []*pubsubpb.PubsubMessage{attrs("googclient_traceparent", "v")}},
 		"largest message":      {msgs: []*pubsubpb.PubsubMessage{largest}},
-		"message too large":    {msgs: []*pubsubpb.PubsubMessage{{Data: make([]byte, len(largest.Data)+1)}}, want: codes.InvalidArgument},
+		"message too large":    {msgs: []*pubsubpb.PubsubMessage{{Data: make([]byte, len(largest.GetData())+1)}}, want: codes.InvalidArgument},
 		"too large together":   {msgs: []*pubsubpb.PubsubMessage{text(6 << 20), text(6 << 20)}, want: codes.InvalidArgument},
 		"a topic that is away": {topic: "projects/p/topics/away", msgs: messages(1), want: codes.NotFound},
 	} {

@@ -286,6 +286,7 @@ func (q *queue) ack(ids []string) bool {
 			s.state = slotDropped
 			q.ready--
 			q.acked++
+		case slotFree, slotDropped: // acknowledged before
 		}
 	}
 	return true

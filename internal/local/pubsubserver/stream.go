@@ -19,6 +19,11 @@ type pullStream struct {
 	consumer *consumer
 	// lease receives the stream's ack deadline whenever the client changes it.
 	lease chan int
+	// pings receives the heartbeats that are to be answered; capacity 1.
+	pings chan struct{}
+	// answersPings: clients of the protocol's version 1 take a stream for dead
+	// when a heartbeat, a request with nothing in it, stays unanswered.
+	answersPings bool
 	// ended receives the error with which the stream is to end; capacity 1.
 	ended chan error
 }
@@ -42,13 +47,17 @@ func (s *subscriber) StreamingPull(grpc pubsubpb.Subscriber_StreamingPullServer)
 	}
 	p := &pullStream{
 		server: s.server, sub: sub, grpc: grpc, consumer: newConsumer(),
-		lease: make(chan int, 1), ended: make(chan error, 1),
+		lease: make(chan int, 1), pings: make(chan struct{}, 1), ended: make(chan error, 1),
+		answersPings: first.GetProtocolVersion() >= 1,
 	}
 	// 0 and less is the clients' way to say that there is no limit.
 	p.consumer.maxMessages = max(0, int(first.GetMaxOutstandingMessages()))
 	p.consumer.maxBytes = max(0, int(first.GetMaxOutstandingBytes()))
-	first.Subscription, first.StreamAckDeadlineSeconds = "", 0
-	if err := p.handle(first); err != nil {
+	if err := p.handle(&pubsubpb.StreamingPullRequest{
+		AckIds:                first.GetAckIds(),
+		ModifyDeadlineAckIds:  first.GetModifyDeadlineAckIds(),
+		ModifyDeadlineSeconds: first.GetModifyDeadlineSeconds(),
+	}); err != nil {
 		return err
 	}
 
@@ -89,6 +98,12 @@ func (p *pullStream) read() {
 		if err == nil {
 			err = p.handle(req)
 		}
+		if err == nil && p.answersPings && len(req.GetAckIds())+len(req.GetModifyDeadlineAckIds()) == 0 {
+			select {
+			case p.pings <- struct{}{}:
+			default: // one answer does for both
+			}
+		}
 		if err != nil {
 			p.end(err)
 			return
@@ -97,8 +112,8 @@ func (p *pullStream) read() {
 }
 
 func (p *pullStream) handle(req *pubsubpb.StreamingPullRequest) error {
-	if req.GetSubscription() != "" {
-		return status.Error(codes.InvalidArgument, "subscription must be set in the first request only")
+	if req.GetSubscription() != "" || req.GetMaxOutstandingMessages() != 0 || req.GetMaxOutstandingBytes() != 0 || req.GetProtocolVersion() != 0 {
+		return status.Error(codes.InvalidArgument, "subscription, max_outstanding_messages, max_outstanding_bytes and protocol_version must be set in the first request only")
 	}
 	if err := checkAckBytes(req); err != nil {
 		return err
@@ -150,6 +165,10 @@ func (p *pullStream) deliver(ctx context.Context, lease int) error {
 		case err := <-p.ended:
 			return err
 		case lease = <-p.lease:
+		case <-p.pings:
+			if err := p.grpc.Send(p.response()); err != nil {
+				return err
+			}
 		default:
 		}
 		clear(out) // keep no acknowledged message alive
@@ -164,6 +183,10 @@ func (p *pullStream) deliver(ctx context.Context, lease int) error {
 			case <-ctx.Done():
 				return status.FromContextError(ctx.Err()).Err()
 			case lease = <-p.lease:
+			case <-p.pings:
+				if err := p.grpc.Send(p.response()); err != nil {
+					return err
+				}
 			case <-p.consumer.wake:
 			}
 			continue
@@ -171,15 +194,20 @@ func (p *pullStream) deliver(ctx context.Context, lease int) error {
 		if _, err := p.server.inject(ctx, "StreamingPull.Send", SendInfo{p.sub.name, len(out)}); err != nil {
 			return err
 		}
-		resp := &pubsubpb.StreamingPullResponse{
-			SubscriptionProperties: &pubsubpb.StreamingPullResponse_SubscriptionProperties{
-				MessageOrderingEnabled: p.sub.proto.Load().GetEnableMessageOrdering(),
-			},
-		}
+		resp := p.response()
 		raw = p.sub.appendReceived(raw[:0], out)
 		resp.ProtoReflect().SetUnknown(raw)
 		if err := p.grpc.Send(resp); err != nil {
 			return err
 		}
+	}
+}
+
+// response returns a response without messages.
+func (p *pullStream) response() *pubsubpb.StreamingPullResponse {
+	return &pubsubpb.StreamingPullResponse{
+		SubscriptionProperties: &pubsubpb.StreamingPullResponse_SubscriptionProperties{
+			MessageOrderingEnabled: p.sub.proto.Load().GetEnableMessageOrdering(),
+		},
 	}
 }

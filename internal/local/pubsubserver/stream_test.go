@@ -3,6 +3,7 @@ package pubsubserver
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"strings"
 	"sync"
@@ -44,11 +45,26 @@ func TestStreamDelivers(t *testing.T) {
 	}
 	f.wantStats(Stats{Leased: 2401, Acked: 100, Delivered: 2502, Redelivered: 1})
 	must(t, stream.CloseSend())
-	if _, err := stream.Recv(); err != io.EOF {
+	if _, err := stream.Recv(); !errors.Is(err, io.EOF) {
 		t.Errorf("after closing: %v", err)
 	}
 	// Closing releases nothing.
 	f.wantStats(Stats{Leased: 2401, Acked: 100, Delivered: 2502, Redelivered: 1})
+}
+
+func TestHeartbeats(t *testing.T) {
+	f := newFixture(t)
+	stream := f.stream(&pubsubpb.StreamingPullRequest{ProtocolVersion: 1, MaxOutstandingMessages: 1})
+	for range 2 {
+		must(t, stream.Send(&pubsubpb.StreamingPullRequest{}))
+		resp, err := stream.Recv()
+		must(t, err)
+		if len(resp.GetReceivedMessages()) != 0 {
+			t.Errorf("answered %v", resp)
+		}
+		f.publish(1)
+		must(t, f.ack(ackIDs(receive(t, stream, 1))...))
+	}
 }
 
 func TestStreamRequestsAreChecked(t *testing.T) {
@@ -61,6 +77,7 @@ func TestStreamRequestsAreChecked(t *testing.T) {
 		"short deadline":       {first: &pubsubpb.StreamingPullRequest{StreamAckDeadlineSeconds: 9}, want: codes.InvalidArgument},
 		"long deadline":        {first: &pubsubpb.StreamingPullRequest{StreamAckDeadlineSeconds: 601}, want: codes.InvalidArgument},
 		"subscription twice":   {second: &pubsubpb.StreamingPullRequest{Subscription: testSub}, want: codes.InvalidArgument},
+		"limits twice":         {second: &pubsubpb.StreamingPullRequest{MaxOutstandingMessages: 1}, want: codes.InvalidArgument},
 		"invalid ack id":       {second: &pubsubpb.StreamingPullRequest{AckIds: []string{"x"}}, want: codes.InvalidArgument},
 		"too large":            {second: &pubsubpb.StreamingPullRequest{AckIds: []string{strings.Repeat("x", 600_000)}}, want: codes.InvalidArgument},
 		"uneven": {second: &pubsubpb.StreamingPullRequest{

@@ -68,8 +68,7 @@ func (s *subscriber) Pull(ctx context.Context, req *pubsubpb.PullRequest) (*pubs
 		return nil, status.Error(codes.InvalidArgument, "max_messages must be at least 1")
 	}
 	limit := min(int(req.GetMaxMessages()), maxResponseMessages)
-	// Deprecated, and yet served.
-	immediately := req.GetReturnImmediately() //nolint:staticcheck
+	immediately := req.GetReturnImmediately() //nolint:staticcheck // deprecated, and yet served
 	timer := time.NewTimer(s.server.opts.PullWait)
 	defer timer.Stop()
 	c := newConsumer()

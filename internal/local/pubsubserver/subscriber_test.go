@@ -2,6 +2,7 @@ package pubsubserver
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -170,7 +171,7 @@ func TestTopicsAndSubscriptions(t *testing.T) {
 	names := map[string]bool{}
 	for topics := f.topics.ListTopics(f.ctx, &pubsubpb.ListTopicsRequest{Project: "projects/p", PageSize: 1}); ; {
 		topic, err := topics.Next()
-		if err == iterator.Done {
+		if errors.Is(err, iterator.Done) {
 			break
 		}
 		must(t, err)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -109,9 +110,7 @@ func TestRefusals(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			form := url.Values{}
-			for k, v := range good {
-				form[k] = v
-			}
+			maps.Copy(form, good)
 			if test.change != nil {
 				test.change(form)
 			}
@@ -157,11 +156,11 @@ func TestTokensExpire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &Server{opts: Options{TokenTTL: time.Minute}.withDefaults(), tokens: tokenStore{active: map[string]grant{}}}
 		token := s.IssueToken(ScopeRecordEvents)
-		time.Sleep(time.Minute - 1)
+		time.Sleep(time.Minute - time.Nanosecond)
 		if active, _, _ := s.Introspect(token); !active {
 			t.Error("inactive before its time")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if active, _, _ := s.Introspect(token); active {
 			t.Error("active after its time")
 		}
@@ -180,7 +179,7 @@ func TestFaults(t *testing.T) {
 		return 503, `{"error":"temporarily_unavailable"}`, 0, r.URL.Path == "/oauth/token"
 	})
 	_, err := c.Token(ctx)
-	if refused, ok := errors.AsType[*oauth2.RetrieveError](err); !ok || refused.Response.StatusCode != 503 || refused.ErrorCode != "temporarily_unavailable" {
+	if refused, ok := errors.AsType[*oauth2.RetrieveError](err); !ok || refused.Response.StatusCode != http.StatusServiceUnavailable || refused.ErrorCode != "temporarily_unavailable" {
 		t.Errorf("error %v", err)
 	}
 	s.SetFault(func(*http.Request) (int, string, time.Duration, bool) { return 0, "", time.Millisecond, true })
