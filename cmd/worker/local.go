@@ -1,5 +1,167 @@
 package main
 
-import "github.com/urfave/cli/v3"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
 
-func (env environment) localCommand() *cli.Command { return &cli.Command{Name: "local"} }
+	"github.com/schollz/progressbar/v3"
+	"github.com/urfave/cli/v3"
+
+	"github.com/sourcegraph/telemetry-relay/config"
+	"github.com/sourcegraph/telemetry-relay/internal/app"
+	"github.com/sourcegraph/telemetry-relay/internal/local"
+	"github.com/sourcegraph/telemetry-relay/internal/local/sample"
+	"github.com/sourcegraph/telemetry-relay/internal/logging"
+	"github.com/sourcegraph/telemetry-relay/internal/relay"
+)
+
+// defaultEvents is how many sample events there are.
+const defaultEvents = 2000
+
+func (env environment) localCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "local",
+		Usage: "the main job with nothing installed: embedded Pub/Sub, SAMS and gateway, and sample events",
+		Description: "Starts a small Pub/Sub, SAMS and Telemetry Gateway in this process, publishes real\n" +
+			"sample events (and a few bad ones), relays them, and says what became of them.\n" +
+			"Variables that begin with WORKER_ or LOG_ are honoured.\n\n" +
+			"Examples:\n\n" +
+			"   worker local\n" +
+			"   worker local --events 100000 --output json\n" +
+			"   worker local --keep-running      then point a service at it, see what it prints",
+		Flags: []cli.Flag{
+			&cli.IntFlag{Name: "events", Value: defaultEvents, Usage: "how many valid sample events to relay", Validator: func(n int) error {
+				if n < 0 || n > maxLocalEvents {
+					return fmt.Errorf("expected 0 to %d, got %d", maxLocalEvents, n)
+				}
+				return nil
+			}},
+			&cli.BoolFlag{Name: "keep-running", Usage: "go on until Ctrl-C, for a service to publish to"},
+			&cli.StringFlag{Name: "pubsub-addr", Usage: "host:port of the embedded Pub/Sub (default: any free port on 127.0.0.1)"},
+			outputFlag(),
+		},
+		Action: func(ctx context.Context, c *cli.Command) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			return env.local(ctx, localOptions{
+				events:      c.Int("events"),
+				keepRunning: c.Bool("keep-running"),
+				pubsubAddr:  c.String("pubsub-addr"),
+				json:        c.String("output") == "json",
+			})
+		},
+	}
+}
+
+// maxLocalEvents fit into memory.
+const maxLocalEvents = 5_000_000
+
+type localOptions struct {
+	events      int
+	keepRunning bool
+	pubsubAddr  string
+	json        bool
+}
+
+func (env environment) local(ctx context.Context, opts localOptions) (err error) {
+	tally := newTally(env.stdout, opts.keepRunning && !opts.json)
+	house, err := local.Start(ctx, local.Options{PubSubAddr: opts.pubsubAddr, OnRecord: tally.record})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, house.Close()) }()
+
+	cfg, err := config.Load(env.localVariables(house, opts), config.ForRun)
+	if err != nil {
+		return err
+	}
+	log := logging.New(env.stderr, cfg.LogLevel, cfg.LogFormat)
+	slog.SetDefault(log)
+
+	total, err := publishSamples(house, opts.events)
+	if err != nil {
+		return err
+	}
+	show := func(relay.Progress) {}
+	switch {
+	case opts.keepRunning && !opts.json:
+		show = func(relay.Progress) { tally.rejections(house) }
+	case logging.Terminal(env.stderr):
+		bar := progressbar.NewOptions(total, progressbar.OptionSetWriter(env.stderr),
+			progressbar.OptionSetDescription("relaying"), progressbar.OptionShowCount(), progressbar.OptionShowIts(),
+			progressbar.OptionSetItsString("events"), progressbar.OptionClearOnFinish(), progressbar.OptionSetRenderBlankState(true))
+		show = func(p relay.Progress) {
+			bar.Describe(p.State)
+			_ = bar.Set(p.Submitted + p.AllRejected() + p.Duplicates) // a picture only
+		}
+		defer func() { _ = bar.Finish() }()
+	}
+	listening := ""
+	run := app.Options{Version: version().Version, Logger: log, OnProgress: show, OnListen: func(addr string) {
+		listening = addr
+		if opts.keepRunning && !opts.json {
+			env.welcome(house, listening, total)
+		}
+	}}
+	summary, runErr := app.Run(ctx, cfg, run)
+	if opts.json {
+		if err := printJSON(env.stdout, summary); err != nil {
+			return err
+		}
+	} else if err := tally.summary(house, summary, opts); err != nil {
+		return err
+	}
+	return runErr
+}
+
+// localVariables is the configuration of the run: quick, and for this house.
+func (env environment) localVariables(house *local.House, opts localOptions) []string {
+	vars := []string{"LOG_LEVEL=warn", "WORKER_DRAIN_IDLE=1s", "WORKER_BATCH_MAX_DELAY=200ms"}
+	vars = append(vars, slices.DeleteFunc(slices.Clone(env.vars), func(v string) bool {
+		return !strings.HasPrefix(v, "WORKER_") && !strings.HasPrefix(v, "LOG_")
+	})...)
+	vars = append(vars, house.Environ()...)
+	if !opts.keepRunning {
+		return append(vars, "WORKER_MODE=drain", "WORKER_DIAGNOSTICS_ADDR=")
+	}
+	vars = append(vars, "WORKER_MODE=continuous")
+	if !slices.ContainsFunc(vars, func(v string) bool { return strings.HasPrefix(v, "WORKER_DIAGNOSTICS_ADDR=") }) {
+		vars = append(vars, "WORKER_DIAGNOSTICS_ADDR=127.0.0.1:0")
+	}
+	return vars
+}
+
+// publishSamples puts the events on the topic, the bad ones among the others.
+func publishSamples(house *local.House, n int) (total int, err error) {
+	events, err := sample.Events(n)
+	if err != nil {
+		return 0, err
+	}
+	if n > 0 {
+		bad, err := sample.Bad()
+		if err != nil {
+			return 0, err
+		}
+		for i, m := range bad {
+			events = slices.Insert(events, len(events)*(i+1)/(len(bad)+1), m)
+		}
+	}
+	return len(events), house.Publish(events)
+}
+
+// welcome says how to use what keeps running.
+func (env environment) welcome(house *local.House, endpoints string, total int) {
+	fmt.Fprintf(env.stdout, "Relaying %d sample events; after that, everything that is published here.\n\n", total)
+	fmt.Fprintf(env.stdout, "Point a service at it, or publish by hand from another terminal:\n\n")
+	for _, v := range house.PublisherEnviron() {
+		fmt.Fprintf(env.stdout, "   export %s\n", v)
+	}
+	fmt.Fprintf(env.stdout, "   echo '{\"attributes\":{\"service_id\":\"sams\"},\"data\":{\"feature\":\"sams.user\",\"action\":\"created\"}}' | worker publish\n\n")
+	fmt.Fprintf(env.stdout, "The topic is telemetry-events. WORKER_SERVICES or WORKER_SERVICES_FILE lists your service.\n")
+	fmt.Fprintf(env.stdout, "Metrics: http://%s/metrics. Stop with Ctrl-C.\n\n", endpoints)
+}

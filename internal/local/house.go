@@ -1,0 +1,126 @@
+// Package local is everything around the worker in one process: Pub/Sub, SAMS
+// and Telemetry Gateway, for `worker local` and for tests.
+package local
+
+import (
+	"context"
+	"errors"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+
+	"github.com/sourcegraph/telemetry-relay/internal/line"
+	"github.com/sourcegraph/telemetry-relay/internal/local/gatewayserver"
+	"github.com/sourcegraph/telemetry-relay/internal/local/pubsubserver"
+	"github.com/sourcegraph/telemetry-relay/internal/local/samsserver"
+	"github.com/sourcegraph/telemetry-relay/internal/topic"
+)
+
+// The names of what is in the embedded Pub/Sub: the worker's defaults.
+const (
+	Project                = "local"
+	Topic                  = "projects/" + Project + "/topics/telemetry-events"
+	Subscription           = "projects/" + Project + "/subscriptions/telemetry-events-relay"
+	DeadLetterTopic        = "projects/" + Project + "/topics/telemetry-events-dlq"
+	DeadLetterSubscription = "projects/" + Project + "/subscriptions/telemetry-events-dlq-oncall"
+	// Environment is the embedded environment's id.
+	Environment = "local"
+)
+
+// House is the worker's surroundings.
+type House struct {
+	PubSub  *pubsubserver.Server
+	SAMS    *samsserver.Server
+	Gateway *gatewayserver.Server
+}
+
+// Options of a house.
+type Options struct {
+	// PubSubAddr is where the embedded Pub/Sub listens; empty means any free
+	// port on 127.0.0.1.
+	PubSubAddr string
+	// OnRecord, if set, is called for each event that the gateway records, from
+	// several goroutines.
+	OnRecord func(gatewayserver.Record)
+}
+
+// Start starts the servers and creates topics and subscriptions.
+func Start(ctx context.Context, opts Options) (h *House, err error) {
+	h = &House{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, h.Close())
+		}
+	}()
+	if h.PubSub, err = pubsubserver.Start(ctx, pubsubserver.Options{Addr: opts.PubSubAddr}); err != nil {
+		return h, err
+	}
+	if h.SAMS, err = samsserver.Start(ctx, samsserver.Options{}); err != nil {
+		return h, err
+	}
+	h.Gateway, err = gatewayserver.Start(ctx, gatewayserver.Options{Introspector: h.SAMS, Discard: true, OnRecord: opts.OnRecord})
+	if err != nil {
+		return h, err
+	}
+	return h, errors.Join(
+		h.PubSub.CreateTopic(Topic),
+		h.PubSub.CreateTopic(DeadLetterTopic),
+		h.PubSub.CreateSubscription(Subscription, Topic),
+		h.PubSub.CreateSubscription(DeadLetterSubscription, DeadLetterTopic),
+	)
+}
+
+// Close stops the servers.
+func (h *House) Close() error {
+	var errs []error
+	if h.Gateway != nil {
+		errs = append(errs, h.Gateway.Close())
+	}
+	if h.SAMS != nil {
+		errs = append(errs, h.SAMS.Close())
+	}
+	if h.PubSub != nil {
+		errs = append(errs, h.PubSub.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Environ is the configuration with which a worker works here.
+func (h *House) Environ() []string {
+	return append(h.PublisherEnviron(),
+		"TELEMETRY_GATEWAY_URL="+h.Gateway.URL(),
+		"SAMS_URL="+h.SAMS.URL(),
+		"SAMS_CLIENT_ID="+h.SAMS.ClientID(),
+		"SAMS_CLIENT_SECRET="+h.SAMS.ClientSecret(),
+		"ENVIRONMENT_ID="+Environment,
+		"WORKER_INSECURE_DEV=true",
+	)
+}
+
+// PublisherEnviron is what a service needs that publishes here.
+func (h *House) PublisherEnviron() []string {
+	return []string{
+		"PUBSUB_EMULATOR_HOST=" + h.PubSub.Addr(),
+		"GOOGLE_CLOUD_PROJECT=" + Project,
+	}
+}
+
+// Publish publishes messages to the topic.
+func (h *House) Publish(messages []line.Message) error {
+	for len(messages) > 0 {
+		n := min(len(messages), topic.MaxRequestMessages)
+		request := make([]*pubsubpb.PubsubMessage, n)
+		for i, m := range messages[:n] {
+			request[i] = &pubsubpb.PubsubMessage{Data: m.Data, Attributes: m.Attributes, OrderingKey: m.OrderingKey}
+		}
+		if _, err := h.PubSub.Publish(Topic, request...); err != nil {
+			return err
+		}
+		messages = messages[n:]
+	}
+	return nil
+}
+
+// DeadLetters returns what is in the dead-letter queue.
+func (h *House) DeadLetters() []*pubsubpb.PubsubMessage {
+	return h.PubSub.Messages(DeadLetterSubscription)
+}
