@@ -56,14 +56,14 @@ type pass struct {
 	// fault is the first invalid_event, empty as long as there is none.
 	fault string
 
-	// feature and action are parts of the data or of arena.
-	feature, action []byte
-	idText          []byte
-	id              [16]byte
-	idState         idState
-	timestamp       instant
-	hasTimestamp    bool
-	hasTrace        bool
+	// These are parts of the data, or of arena if they were escaped.
+	feature, action, idText []byte
+
+	id           [16]byte
+	idState      idState
+	timestamp    instant
+	hasTimestamp bool
+	hasTrace     bool
 
 	// What goes into the event's wire form: the content of source.client and of
 	// parameters, and the fields from user on.
@@ -73,8 +73,10 @@ type pass struct {
 
 	// emit is off while private metadata is only to be checked, and for good
 	// once the event is too large anyway.
-	emit      bool
-	tooLarge  bool
+	emit     bool
+	tooLarge bool
+	// relay is the service's rule; isPrivate means that there is any private
+	// metadata.
 	relay     policy.PrivateMetadata
 	isPrivate bool
 
