@@ -223,9 +223,9 @@ func TestQuickSizeIsAnUpperBound(t *testing.T) {
 	rich.Parameters.Metadata = map[string]float64{"": -math.MaxFloat64, "<": 1e-300, "n": math.Inf(-1)}
 	rich.Parameters.BillingMetadata = &telemetrygatewayv1.EventBillingMetadata{}
 	rich.Source = &telemetrygatewayv1.EventSource{Server: &telemetrygatewayv1.EventSource_Server{}, Client: &telemetrygatewayv1.EventSource_Client{}}
-	rich.User = &telemetrygatewayv1.EventUser{UserId: proto.Int64(-1), AnonymousUserId: proto.String(""), SamsExternalId: proto.String("")}
+	rich.User = &telemetrygatewayv1.EventUser{UserId: new(int64(-1)), AnonymousUserId: new(""), SamsExternalId: new("")}
 	rich.FeatureFlags = &telemetrygatewayv1.EventFeatureFlags{Flags: map[string]string{"": "", "<": ">"}}
-	empty := proto.String("")
+	empty := new("")
 	rich.MarketingTracking = &telemetrygatewayv1.EventMarketingTracking{
 		Url: empty, FirstSourceUrl: empty, CohortId: empty, Referrer: empty, LastSourceUrl: empty, DeviceSessionId: empty, SessionReferrer: empty, SessionFirstUrl: empty,
 	}

@@ -46,19 +46,19 @@ type leaseList struct{ head, tail uint32 }
 type queue struct {
 	tag uint32 // of its ack ids
 
-	mu       sync.Mutex          // guards everything below
-	chunks   []*[chunkSlots]slot // grow without moving what is there
-	used     uint32              // slots that were ever used
-	free     []uint32            // those of them that are free again
-	fresh    fifo                // never delivered
-	again    fifo                // to be delivered again
-	ready    int                 // in fresh and again, without the dropped
-	leased   int
-	leases   [maxLeaseSeconds + 1]leaseList
-	delivery uint64 // the last one's number
-	waiters  map[*consumer]struct{}
-	deadline int // attempts after which a message is dead; 0 = never
-	closed   error
+	mu          sync.Mutex          // guards everything below
+	chunks      []*[chunkSlots]slot // grow without moving what is there
+	used        uint32              // slots that were ever used
+	free        []uint32            // those of them that are free again
+	fresh       fifo                // never delivered
+	again       fifo                // to be delivered again
+	ready       int                 // in fresh and again, without the dropped
+	leased      int
+	leases      [maxLeaseSeconds + 1]leaseList
+	delivery    uint64 // the last one's number
+	waiters     map[*consumer]struct{}
+	maxAttempts int // deliveries after which a message is dead; 0 = never
+	closed      error
 
 	acked, delivered, redelivered int
 }
@@ -108,9 +108,9 @@ type dead struct {
 
 func newQueue(tag uint32, maxAttempts int) *queue {
 	q := &queue{
-		tag:      tag,
-		waiters:  map[*consumer]struct{}{},
-		deadline: maxAttempts,
+		tag:         tag,
+		waiters:     map[*consumer]struct{}{},
+		maxAttempts: maxAttempts,
 		// Ids that an earlier server gave out must not name this one's deliveries.
 		delivery: uint64(time.Now().UnixNano()),
 	}
@@ -123,7 +123,7 @@ func newQueue(tag uint32, maxAttempts int) *queue {
 func (q *queue) setMaxAttempts(n int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.deadline = n
+	q.maxAttempts = n
 }
 
 // close makes everyone who waits return err.
@@ -360,7 +360,7 @@ func (q *queue) expire(now time.Time, all bool) (deads []dead) {
 func (q *queue) giveUp(i uint32, deads []dead) []dead {
 	q.unlease(i)
 	s := q.slot(i)
-	if q.deadline > 0 && int(s.attempts) >= q.deadline {
+	if q.maxAttempts > 0 && int(s.attempts) >= q.maxAttempts {
 		deads = append(deads, dead{s.message, s.attempts})
 		q.release(i)
 		return deads
