@@ -26,7 +26,7 @@ const (
 	subName     = "projects/" + project + "/subscriptions/telemetry-events-relay"
 	dlqName     = "projects/" + project + "/topics/telemetry-events-dlq"
 	dlqSubName  = "projects/" + project + "/subscriptions/telemetry-events-dlq-oncall"
-	testService = `{unknownServices: reject, services: [{id: cody-gateway}, {id: sams, environments: [dev, prod]}, {id: pings, privateMetadata: reject}]}`
+	testService = `{unknownServices: reject, services: [{id: cody-gateway}, {id: sams, environments: [dev, test]}, {id: pings, privateMetadata: reject}]}`
 )
 
 // house is everything around the worker.

@@ -1,0 +1,391 @@
+package app_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/sourcegraph/telemetry-relay/internal/event"
+	"github.com/sourcegraph/telemetry-relay/internal/local/gatewayserver"
+	"github.com/sourcegraph/telemetry-relay/internal/relay"
+)
+
+// drained checks the usual good end of a drain.
+func (h *house) drained(s relay.Summary, err error, submitted int, rejected map[event.Reason]int) {
+	h.t.Helper()
+	if err != nil {
+		h.t.Error(err)
+	}
+	if s.Ended != relay.Drained || s.Submitted != submitted || toJSON(s.Rejected) != toJSON(rejected) || s.Released != 0 {
+		h.t.Errorf("got %s, want %d submitted and rejected %s", toJSON(s), submitted, toJSON(rejected))
+	}
+	h.empty()
+	reasons := map[event.Reason]int{}
+	for _, m := range h.deadLetters() {
+		reasons[event.Reason(m.GetAttributes()["dlq_reason"])]++
+	}
+	if toJSON(reasons) != toJSON(rejected) {
+		h.t.Errorf("dead letters: %s, want %s", toJSON(reasons), toJSON(rejected))
+	}
+}
+
+type none = map[event.Reason]int
+
+func has(events []*gatewayserver.Event, i int) bool {
+	for _, e := range events {
+		if e.GetId() == eventID(i) {
+			return true
+		}
+	}
+	return false
+}
+
+func TestPassingFailures(t *testing.T) {
+	for _, code := range []codes.Code{codes.Unavailable, codes.ResourceExhausted, codes.Aborted, codes.Internal, codes.Unknown, codes.DeadlineExceeded} {
+		t.Run(code.String(), func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t)
+			var failures atomic.Int32
+			h.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
+				if failures.Add(1) <= 7 {
+					return gatewayserver.Fault{Err: status.Error(code, "passing")}
+				}
+				return gatewayserver.Fault{}
+			})
+			h.publish(numbered(50)...)
+			s, err := h.run(t.Context())
+			h.drained(s, err, 50, none{})
+			h.once(50)
+		})
+	}
+}
+
+func TestStreamCutAfterResponse(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	var cuts atomic.Int32
+	h.gateway.SetOnPayload(func(_ gatewayserver.StreamInfo, events []*gatewayserver.Event) gatewayserver.Fault {
+		if len(events) > 1 && cuts.Add(1) == 1 {
+			var half []string
+			for _, e := range events[:len(events)/2] {
+				half = append(half, e.GetId())
+			}
+			return gatewayserver.Fault{Omit: half, Err: status.Error(codes.Unavailable, "cut"), Phase: gatewayserver.AfterResponding}
+		}
+		return gatewayserver.Fault{}
+	})
+	h.publish(numbered(40)...)
+	s, err := h.run(t.Context(), "WORKER_REJECT_AFTER=1")
+	// With one submission allowed, an omission that counted would dead-letter.
+	h.drained(s, err, 40, none{})
+	h.once(40)
+}
+
+func TestGatewayDownAtStart(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.gateway.SetDown(true)
+	h.publish(numbered(10)...)
+	go func() {
+		time.Sleep(1500 * time.Millisecond) // how long it is down
+		if n := h.pubsub.Stats(subName).Delivered; n != 0 {
+			h.t.Errorf("%d messages were pulled before the gateway was there", n)
+		}
+		h.gateway.SetDown(false)
+	}()
+	s, err := h.run(t.Context())
+	h.drained(s, err, 10, none{})
+	h.once(10)
+}
+
+func TestPoisonByPassingCode(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.gateway.SetOnPayload(func(_ gatewayserver.StreamInfo, events []*gatewayserver.Event) gatewayserver.Fault {
+		if has(events, 13) {
+			return gatewayserver.Fault{Err: status.Error(codes.Internal, "cannot decode")}
+		}
+		return gatewayserver.Fault{}
+	})
+	h.publish(numbered(64)...)
+	s, err := h.run(t.Context())
+	h.drained(s, err, 63, none{event.GatewayRefused: 1})
+	h.once(64, 13)
+}
+
+func TestLeftOut(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
+		return gatewayserver.Fault{Omit: []string{eventID(3)}}
+	})
+	h.publish(numbered(20)...)
+	s, err := h.run(t.Context(), "WORKER_REJECT_AFTER=3")
+	h.drained(s, err, 19, none{event.GatewayRejected: 1})
+	h.once(20, 3)
+	if got := h.deadLetters()[0].GetAttributes()["dlq_attempts"]; got != "3" {
+		t.Errorf("dlq_attempts = %s, want 3", got)
+	}
+}
+
+func TestNothingRecorded(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	var answers atomic.Int32
+	h.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
+		return gatewayserver.Fault{OmitAll: answers.Add(1) <= 6}
+	})
+	h.publish(numbered(100)...)
+	s, err := h.run(t.Context(), "WORKER_REJECT_AFTER=1", "WORKER_BATCH_MAX_EVENTS=10")
+	h.drained(s, err, 100, none{})
+	h.once(100)
+}
+
+func TestBadEventAloneInQuietTraffic(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
+		return gatewayserver.Fault{Omit: []string{eventID(0)}}
+	})
+	h.publish(numbered(1)...)
+	go func() {
+		time.Sleep(2 * time.Second) // quiet traffic
+		h.publish(numbered(3)[1:]...)
+	}()
+	s, err := h.run(t.Context(), "WORKER_REJECT_AFTER=2")
+	h.drained(s, err, 2, none{event.GatewayRejected: 1})
+	h.once(3, 0)
+}
+
+func TestHangingStreamHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	var hung atomic.Int32
+	h.gateway.SetOnPayload(func(info gatewayserver.StreamInfo, _ []*gatewayserver.Event) gatewayserver.Fault {
+		return gatewayserver.Fault{Hang: info.Identity.ServiceID == "sams" && hung.Add(1) <= 3}
+	})
+	h.publish(numbered(30)...)
+	for i := range 30 {
+		h.publish(message(fmt.Sprintf(`{"feature":"sams.user","action":"created","id":%q}`, eventID(100+i)), "service_id", "sams"))
+	}
+	began := time.Now()
+	others := make(chan time.Duration, 1)
+	go func() {
+		for len(h.gateway.Recorded()) < 30 {
+			time.Sleep(10 * time.Millisecond) // poll
+		}
+		others <- time.Since(began)
+	}()
+	s, err := h.run(t.Context(), "WORKER_SUBMIT_TIMEOUT=2s")
+	h.drained(s, err, 60, none{})
+	if took := <-others; took > 1500*time.Millisecond {
+		t.Errorf("the other publisher's events took %v", took)
+	}
+}
+
+func TestRevokedToken(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	var streams atomic.Int32
+	h.gateway.SetOnStream(func(gatewayserver.StreamInfo) gatewayserver.Fault {
+		if streams.Add(1) == 3 {
+			h.sams.RevokeAll()
+		}
+		return gatewayserver.Fault{}
+	})
+	h.publish(numbered(100)...)
+	s, err := h.run(t.Context(), "WORKER_BATCH_MAX_EVENTS=5")
+	h.drained(s, err, 100, none{})
+	h.once(100)
+}
+
+func TestCredentialsRefusedIsAnOutage(t *testing.T) {
+	t.Parallel()
+	for _, code := range []codes.Code{codes.PermissionDenied, codes.Unauthenticated} {
+		h := newHouse(t)
+		var refuse atomic.Bool
+		h.gateway.SetOnStream(func(gatewayserver.StreamInfo) gatewayserver.Fault {
+			if refuse.Load() {
+				return gatewayserver.Fault{Err: status.Error(code, "no")}
+			}
+			return gatewayserver.Fault{}
+		})
+		h.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
+			refuse.Store(true)
+			return gatewayserver.Fault{}
+		})
+		h.publish(numbered(20)...)
+		s, err := h.run(t.Context(), "WORKER_BATCH_MAX_EVENTS=10", "WORKER_SUBMIT_CONCURRENCY=1", "JOB_EXECUTION_DEADLINE=10s", "WORKER_SHUTDOWN_TIMEOUT=1s")
+		if err == nil || s.Ended != relay.Deadline || s.AllRejected() != 0 || s.Submitted == 0 || s.Submitted+s.Released != s.Received {
+			t.Errorf("got %s, %v", toJSON(s), err)
+		}
+		if !strings.Contains(h.log.String(), `"level":"ERROR","msg":"Not delivering: the worker's credentials are refused"`) {
+			t.Error("it was not loud")
+		}
+	}
+}
+
+func TestWrongClientAtStart(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.publish(numbered(3)...)
+	s, err := h.run(t.Context(), "SAMS_CLIENT_SECRET=very-wrong-secret")
+	if err == nil || !strings.Contains(err.Error(), "SAMS refuses the client") || s.Ended != relay.Failed || s.Received != 0 {
+		t.Errorf("got %s, %v", toJSON(s), err)
+	}
+	if strings.Contains(h.log.String()+err.Error(), "very-wrong") {
+		t.Error("the secret is shown")
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	for _, code := range []codes.Code{codes.InvalidArgument, codes.FailedPrecondition, codes.OutOfRange} {
+		t.Run("an event "+code.String(), func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t)
+			h.gateway.SetOnPayload(func(_ gatewayserver.StreamInfo, events []*gatewayserver.Event) gatewayserver.Fault {
+				if has(events, 7) || has(events, 21) {
+					return gatewayserver.Fault{Err: status.Error(code, "no")}
+				}
+				return gatewayserver.Fault{}
+			})
+			h.publish(numbered(32)...)
+			s, err := h.run(t.Context())
+			h.drained(s, err, 30, none{event.GatewayRefused: 2})
+			h.once(32, 7, 21)
+		})
+	}
+	t.Run("an identity", func(t *testing.T) {
+		t.Parallel()
+		h := newHouse(t)
+		h.gateway.SetOnStream(func(info gatewayserver.StreamInfo) gatewayserver.Fault {
+			if info.Identity.ServiceID == "sams" {
+				return gatewayserver.Fault{Err: status.Error(codes.InvalidArgument, "no")}
+			}
+			return gatewayserver.Fault{}
+		})
+		h.publish(numbered(10)...)
+		h.publish(message(`{"feature":"sams.user","action":"created"}`, "service_id", "sams"))
+		s, err := h.run(t.Context())
+		h.drained(s, err, 10, none{event.GatewayRefused: 1})
+	})
+	for _, code := range []codes.Code{codes.InvalidArgument, codes.Unimplemented} {
+		t.Run("everything "+code.String(), func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t)
+			var streams atomic.Int32
+			h.gateway.SetOnStream(func(gatewayserver.StreamInfo) gatewayserver.Fault {
+				if streams.Add(1) > 1 { // the probe at the start passes
+					return gatewayserver.Fault{Err: status.Error(code, "no")}
+				}
+				return gatewayserver.Fault{}
+			})
+			h.publish(numbered(10)...)
+			s, err := h.run(t.Context())
+			if err == nil || s.Ended != relay.Failed || s.Submitted != 0 || s.AllRejected() != 0 || s.Released != s.Received {
+				t.Errorf("got %s, %v", toJSON(s), err)
+			}
+			if got := len(h.pubsub.Messages(subName)); got != 10 {
+				t.Errorf("%d messages in the subscription, want 10", got)
+			}
+		})
+	}
+}
+
+func TestDeadLetterTopicAway(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	var away atomic.Bool
+	away.Store(true)
+	h.pubsub.SetFault(func(method string, _ any) error {
+		if method == "Publish" && away.Load() {
+			return status.Error(codes.Unavailable, "away")
+		}
+		return nil
+	})
+	h.publish(message(`[]`), message(`{"feature":"x","action":"y"}`))
+	h.publish(numbered(10)...)
+	go func() {
+		for len(h.gateway.Recorded()) < 10 {
+			time.Sleep(10 * time.Millisecond) // poll: the healthy ones flow on
+		}
+		time.Sleep(time.Second)
+		away.Store(false)
+	}()
+	s, err := h.run(t.Context())
+	h.drained(s, err, 10, none{event.MalformedPayload: 1, event.InvalidEvent: 1})
+}
+
+func TestLeaseLost(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	var once atomic.Bool
+	h.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
+		if once.CompareAndSwap(false, true) {
+			h.pubsub.ExpireLeases(subName) // everything is delivered again
+			return gatewayserver.Fault{Delay: 300 * time.Millisecond}
+		}
+		return gatewayserver.Fault{}
+	})
+	h.publish(numbered(50)...)
+	s, err := h.run(t.Context())
+	h.drained(s, err, 50, none{})
+	h.once(50)
+	if s.Duplicates == 0 || s.Received != 50+s.Duplicates {
+		t.Errorf("got %s", toJSON(s))
+	}
+}
+
+func TestSignalFinishesWhatIsInFlight(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	h.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
+		cancel()
+		return gatewayserver.Fault{Delay: 300 * time.Millisecond}
+	})
+	h.publish(numbered(100)...)
+	s, err := h.run(ctx, "WORKER_MODE=continuous", "WORKER_BATCH_MAX_EVENTS=10", "WORKER_SUBMIT_CONCURRENCY=2")
+	if err != nil || s.Ended != relay.Signal || s.Submitted == 0 {
+		t.Errorf("got %s, %v", toJSON(s), err)
+	}
+	if got := len(h.pubsub.Messages(subName)); got != 100-s.Submitted {
+		t.Errorf("%d messages in the subscription, want %d", got, 100-s.Submitted)
+	}
+	if leased := h.pubsub.Stats(subName).Leased; leased > 0 && s.Released > 0 {
+		// What was still in the connection's buffers expires; what was received
+		// is released.
+		t.Logf("%d messages are still leased", leased)
+	}
+}
+
+func TestHangingGatewayAtStop(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	h.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
+		cancel()
+		return gatewayserver.Fault{Hang: true}
+	})
+	h.publish(numbered(10)...)
+	began := time.Now()
+	s, err := h.run(ctx, "WORKER_MODE=continuous", "WORKER_SHUTDOWN_TIMEOUT=2s")
+	if err == nil || s.Ended != relay.Signal || s.Released != 10 {
+		t.Errorf("got %s, %v", toJSON(s), err)
+	}
+	if took := time.Since(began); took > 4*time.Second {
+		t.Errorf("it took %v to stop", took)
+	}
+	if st := h.pubsub.Stats(subName); st.Leased != 0 {
+		t.Errorf("%d messages are not released", st.Leased)
+	}
+}
