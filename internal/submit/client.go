@@ -5,23 +5,11 @@ package submit
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"net"
-	"net/url"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 
 	"github.com/sourcegraph/telemetry-relay/internal/event"
-	telemetrygatewayv1 "github.com/sourcegraph/telemetry-relay/internal/telemetrygateway/v1"
 )
 
 // Batch is what one stream carries: events of one publisher, with different
@@ -69,66 +57,40 @@ type Options struct {
 	Self event.Publisher
 }
 
-// Client submits to one gateway. It is safe for concurrent use.
-type Client struct {
-	conn    *grpc.ClientConn
-	timeout time.Duration
-	tokens  *Tokens
-	self    event.Publisher
+// Transport speaks to the gateway.
+type Transport interface {
+	// Exchange is one stream: metadata, the events as one payload if there are
+	// any, the answer, the end. It returns which events were listed, nil without
+	// an answer, and why the stream failed.
+	Exchange(ctx context.Context, token string, b Batch) (listed []bool, err error)
+	// Close closes the connection.
+	Close() error
 }
 
-// The contract's settings for connections.
-const (
-	keepaliveTime    = 20 * time.Second
-	keepaliveTimeout = 10 * time.Second
-	idleTimeout      = time.Minute
-	// A gateway that returns is found again this soon.
-	reconnectDelay = 2 * time.Second
-	connectTimeout = 10 * time.Second
-)
+// Client submits to one gateway. It is safe for concurrent use.
+type Client struct {
+	transport Transport
+	timeout   time.Duration
+	tokens    *Tokens
+	self      event.Publisher
+}
 
 // NewClient returns a client; it connects when it is first used.
 func NewClient(opts Options) (*Client, error) {
-	u, err := url.Parse(opts.URL)
+	transport, err := dial(opts.URL)
 	if err != nil {
-		return nil, fmt.Errorf("gateway URL: %w", err)
+		return nil, err
 	}
-	host, port := u.Hostname(), u.Port()
-	transport := credentials.NewTLS(nil)
-	if port == "" {
-		port = "443"
-	}
-	if u.Scheme == "http" {
-		transport = insecure.NewCredentials()
-		if u.Port() == "" {
-			port = "80"
-		}
-	}
-	conn, err := grpc.NewClient("dns:///"+net.JoinHostPort(host, port),
-		grpc.WithTransportCredentials(transport),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{
-			Time:                keepaliveTime,
-			Timeout:             keepaliveTimeout,
-			PermitWithoutStream: true,
-		}),
-		grpc.WithIdleTimeout(idleTimeout),
-		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: reconnectDelay},
-			MinConnectTimeout: connectTimeout,
-		}),
-		// What is submitted again, and when, is decided in one place.
-		grpc.WithDisableRetry(),
-		grpc.WithDisableServiceConfig(),
-		grpc.WithUserAgent("telemetry-relay"),
-	)
-	if err != nil {
-		return nil, fmt.Errorf("gateway: %w", err)
-	}
-	return &Client{conn: conn, timeout: opts.Timeout, tokens: opts.Tokens, self: opts.Self}, nil
+	return NewClientOver(transport, opts), nil
+}
+
+// NewClientOver is NewClient over a transport; the URL is not used.
+func NewClientOver(transport Transport, opts Options) *Client {
+	return &Client{transport: transport, timeout: opts.Timeout, tokens: opts.Tokens, self: opts.Self}
 }
 
 // Close closes the connection.
-func (c *Client) Close() error { return c.conn.Close() }
+func (c *Client) Close() error { return c.transport.Close() }
 
 // Probe asks without recording anything whether the gateway can be reached and
 // accepts a token. The error is a *Failure.
@@ -206,81 +168,14 @@ func tokenFailure(err error) *Failure {
 	return f
 }
 
-var streamDesc = &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}
-
 func (c *Client) stream(ctx context.Context, token string, b Batch) Result {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	started := time.Now()
-	answer := &answer{events: b.Events}
-	err := c.exchange(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token), b, answer)
-	r := Result{Listed: answer.listed, Took: time.Since(started)}
+	listed, err := c.transport.Exchange(ctx, token, b)
+	r := Result{Listed: listed, Took: time.Since(started)}
 	if err != nil {
 		r.Failure = classify(err)
 	}
 	return r
-}
-
-// exchange is one stream: metadata, at most one payload, its answer, the end.
-func (c *Client) exchange(ctx context.Context, b Batch, a *answer) error {
-	stream, err := c.conn.NewStream(ctx, streamDesc,
-		telemetrygatewayv1.TelemeteryGatewayService_RecordEvents_FullMethodName, grpc.ForceCodecV2(codec{}))
-	if err != nil {
-		return err
-	}
-	if err := send(stream, open(b), a); err != nil {
-		return err
-	}
-	if len(b.Events) > 0 {
-		if err := send(stream, payload(b.Events), a); err != nil {
-			return err
-		}
-	}
-	if err := stream.CloseSend(); err != nil {
-		return err
-	}
-	for answers := 0; ; answers++ {
-		switch err := stream.RecvMsg(a); {
-		case errors.Is(err, io.EOF):
-			if len(b.Events) > 0 && answers == 0 {
-				return status.Error(codes.Internal, "the gateway ended the stream without an answer")
-			}
-			return nil
-		case err != nil:
-			return err
-		}
-	}
-}
-
-// send sends a message. When the gateway has ended the stream already, its
-// reason is what receiving returns.
-func send(stream grpc.ClientStream, message any, a *answer) error {
-	err := stream.SendMsg(message)
-	for errors.Is(err, io.EOF) {
-		if reason := stream.RecvMsg(a); reason != nil {
-			if errors.Is(reason, io.EOF) {
-				return status.Error(codes.Internal, "the gateway ended the stream early")
-			}
-			return reason
-		}
-	}
-	return err
-}
-
-func open(b Batch) *telemetrygatewayv1.RecordEventsRequest {
-	return &telemetrygatewayv1.RecordEventsRequest{
-		Payload: &telemetrygatewayv1.RecordEventsRequest_Metadata{
-			Metadata: &telemetrygatewayv1.RecordEventsRequestMetadata{
-				RequestId: b.RequestID,
-				Identifier: &telemetrygatewayv1.Identifier{
-					Identifier: &telemetrygatewayv1.Identifier_ManagedService{
-						ManagedService: &telemetrygatewayv1.Identifier_ManagedServiceIdentifier{
-							ServiceId:          b.Publisher.ServiceID,
-							ServiceEnvironment: &b.Publisher.Environment,
-						},
-					},
-				},
-			},
-		},
-	}
 }

@@ -48,6 +48,8 @@ type TokenOptions struct {
 	ClientSecret string
 	// OnFetch, if set, is told the result of each fetch.
 	OnFetch func(err error)
+	// Fetch, if set, replaces the request to SAMS.
+	Fetch func(context.Context) (*oauth2.Token, error)
 }
 
 // Tokens keeps one access token and renews it before it expires. However many
@@ -58,6 +60,7 @@ type Tokens struct {
 	styles  []*clientcredentials.Config
 	client  *http.Client
 	onFetch func(error)
+	fetch   func(context.Context) (*oauth2.Token, error)
 	ctx     context.Context // ends with Close
 	stop    context.CancelFunc
 
@@ -81,6 +84,7 @@ func NewTokens(opts TokenOptions) *Tokens {
 	t := &Tokens{
 		client:  &http.Client{Timeout: fetchTimeout, Transport: http.DefaultTransport.(*http.Transport).Clone()},
 		onFetch: opts.OnFetch,
+		fetch:   opts.Fetch,
 		ctx:     ctx,
 		stop:    stop,
 	}
@@ -92,6 +96,9 @@ func NewTokens(opts TokenOptions) *Tokens {
 			Scopes:       []string{Scope},
 			AuthStyle:    style,
 		})
+	}
+	if t.fetch == nil {
+		t.fetch = t.retrieve
 	}
 	return t
 }
@@ -148,7 +155,9 @@ func (t *Tokens) startFetch() *fetch {
 	f := &fetch{done: make(chan struct{})}
 	t.fetching = f
 	t.fetches.Go(func() {
-		token, err := t.retrieve()
+		ctx, cancel := context.WithTimeout(t.ctx, fetchTimeout)
+		token, err := t.fetch(ctx)
+		cancel()
 		if t.onFetch != nil {
 			t.onFetch(err)
 		}
@@ -177,9 +186,7 @@ func (t *Tokens) keep(token *oauth2.Token) {
 	t.renew = t.expires.Add(-min(renewMargin, t.expires.Sub(now)/renewShare))
 }
 
-func (t *Tokens) retrieve() (*oauth2.Token, error) {
-	ctx, cancel := context.WithTimeout(t.ctx, fetchTimeout)
-	defer cancel()
+func (t *Tokens) retrieve(ctx context.Context) (*oauth2.Token, error) {
 	ctx = context.WithValue(ctx, oauth2.HTTPClient, t.client)
 	var first error
 	for i, config := range t.styles {

@@ -1,0 +1,152 @@
+package submit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	telemetrygatewayv1 "github.com/sourcegraph/telemetry-relay/internal/telemetrygateway/v1"
+)
+
+// connection is the Transport over gRPC.
+type connection struct {
+	conn *grpc.ClientConn
+}
+
+// The contract's settings for connections.
+const (
+	keepaliveTime    = 20 * time.Second
+	keepaliveTimeout = 10 * time.Second
+	idleTimeout      = time.Minute
+	// A gateway that returns is found again this soon.
+	reconnectDelay = 2 * time.Second
+	connectTimeout = 10 * time.Second
+)
+
+// dial prepares a connection; it is made when it is first used.
+func dial(address string) (*connection, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, fmt.Errorf("gateway URL: %w", err)
+	}
+	host, port := u.Hostname(), u.Port()
+	transport := credentials.NewTLS(nil)
+	if port == "" {
+		port = "443"
+	}
+	if u.Scheme == "http" {
+		transport = insecure.NewCredentials()
+		if u.Port() == "" {
+			port = "80"
+		}
+	}
+	conn, err := grpc.NewClient("dns:///"+net.JoinHostPort(host, port),
+		grpc.WithTransportCredentials(transport),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{
+			Time:                keepaliveTime,
+			Timeout:             keepaliveTimeout,
+			PermitWithoutStream: true,
+		}),
+		grpc.WithIdleTimeout(idleTimeout),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: reconnectDelay},
+			MinConnectTimeout: connectTimeout,
+		}),
+		// What is submitted again, and when, is decided in one place.
+		grpc.WithDisableRetry(),
+		grpc.WithDisableServiceConfig(),
+		grpc.WithUserAgent("telemetry-relay"),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	return &connection{conn: conn}, nil
+}
+
+var streamDesc = &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}
+
+// Exchange is one stream.
+func (c *connection) Exchange(ctx context.Context, token string, b Batch) ([]bool, error) {
+	a := &answer{events: b.Events}
+	err := c.exchange(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token), b, a)
+	return a.listed, err
+}
+
+// Close closes the connection.
+func (c *connection) Close() error { return c.conn.Close() }
+
+func (c *connection) exchange(ctx context.Context, b Batch, a *answer) error {
+	stream, err := c.conn.NewStream(ctx, streamDesc,
+		telemetrygatewayv1.TelemeteryGatewayService_RecordEvents_FullMethodName, grpc.ForceCodecV2(codec{}))
+	if err != nil {
+		return err
+	}
+	if err := send(stream, open(b), a); err != nil {
+		return err
+	}
+	if len(b.Events) > 0 {
+		if err := send(stream, payload(b.Events), a); err != nil {
+			return err
+		}
+	}
+	if err := stream.CloseSend(); err != nil {
+		return err
+	}
+	for answers := 0; ; answers++ {
+		switch err := stream.RecvMsg(a); {
+		case errors.Is(err, io.EOF):
+			if len(b.Events) > 0 && answers == 0 {
+				return status.Error(codes.Internal, "the gateway ended the stream without an answer")
+			}
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// send sends a message. When the gateway has ended the stream already, its
+// reason is what receiving returns.
+func send(stream grpc.ClientStream, message any, a *answer) error {
+	err := stream.SendMsg(message)
+	for errors.Is(err, io.EOF) {
+		if reason := stream.RecvMsg(a); reason != nil {
+			if errors.Is(reason, io.EOF) {
+				return status.Error(codes.Internal, "the gateway ended the stream early")
+			}
+			return reason
+		}
+	}
+	return err
+}
+
+func open(b Batch) *telemetrygatewayv1.RecordEventsRequest {
+	return &telemetrygatewayv1.RecordEventsRequest{
+		Payload: &telemetrygatewayv1.RecordEventsRequest_Metadata{
+			Metadata: &telemetrygatewayv1.RecordEventsRequestMetadata{
+				RequestId: b.RequestID,
+				Identifier: &telemetrygatewayv1.Identifier{
+					Identifier: &telemetrygatewayv1.Identifier_ManagedService{
+						ManagedService: &telemetrygatewayv1.Identifier_ManagedServiceIdentifier{
+							ServiceId:          b.Publisher.ServiceID,
+							ServiceEnvironment: &b.Publisher.Environment,
+						},
+					},
+				},
+			},
+		},
+	}
+}
