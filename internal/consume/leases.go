@@ -71,21 +71,21 @@ func (l *leases) room(ctx context.Context) error {
 // held yet, and those that were delivered again while they are: their newest
 // ack id is the one that counts. The leases began up to late ago.
 func (l *leases) add(received []*pubsubpb.ReceivedMessage, now time.Time, late time.Duration) (fresh, again []*Message) {
-	slab := make([]Message, len(received))
 	fresh = make([]*Message, 0, len(received))
 	until := now.Add(l.duration - late)
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for i, r := range received {
+	for _, r := range received {
 		p := r.GetMessage()
 		if m, held := l.held[p.GetMessageId()]; held {
 			m.ackID, m.until = r.GetAckId(), until
 			again = append(again, m)
 			continue
 		}
-		m := &slab[i]
-		*m = Message{
+		// Each by itself: one that is held for long must not keep the data of all
+		// that came with it in memory.
+		m := &Message{
 			ID:          p.GetMessageId(),
 			PublishTime: p.GetPublishTime().AsTime(),
 			Data:        p.GetData(),
@@ -178,6 +178,7 @@ func (l *leases) takeAcks(ctx context.Context) ([]pendingAck, error) {
 			}
 			batch = append(batch, pendingAck{l.acks[n], l.acks[n].ackID})
 		}
+		clear(l.acks[:len(batch)]) // what is settled must not be kept alive
 		l.acks = l.acks[len(batch):]
 		l.sending += len(batch)
 		return len(batch) > 0
@@ -203,12 +204,16 @@ func (l *leases) confirmAcks(batch []pendingAck, done bool) {
 }
 
 // giveUpAcks ends what takeAcks began for ack ids that Pub/Sub does not accept:
-// it will deliver those messages again.
+// it will deliver those messages again, unless it has done so already.
 func (l *leases) giveUpAcks(batch []pendingAck) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sending -= len(batch)
 	for _, p := range batch {
+		if p.message.ackID != p.ackID {
+			l.acks = append(l.acks, p.message)
+			continue
+		}
 		l.drop(p.message)
 	}
 	l.notify()

@@ -67,7 +67,8 @@ type Receiver struct {
 	log    *slog.Logger
 	leases *leases
 	handle Handler
-	open   atomic.Int32 // streams that are open
+	open   atomic.Int32  // streams that are open
+	urgent chan struct{} // capacity 1: leases are about to run out
 
 	stop    context.CancelFunc
 	workers sync.WaitGroup
@@ -76,9 +77,14 @@ type Receiver struct {
 const (
 	defaultStreams = 4
 	defaultLease   = 30 * time.Second
-	extendEvery    = 3 * time.Second // how often the table is looked through
+	lookEvery      = 3 * time.Second        // how often the table is looked through
+	lookPause      = 500 * time.Millisecond // at least, between two looks
 	rpcTimeout     = 10 * time.Second
 	ackWorkers     = 2
+	// A stream that lasted this long has not failed, even if it was quiet.
+	longStream = time.Minute
+	// bufferedWait is how long reading what is there already takes at most.
+	bufferedWait = time.Millisecond
 )
 
 // NewReceiver returns a receiver that extends leases and sends settlements until
@@ -92,7 +98,7 @@ func NewReceiver(sub Subscriber, opts Options, handle Handler) *Receiver {
 		opts.LeaseDuration = defaultLease
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &Receiver{sub: sub, opts: opts, log: opts.Logger, leases: newLeases(opts), handle: handle, stop: cancel}
+	r := &Receiver{sub: sub, opts: opts, log: opts.Logger, leases: newLeases(opts), handle: handle, urgent: make(chan struct{}, 1), stop: cancel}
 	for range ackWorkers {
 		r.workers.Go(func() { r.acknowledge(ctx) })
 	}
@@ -128,7 +134,9 @@ func (r *Receiver) PullOnce(ctx context.Context, n int) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	r.deliver(ctx, received, 0)
+	// The subscription's own deadline is what a pull gives, and we do not know it:
+	// it may be shorter than ours.
+	r.deliver(ctx, received, r.opts.LeaseDuration)
 	return len(received), nil
 }
 
@@ -159,6 +167,7 @@ func (r *Receiver) Close() {
 func (r *Receiver) stream(ctx context.Context) error {
 	pause := newBackOff(100*time.Millisecond, 10*time.Second)
 	for {
+		began := time.Now()
 		delivered, err := r.receive(ctx)
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -166,7 +175,7 @@ func (r *Receiver) stream(ctx context.Context) error {
 		if fatal(err) {
 			return err
 		}
-		if delivered {
+		if delivered || time.Since(began) > longStream {
 			pause.Reset()
 		}
 		// Streams end every so often by design, so this is no fault yet.
@@ -194,19 +203,26 @@ func (r *Receiver) receive(ctx context.Context) (delivered bool, err error) {
 	}
 	r.open.Add(1)
 	defer r.open.Add(-1)
-	var away time.Duration // from the stream, before the last Recv
+	// A response that need not be waited for has been in the connection's buffers
+	// since some time after behind.
+	returned := time.Now()
+	behind := returned
 	for {
+		asked := time.Now()
 		received, err := stream.Recv()
 		if err != nil {
 			return delivered, err
 		}
 		delivered = true
-		returned := time.Now()
-		r.deliver(ctx, received, away)
+		if waited := time.Since(asked); waited > bufferedWait {
+			// They were empty, so it is no older than the last absence was long.
+			behind = returned.Add(waited)
+		}
+		returned = time.Now()
+		r.deliver(ctx, received, returned.Sub(behind))
 		if err := r.leases.room(ctx); err != nil {
 			return delivered, err
 		}
-		away = time.Since(returned)
 	}
 }
 
@@ -217,6 +233,12 @@ func (r *Receiver) deliver(ctx context.Context, received []*pubsubpb.ReceivedMes
 		return
 	}
 	fresh, again := r.leases.add(received, time.Now(), late)
+	if late > r.opts.LeaseDuration-2*r.lookInterval() {
+		select {
+		case r.urgent <- struct{}{}:
+		default:
+		}
+	}
 	r.handle(ctx, fresh, again)
 }
 
@@ -259,11 +281,11 @@ func (r *Receiver) sendAcks(ctx context.Context, batch []pendingAck) bool {
 	rpc, cancel := context.WithTimeout(ctx, rpcTimeout)
 	err := r.sub.Acknowledge(rpc, ids)
 	cancel()
-	switch code := status.Code(err); {
+	switch {
 	case err == nil:
 		r.leases.confirmAcks(batch, true)
 		return true
-	case code != codes.InvalidArgument && code != codes.FailedPrecondition:
+	case !refused(err):
 		r.log.Warn("Pub/Sub did not confirm acknowledgements; sending them again", "messages", len(batch), "error", err)
 		r.leases.confirmAcks(batch, false)
 		return false
@@ -286,16 +308,7 @@ func (r *Receiver) handBack(ctx context.Context) {
 		if err != nil {
 			return
 		}
-		rpc, cancel := context.WithTimeout(ctx, rpcTimeout)
-		err = r.sub.ModifyAckDeadline(rpc, ids, 0)
-		cancel()
-		// What is fatal will not get better: those leases run out by themselves.
-		done := err == nil || fatal(err)
-		if err != nil {
-			r.log.Warn("Pub/Sub did not take messages back", "messages", len(ids), "retry", !done, "error", err)
-		}
-		r.leases.confirmReleases(ids, done)
-		if done {
+		if r.sendReleases(ctx, ids) {
 			pause.Reset()
 		} else if sleep(ctx, pause.NextBackOff()) != nil {
 			return
@@ -303,15 +316,51 @@ func (r *Receiver) handBack(ctx context.Context) {
 	}
 }
 
+// sendReleases reports whether Pub/Sub answered.
+func (r *Receiver) sendReleases(ctx context.Context, ids []string) bool {
+	err := r.modify(ctx, ids, 0)
+	if refused(err) && len(ids) > 1 {
+		half := len(ids) / 2
+		first := r.sendReleases(ctx, ids[:half:half])
+		return r.sendReleases(ctx, ids[half:]) && first
+	}
+	// What is fatal will not get better: those leases run out by themselves.
+	done := err == nil || fatal(err)
+	if err != nil {
+		r.log.Warn("Pub/Sub did not take messages back", "messages", len(ids), "retry", !done, "error", err)
+	}
+	r.leases.confirmReleases(ids, done)
+	return done
+}
+
+func (r *Receiver) modify(ctx context.Context, ids []string, lease time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, rpcTimeout)
+	defer cancel()
+	return r.sub.ModifyAckDeadline(ctx, ids, lease)
+}
+
+// refused reports whether a request holds an ack id that Pub/Sub does not
+// accept. Halving the request finds it, so that it does not hold up the others.
+func refused(err error) bool {
+	code := status.Code(err)
+	return code == codes.InvalidArgument || code == codes.FailedPrecondition
+}
+
+// lookInterval is how often the table is looked through.
+func (r *Receiver) lookInterval() time.Duration {
+	return min(lookEvery, r.opts.LeaseDuration/6)
+}
+
 // extend keeps the leases of everything held from running out, until ctx ends.
 func (r *Receiver) extend(ctx context.Context) {
 	// Two thirds of a lease are left for what may delay an extension.
 	margin := r.opts.LeaseDuration * 2 / 3
-	tick := time.NewTicker(min(extendEvery, r.opts.LeaseDuration/6))
+	tick := time.NewTicker(r.lookInterval())
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
+		case <-r.urgent:
 		case <-ctx.Done():
 			return
 		}
@@ -321,20 +370,29 @@ func (r *Receiver) extend(ctx context.Context) {
 			r.extendBatch(ctx, batch, messages[:len(batch)])
 			ids, messages = rest, messages[len(batch):]
 		}
+		if sleep(ctx, lookPause) != nil {
+			return
+		}
 	}
 }
 
 func (r *Receiver) extendBatch(ctx context.Context, ids []string, messages []*Message) {
-	rpc, cancel := context.WithTimeout(ctx, rpcTimeout)
-	defer cancel()
 	sent := time.Now()
-	if err := r.sub.ModifyAckDeadline(rpc, ids, r.opts.LeaseDuration); err != nil {
-		if ctx.Err() == nil {
-			r.log.Warn("Pub/Sub did not extend leases", "messages", len(ids), "error", err)
-		}
+	err := r.modify(ctx, ids, r.opts.LeaseDuration)
+	if refused(err) && len(ids) > 1 {
+		half := len(ids) / 2
+		r.extendBatch(ctx, ids[:half], messages[:half])
+		r.extendBatch(ctx, ids[half:], messages[half:])
 		return
 	}
-	r.leases.extended(ids, messages, sent.Add(r.opts.LeaseDuration))
+	if err != nil && ctx.Err() == nil {
+		r.log.Warn("Pub/Sub did not extend leases", "messages", len(ids), "error", err)
+	}
+	// A single one that is refused is as good as gone; it need not be found by
+	// halving at every look.
+	if err == nil || refused(err) {
+		r.leases.extended(ids, messages, sent.Add(r.opts.LeaseDuration))
+	}
 }
 
 func newBackOff(first, most time.Duration) *backoff.ExponentialBackOff {
