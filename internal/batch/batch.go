@@ -45,7 +45,9 @@ type group[G, O comparable, T any] struct {
 	bytes  int
 	due    time.Time // of its oldest item
 	queued bool      // among its owner's due groups
-	timer  int       // its place among the timers, while it is not queued
+	// flushed is how many of its items are due whatever their time.
+	flushed int
+	timer   int // its place among the timers, while it is not queued
 }
 
 type item[T any] struct {
@@ -137,6 +139,7 @@ func (g *Groups[G, O, T]) Next(now time.Time, busy func(O) bool) (Batch[T], bool
 			continue
 		}
 		at := o.due[0]
+		o.due[0] = nil
 		o.due = o.due[1:]
 		at.queued = false
 		b := g.take(now, at)
@@ -169,13 +172,14 @@ func (g *Groups[G, O, T]) take(now time.Time, at *group[G, O, T]) Batch[T] {
 	clear(at.items[:n]) // what has left must not be kept alive
 	g.items -= n
 	at.bytes -= size
+	at.flushed = max(0, at.flushed-n)
 	if n == len(at.items) {
 		g.remove(at)
 		return b
 	}
 	at.items = at.items[n:]
 	at.due = at.items[0].due
-	if g.full(at) || !at.due.After(now) {
+	if g.full(at) || at.flushed > 0 || !at.due.After(now) {
 		g.queue(at)
 	} else {
 		heap.Push(&g.timers, at)
@@ -191,8 +195,11 @@ func (g *Groups[G, O, T]) remove(at *group[G, O, T]) {
 	}
 }
 
-// Flush makes everything due.
+// Flush makes everything that waits now due.
 func (g *Groups[G, O, T]) Flush() {
+	for _, at := range g.groups {
+		at.flushed = len(at.items)
+	}
 	for len(g.timers) > 0 {
 		g.queue(heap.Pop(&g.timers).(*group[G, O, T]))
 	}

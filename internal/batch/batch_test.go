@@ -1,0 +1,428 @@
+package batch
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+	"weak"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var (
+	start  = time.Date(2026, 11, 20, 9, 0, 0, 0, time.UTC)
+	limits = Limits{Events: 3, Bytes: 100, Delay: time.Second}
+)
+
+func at(d time.Duration) time.Time { return start.Add(d) }
+
+// add adds numbered items of one size to a group that is its own owner.
+func add(g *Groups[string, string, int], now time.Time, key string, bytes int, items ...int) {
+	for _, item := range items {
+		g.Add(now, key, key, bytes, item)
+	}
+}
+
+// drain takes what is due at now.
+func drain(g *Groups[string, string, int], now time.Time) (all [][]int) {
+	for {
+		b, ok := g.Next(now, nil)
+		if !ok {
+			return all
+		}
+		all = append(all, b.Items)
+	}
+}
+
+func want(t *testing.T, what string, got [][]int, want ...[]int) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s: %s", what, diff)
+	}
+}
+
+func TestBoundaries(t *testing.T) {
+	t.Run("count", func(t *testing.T) {
+		g := NewGroups[string, string, int](limits)
+		add(g, start, "a", 1, 1, 2)
+		want(t, "one less", drain(g, start))
+		add(g, start, "a", 1, 3)
+		want(t, "full", drain(g, start), []int{1, 2, 3})
+		add(g, start, "a", 1, 4, 5, 6, 7)
+		want(t, "one more", drain(g, start), []int{4, 5, 6})
+		if g.Len() != 1 {
+			t.Errorf("%d left", g.Len())
+		}
+	})
+	t.Run("bytes", func(t *testing.T) {
+		g := NewGroups[string, string, int](limits)
+		add(g, start, "a", 99, 1)
+		want(t, "one less", drain(g, start))
+		add(g, start, "a", 1, 2)
+		want(t, "full", drain(g, start), []int{1, 2})
+		add(g, start, "a", 60, 3)
+		add(g, start, "a", 41, 4)
+		want(t, "one byte too many", drain(g, start), []int{3})
+		b, ok := g.Next(at(time.Second), nil)
+		if !ok || b.Bytes != 41 || !slices.Equal(b.Items, []int{4}) {
+			t.Errorf("got %+v", b)
+		}
+	})
+	t.Run("delay", func(t *testing.T) {
+		g := NewGroups[string, string, int](limits)
+		add(g, start, "a", 1, 1)
+		if due, ok := g.Due(); !ok || !due.Equal(at(time.Second)) {
+			t.Errorf("due %v, %v", due, ok)
+		}
+		want(t, "too early", drain(g, at(time.Second-1)))
+		want(t, "in time", drain(g, at(time.Second)), []int{1})
+		if due, ok := g.Due(); ok {
+			t.Errorf("due %v", due)
+		}
+	})
+	t.Run("no delay", func(t *testing.T) {
+		g := NewGroups[string, string, int](Limits{Events: 3, Bytes: 100})
+		add(g, start, "a", 1, 1, 2)
+		if due, ok := g.Due(); !ok || !due.Equal(start) {
+			t.Errorf("due %v, %v", due, ok)
+		}
+		want(t, "at once", drain(g, start), []int{1, 2})
+	})
+	t.Run("an item over the limit travels alone", func(t *testing.T) {
+		g := NewGroups[string, string, int](limits)
+		add(g, start, "a", 1, 1)
+		add(g, start, "a", 500, 2)
+		add(g, start, "a", 0, 3)
+		add(g, start, "a", 500, 4)
+		want(t, "batches", drain(g, at(time.Second)), []int{1}, []int{2}, []int{3}, []int{4})
+	})
+	t.Run("the exact limits at once", func(t *testing.T) {
+		g := NewGroups[string, string, int](Limits{Events: 1, Bytes: 1, Delay: time.Hour})
+		add(g, start, "a", 1, 1, 2, 3)
+		want(t, "batches", drain(g, start), []int{1}, []int{2}, []int{3})
+	})
+}
+
+func TestGroupsStayApart(t *testing.T) {
+	g := NewGroups[string, string, int](limits)
+	add(g, start, "a", 1, 1)
+	add(g, at(1), "b", 1, 2)
+	add(g, at(2), "a", 1, 3)
+	want(t, "batches", drain(g, at(2*time.Second)), []int{1, 3}, []int{2})
+}
+
+func TestLeftoversKeepTheirTime(t *testing.T) {
+	g := NewGroups[string, string, int](limits)
+	add(g, start, "a", 1, 1, 2)
+	add(g, at(500*time.Millisecond), "a", 1, 3, 4)
+	want(t, "full", drain(g, at(500*time.Millisecond)), []int{1, 2, 3})
+	if due, _ := g.Due(); !due.Equal(at(1500 * time.Millisecond)) {
+		t.Errorf("due %v", due)
+	}
+	want(t, "too early", drain(g, at(1499*time.Millisecond)))
+	want(t, "in time", drain(g, at(1500*time.Millisecond)), []int{4})
+}
+
+func TestFlush(t *testing.T) {
+	t.Run("also what does not fit into the first batch", func(t *testing.T) {
+		g := NewGroups[string, string, int](limits)
+		add(g, start, "a", 1, 1, 2, 3, 4, 5, 6, 7)
+		add(g, start, "b", 1, 8)
+		g.Flush()
+		want(t, "batches", drain(g, start), []int{1, 2, 3}, []int{8}, []int{4, 5, 6}, []int{7})
+	})
+	t.Run("not what comes later", func(t *testing.T) {
+		g := NewGroups[string, string, int](limits)
+		add(g, start, "a", 1, 1, 2)
+		g.Flush()
+		add(g, start, "a", 60, 3)
+		add(g, start, "a", 60, 4)
+		want(t, "batches", drain(g, start), []int{1, 2, 3})
+		want(t, "the rest", drain(g, at(time.Second)), []int{4})
+	})
+	t.Run("nothing", func(t *testing.T) {
+		g := NewGroups[string, string, int](limits)
+		g.Flush()
+		want(t, "batches", drain(g, at(time.Hour)))
+	})
+}
+
+func TestFairness(t *testing.T) {
+	const quiet = 20
+	g := NewGroups[string, string, int](limits)
+	// The noisy owner comes first, with full groups and one that has many batches.
+	for i := range 100 {
+		for range 3 {
+			g.Add(start, fmt.Sprintf("noisy/%d", i), "noisy", 1, -1)
+		}
+	}
+	for range 300 {
+		g.Add(start, "noisy/long", "noisy", 1, -1)
+	}
+	for i := range quiet {
+		add(g, start, fmt.Sprintf("quiet/%d", i), 100, i)
+	}
+	turns := 0
+	seen := map[int]bool{}
+	for len(seen) < quiet {
+		b, ok := g.Next(start, nil)
+		if !ok {
+			t.Fatal("nothing is due")
+		}
+		turns++
+		if b.Items[0] >= 0 {
+			seen[b.Items[0]] = true
+		}
+	}
+	if turns != quiet+1 {
+		t.Errorf("%d turns until each of %d quiet owners had its own", turns, quiet)
+	}
+	// A new one has its turn after at most one of the noisy owner's.
+	add(g, start, "late", 100, 99)
+	for i := 0; ; i++ {
+		b, _ := g.Next(start, nil)
+		if b.Items[0] == 99 {
+			break
+		}
+		if i == 1 {
+			t.Fatal("the late one has no turn")
+		}
+	}
+	// The noisy owner's own groups take turns, too.
+	first, _ := g.Next(start, nil)
+	for range 99 {
+		g.Next(start, nil)
+	}
+	if len(first.Items) != 3 || g.Len() == 0 {
+		t.Errorf("got %v, %d left", first.Items, g.Len())
+	}
+}
+
+func TestBusyOwners(t *testing.T) {
+	g := NewGroups[string, string, int](limits)
+	add(g, start, "a", 1, 1, 2, 3, 4, 5, 6)
+	add(g, start, "b", 1, 7, 8, 9, 10, 11, 12)
+	next := func(busy ...string) []int {
+		b, _ := g.Next(start, func(o string) bool { return slices.Contains(busy, o) })
+		return b.Items
+	}
+	got := [][]int{next("a"), next("a", "b"), next("a"), next(), next("b"), next()}
+	want(t, "batches", got, []int{7, 8, 9}, nil, []int{10, 11, 12}, []int{1, 2, 3}, []int{4, 5, 6}, nil)
+	if g.Len() != 0 || len(g.owners) != 0 || len(g.groups) != 0 || len(g.turns) != 0 {
+		t.Errorf("what is empty has left something behind: %+v", g)
+	}
+}
+
+func TestTakeAll(t *testing.T) {
+	fill := func() *Groups[string, string, int] {
+		g := NewGroups[string, string, int](limits)
+		for i := range 50 {
+			add(g, at(time.Duration(i/7)), fmt.Sprint(i%9), 10, i)
+		}
+		g.Next(at(1), nil)
+		return g
+	}
+	g := fill()
+	left := g.Len()
+	first := g.TakeAll()
+	if len(first) != left || g.Len() != 0 {
+		t.Errorf("%d of %d taken, %d left", len(first), left, g.Len())
+	}
+	sorted := slices.Clone(first)
+	slices.Sort(sorted)
+	if len(slices.Compact(sorted)) != left {
+		t.Errorf("taken twice: %v", sorted)
+	}
+	for range 20 {
+		if diff := cmp.Diff(first, fill().TakeAll()); diff != "" {
+			t.Fatal("the order varies", diff)
+		}
+	}
+	// It is as good as new.
+	add(g, start, "a", 1, 1, 2, 3)
+	want(t, "afterwards", drain(g, start), []int{1, 2, 3})
+	if all := g.TakeAll(); len(all) != 0 {
+		t.Errorf("got %v", all)
+	}
+}
+
+// model does the same in the simplest way: a list of items for each group.
+type model struct {
+	groups map[string][]modelItem
+}
+
+type modelItem struct {
+	value, bytes int
+	due          time.Time
+}
+
+// ready reports whether a group has a batch, and which.
+func (m *model) ready(key string, now time.Time) (batch []int, ok bool) {
+	items := m.groups[key]
+	count, total := len(items), 0
+	for _, it := range items {
+		total += it.bytes
+	}
+	if count == 0 || (count < limits.Events && total < limits.Bytes && items[0].due.After(now)) {
+		return nil, false
+	}
+	size := 0
+	for i, it := range items {
+		if i == limits.Events || (i > 0 && size+it.bytes > limits.Bytes) {
+			break
+		}
+		size += it.bytes
+		batch = append(batch, it.value)
+	}
+	return batch, true
+}
+
+func TestModel(t *testing.T) {
+	for seed := range uint64(300) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		g := NewGroups[string, byte, int](limits)
+		m := model{groups: map[string][]modelItem{}}
+		keys := []string{"a1", "a2", "a3", "b1", "b2", "c1"} // the letter is the owner
+		now, value := start, 0
+		groupOf := map[int]string{}
+		waited := map[byte]int{} // turns of others since an owner has been ready
+		for range 400 {
+			switch rng.IntN(8) {
+			case 0, 1, 2, 3:
+				key := keys[rng.IntN(len(keys))]
+				value++
+				bytes := rng.IntN(60)
+				if rng.IntN(20) == 0 {
+					bytes = 200
+				}
+				g.Add(now, key, key[0], bytes, value)
+				m.groups[key] = append(m.groups[key], modelItem{value, bytes, now.Add(limits.Delay)})
+				groupOf[value] = key
+			case 4:
+				now = now.Add(time.Duration(rng.IntN(700)) * time.Millisecond)
+			case 5:
+				if rng.IntN(10) == 0 {
+					g.Flush()
+					for _, items := range m.groups {
+						for i := range items {
+							items[i].due = now
+						}
+					}
+				}
+			default:
+				busyOwner := "abcd"[rng.IntN(4)]
+				b, ok := g.Next(now, func(o byte) bool { return o == busyOwner })
+				var candidates []string
+				owners := map[byte]bool{}
+				for _, key := range keys {
+					if _, ready := m.ready(key, now); ready && key[0] != busyOwner {
+						candidates = append(candidates, key)
+						owners[key[0]] = true
+					}
+				}
+				if ok != (len(candidates) > 0) {
+					t.Fatalf("seed %d: a batch: %v, ready are %v", seed, ok, candidates)
+				}
+				if !ok {
+					continue
+				}
+				key := groupOf[b.Items[0]]
+				expected, ready := m.ready(key, now)
+				if !ready || key[0] == busyOwner || !slices.Equal(b.Items, expected) {
+					t.Fatalf("seed %d: group %s gave %v, want %v (ready: %v, busy: %c)", seed, key, b.Items, expected, ready, busyOwner)
+				}
+				size := 0
+				for _, it := range m.groups[key][:len(b.Items)] {
+					size += it.bytes
+				}
+				if size != b.Bytes {
+					t.Fatalf("seed %d: %d bytes, want %d", seed, b.Bytes, size)
+				}
+				m.groups[key] = m.groups[key][len(b.Items):]
+				for o := range owners {
+					waited[o]++
+				}
+				delete(waited, key[0])
+				for o, n := range waited {
+					if n > 3 {
+						t.Fatalf("seed %d: owner %c waits for its turn since %d", seed, o, n)
+					}
+				}
+			}
+			var wantDue time.Time
+			total := 0
+			for _, key := range keys {
+				items := m.groups[key]
+				total += len(items)
+				if len(items) == 0 {
+					continue
+				}
+				if _, ready := m.ready(key, now); !ready && (wantDue.IsZero() || items[0].due.Before(wantDue)) {
+					wantDue = items[0].due
+				}
+			}
+			if g.Len() != total {
+				t.Fatalf("seed %d: %d items, want %d", seed, g.Len(), total)
+			}
+			// What is due by its time already may still be among the timers.
+			if due, ok := g.Due(); ok && due.After(now) && !due.Equal(wantDue) || !ok && !wantDue.IsZero() {
+				t.Fatalf("seed %d: due %v (%v), want %v", seed, due, ok, wantDue)
+			}
+		}
+		left := 0
+		for _, items := range m.groups {
+			left += len(items)
+		}
+		if all := g.TakeAll(); len(all) != left {
+			t.Fatalf("seed %d: took %d of %d", seed, len(all), left)
+		}
+	}
+}
+
+// What has left must not stay in memory, even while its group or owner does.
+func TestMemory(t *testing.T) {
+	type thing struct{ _ [64]byte }
+	g := NewGroups[int, string, *thing](Limits{Events: 10, Bytes: 1 << 20, Delay: time.Hour})
+	var pointers []weak.Pointer[thing]
+	for i := range 1005 {
+		p := new(thing)
+		pointers = append(pointers, weak.Make(p))
+		g.Add(start, i%2, "owner", 1, p)
+	}
+	for {
+		if _, ok := g.Next(start, nil); !ok {
+			break
+		}
+	}
+	runtime.GC()
+	alive := 0
+	for _, p := range pointers {
+		if p.Value() != nil {
+			alive++
+		}
+	}
+	if alive != g.Len() {
+		t.Errorf("%d are in memory, and %d wait", alive, g.Len())
+	}
+	runtime.KeepAlive(g)
+}
+
+func BenchmarkGroups(b *testing.B) {
+	g := NewGroups[int, int, int](Limits{Events: 1000, Bytes: 3 << 20, Delay: time.Second})
+	b.ReportAllocs()
+	now := start
+	for i := range b.N {
+		g.Add(now, i%64, i%8, 500, i)
+		if i%1000 == 0 {
+			now = now.Add(10 * time.Millisecond)
+			for {
+				if _, ok := g.Next(now, nil); !ok {
+					break
+				}
+			}
+		}
+	}
+}
