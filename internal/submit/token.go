@@ -22,6 +22,8 @@ const (
 	// and renewShare of its lifetime.
 	renewMargin = time.Minute
 	renewShare  = 5
+	// renewPause is the time from a renewal that failed to the next.
+	renewPause = 2 * time.Second
 )
 
 // CredentialsError means that SAMS refuses the client or the scope: the
@@ -82,7 +84,12 @@ type fetch struct {
 func NewTokens(opts TokenOptions) *Tokens {
 	ctx, stop := context.WithCancel(context.Background())
 	t := &Tokens{
-		client:  &http.Client{Timeout: fetchTimeout, Transport: http.DefaultTransport.(*http.Transport).Clone()},
+		client: &http.Client{
+			Timeout:   fetchTimeout,
+			Transport: http.DefaultTransport.(*http.Transport).Clone(),
+			// The secret goes nowhere but to the configured address.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
 		onFetch: opts.OnFetch,
 		fetch:   opts.Fetch,
 		ctx:     ctx,
@@ -167,6 +174,13 @@ func (t *Tokens) startFetch() *fetch {
 		if err == nil {
 			t.keep(token)
 			f.token = token.AccessToken
+		} else {
+			// Without a token whoever asks decides when to ask again; a renewal
+			// would be tried with every stream.
+			t.renew = time.Now().Add(renewPause)
+			if !t.expires.IsZero() && t.renew.After(t.expires) {
+				t.renew = t.expires
+			}
 		}
 		f.err = err
 		close(f.done)
