@@ -119,7 +119,9 @@ func build(l *Letter, origin Origin) (*pubsubpb.PubsubMessage, error) {
 			own[key] = value
 		}
 	}
-	delete(own, AttrOrderingKey)
+	if len(l.OrderingKey) > maxValue {
+		delete(own, AttrOrderingKey) // it is in the envelope
+	}
 	return smaller(nil, &pubsubpb.PubsubMessage{Data: compressed, Attributes: own})
 }
 
@@ -212,7 +214,7 @@ func reserved(key string) bool {
 // replayMarks reports whether the names of replay that a message carries are the
 // three that a replay gave it.
 func replayMarks(attributes map[string]string) bool {
-	if event.Replays(attributes) == 0 {
+	if event.Replays(attributes) == 0 || attributes[event.AttrOriginMessageID] == "" || attributes[event.AttrOriginPublishTime] == "" {
 		return false
 	}
 	for key := range attributes {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -60,10 +61,21 @@ func encode(l jsonLine) ([]byte, error) {
 	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
 }
 
+// maxDepth is how deeply Parse lets a line be nested: encoding/json's limit.
+const maxDepth = 10_000
+
 // verbatim reports whether data can stand in a line as it is.
 func verbatim(data []byte) bool {
 	return data[0] == '{' && data[len(data)-1] == '}' &&
-		!bytes.ContainsAny(data, "\r\n") && utf8.Valid(data) && json.Valid(data)
+		!bytes.ContainsAny(data, "\r\n") && utf8.Valid(data) && json.Valid(data) && shallow(data)
+}
+
+// shallow reports whether valid JSON may be nested once more.
+func shallow(data []byte) bool {
+	if bytes.Count(data, []byte("{"))+bytes.Count(data, []byte("[")) < maxDepth {
+		return true
+	}
+	return json.Valid(slices.Concat([]byte("["), data, []byte("]")))
 }
 
 // Parse reads a line. It is strict: unknown keys and both forms of data at once

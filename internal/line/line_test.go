@@ -20,6 +20,9 @@ var exact = []Message{
 	{Data: []byte("\xff\x00")},
 	{Data: []byte("{\"a\":\"\xff\"}")},
 	{Data: []byte(strings.Repeat(`{"a":`, 20_000) + "1" + strings.Repeat("}", 20_000))},
+	{Data: []byte(strings.Repeat(`{"a":`, 9_998) + "{}" + strings.Repeat("}", 9_998))},
+	{Data: []byte(strings.Repeat(`{"a":`, 9_999) + "{}" + strings.Repeat("}", 9_999))},
+	{Data: []byte(`{"a":[` + strings.Repeat(`{},`, 20_000) + `{}]}`)},
 	{Attributes: map[string]string{"only": "attributes"}},
 }
 
@@ -38,6 +41,16 @@ func TestExact(t *testing.T) {
 		}
 		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("%s: %s", text, diff)
+		}
+	}
+}
+
+// What is wide but not deep stays readable.
+func TestReadable(t *testing.T) {
+	for _, data := range []string{`{"a":1}`, `{"a":[` + strings.Repeat(`{},`, 20_000) + `{}]}`} {
+		text, err := Append(nil, Message{Data: []byte(data)})
+		if want := `{"data":` + data + `}`; err != nil || string(text) != want {
+			t.Errorf("got %.80s…, %v", text, err)
 		}
 	}
 }
