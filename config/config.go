@@ -4,6 +4,8 @@
 package config
 
 import (
+	"fmt"
+	"io"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -105,8 +107,11 @@ type Secret string
 
 func (Secret) String() string { return "[secret]" }
 
-// GoString keeps %#v from printing it.
-func (Secret) GoString() string { return "[secret]" }
+// Format keeps every verb from printing it.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
+
+// MarshalText keeps encoders and loggers from writing it.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // ReceiveWindow is how long a drain may receive, counted from its start: until
 // the deadline less the time to shut down and 5 s of reserve, since Cloud Run's

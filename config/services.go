@@ -69,7 +69,11 @@ func ParseServices(source []byte) (*policy.Set, error) {
 	var file servicesFile
 	decoder := yaml.NewDecoder(bytes.NewReader(source))
 	decoder.KnownFields(true)
-	if err := decoder.Decode(&file); err != nil && !errors.Is(err, io.EOF) {
+	switch err := decoder.Decode(&file); {
+	case errors.Is(err, io.EOF):
+		// It would reject every event.
+		return nil, errors.New("expected the form of services.yaml, and found nothing")
+	case err != nil:
 		return nil, fmt.Errorf("expected the form of services.yaml: %s", strings.ReplaceAll(err.Error(), "\n", " "))
 	}
 	if err := decoder.Decode(new(servicesFile)); !errors.Is(err, io.EOF) {

@@ -3,6 +3,7 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -62,19 +63,24 @@ type Set struct {
 }
 
 // NewSet returns the set of the services. With allowUnknown, a service that is
-// not listed may publish anything.
+// not listed may publish anything. The error lists all that is wrong, a line
+// each.
 func NewSet(services []*Service, allowUnknown bool) (*Set, error) {
 	set := &Set{services: services, byID: make(map[string]*Service, len(services)), allowUnknown: allowUnknown}
+	var errs []error
 	for _, service := range services {
 		if _, dup := set.byID[service.ID]; dup {
-			return nil, fmt.Errorf("service %q is listed twice", service.ID)
+			errs = append(errs, fmt.Errorf("service %q is listed twice", service.ID))
 		}
 		for _, glob := range service.Features {
 			if _, err := path.Match(glob, ""); err != nil {
-				return nil, fmt.Errorf("service %q: feature %q is not a valid glob", service.ID, glob)
+				errs = append(errs, fmt.Errorf("service %q: feature %q is not a valid glob", service.ID, glob))
 			}
 		}
 		set.byID[service.ID] = service
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
 	}
 	return set, nil
 }

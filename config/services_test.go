@@ -1,0 +1,152 @@
+package config
+
+import (
+	"bufio"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sourcegraph/telemetry-relay/internal/line"
+	"github.com/sourcegraph/telemetry-relay/internal/policy"
+)
+
+func TestParseServices(t *testing.T) {
+	got, err := ParseServices([]byte(`
+# a comment
+unknownServices: allow
+services:
+  - id: sams
+    environments: [dev, prod]
+    privateMetadata: drop
+    features: ["sams.*"]
+    owner: core-services
+    runbook: https://runbook.test
+  - id: pings
+    privateMetadata: reject
+  - {id: cody-gateway, privateMetadata: allow}
+  - id: other
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []*policy.Service{
+		{ID: "sams", Environments: []string{"dev", "prod"}, PrivateMetadata: policy.DropPrivate, Features: []string{"sams.*"}, Owner: "core-services", Runbook: "https://runbook.test"},
+		{ID: "pings", PrivateMetadata: policy.RejectPrivate},
+		{ID: "cody-gateway"},
+		{ID: "other"},
+	}
+	if diff := cmp.Diff(want, got.Services()); diff != "" {
+		t.Error(diff)
+	}
+	if _, ok := got.Lookup("unknown"); !ok {
+		t.Error("unknown services are not allowed")
+	}
+	for _, source := range []string{"services: []", "unknownServices: reject"} {
+		got, err := ParseServices([]byte(source))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := got.Lookup("unknown"); ok {
+			t.Errorf("%s: unknown services are allowed", source)
+		}
+	}
+}
+
+func TestServicesFaults(t *testing.T) {
+	for _, c := range []struct {
+		source string
+		want   []string // by line
+	}{
+		{"", []string{"found nothing"}},
+		{"# nothing but a comment\n", []string{"found nothing"}},
+		{"services: [", []string{"expected the form of services.yaml"}},
+		{"[]", []string{"expected the form of services.yaml"}},
+		{"services: {id: a}", []string{"expected the form of services.yaml"}},
+		{"service: []", []string{"field service not found"}},
+		{"services: [{id: a, private: allow}]", []string{"field private not found"}},
+		{"services: [{id: a, ID: b}]", []string{"field ID not found"}},
+		{"services: [{id: a, id: b}]", []string{`"id" already defined`}},
+		{"services: [{id: a, environments: prod}]", []string{"expected the form of services.yaml"}},
+		{"services: []\n---\nservices: []", []string{"expected one YAML document"}},
+		{"services: []\n---\n[", []string{"expected one YAML document"}},
+		{"unknownServices: maybe", []string{`unknownServices: expected reject or allow, got "maybe"`}},
+		{"services: [{owner: x}]", []string{"services[0]: expected an id of lower-case letters, digits and hyphens"}},
+		{"services: [{id: Sams}]", []string{`service "Sams": expected an id of lower-case letters, digits and hyphens`}},
+		{"services: [{id: a_b}]", []string{`service "a_b": expected an id`}},
+		{"services: [{id: a}, {id: a}]", []string{`service "a" is listed twice`}},
+		{"services: [{id: a, environments: ['']}]", []string{`service "a": an environment is empty`}},
+		{"services: [{id: a, features: ['']}]", []string{`service "a": a feature is empty`}},
+		{"services: [{id: a, features: ['[']}]", []string{`service "a": feature "[" is not a valid glob`}},
+		{"services: [{id: a, privateMetadata: keep}]", []string{`service "a": privateMetadata: expected allow, drop or reject, got "keep"`}},
+		{"services: [{id: a, privateMetadata: Allow}]", []string{`service "a": privateMetadata: expected allow, drop or reject, got "Allow"`}},
+		{"{unknownServices: x, services: [{id: A}, {id: b, privateMetadata: x}, {id: b, features: ['[']}, {id: c, features: ['[']}]}", []string{
+			"unknownServices: ", `service "A": expected an id`, `service "b": privateMetadata`, `service "b" is listed twice`,
+			`service "b": feature "["`, `service "c": feature "["`}},
+	} {
+		_, err := ParseServices([]byte(c.source))
+		if err == nil {
+			t.Errorf("%s: no error", c.source)
+			continue
+		}
+		lines := strings.Split(err.Error(), "\n")
+		if len(lines) != len(c.want) {
+			t.Errorf("%s: got %d lines, want %d: %v", c.source, len(lines), len(c.want), err)
+			continue
+		}
+		for i, want := range c.want {
+			if !strings.Contains(lines[i], want) {
+				t.Errorf("%s: got %q, want %q", c.source, lines[i], want)
+			}
+		}
+	}
+}
+
+// The default must let in what the demo publishes.
+func TestDefaultServices(t *testing.T) {
+	services, err := ParseServices(defaultServices)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := services.Lookup("not-listed"); ok {
+		t.Error("unknown services are allowed")
+	}
+	for _, s := range services.Services() {
+		if s.Owner == "" {
+			t.Errorf("service %s has no owner", s.ID)
+		}
+	}
+	file, err := os.Open("../internal/local/sample/events.ndjson")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	samples := bufio.NewScanner(file)
+	samples.Buffer(nil, 16<<20)
+	n := 0
+	for samples.Scan() {
+		m, err := line.Parse(samples.Bytes())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if id := m.Attributes["service_id"]; !services.Listed(id) {
+			t.Errorf("sample %d is of service %q, which is not listed", n, id)
+		}
+		n++
+	}
+	if err := samples.Err(); err != nil || n == 0 {
+		t.Errorf("%d samples, %v", n, err)
+	}
+}
+
+func FuzzParseServices(f *testing.F) {
+	f.Add(defaultServices)
+	f.Add([]byte("services: [{id: a, features: ['[']}]"))
+	f.Add([]byte("a: &a [*a]"))
+	f.Fuzz(func(t *testing.T, source []byte) {
+		if services, err := ParseServices(source); (services == nil) == (err == nil) {
+			t.Errorf("%v, %v", services, err)
+		}
+	})
+}
