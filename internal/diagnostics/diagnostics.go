@@ -88,7 +88,7 @@ func Handler(opts Options) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(opts.Metrics, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /-/version", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, http.StatusOK, opts.Version)
+		answer(w, http.StatusOK, opts.Version) // exactly, since programs compare it
 	})
 
 	secret := bearer(opts.Secret)
@@ -122,7 +122,7 @@ func Handler(opts Options) http.Handler {
 func answer(w http.ResponseWriter, code int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(code)
-	_, _ = io.WriteString(w, text+"\n") // the client may be gone
+	_, _ = io.WriteString(w, text) // the client may be gone
 }
 
 // bearer asks for the secret, if there is one, in constant time.

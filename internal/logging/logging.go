@@ -44,8 +44,12 @@ func cloudLogging(groups []string, a slog.Attr) slog.Attr {
 	case slog.MessageKey:
 		a.Key = "message"
 	case slog.LevelKey:
+		level, ok := a.Value.Any().(slog.Level)
+		if !ok {
+			return a // somebody's own
+		}
 		a.Key = "severity"
-		if level, ok := a.Value.Any().(slog.Level); ok && level == slog.LevelWarn {
+		if level == slog.LevelWarn {
 			a.Value = slog.StringValue("WARNING")
 		}
 	}
