@@ -33,8 +33,30 @@ func NewClient(ctx context.Context, subscription string, opts ...option.ClientOp
 // Close closes the connection.
 func (c *Client) Close() error { return c.client.Close() }
 
-// Stream opens a streaming pull.
+// Stream opens a streaming pull. When ctx ends, it is closed in good order: what
+// Pub/Sub still delivers comes before Recv's error, for at most closeTimeout. A
+// stream that is cut would go on taking messages on the server's side, where
+// nobody could get them until their leases end.
 func (c *Client) Stream(ctx context.Context, flow Flow) (Stream, error) {
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	cut := context.AfterFunc(ctx, end)
+	stream, err := c.open(life, flow)
+	if !cut() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		end()
+		return nil, err
+	}
+	s := &pullStream{stream: stream, end: end}
+	s.forget = context.AfterFunc(ctx, func() {
+		time.AfterFunc(closeTimeout, end)
+		_ = stream.CloseSend() // if it fails, the stream has ended
+	})
+	return s, nil
+}
+
+func (c *Client) open(ctx context.Context, flow Flow) (pubsubpb.Subscriber_StreamingPullClient, error) {
 	stream, err := c.client.StreamingPull(ctx)
 	if err != nil {
 		return nil, err
@@ -52,16 +74,23 @@ func (c *Client) Stream(ctx context.Context, flow Flow) (Stream, error) {
 		}
 		return nil, streamError(err)
 	}
-	return pullStream{stream}, nil
+	return stream, nil
 }
+
+// closeTimeout is how long Pub/Sub may take to end a stream that is closed.
+const closeTimeout = time.Second
 
 type pullStream struct {
 	stream pubsubpb.Subscriber_StreamingPullClient
+	end    context.CancelFunc
+	forget func() bool // that ctx may end
 }
 
-func (s pullStream) Recv() ([]*pubsubpb.ReceivedMessage, error) {
+func (s *pullStream) Recv() ([]*pubsubpb.ReceivedMessage, error) {
 	response, err := s.stream.Recv()
 	if err != nil {
+		s.forget()
+		s.end()
 		return nil, streamError(err)
 	}
 	return response.GetReceivedMessages(), nil

@@ -23,6 +23,8 @@ type leases struct {
 	releases []string   // ack ids to be handed back
 	sending  int        // acknowledgements and releases on their way
 	changed  chan struct{}
+	// receiving ends when the streams are to be closed; nil: none are open.
+	receiving context.Context
 }
 
 func newLeases(opts Options) *leases {
@@ -219,11 +221,31 @@ func (l *leases) giveUpAcks(batch []pendingAck) {
 	l.notify()
 }
 
+// receiveUntil notes that streams are open, until ctx ends and then until
+// received.
+func (l *leases) receiveUntil(ctx context.Context) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.receiving = ctx
+}
+
+// received notes that all streams have ended.
+func (l *leases) received() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.receiving = nil
+	l.notify()
+}
+
 // takeReleases waits for messages to hand back and takes as many ack ids as fit
-// into one request.
+// into one request. While streams are being closed it waits, since Pub/Sub would
+// deliver the messages to them once more.
 func (l *leases) takeReleases(ctx context.Context) ([]string, error) {
 	var ids []string
 	err := l.wait(ctx, func() bool {
+		if l.receiving != nil && l.receiving.Err() != nil {
+			return false
+		}
 		ids, l.releases = cut(l.releases)
 		l.sending += len(ids)
 		return len(ids) > 0

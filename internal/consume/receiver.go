@@ -28,7 +28,8 @@ type Subscriber interface {
 	ModifyAckDeadline(ctx context.Context, ackIDs []string, lease time.Duration) error
 }
 
-// Stream delivers messages, hundreds at a time.
+// Stream delivers messages, hundreds at a time. When its context ends it may
+// deliver some more before it ends, too.
 type Stream interface {
 	Recv() ([]*pubsubpb.ReceivedMessage, error)
 }
@@ -111,6 +112,8 @@ func NewReceiver(sub Subscriber, opts Options, handle Handler) *Receiver {
 // It survives whatever passes; an error means that the subscription cannot be
 // received from at all. It may be called again after it has returned.
 func (r *Receiver) Receive(ctx context.Context) error {
+	r.leases.receiveUntil(ctx)
+	defer r.leases.received()
 	p := pool.New().WithContext(ctx).WithCancelOnError().WithFirstError()
 	for range r.opts.Streams {
 		p.Go(r.stream)
@@ -220,9 +223,9 @@ func (r *Receiver) receive(ctx context.Context) (delivered bool, err error) {
 		}
 		returned = time.Now()
 		r.deliver(ctx, received, returned.Sub(behind))
-		if err := r.leases.room(ctx); err != nil {
-			return delivered, err
-		}
+		// When ctx has ended, room or not, the stream is read to its end: what it
+		// holds must be known to be handed back.
+		_ = r.leases.room(ctx)
 	}
 }
 
