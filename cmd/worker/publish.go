@@ -63,7 +63,7 @@ func (env environment) publishCommand() *cli.Command {
 				return err
 			}
 			defer client.Close()
-			p := publisher{topic: client, stderr: env.stderr, source: name}
+			p := publisher{topic: client, topicName: cfg.TopicName(), stderr: env.stderr, source: name}
 			if !c.Bool("as-is") {
 				p.decoder = event.NewDecoder(cfg.Services, cfg.Environment)
 			}
@@ -87,9 +87,10 @@ type publisher struct {
 	topic interface {
 		Publish(ctx context.Context, messages []*pubsubpb.PubsubMessage) error
 	}
-	decoder *event.Decoder // nil: nothing is checked
-	stderr  io.Writer
-	source  string
+	topicName string
+	decoder   *event.Decoder // nil: nothing is checked
+	stderr    io.Writer
+	source    string
 
 	request []*pubsubpb.PubsubMessage
 	first   int // line of the request's first message
@@ -202,7 +203,7 @@ func (p *publisher) flush(ctx context.Context) error {
 		fmt.Fprintf(p.stderr, "worker: Pub/Sub does not take events; trying again: %v\n", err)
 	}))
 	if err != nil {
-		return fmt.Errorf("publish from line %d on: %w", p.first, err)
+		return fmt.Errorf("publish to %s (PUBSUB_TOPIC) from line %d on: %w", p.topicName, p.first, err)
 	}
 	p.done.Published += len(p.request)
 	p.request, p.size = nil, 0
