@@ -58,11 +58,16 @@ func Run(ctx context.Context, needs Needs, log *slog.Logger, opts ...option.Clie
 	subscriptions.CallOptions.GetSubscription = nil
 	topics.CallOptions.GetTopic = nil
 	c := checker{log: log, subscriptions: subscriptions, topics: topics}
-	return errors.Join(
+	err = errors.Join(
 		c.subscription(ctx, needs.Subscription),
 		c.deadLetterTopic(ctx, needs.DeadLetterTopic),
 		c.topic(ctx, needs),
 	)
+	if ctx.Err() != nil {
+		// Nothing is wrong with what could not be asked any more.
+		return fmt.Errorf("ask Pub/Sub for the subscription and the topics: %w", context.Cause(ctx))
+	}
+	return err
 }
 
 type checker struct {

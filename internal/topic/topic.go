@@ -57,7 +57,7 @@ func (c *Client) Close() error { return c.client.Close() }
 
 // Size is what Pub/Sub counts for a message: its encoding, within a few bytes.
 func Size(m *pubsubpb.PubsubMessage) int {
-	const perField = 8 // tags and lengths
+	const perField = 10 // tags and lengths
 	size := len(m.GetData()) + len(m.GetOrderingKey()) + 2*perField
 	for k, v := range m.GetAttributes() {
 		size += len(k) + len(v) + perField

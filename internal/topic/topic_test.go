@@ -1,0 +1,113 @@
+package topic
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"go.uber.org/goleak"
+	"google.golang.org/api/option"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/sourcegraph/telemetry-relay/internal/local/pubsubserver"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		// A dependency of the client starts it when the program does.
+		goleak.IgnoreTopFunction("go.opencensus.io/stats/view.(*worker).start"),
+	)
+}
+
+const (
+	topicName = "projects/p/topics/events"
+	subName   = "projects/p/subscriptions/relay"
+)
+
+func setup(t *testing.T, name string) (*pubsubserver.Server, *Client) {
+	t.Helper()
+	s, err := pubsubserver.Start(t.Context(), pubsubserver.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	for _, err := range []error{s.CreateTopic(topicName), s.CreateSubscription(subName, topicName)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := NewClient(t.Context(), name, option.WithEndpoint(s.Addr()), option.WithoutAuthentication(), option.WithTelemetryDisabled(),
+		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return s, c
+}
+
+func messages(n, size int) []*pubsubpb.PubsubMessage {
+	all := make([]*pubsubpb.PubsubMessage, n)
+	for i := range all {
+		all[i] = &pubsubpb.PubsubMessage{Data: make([]byte, size), Attributes: map[string]string{"a": "b"}}
+	}
+	return all
+}
+
+func TestPublish(t *testing.T) {
+	s, c := setup(t, topicName)
+	for _, m := range [][]*pubsubpb.PubsubMessage{messages(1, 1), messages(MaxRequestMessages, 1), messages(1, 9_900_000)} {
+		if err := c.Publish(t.Context(), m); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := s.Stats(subName).Backlog; got != 2+MaxRequestMessages {
+		t.Errorf("%d messages", got)
+	}
+	if err := c.Publish(t.Context(), messages(MaxRequestMessages+1, 1)); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("too many: %v", err)
+	}
+}
+
+func TestPublishFails(t *testing.T) {
+	s, c := setup(t, topicName)
+	calls := 0
+	s.SetFault(func(string, any) error { calls++; return status.Error(codes.Unavailable, "away") })
+	if err := c.Publish(t.Context(), messages(1, 1)); status.Code(err) != codes.Unavailable || calls != 1 {
+		t.Errorf("%v after %d calls: whoever publishes has its own retries", err, calls)
+	}
+	s.SetFault(func(string, any) error { return pubsubserver.ErrHang })
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := c.Publish(ctx, messages(1, 1)); status.Code(err) != codes.DeadlineExceeded {
+		t.Errorf("got %v", err)
+	}
+	_, other := setup(t, topicName+"-missing")
+	if err := other.Publish(t.Context(), messages(1, 1)); status.Code(err) != codes.NotFound {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Size must never be too small: requests are cut by it.
+func TestSize(t *testing.T) {
+	long := map[string]string{}
+	for i := range 100 {
+		long[strings.Repeat("k", 256-i)] = strings.Repeat("v", 1024)
+	}
+	for _, m := range []*pubsubpb.PubsubMessage{
+		{}, {Data: make([]byte, 1)}, {Data: make([]byte, 10<<20)},
+		{OrderingKey: strings.Repeat("k", 1024)},
+		{Data: make([]byte, 200), Attributes: map[string]string{"": "", "a": "b", "long": strings.Repeat("x", 1024)}, OrderingKey: "k"},
+		{Attributes: long, Data: make([]byte, 5<<20), OrderingKey: strings.Repeat("k", 1024)},
+	} {
+		encoded := proto.Size(&pubsubpb.PublishRequest{Messages: []*pubsubpb.PubsubMessage{m}})
+		if got := Size(m); got < encoded || got > encoded+24+10*len(m.GetAttributes()) {
+			t.Errorf("got %d, and it has %d", got, encoded)
+		}
+	}
+}
