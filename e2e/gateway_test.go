@@ -1,0 +1,280 @@
+package e2e_test
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/sourcegraph/telemetry-relay/internal/local/gatewayserver"
+)
+
+// poison is the event that the gateway does not like.
+const poison = 13
+
+// has reports whether a payload has the event.
+func has(events []*gatewayserver.Event, i int) bool {
+	return slices.ContainsFunc(events, func(e *gatewayserver.Event) bool { return e.GetId() == eventID(i) })
+}
+
+// onlyPoison makes sure that the poison was dead-lettered, and everything else
+// up to last recorded once.
+func (h *house) onlyPoison(last int, reason string) letter {
+	h.t.Helper()
+	h.once(0, poison)
+	h.once(poison+1, last)
+	if n := h.recorded()[eventID(poison)]; n != 0 {
+		h.t.Errorf("the poison was recorded %d times", n)
+	}
+	h.empty()
+	for _, l := range h.letters(1) {
+		if l.dlq["dlq_reason"] != reason || l.dlq["dlq_event_id"] != eventID(poison) {
+			h.t.Errorf("the dead letter says %v", l.dlq)
+		}
+		return l
+	}
+	h.t.FailNow()
+	return letter{}
+}
+
+// TestLeftOut has one event that the gateway leaves out of every answer while it
+// records all others.
+func TestLeftOut(t *testing.T) {
+	for _, after := range []int{1, 3} {
+		t.Run(fmt.Sprintf("after %d", after), func(t *testing.T) {
+			h := newHouse(t)
+			var tried atomic.Int64
+			h.gateway.SetOnPayload(func(_ gatewayserver.StreamInfo, events []*gatewayserver.Event) gatewayserver.Fault {
+				if has(events, poison) {
+					tried.Add(1)
+				}
+				return gatewayserver.Fault{Omit: []string{eventID(poison)}}
+			})
+			h.publish(events(0, 50)...)
+			h.run(fmt.Sprintf("WORKER_REJECT_AFTER=%d", after)).exits(0).
+				sums(summary{Received: 50, Submitted: 49, Rejected: map[string]int{"gateway_rejected": 1}, Ended: "drained"})
+			l := h.onlyPoison(50, "gateway_rejected")
+			if got := l.dlq["dlq_attempts"]; got != strconv.Itoa(after) || tried.Load() != int64(after) {
+				t.Errorf("dlq_attempts is %s, and there were %d, want %d", got, tried.Load(), after)
+			}
+		})
+	}
+}
+
+// TestLeftOutOnce has an event that is left out once, as by a passing fault.
+func TestLeftOutOnce(t *testing.T) {
+	h := newHouse(t)
+	var tried atomic.Int64
+	h.gateway.SetOnPayload(func(_ gatewayserver.StreamInfo, events []*gatewayserver.Event) gatewayserver.Fault {
+		if has(events, poison) && tried.Add(1) == 1 {
+			return gatewayserver.Fault{Omit: []string{eventID(poison)}}
+		}
+		return gatewayserver.Fault{}
+	})
+	h.publish(events(0, 50)...)
+	h.run("WORKER_REJECT_AFTER=2").exits(0).sums(summary{Received: 50, Submitted: 50, Ended: "drained"})
+	h.once(0, 50)
+	h.letters(0)
+}
+
+// TestRefused has one event with which the gateway refuses the whole stream.
+func TestRefused(t *testing.T) {
+	for _, code := range []codes.Code{codes.InvalidArgument, codes.FailedPrecondition} {
+		t.Run(code.String(), func(t *testing.T) {
+			h := newHouse(t)
+			h.gateway.SetOnPayload(func(_ gatewayserver.StreamInfo, events []*gatewayserver.Event) gatewayserver.Fault {
+				if has(events, poison) {
+					return gatewayserver.Fault{Err: status.Error(code, "no")}
+				}
+				return gatewayserver.Fault{}
+			})
+			h.publish(events(0, 50)...)
+			h.run().exits(0).
+				sums(summary{Received: 50, Submitted: 49, Rejected: map[string]int{"gateway_refused": 1}, Ended: "drained"})
+			l := h.onlyPoison(50, "gateway_refused")
+			if n, err := strconv.Atoi(l.dlq["dlq_attempts"]); err != nil || n < 1 {
+				t.Errorf("dlq_attempts is %q", l.dlq["dlq_attempts"])
+			}
+		})
+	}
+}
+
+// TestPoison has one event whose streams fail by what otherwise passes, as when
+// the gateway cannot decode it.
+func TestPoison(t *testing.T) {
+	h := newHouse(t)
+	h.gateway.SetOnPayload(func(_ gatewayserver.StreamInfo, events []*gatewayserver.Event) gatewayserver.Fault {
+		if has(events, poison) {
+			return gatewayserver.Fault{Err: status.Error(codes.Internal, "cannot decode")}
+		}
+		return gatewayserver.Fault{}
+	})
+	h.publish(events(0, 50)...)
+	p := h.start(continuous, "WORKER_REJECT_AFTER=2")
+	// Whether it is the event can only be told while others are recorded.
+	next := 50
+	eventually(t, "the poison is dead-lettered", func() bool {
+		h.publish(event(next))
+		next++
+		return strings.Contains(p.stderr.String(), "Dead-lettered a message")
+	})
+	eventually(t, "everything else is recorded", func() bool { return len(h.recorded()) == next-1 })
+	p.stop(syscall.SIGTERM).exits(0).
+		sums(summary{Received: next, Submitted: next - 1, Rejected: map[string]int{"gateway_refused": 1}, Ended: "signal"})
+	h.onlyPoison(next, "gateway_refused")
+}
+
+// TestIdentityRefused has one service whose identity the gateway refuses.
+func TestIdentityRefused(t *testing.T) {
+	h := newHouse(t)
+	h.gateway.SetOnStream(func(info gatewayserver.StreamInfo) gatewayserver.Fault {
+		if info.Identity.ServiceID == "sams" {
+			return gatewayserver.Fault{Err: status.Error(codes.InvalidArgument, "no such service")}
+		}
+		return gatewayserver.Fault{}
+	})
+	h.publish(events(0, 20)...)
+	h.publish(named(string(event(20).GetData()), "service_id", "sams"), named(string(event(21).GetData()), "service_id", "sams"))
+	h.run().exits(0).sums(summary{Received: 22, Submitted: 20, Rejected: map[string]int{"gateway_refused": 2}, Ended: "drained"})
+	h.once(0, 20)
+	h.letters(2)
+	h.empty()
+}
+
+// TestUnimplemented has something else than a gateway at its address.
+func TestUnimplemented(t *testing.T) {
+	h := newHouse(t)
+	h.gateway.SetOnStream(func(gatewayserver.StreamInfo) gatewayserver.Fault {
+		return gatewayserver.Fault{Err: status.Error(codes.Unimplemented, "unknown service")}
+	})
+	h.publish(events(0, 3)...)
+	got := h.run(continuous).exits(1)
+	got.sums(summary{Ended: "error"})
+	contains(t, got.stderr, "TELEMETRY_GATEWAY_URL")
+	h.untouched(3)
+}
+
+// TestCut cuts every first stream in the middle.
+func TestCut(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		phase gatewayserver.Phase
+		times int // that the events of such a stream are recorded
+	}{
+		{"before it is recorded", gatewayserver.BeforeRecording, 1},
+		{"before it is answered", gatewayserver.BeforeResponding, 2},
+		{"behind its answer", gatewayserver.AfterResponding, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := newHouse(t)
+			var payloads atomic.Int64
+			h.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
+				if payloads.Add(1) == 1 {
+					return gatewayserver.Fault{Err: status.Error(codes.Unavailable, "cut"), Phase: c.phase}
+				}
+				return gatewayserver.Fault{}
+			})
+			h.publish(events(0, 30)...)
+			h.run("WORKER_BATCH_MAX_DELAY=500ms").exits(0).sums(summary{Received: 30, Submitted: 30, Ended: "drained"})
+			most := 0
+			ids := h.recorded()
+			for i := range 30 {
+				most = max(most, ids[eventID(i)])
+				if ids[eventID(i)] == 0 {
+					t.Errorf("event %d is lost", i)
+				}
+			}
+			if most != c.times {
+				t.Errorf("an event was recorded %d times, want %d", most, c.times)
+			}
+			h.letters(0)
+			h.empty()
+		})
+	}
+}
+
+// TestHanging has a gateway that does not answer: the stream ends by its timeout
+// and the events are submitted again.
+func TestHanging(t *testing.T) {
+	h := newHouse(t)
+	var payloads atomic.Int64
+	h.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
+		return gatewayserver.Fault{Hang: payloads.Add(1) == 1}
+	})
+	h.publish(events(0, 10)...)
+	h.run("WORKER_SUBMIT_TIMEOUT=1s").exits(0).sums(summary{Received: 10, Submitted: 10, Ended: "drained"})
+	h.once(0, 10)
+}
+
+// TestKill kills a worker that holds everything: nothing is lost, and everything
+// comes back when its leases have run out.
+func TestKill(t *testing.T) {
+	h := newHouse(t)
+	const before, all = 200, 220
+	var streams atomic.Int64
+	var killed atomic.Bool
+	h.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
+		// One batch gets through before.
+		return gatewayserver.Fault{Hang: streams.Add(1) > 1 && !killed.Load()}
+	})
+	p := h.startReady(continuous, "WORKER_BATCH_MAX_EVENTS=20")
+	h.publish(events(0, before)...)
+	h.publish(invalid(all))
+	eventually(t, "a batch is recorded and others hang", func() bool {
+		return len(h.recorded()) > 0 && streams.Load() > 2 && p.metric("telemetry_relay_events_received_total") == before+1
+	})
+	p.stop(syscall.SIGKILL)
+	killed.Store(true)
+
+	second := h.start(continuous)
+	// The emulator finds out that a stream is dead when it has something for it,
+	// which is then away for another lease: better these than all the others.
+	for i := before; i < all; i++ {
+		h.publish(event(i))
+		pause()
+	}
+	began := time.Now()
+	for until := began.Add(3 * patience); len(h.recorded()) < all && time.Now().Before(until); {
+		pause()
+	}
+	if n := len(h.recorded()); n != all {
+		t.Errorf("%d events are recorded after %v, want %d", n, time.Since(began), all)
+	}
+	got := second.stop(syscall.SIGTERM).exits(0).summary()
+	if got.Released != 0 || got.Submitted < all-20 {
+		t.Errorf("summary of the second worker: %+v", got)
+	}
+	// The invalid one may have been dead-lettered by both: at least once.
+	if letters := h.takeAll(dlqSubID, 1); len(letters) == 0 {
+		t.Error("the invalid event is lost")
+	}
+	h.empty()
+}
+
+// TestTwoWorkers drains one subscription by two workers.
+func TestTwoWorkers(t *testing.T) {
+	h := newHouse(t)
+	const all = 1000
+	first, second := h.startReady("WORKER_DRAIN_IDLE=2s"), h.startReady("WORKER_DRAIN_IDLE=2s")
+	for i := 0; i < all; i += 50 {
+		h.publish(events(i, i+50)...)
+	}
+	h.publish(invalid(all))
+	a, b := first.wait().exits(0).summary(), second.wait().exits(0).summary()
+	if a.Submitted+b.Submitted != all || a.Rejected["invalid_event"]+b.Rejected["invalid_event"] != 1 || a.Released+b.Released != 0 {
+		t.Errorf("summaries %+v and %+v", a, b)
+	}
+	if a.Submitted == 0 || b.Submitted == 0 {
+		t.Errorf("one of them had nothing to do: %+v and %+v", a, b)
+	}
+	h.once(0, all)
+	h.letters(1)
+	h.empty()
+}
