@@ -52,7 +52,7 @@ func (r *Relay) decode(buf []byte, h *held) (extended []byte) {
 		}
 	}()
 	m := event.Message{ID: h.message.ID, PublishTime: h.message.PublishTime, Data: h.message.Data, Attributes: h.message.Attributes}
-	h.event, extended, h.rejection = r.decoder.DecodeInto(buf, m)
+	h.event, extended, h.rejection = r.decoded(buf, m)
 	h.digest = maphash.Bytes(r.seeds.data, m.Data)
 	return extended
 }
@@ -105,6 +105,7 @@ func (r *Relay) admit(h *held, now time.Time) {
 	newest := r.byID[key]
 	if same := twin(newest, h); same != nil {
 		same.twins = append(same.twins, h.message)
+		r.twins++
 		return
 	}
 	switch {

@@ -38,7 +38,6 @@ type outcome struct {
 // flights is what is submitted and what waits to be submitted again. The loop
 // owns it.
 type flights struct {
-	flying  int
 	waiting flightHeap // for their time
 	due     []*flight  // in the order in which their time came
 	turn    bool       // whether the next slot is for what is fresh
@@ -47,6 +46,7 @@ type flights struct {
 	recordedAt uint64 // the last moment at which something was recorded
 	failedAt   uint64 // the last moment at which a stream of fresh events failed
 	ignoredAt  uint64 // the last moment at which a batch of fresh events was left out as a whole
+	ignored    int    // fresh events left out with their whole batch since then
 }
 
 const (
@@ -183,7 +183,6 @@ func (r *Relay) launch(f *flight) {
 	bytes := 0
 	for i, h := range f.events {
 		h.sent++
-		h.lastSent = f.launched
 		bytes += len(h.event.Wire)
 		b.Events[i] = &h.event
 	}

@@ -32,6 +32,7 @@ type gate struct {
 	cause  cause
 	detail string // of the last fault, safe to show
 	since  time.Time
+	mute   bool // it recorded nothing, and has not recorded anything since
 	asked  bool // whether anything has failed yet: at the start nothing has
 
 	failures int       // streams of fresh events that failed in a row
@@ -68,6 +69,7 @@ func delay(rng *rand.Rand, level int, first, most, least time.Duration) time.Dur
 func (r *Relay) shutGate(why cause, detail string, retryAfter time.Duration, now time.Time) {
 	g := &r.gate
 	g.asked = true
+	g.mute = g.mute || why == silent
 	if g.shut && g.cause != starting {
 		g.level++
 	} else if !g.trial {
@@ -95,7 +97,7 @@ func (r *Relay) shutGate(why cause, detail string, retryAfter time.Duration, now
 // delivered notes that the gateway has recorded something.
 func (r *Relay) delivered(now time.Time) {
 	g := &r.gate
-	g.failures, g.trial = 0, false
+	g.failures, g.trial, g.mute = 0, false, false
 	g.slots = min(2*g.slots, r.opts.SubmitConcurrency)
 	if g.shut {
 		r.openGate(now)
@@ -109,6 +111,11 @@ func (r *Relay) delivered(now time.Time) {
 func (r *Relay) reached(now time.Time) {
 	g := &r.gate
 	if !g.shut || g.cause == silent {
+		return
+	}
+	if g.mute {
+		// It is there again, but whether it records is another question.
+		g.cause, g.detail, g.next = silent, "", now
 		return
 	}
 	first := g.cause == starting && !g.asked

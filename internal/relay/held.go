@@ -31,10 +31,13 @@ type held struct {
 	prev, next *held // in the order of arrival
 	gone       bool  // settled; it may still lie in a batch or a queue
 
-	sent     int    // submissions
-	lastSent uint64 // the moment of the last one
-	omitted  int    // submissions that count against it: left out while others were recorded
-	refused  int    // submissions that count against it: failed alone while others were recorded
+	sent      int       // submissions
+	leftOutAt uint64    // the moment at which it was last left out of an answer
+	suspected time.Time // since when; zero: it is no suspect
+	proven    bool      // it was left out while others were recorded
+	omitted   int       // submissions that count against it: left out
+	refused   int       // submissions that count against it: failed alone while others were recorded
+	refusedAt uint64    // the moment at which it last failed alone
 }
 
 // publisher is an identity with something held.
@@ -73,6 +76,7 @@ type holdings struct {
 	services    map[string]*serviceMetrics
 	first, last *held // in the order of arrival
 	count       int   // events
+	twins       int   // further deliveries of them
 	recent      *recent[fingerprint]
 	buriedIDs   *recent[string] // ids of messages that were dead-lettered
 }
@@ -169,6 +173,7 @@ func twin(newest *held, h *held) *held {
 // letGo takes an event out of the books' open items. It is settled.
 func (r *Relay) letGo(h *held) {
 	h.gone = true
+	r.twins -= len(h.twins)
 	if h.prev != nil {
 		h.prev.next = h.next
 	} else {

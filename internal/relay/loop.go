@@ -52,11 +52,15 @@ const (
 )
 
 func newLoop(opts Options) loop {
+	seed := opts.Seed
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
 	return loop{
 		holdings: newHoldings(),
 		groups:   batch.NewGroups[lane, *publisher, *held](opts.Batch),
 		books:    NewBooks(),
-		rng:      rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
+		rng:      rand.New(rand.NewPCG(seed, seed)),
 		gate:     gate{shut: true, cause: starting},
 	}
 }
@@ -294,6 +298,9 @@ func (r *Relay) checked(e emptiness, now time.Time) {
 		r.checking = false
 	} else {
 		r.gate.pulling = false
+		if e.found == 0 {
+			r.gate.next = now.Add(delay(r.rng, r.gate.level, probeFirst, probeMost, 0))
+		}
 	}
 	if e.err != nil {
 		r.log.Debug("Pub/Sub was asked for messages and did not answer", "error", e.err)
@@ -332,6 +339,6 @@ func (r *Relay) report(now time.Time) {
 				state = "waiting for events"
 			}
 		}
-		r.opts.OnProgress(Progress{Books: r.books.copy(), Held: r.count, State: state})
+		r.opts.OnProgress(Progress{Books: r.books.copy(), Held: r.count, Twins: r.twins, State: state})
 	}
 }

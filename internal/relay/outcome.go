@@ -38,6 +38,7 @@ func (r *Relay) landed(o outcome, now time.Time) {
 	f.events = rest
 	if listed > 0 {
 		r.flights.recordedAt = r.flights.moment
+		r.flights.ignored = 0
 		f.publisher.recorded = true
 		r.everRecorded = true
 		r.m.LastSuccess.Set(float64(now.Unix()))
@@ -59,18 +60,16 @@ func (r *Relay) landed(o outcome, now time.Time) {
 // leftOut takes the events that an answer did not list. The gateway does not say
 // why; what else it recorded meanwhile tells.
 func (r *Relay) leftOut(f *flight, partly bool, now time.Time) {
-	counts := partly
-	switch {
-	case f.suspect:
-		// It counts, unless the gateway seemed to record nothing at all.
-		counts = !r.gate.shut && r.flights.ignoredAt < f.launched
-	case !partly && r.flights.recordedAt < f.launched:
-		// Nothing of a batch of fresh events, and nothing else meanwhile: an
+	if !partly && !f.suspect {
+		r.flights.ignored += len(f.events)
+	}
+	if !partly && !f.suspect && (r.flights.recordedAt < f.launched || r.flights.ignored > ignoredSingly) {
+		// Nothing of a batch of fresh events was recorded, and nothing else
+		// meanwhile, or too much was left out for it to be the events' fault: an
 		// outage, for all that can be known.
 		r.flights.ignoredAt = r.flights.moment
 		r.shutGate(silent, fmt.Sprintf("none of %d events was recorded", len(f.events)), 0, now)
-	}
-	if r.gate.shut && f.suspect {
+	} else if r.gate.shut && f.suspect {
 		r.shutGate(r.gate.cause, r.gate.detail, 0, now)
 	}
 
@@ -79,10 +78,7 @@ func (r *Relay) leftOut(f *flight, partly bool, now time.Time) {
 		suspects.level = f.level
 	}
 	for _, h := range f.events {
-		if counts {
-			h.omitted++
-		}
-		if h.omitted >= r.opts.RejectAfter {
+		if r.countOmission(h, f, partly, now) {
 			r.bury(h, event.GatewayRejected, fmt.Sprintf(
 				"the gateway left the event out of %d answers in %d submissions while it recorded others, without saying why", h.omitted, h.sent))
 			continue
@@ -92,10 +88,48 @@ func (r *Relay) leftOut(f *flight, partly bool, now time.Time) {
 	r.retry(suspects, "left_out", suspectFirst, 0, now)
 }
 
+// countOmission decides whether an omission counts against the event, and
+// whether it was the last one that is allowed.
+func (r *Relay) countOmission(h *held, f *flight, partly bool, now time.Time) bool {
+	othersRecorded := partly || (h.leftOutAt > 0 && r.flights.recordedAt > h.leftOutAt)
+	h.leftOutAt = r.flights.moment
+	if h.suspected.IsZero() {
+		h.suspected = now
+	}
+	switch {
+	case r.gate.shut, r.flights.ignoredAt > f.launched:
+		return false // the gateway seems to record nothing at all
+	case othersRecorded:
+		h.proven = true
+	case !f.suspect:
+		return false
+	}
+	h.omitted++
+	// Was it never left out while others were recorded, then an outage may just
+	// begin. That shows soon, when anything else comes.
+	if !h.proven && (h.omitted < unprovenOmissions || now.Sub(h.suspected) < unprovenTime) {
+		return false
+	}
+	return h.omitted >= r.opts.RejectAfter
+}
+
+const (
+	// ignoredSingly is how many fresh events may be left out, with nothing of
+	// their batches recorded, before that is an outage although something else
+	// was recorded at about the same time.
+	ignoredSingly = 2
+	// An event against which there is nothing but silence gets at least so many
+	// chances, over so long a time.
+	unprovenOmissions = 4
+	unprovenTime      = 20 * time.Second
+)
+
 // failed takes the events of a stream that failed before they were listed.
 func (r *Relay) failed(f *flight, failure *submit.Failure, now time.Time) {
 	if r.stopping.on {
-		r.unsettled += len(f.events)
+		if !f.isolated && !f.suspect {
+			r.unsettled += len(f.events)
+		}
 		r.retry(f, "", 0, 0, now)
 		return
 	}
@@ -160,17 +194,37 @@ func (r *Relay) passing(f *flight, failure *submit.Failure, now time.Time) {
 		}
 		f.isolated = true
 	}
-	if h := f.events[0]; f.isolated && len(f.events) == 1 && othersSucceed &&
-		r.flights.recordedAt > f.trouble && r.flights.recordedAt > r.flights.failedAt {
-		h.refused++
-		if h.refused >= r.opts.RejectAfter {
-			r.bury(h, event.GatewayRefused, fmt.Sprintf(
-				"%d streams with this event alone failed (%s) while the gateway recorded others", h.refused, failure.Code))
-			return
-		}
+	if len(f.events) == 1 && f.isolated && othersSucceed && r.countRefusal(f.events[0], f, failure.Code) {
+		h := f.events[0]
+		r.bury(h, event.GatewayRefused, fmt.Sprintf(
+			"%d streams with this event alone failed (%s) while the gateway recorded others", h.refused, failure.Code))
+		return
 	}
 	r.retry(f, "failed", retryFirst, failure.RetryAfter, now)
 }
+
+// countRefusal decides whether the failure of a stream with a single event counts
+// against the event, and whether it was the last one that is allowed.
+func (r *Relay) countRefusal(h *held, f *flight, code codes.Code) bool {
+	if r.flights.failedAt > h.refusedAt {
+		h.refused = 0 // others fail too
+	}
+	h.refusedAt = r.flights.moment
+	if r.flights.recordedAt < f.trouble || r.flights.recordedAt < r.flights.failedAt {
+		return false
+	}
+	h.refused++
+	allowed := r.opts.RejectAfter
+	switch code {
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Aborted, codes.Canceled:
+		allowed += lineFaults
+	}
+	return h.refused >= allowed
+}
+
+// lineFaults is how many more chances an event gets when its streams fail in a
+// way in which lines do, by chance.
+const lineFaults = 4
 
 // halve submits the two halves of a batch apart, to find the event that is the
 // matter.

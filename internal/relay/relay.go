@@ -66,14 +66,23 @@ type Options struct {
 	// end. It must return at once.
 	OnProgress func(Progress)
 
+	// Decode replaces the decoder of events, if set: for tests.
+	Decode Decode
+	// Seed of what is drawn by chance; 0 means another one each time.
+	Seed uint64
+
 	Metrics *metrics.Metrics
 	Logger  *slog.Logger
 }
 
+// Decode is event.Decoder's DecodeInto.
+type Decode func(buf []byte, m event.Message) (event.Event, []byte, *event.Rejection)
+
 // Progress is how far a run is.
 type Progress struct {
 	Books
-	Held  int    // received and not settled
+	Held  int    // events that are not settled
+	Twins int    // further deliveries of them
 	State string // what the run is doing or waiting for, in a few words
 }
 
@@ -83,7 +92,7 @@ type Relay struct {
 	gateway  Gateway
 	letters  DeadLetters
 	receiver *consume.Receiver
-	decoder  *event.Decoder
+	decoded  Decode
 	log      *slog.Logger
 	m        *metrics.Metrics
 	status   atomic.Pointer[Status]
@@ -108,7 +117,7 @@ func New(sub consume.Subscriber, gateway Gateway, letters DeadLetters, opts Opti
 		opts:     opts,
 		gateway:  gateway,
 		letters:  letters,
-		decoder:  event.NewDecoder(opts.Services, opts.Environment),
+		decoded:  opts.Decode,
 		log:      opts.Logger,
 		m:        opts.Metrics,
 		arrivals: make(chan arrival),
@@ -119,6 +128,9 @@ func New(sub consume.Subscriber, gateway Gateway, letters DeadLetters, opts Opti
 		ended:    make(chan error, 1),
 		ready:    make(chan error, 1),
 		over:     make(chan struct{}),
+	}
+	if r.decoded == nil {
+		r.decoded = event.NewDecoder(opts.Services, opts.Environment).DecodeInto
 	}
 	opts.Consume.Logger = opts.Logger
 	r.receiver = consume.NewReceiver(sub, opts.Consume, r.receive)

@@ -78,6 +78,12 @@ func (r *Relay) stopped(now time.Time) bool {
 	if !r.stopping.on {
 		return false
 	}
+	if r.gate.shut && r.groups.Len() > 0 {
+		for _, h := range r.groups.TakeAll() {
+			r.giveUp(h, true)
+		}
+		r.flushSettled()
+	}
 	if !now.Before(r.stopping.work) {
 		r.cancelWork()
 		for _, h := range r.groups.TakeAll() {

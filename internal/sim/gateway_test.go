@@ -1,0 +1,199 @@
+package sim_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/oauth2"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/sourcegraph/telemetry-relay/internal/submit"
+)
+
+// sams is a simulated SAMS.
+type sams struct {
+	w *world
+
+	mu     sync.Mutex
+	n      int
+	tokens map[string]time.Time // of those that are active, until when
+}
+
+func (s *sams) fetch(w *worker) func(context.Context) (*oauth2.Token, error) {
+	return func(ctx context.Context) (*oauth2.Token, error) {
+		if err := w.pause(ctx, time.Duration(1+s.w.draw(20))*time.Millisecond); err != nil {
+			return nil, err
+		}
+		now := s.w.now()
+		if s.w.plan.samsSlow.at(now) {
+			s.w.met("SAMS slow")
+			if err := w.pause(ctx, time.Duration(1+s.w.draw(14))*time.Second); err != nil {
+				return nil, err
+			}
+		}
+		if s.w.plan.samsDown.at(now) {
+			s.w.met("SAMS down")
+			return nil, errors.New("connection refused")
+		}
+		// At its start a worker would take this for a fault of configuration.
+		if s.w.plan.badClient.at(now) && w.started < s.w.plan.badClient.begin {
+			s.w.met("client refused by SAMS")
+			return nil, &submit.CredentialsError{Status: 401, Code: "invalid_client"}
+		}
+		life := time.Hour
+		if s.w.plan.shortTokens {
+			s.w.met("short-lived token")
+			life = time.Duration(3+s.w.draw(20)) * time.Second
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.n++
+		token := "sams_at_" + strconv.Itoa(s.n)
+		s.tokens[token] = time.Now().Add(life)
+		return &oauth2.Token{AccessToken: token, Expiry: time.Now().Add(life)}, nil
+	}
+}
+
+func (s *sams) active(token string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	until, ok := s.tokens[token]
+	return ok && time.Now().Before(until)
+}
+
+func (s *sams) revokeAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.tokens) > 0 {
+		s.w.met("tokens revoked")
+	}
+	clear(s.tokens)
+}
+
+// gateway is a simulated Telemetry Gateway, as one worker reaches it.
+type gateway struct {
+	w *worker
+}
+
+func (g gateway) Close() error { return nil }
+
+func (g gateway) Exchange(ctx context.Context, token string, b submit.Batch) ([]bool, error) {
+	listed, err := g.exchange(ctx, token, b)
+	g.w.world.sub.mu.Lock()
+	defer g.w.world.sub.mu.Unlock()
+	switch {
+	case err == nil:
+		g.w.told = time.Time{}
+	case g.w.told.IsZero():
+		g.w.told = time.Now()
+	}
+	return listed, err
+}
+
+func (g gateway) exchange(ctx context.Context, token string, b submit.Batch) ([]bool, error) {
+	w := g.w.world
+	if err := g.w.pause(ctx, time.Duration(1+w.draw(30))*time.Millisecond); err != nil {
+		return nil, err
+	}
+	w.ledger.batch(b)
+	now := w.now()
+	switch {
+	case w.plan.down.at(now):
+		w.met("gateway down: " + w.plan.downCode.String())
+		if now == 0 || w.plan.down.from(0) {
+			w.met("gateway away at the start")
+		}
+		return nil, w.fault(w.plan.downCode)
+	case w.plan.hang.at(now), w.plan.hangOne.at(now) && b.Publisher.ServiceID == "hanging":
+		w.met("gateway hangs")
+		<-ctx.Done()
+		return nil, status.FromContextError(ctx.Err()).Err()
+	case w.plan.slow.at(now):
+		w.met("gateway slow")
+		if err := g.w.pause(ctx, time.Duration(w.draw(25))*time.Second); err != nil {
+			return nil, err
+		}
+	case w.plan.denied.at(now):
+		w.met("credentials refused")
+		return nil, w.fault(codes.PermissionDenied)
+	}
+	if !w.sams.active(token) {
+		w.met("token refused")
+		return nil, status.Error(codes.Unauthenticated, "token")
+	}
+	if b.Publisher.ServiceID == refusedService {
+		w.met("identity refused")
+		return nil, status.Error(codes.InvalidArgument, "identity")
+	}
+	if len(b.Events) == 0 {
+		return nil, nil
+	}
+	return g.record(b, now)
+}
+
+// record decides about the events.
+func (g gateway) record(b submit.Batch, now time.Duration) ([]bool, error) {
+	w := g.w.world
+	for _, e := range b.Events {
+		switch w.ledger.kindOf(b.Publisher, e) {
+		case refused:
+			w.met("event refused")
+			return nil, status.Error(codes.InvalidArgument, "event")
+		case undecodable:
+			w.met("event that cannot be decoded")
+			return nil, status.Error(codes.Internal, "cannot decode")
+		}
+	}
+	listed := make([]bool, len(b.Events))
+	if w.plan.silent.at(now) {
+		w.met("nothing recorded")
+		if len(b.Events) == 1 {
+			w.met("nothing recorded of a single event")
+		}
+		return listed, nil
+	}
+	flaky := w.plan.flaky.at(now)
+	cutAt := -1
+	if flaky && w.draw(6) == 0 {
+		cutAt = w.draw(len(b.Events) + 1)
+		w.met("stream cut midway")
+	}
+	for i, e := range b.Events {
+		if i == cutAt {
+			break
+		}
+		if w.ledger.kindOf(b.Publisher, e) == leftOut {
+			w.met("event left out")
+			continue
+		}
+		w.ledger.recorded(b.Publisher, e)
+		// Recorded, but the backend's answer got lost.
+		listed[i] = !flaky || !w.ledger.omitOnce(b.Publisher, e)
+	}
+	if cutAt >= 0 {
+		if w.draw(2) == 0 {
+			return nil, w.fault(codes.Unavailable)
+		}
+		return listed, w.fault(codes.Unavailable)
+	}
+	return listed, nil
+}
+
+// fault is an error with, sometimes, a delay that the server asks for.
+func (w *world) fault(code codes.Code) error {
+	st := status.New(code, fmt.Sprintf("simulated %s", code))
+	if w.draw(3) == 0 {
+		w.met("server's delay")
+		if with, err := st.WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Duration(w.draw(4)) * time.Second)}); err == nil {
+			st = with
+		}
+	}
+	return st.Err()
+}

@@ -1,0 +1,216 @@
+package sim_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+
+	"github.com/sourcegraph/telemetry-relay/internal/dlq"
+	"github.com/sourcegraph/telemetry-relay/internal/event"
+	"github.com/sourcegraph/telemetry-relay/internal/submit"
+)
+
+// kind says what must become of a message.
+type kind int
+
+const (
+	healthy     kind = iota // recorded, whatever happens
+	malformed               // dead-lettered before sending
+	leftOut                 // never recorded by the gateway, which says nothing
+	refused                 // refused by the gateway with InvalidArgument
+	undecodable             // makes the gateway fail with Internal
+	foreign                 // of the identity that the gateway refuses
+	panicking               // its processing panics at first
+)
+
+var reasonOf = map[kind]event.Reason{
+	malformed:   event.MalformedPayload,
+	leftOut:     event.GatewayRejected,
+	refused:     event.GatewayRefused,
+	undecodable: event.GatewayRefused,
+	foreign:     event.GatewayRefused,
+}
+
+// variant is an event apart from how it was delivered.
+type variant struct {
+	publisher event.Publisher
+	id        string
+	wire      string
+}
+
+// ledger is an account of its own of what was published and what became of it.
+type ledger struct {
+	w *world
+
+	mu      sync.Mutex
+	kinds   map[variant]kind
+	of      map[string]variant // by message id
+	records map[variant]int
+	letters map[string][]string // reasons, by the original message's id
+	omitted map[variant]bool    // answers that got lost once
+}
+
+func newLedger(w *world) *ledger {
+	return &ledger{w: w, kinds: map[variant]kind{}, of: map[string]variant{}, records: map[variant]int{}, letters: map[string][]string{}, omitted: map[variant]bool{}}
+}
+
+func variantOf(p event.Publisher, e *event.Event) variant { return variant{p, e.ID, string(e.Wire)} }
+
+// published enters a message.
+func (l *ledger) published(m *message) {
+	e, rejection := l.w.decoder.Decode(event.Message{
+		ID: m.GetMessageId(), PublishTime: m.GetPublishTime().AsTime(), Data: m.GetData(), Attributes: m.GetAttributes(),
+	})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if rejection != nil {
+		if m.kind != malformed {
+			l.w.violation("a %d is rejected: %v", m.kind, rejection)
+		}
+		return
+	}
+	v := variantOf(e.Publisher, &e)
+	l.kinds[v], l.of[m.GetMessageId()] = m.kind, v
+}
+
+func (l *ledger) kindOf(p event.Publisher, e *event.Event) kind {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k, ok := l.kinds[variantOf(p, e)]
+	if !ok {
+		l.w.violation("an event that nobody published: %s", e.ID)
+	}
+	return k
+}
+
+func (l *ledger) recorded(p event.Publisher, e *event.Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.records[variantOf(p, e)]++
+}
+
+// omitOnce reports whether the answer about a recorded event gets lost. That
+// counts against the event, so it is done only where one omission, and an outage
+// that follows, are not enough for a verdict.
+func (l *ledger) omitOnce(p event.Publisher, e *event.Event) bool {
+	if l.w.plan.settings.rejectAfter < 3 || l.w.plan.silent.end > 0 || l.w.draw(30) > 0 {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	v := variantOf(p, e)
+	if l.omitted[v] {
+		return false
+	}
+	l.omitted[v] = true
+	l.w.met("recorded, but left out of the answer")
+	return true
+}
+
+// batch checks what every stream must be.
+func (l *ledger) batch(b submit.Batch) {
+	ids := map[string]bool{}
+	for _, e := range b.Events {
+		if ids[e.ID] {
+			l.w.violation("the id %s is twice in a stream", e.ID)
+		}
+		ids[e.ID] = true
+		if e.Publisher != b.Publisher {
+			l.w.violation("an event of %v in a stream of %v", e.Publisher, b.Publisher)
+		}
+	}
+}
+
+// acked checks that what is acknowledged is safe.
+func (l *ledger) acked(m *message) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	id := m.GetMessageId()
+	v, valid := l.of[id]
+	switch {
+	case len(l.letters[id]) > 0:
+	case valid && l.records[v] > 0:
+	case valid && l.sameBuried(v):
+	default:
+		l.w.violation("message %s (%v) was acknowledged, and neither recorded nor dead-lettered", id, m.kind)
+	}
+}
+
+// sameBuried reports whether another delivery of the same event is dead-lettered.
+func (l *ledger) sameBuried(v variant) bool {
+	for id := range l.letters {
+		if other, ok := l.of[id]; ok && other.publisher == v.publisher && other.id == v.id {
+			return true
+		}
+	}
+	return false
+}
+
+// buried enters dead letters.
+func (l *ledger) buried(messages []*pubsubpb.PubsubMessage) {
+	for _, m := range messages {
+		a := m.GetAttributes()
+		id, reason := a[dlq.AttrMessageID], a[dlq.AttrReason]
+		original := l.w.sub.get(id)
+		if original == nil {
+			l.w.violation("a dead letter of an unknown message %q", id)
+			continue
+		}
+		if want := reasonOf[original.kind]; string(want) != reason {
+			l.w.violation("message %s (%v) was dead-lettered as %s: %s", id, original.kind, reason, a[dlq.AttrDetail])
+		}
+		if string(original.GetData()) != string(m.GetData()) {
+			l.w.violation("the dead letter of %s has other data", id)
+		}
+		l.mu.Lock()
+		l.letters[id] = append(l.letters[id], reason)
+		l.mu.Unlock()
+	}
+}
+
+// close checks the account at the very end, when nothing is away any more and
+// a last worker has drained the subscription.
+func (l *ledger) close() {
+	for _, m := range l.w.sub.unacked() {
+		l.w.violation("message %s (%v) is left in the subscription", m.GetMessageId(), m.kind)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, m := range l.w.sub.order {
+		id := m.GetMessageId()
+		v, valid := l.of[id]
+		recorded := valid && l.records[v] > 0
+		buried := len(l.letters[id]) > 0 || (valid && l.sameBuried(v))
+		wantRecorded := m.kind == healthy || m.kind == panicking
+		if recorded != wantRecorded || buried == wantRecorded {
+			l.w.violation("message %s (%v): recorded %t, dead-lettered %t", id, m.kind, recorded, buried)
+		}
+	}
+}
+
+func (s *subscription) get(id string) *message {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.byID[id]
+}
+
+// data makes an event's data. The same n is the same event.
+func data(n int, id string) []byte {
+	e := map[string]any{"feature": "sim.event", "action": "happened", "metadata": map[string]int{"n": n}}
+	if id != "" {
+		e["id"] = id
+	}
+	b, err := json.Marshal(e)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+func eventID(n int) string { return fmt.Sprintf("019a0000-0000-7000-8000-%012d", n) }
+
+// long is a time after which an outage must have been noticed by everybody.
+const long = 2 * time.Minute

@@ -1,0 +1,97 @@
+package sim_test
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"google.golang.org/grpc/codes"
+)
+
+// window is a part of the simulated time, in offsets from its beginning.
+type window struct{ begin, end time.Duration }
+
+func (w window) at(now time.Duration) bool     { return now >= w.begin && now < w.end }
+func (w window) from(begin time.Duration) bool { return w.end > 0 && w.begin == begin }
+
+// plan is everything that is drawn from a seed: what is published, what goes
+// wrong when, and what the operator does.
+type plan struct {
+	length time.Duration // of the time in which faults happen
+
+	down, hang, hangOne, slow, silent, denied window
+	downCode                                  codes.Code
+	samsDown, samsSlow, badClient             window
+	pubsubAway, pubsubFrozen, dlqAway         window
+	// flaky: answers get lost, streams are cut.
+	flaky       window
+	shortTokens bool
+
+	events   int
+	loneBad  bool // the first event is one that the gateway leaves out, alone
+	many     bool // publishers
+	workers  int
+	settings settings
+
+	moments []moment // things that happen at a time, in order
+}
+
+// settings are the worker's, as far as they vary.
+type settings struct {
+	batchEvents int
+	batchDelay  time.Duration
+	concurrency int
+	rejectAfter int
+	outstanding int
+}
+
+type moment struct {
+	at time.Duration
+	do string
+}
+
+var passingCodes = []codes.Code{codes.Unavailable, codes.ResourceExhausted, codes.Aborted, codes.Internal, codes.Unknown, codes.DeadlineExceeded}
+
+func newPlan(rng *rand.Rand) plan {
+	p := plan{
+		length:   time.Duration(20+rng.IntN(100)) * time.Second,
+		downCode: passingCodes[rng.IntN(len(passingCodes))],
+		events:   10 + rng.IntN(120),
+		workers:  1 + rng.IntN(2),
+		settings: settings{
+			batchEvents: 1 + rng.IntN(30),
+			batchDelay:  time.Duration(rng.IntN(3)) * 400 * time.Millisecond,
+			concurrency: []int{1, 2, 4, 8}[rng.IntN(4)],
+			rejectAfter: 1 + rng.IntN(5),
+			outstanding: 30 + rng.IntN(200),
+		},
+		shortTokens: rng.IntN(4) == 0,
+		loneBad:     rng.IntN(10) == 0,
+		many:        rng.IntN(15) == 0,
+	}
+	long := rng.IntN(20) == 0
+	if long {
+		p.length = time.Duration(20+rng.IntN(40)) * time.Minute
+	}
+	draw := func(oneIn int) window {
+		if rng.IntN(oneIn) != 0 {
+			return window{}
+		}
+		begin := time.Duration(rng.Int64N(int64(p.length)))
+		if rng.IntN(4) == 0 {
+			begin = 0
+		}
+		return window{begin, begin + time.Duration(rng.Int64N(int64(p.length-begin)+1))}
+	}
+	p.down, p.hang, p.hangOne, p.slow = draw(3), draw(10), draw(6), draw(8)
+	p.silent, p.denied = draw(3), draw(8)
+	p.samsDown, p.samsSlow, p.badClient = draw(8), draw(8), draw(12)
+	if p.badClient.begin == 0 {
+		p.badClient = window{} // that is a fault of configuration and ends the run
+	}
+	p.pubsubAway, p.pubsubFrozen, p.dlqAway, p.flaky = draw(6), draw(8), draw(4), draw(3)
+	for range rng.IntN(6) {
+		do := []string{"revoke", "lose leases", "lose all leases", "cut streams", "kill", "stop", "break"}[rng.IntN(7)]
+		p.moments = append(p.moments, moment{time.Duration(rng.Int64N(int64(p.length))), do})
+	}
+	return p
+}

@@ -1,0 +1,128 @@
+// Package sim_test runs the worker's own stages in a simulated world: Pub/Sub,
+// SAMS and gateway go wrong in every way that they know, time is fake, and
+// everything that happens is drawn from a seed. An account of its own checks
+// that nothing is lost, that an outage dead-letters nothing, and that the books
+// balance.
+package sim_test
+
+import (
+	"flag"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sourcegraph/telemetry-relay/internal/metrics"
+)
+
+var (
+	seeds = flag.Int("sim.seeds", 2000, "how many seeds to run")
+	seed  = flag.Uint64("sim.seed", 1, "the first seed; 0: drawn by chance")
+	trace = flag.Bool("sim.trace", false, "print the workers' logs")
+	stop  = flag.Int("sim.violations", 3, "how many failing seeds end the run")
+)
+
+// rows are the faults that every run must have met.
+var rows = []string{
+	"gateway away at the start",
+	"gateway down: Unavailable", "gateway down: ResourceExhausted", "gateway down: Aborted",
+	"gateway down: Internal", "gateway down: Unknown", "gateway down: DeadlineExceeded",
+	"stream cut midway", "server's delay", "event that cannot be decoded",
+	"event left out", "nothing recorded", "nothing recorded of a single event", "one bad event in quiet traffic",
+	"gateway hangs", "gateway slow", "released",
+	"credentials refused", "token refused", "tokens revoked",
+	"SAMS down", "SAMS slow", "short-lived token", "client refused by SAMS",
+	"event refused", "identity refused",
+	"dead-letter topic away",
+	"lease lost", "redelivery", "stale ack id", "settlement's answer lost", "the same event twice", "different events with one id",
+	"connection away", "pull stream cut", "Pub/Sub frozen",
+	"stopped by a signal", "stopped while things go wrong", "deadline", "deadline during an outage", "killed",
+	"panic", "many publishers",
+}
+
+func TestSeeds(t *testing.T) {
+	first := *seed
+	if first == 0 {
+		first = rand.Uint64N(1 << 40)
+	}
+	t.Logf("seeds %d to %d; again: go test ./internal/sim -run TestSeeds -sim.seed=%d -sim.seeds=%d", first, first+uint64(*seeds)-1, first, *seeds)
+
+	var (
+		mu     sync.Mutex
+		met    = map[string]int{}
+		failed int
+		next   int
+		took   = time.Now()
+
+		slowest     time.Duration
+		slowestSeed uint64
+	)
+	take := func() (uint64, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		if next >= *seeds || failed >= *stop {
+			return 0, false
+		}
+		next++
+		return first + uint64(next-1), true
+	}
+	t.Run("all", func(t *testing.T) {
+		for lane := range runtime.GOMAXPROCS(0) {
+			t.Run(fmt.Sprint(lane), func(t *testing.T) {
+				t.Parallel()
+				m := metrics.New()
+				for {
+					seed, ok := take()
+					if !ok {
+						return
+					}
+					began := time.Now()
+					w := simulate(t, seed, m)
+					mu.Lock()
+					if took := time.Since(began); took > slowest {
+						slowest, slowestSeed = took, seed
+					}
+					for row, n := range w.rows {
+						met[row] += n
+					}
+					if len(w.violations) > 0 {
+						failed++
+						t.Errorf("seed %d: %s\nagain: go test ./internal/sim -run TestSeeds -sim.seed=%d -sim.seeds=1", seed, strings.Join(w.violations[:min(10, len(w.violations))], "\n   "), seed)
+					}
+					mu.Unlock()
+				}
+			})
+		}
+	})
+	t.Logf("%d seeds in %v; the slowest was %d with %v", next, time.Since(took).Round(time.Millisecond), slowestSeed, slowest.Round(time.Millisecond))
+	for _, row := range slices.Sorted(maps.Keys(met)) {
+		t.Logf("%8d × %s", met[row], row)
+	}
+	if *seeds >= 500 && failed == 0 {
+		for _, row := range rows {
+			if met[row] == 0 {
+				t.Errorf("never met: %s", row)
+			}
+		}
+	}
+}
+
+func simulate(t *testing.T, seed uint64, m *metrics.Metrics) (w *world) {
+	log := slog.New(slog.DiscardHandler)
+	if *trace {
+		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w = newWorld(t, seed, m, log)
+		w.play()
+	})
+	return w
+}

@@ -1,0 +1,450 @@
+package sim_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/sourcegraph/telemetry-relay/internal/batch"
+	"github.com/sourcegraph/telemetry-relay/internal/consume"
+	"github.com/sourcegraph/telemetry-relay/internal/dlq"
+	"github.com/sourcegraph/telemetry-relay/internal/event"
+	"github.com/sourcegraph/telemetry-relay/internal/metrics"
+	"github.com/sourcegraph/telemetry-relay/internal/policy"
+	"github.com/sourcegraph/telemetry-relay/internal/relay"
+	"github.com/sourcegraph/telemetry-relay/internal/submit"
+)
+
+// trickle is what a worker pulls at once while it looks for events to try.
+const trickle = 10
+
+const refusedService = "refused"
+
+// world is one simulated run.
+type world struct {
+	t       *testing.T
+	seed    uint64
+	plan    plan
+	began   time.Time
+	sub     *subscription
+	sams    *sams
+	ledger  *ledger
+	decoder *event.Decoder
+	metrics *metrics.Metrics
+	log     *slog.Logger
+
+	mu         sync.Mutex
+	rng        *rand.Rand
+	violations []string
+	rows       map[string]int
+	last       int // of the events that are published at the end
+}
+
+var services = mustServices()
+
+func mustServices() *policy.Set {
+	set, err := policy.NewSet(nil, true)
+	if err != nil {
+		panic(err)
+	}
+	return set
+}
+
+func newWorld(t *testing.T, seed uint64, m *metrics.Metrics, log *slog.Logger) *world {
+	w := &world{
+		t: t, seed: seed, began: time.Now(), metrics: m, log: log,
+		rng: rand.New(rand.NewPCG(seed, 1)), rows: map[string]int{},
+		decoder: event.NewDecoder(services, "sim"),
+	}
+	w.plan = newPlan(w.rng)
+	w.sub = newSubscription(w)
+	w.sams = &sams{w: w, tokens: map[string]time.Time{}}
+	w.ledger = newLedger(w)
+	return w
+}
+
+func (w *world) child() *rand.Rand { return rand.New(rand.NewPCG(w.rng.Uint64(), w.rng.Uint64())) }
+
+func (w *world) draw(n int) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.rng.IntN(n)
+}
+
+func (w *world) now() time.Duration { return time.Since(w.began) }
+
+func (w *world) violation(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.violations = append(w.violations, fmt.Sprintf("%v: ", w.now())+fmt.Sprintf(format, args...))
+}
+
+// met notes that a row of the table of faults was met.
+func (w *world) met(row string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.rows[row]++
+}
+
+// pulled checks that a worker pulls nothing when it has known for long that the
+// gateway is away.
+func (w *world) pulled(by *worker, now time.Time) {
+	at := now.Sub(w.began)
+	for _, away := range []window{w.plan.down, w.plan.denied, w.plan.samsDown} {
+		if !away.at(at) || by.told.IsZero() || now.Sub(by.told) < long {
+			continue
+		}
+		// Waiting for fresh events to try, it pulls a few.
+		if by.pulled++; by.pulled > 2*trickle {
+			w.violation("%d messages were pulled %v after the outage was known", by.pulled, now.Sub(by.told))
+		}
+	}
+}
+
+// handedBack checks that a message is released once in an outage.
+func (w *world) handedBack(by *worker, m *message) {
+	now := time.Now()
+	if last, ok := m.released[by]; ok && now.Sub(last) < 9*time.Minute && !by.stopping.Load() {
+		w.violation("message %s was released again after %v", m.GetMessageId(), now.Sub(last))
+	}
+	if m.panics > 0 && m.kind == panicking && !by.stopping.Load() {
+		w.violation("message %s was released at once although its processing panics", m.GetMessageId())
+	}
+	m.released[by] = now
+	w.met("released")
+}
+
+// worker is one process.
+type worker struct {
+	world    *world
+	dead     chan struct{} // closed when it is killed
+	stopping atomic.Bool
+	started  time.Duration
+	told     time.Time // since when the gateway has refused everything; guarded by the subscription's mu
+	pulled   int       // in outages that were known for long
+	stop     context.CancelFunc
+	done     chan struct{}
+	summary  relay.Summary
+	err      error
+}
+
+// pause waits like a network does. A killed process gets no answer.
+func (w *worker) pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+		return status.FromContextError(ctx.Err()).Err()
+	case <-w.dead:
+	}
+	return w.alive(ctx)
+}
+
+func (w *worker) alive(ctx context.Context) error {
+	select {
+	case <-w.dead:
+		<-ctx.Done()
+		return status.FromContextError(ctx.Err()).Err()
+	default:
+		return nil
+	}
+}
+
+// net is one request over a network that may be away.
+func (w *worker) net(ctx context.Context, away window) error {
+	if err := w.pause(ctx, time.Duration(1+w.world.draw(10))*time.Millisecond); err != nil {
+		return err
+	}
+	if away.at(w.world.now()) {
+		w.world.met("connection away")
+		return status.Error(codes.Unavailable, "connection refused")
+	}
+	return nil
+}
+
+// frozen waits while the other side is stopped.
+func (w *worker) frozen(ctx context.Context, during window) error {
+	if now := w.world.now(); during.at(now) {
+		w.world.met("Pub/Sub frozen")
+		return w.pause(ctx, during.end-now)
+	}
+	return nil
+}
+
+// start starts a worker; a drain ends by itself.
+func (w *world) start(drain bool, window time.Duration) *worker {
+	k := &worker{world: w, dead: make(chan struct{}), done: make(chan struct{}), started: w.now()}
+	var ctx context.Context
+	ctx, k.stop = context.WithCancel(context.Background())
+	tokens := submit.NewTokens(submit.TokenOptions{Fetch: w.sams.fetch(k)})
+	client := submit.NewClientOver(gateway{k}, submit.Options{
+		Timeout: 10 * time.Second, Tokens: tokens, Self: event.Publisher{ServiceID: "telemetry-relay", Environment: "sim"},
+	})
+	s := w.plan.settings
+	r := relay.New(port{w.sub, k}, client, dlq.NewWriter(dlqTopic{k}, dlq.Origin{Subscription: "sim", WorkerVersion: "sim"}), relay.Options{
+		Batch:             batch.Limits{Events: s.batchEvents, Bytes: 1 << 20, Delay: s.batchDelay},
+		SubmitConcurrency: s.concurrency,
+		RejectAfter:       s.rejectAfter,
+		Consume:           consume.Options{MaxEvents: s.outstanding, MaxBytes: 1 << 30, Streams: 2},
+		Drain:             drain,
+		DrainIdle:         15 * time.Second,
+		ReceiveWindow:     window,
+		ShutdownTimeout:   8 * time.Second,
+		Services:          services,
+		Environment:       "sim",
+		Decode:            w.decode,
+		Seed:              w.seed + 1,
+		OnProgress: func(p relay.Progress) {
+			if p.Held > s.outstanding+2*40 {
+				w.violation("%d events are held, the bound is %d", p.Held, s.outstanding)
+			}
+			if !p.Balanced(p.Held + p.Twins) {
+				w.violation("the books do not balance: %+v", p)
+			}
+		},
+		Metrics: w.metrics,
+		Logger:  w.log,
+	})
+	go func() {
+		defer close(k.done)
+		k.summary, k.err = r.Run(ctx)
+		tokens.Close()
+		if !k.summary.Balanced(0) {
+			w.violation("the books do not balance: %+v", k.summary)
+		}
+	}()
+	return k
+}
+
+// decode is the worker's decoder, with a bug for some messages.
+func (w *world) decode(buf []byte, m event.Message) (event.Event, []byte, *event.Rejection) {
+	if at := w.sub.get(m.ID); at != nil && at.kind == panicking {
+		w.sub.mu.Lock()
+		at.panics--
+		broken := at.panics >= 0
+		w.sub.mu.Unlock()
+		if broken {
+			w.met("panic")
+			panic("a bug")
+		}
+	}
+	return w.decoder.DecodeInto(buf, m)
+}
+
+// holdsBad reports whether the worker ended with nothing but bad events, which
+// it cannot tell from an outage as long as another worker gets all others.
+func (k *worker) holdsBad() bool {
+	return k.world.plan.workers > 1 && strings.Contains(k.err.Error(), "records nothing")
+}
+
+// clientRefused reports whether a worker ended because SAMS refused its client
+// before the gateway had been reached for the first time.
+func (w *world) clientRefused(k *worker) bool {
+	var refused *submit.CredentialsError
+	return errors.As(k.err, &refused)
+}
+
+func (k *worker) end() {
+	k.stopping.Store(true)
+	k.stop()
+	<-k.done
+}
+
+// kill ends a worker as SIGKILL does: nothing that it asks for happens any more.
+func (k *worker) kill() {
+	k.stopping.Store(true)
+	close(k.dead)
+	k.stop()
+	<-k.done
+}
+
+// publishAll publishes the plan's events over the time of the faults.
+func (w *world) publishAll(ctx context.Context) {
+	rng := w.child()
+	gap := w.plan.length / time.Duration(w.plan.events+1)
+	for n := range w.plan.events {
+		if n == 1 && w.plan.loneBad {
+			_ = sleep(ctx, 10*time.Second) // quiet traffic
+		}
+		w.publishOne(rng, n)
+		if rng.IntN(4) == 0 {
+			if sleep(ctx, time.Duration(rng.Int64N(int64(4*gap)+1))) != nil {
+				return
+			}
+		}
+	}
+}
+
+func (w *world) publishOne(rng *rand.Rand, n int) {
+	service := []string{"alpha", "beta", "hanging"}[rng.IntN(3)]
+	if w.plan.many {
+		service = fmt.Sprintf("many-%d", rng.IntN(500))
+		w.met("many publishers")
+	}
+	k, body := healthy, data(n, eventID(n))
+	switch rng.IntN(40) {
+	case 0:
+		k, body = malformed, []byte("[]")
+	case 1:
+		k = leftOut
+	case 2:
+		k = refused
+	case 3:
+		k = undecodable
+	case 4:
+		k, service = foreign, refusedService
+	case 5:
+		k = panicking
+	case 6:
+		body = data(n, "") // a derived id
+	}
+	if n == 0 && w.plan.loneBad {
+		w.met("one bad event in quiet traffic")
+		k, body, service = leftOut, data(n, eventID(n)), "alpha"
+	}
+	publish := func(k kind, body []byte) {
+		m := w.sub.publish(k, &pubsubpb.PubsubMessage{Data: body, Attributes: map[string]string{"service_id": service, "service_environment": "sim"}})
+		w.ledger.published(m)
+	}
+	publish(k, body)
+	if k == healthy && rng.IntN(10) == 0 {
+		w.met("the same event twice")
+		publish(k, body)
+	}
+	if k == healthy && rng.IntN(15) == 0 {
+		w.met("different events with one id")
+		publish(k, data(n+1_000_000, eventID(n)))
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// play is the whole run: workers come and go while things go wrong; then all is
+// well again, a last worker drains what is left, and the account is closed.
+func (w *world) play() {
+	ctx, cancel := context.WithCancel(context.Background())
+	var publishing sync.WaitGroup
+	publishing.Go(func() { w.publishAll(ctx) })
+
+	workers := make([]*worker, w.plan.workers)
+	for i := range workers {
+		workers[i] = w.start(false, 0)
+	}
+	slices.SortFunc(w.plan.moments, func(a, b moment) int { return int(a.at - b.at) })
+	for _, m := range w.plan.moments {
+		time.Sleep(m.at - w.now())
+		w.happen(m.do, workers)
+	}
+	if w.plan.length > w.now() {
+		time.Sleep(w.plan.length - w.now())
+	}
+	publishing.Wait()
+	w.calm()
+	w.recover()
+	for _, k := range workers {
+		w.met("stopped by a signal")
+		k.end()
+		if k.err != nil && !k.holdsBad() && !w.clientRefused(k) {
+			w.violation("a worker that was stopped while all is well fails: %v", k.err)
+		}
+		if k.summary.Ended != relay.Signal && !w.clientRefused(k) {
+			w.violation("a worker that was stopped ends with %q", k.summary.Ended)
+		}
+	}
+	w.drain()
+	cancel()
+	w.ledger.close()
+}
+
+// happen does what the plan says for a moment.
+func (w *world) happen(do string, workers []*worker) {
+	i := w.draw(len(workers))
+	switch do {
+	case "revoke":
+		w.sams.revokeAll()
+	case "lose leases":
+		w.sub.loseLeases(0.3)
+	case "lose all leases":
+		w.sub.loseLeases(1)
+	case "cut streams":
+		w.sub.cut()
+	case "kill":
+		w.met("killed")
+		workers[i].kill()
+		workers[i] = w.start(false, 0)
+	case "stop":
+		w.met("stopped while things go wrong")
+		workers[i].end()
+		workers[i] = w.start(false, 0)
+	case "break":
+		// A job that meets its deadline in the middle of it.
+		w.met("deadline")
+		workers[i].end()
+		job := w.start(true, time.Duration(1+w.draw(20))*time.Second)
+		<-job.done
+		if e := job.summary.Ended; e != relay.Deadline && e != relay.Drained && !w.clientRefused(job) {
+			w.violation("a job ends with %q: %v", e, job.err)
+		}
+		if job.summary.Ended == relay.Deadline && job.err != nil {
+			w.met("deadline during an outage")
+		}
+		workers[i] = w.start(false, 0)
+	}
+}
+
+// calm ends all faults.
+func (w *world) calm() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.plan = plan{settings: w.plan.settings, many: w.plan.many, length: w.plan.length, workers: w.plan.workers}
+}
+
+// recover lets the workers deal with what is left, with some quiet traffic: what
+// tells a bad event from an outage is that others are recorded.
+func (w *world) recover() {
+	for n := 0; n < 4 || (n < 200 && len(w.sub.unacked()) > 0); n++ {
+		w.last++
+		m := w.sub.publish(healthy, &pubsubpb.PubsubMessage{
+			Data: data(w.last, eventID(2_000_000+w.last)), Attributes: map[string]string{"service_id": "alpha", "service_environment": "sim"},
+		})
+		w.ledger.published(m)
+		time.Sleep(5 * time.Second)
+	}
+}
+
+// drain lets a last worker find the subscription empty.
+func (w *world) drain() {
+	k := w.start(false, 0)
+	w.recover()
+	k.end()
+	if k.err != nil {
+		w.violation("a worker alone, while all is well, fails: %v", k.err)
+	}
+	k = w.start(true, time.Hour)
+	<-k.done
+	if k.err != nil || k.summary.Ended != relay.Drained {
+		w.violation("the last drain ended with %q: %v", k.summary.Ended, k.err)
+	}
+}
