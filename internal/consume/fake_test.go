@@ -366,3 +366,21 @@ func (r *rig) flush(d time.Duration) error {
 	defer cancel()
 	return r.Flush(ctx)
 }
+
+func (f *fake) modified() []modification {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.modifies)
+}
+
+func (f *fake) acknowledges() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ackCalls
+}
+
+func (f *fake) lastFlow() Flow {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.flow
+}

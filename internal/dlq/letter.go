@@ -7,6 +7,7 @@ import (
 	"compress/gzip"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -132,7 +133,7 @@ func smaller(plain, compressed *pubsubpb.PubsubMessage) (*pubsubpb.PubsubMessage
 	case topic.Size(compressed) <= maxMessage:
 		return compressed, nil
 	case plain != nil && topic.Size(plain) <= maxMessageTried:
-		delete(plain.Attributes, AttrEncoding)
+		delete(plain.GetAttributes(), AttrEncoding)
 		return plain, nil
 	case topic.Size(compressed) <= maxMessageTried:
 		return compressed, nil
@@ -199,9 +200,7 @@ func merge(original, own map[string]string) (map[string]string, bool) {
 		}
 		all[key] = value
 	}
-	for key, value := range own {
-		all[key] = value
-	}
+	maps.Copy(all, own)
 	return all, true
 }
 

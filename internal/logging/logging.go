@@ -20,7 +20,7 @@ func New(w io.Writer, level, format string) *slog.Logger {
 	}
 	terminal := Terminal(w)
 	if format == "text" || (format != "json" && terminal) {
-		return slog.New(tint.NewHandler(w, &tint.Options{
+		return slog.New(tint.NewTextHandler(w, &tint.Options{
 			Level:      l,
 			TimeFormat: time.TimeOnly,
 			NoColor:    !terminal || os.Getenv("NO_COLOR") != "",

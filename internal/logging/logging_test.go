@@ -16,9 +16,9 @@ func TestCloudLogging(t *testing.T) {
 		log := New(&b, "debug", format)
 		log.Debug("one")
 		log.Info("two", "n", 1, "error", errors.New("reason"))
-		log.Warn("three", "level", "x")
+		log.Warn("three", "level", "x") //nolint:sloglint // What a library may do.
 		log.Error("four")
-		log.WithGroup("group").Info("five", "level", "mine", "msg", "mine")
+		log.WithGroup("group").Info("five", "level", "mine", "msg", "mine") //nolint:sloglint // As above.
 		want := []struct{ severity, message string }{{"DEBUG", "one"}, {"INFO", "two"}, {"WARNING", "three"}, {"ERROR", "four"}, {"INFO", "five"}}
 		lines := strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
 		if len(lines) != len(want) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"cloud.google.com/go/iam/apiv1/iampb"
@@ -124,7 +125,7 @@ func (c *checker) judge(variable, kind, name string, err error) error {
 		return fmt.Errorf("%s: the %s %s does not exist", variable, kind, name)
 	case codes.PermissionDenied:
 		// Least privilege does not include reading settings.
-		c.log.Warn("The worker may not read the settings of the "+kind+"; it goes on without", "name", name)
+		c.log.Warn("The worker may not read the settings of a resource; it goes on without", "kind", kind, "name", name)
 		return nil
 	}
 	return fmt.Errorf("%s: the %s %s cannot be used: %w", variable, kind, name, err)
@@ -140,10 +141,8 @@ func (c *checker) permission(ctx context.Context, variable, name, permission str
 	})
 	switch status.Code(err) {
 	case codes.OK:
-		for _, held := range got.GetPermissions() {
-			if held == permission {
-				return nil
-			}
+		if slices.Contains(got.GetPermissions(), permission) {
+			return nil
 		}
 		return fmt.Errorf("%s: the worker does not have the permission %s on %s", variable, permission, name)
 	case codes.Unimplemented:

@@ -161,8 +161,7 @@ func (c *Client) authenticated(ctx context.Context, b Batch) Result {
 
 func tokenFailure(err error) *Failure {
 	f := &Failure{Class: SAMS, Code: codes.Unavailable, Err: err}
-	var refused *CredentialsError
-	if errors.As(err, &refused) {
+	if _, ok := errors.AsType[*CredentialsError](err); ok {
 		f.Class, f.Code = Credentials, codes.Unauthenticated
 	}
 	return f

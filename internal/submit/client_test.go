@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -221,8 +222,7 @@ func TestRefusedToken(t *testing.T) {
 		})
 		r := f.Submit(t.Context(), batchOf(t, 2))
 		f.wantFailure(r, Credentials, codes.Unauthenticated)
-		var refused *CredentialsError
-		if !errors.As(r.Failure, &refused) {
+		if _, ok := errors.AsType[*CredentialsError](r.Failure); !ok {
 			t.Errorf("got %v", r.Failure)
 		}
 		f.wantStreams()
@@ -439,7 +439,7 @@ func TestExchange(t *testing.T) {
 			headers, _ = metadata.FromIncomingContext(s.Context())
 			for {
 				r, err := s.Recv()
-				if err != nil {
+				if errors.Is(err, io.EOF) {
 					return nil
 				}
 				requests = append(requests, r)
@@ -483,8 +483,10 @@ func TestExchange(t *testing.T) {
 	t.Run("an end without an answer", func(t *testing.T) {
 		c := f.scripted(func(s telemetrygatewayv1.TelemeteryGatewayService_RecordEventsServer) error {
 			for {
-				if _, err := s.Recv(); err != nil {
+				if _, err := s.Recv(); errors.Is(err, io.EOF) {
 					return nil
+				} else if err != nil {
+					return err
 				}
 			}
 		})

@@ -1,6 +1,7 @@
 package submit
 
 import (
+	"errors"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -77,4 +78,33 @@ func classify(err error) *Failure {
 		}
 	}
 	return f
+}
+
+// TimedOut reports whether the stream took too long.
+func (f *Failure) TimedOut() bool { return f.Code == codes.DeadlineExceeded }
+
+// NoGateway reports whether what answered is no Telemetry Gateway.
+func (f *Failure) NoGateway() bool { return f.Code == codes.Unimplemented }
+
+// OfTheLine reports whether the stream failed in a way in which lines fail by
+// chance.
+func (f *Failure) OfTheLine() bool {
+	switch f.Code {
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Aborted, codes.Canceled:
+		return true
+	}
+	return false
+}
+
+// Detail is what may be shown of a failure. The gateway's own words may quote an
+// event, so they are shown only with codes that come before it reads any.
+func (f *Failure) Detail() string {
+	if refused, ok := errors.AsType[*CredentialsError](f.Err); ok {
+		return refused.Error()
+	}
+	switch f.Code {
+	case codes.Unavailable, codes.Unauthenticated, codes.PermissionDenied, codes.Unimplemented:
+		return f.Error()
+	}
+	return f.Code.String()
 }

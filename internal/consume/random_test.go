@@ -1,0 +1,107 @@
+package consume
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// Whatever goes wrong, every message is acknowledged in the end, nothing stays
+// held, and nothing that Pub/Sub was not told of is believed.
+func TestRandom(t *testing.T) {
+	for seed := range uint64(60) {
+		synctest.Test(t, func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(seed, 7))
+			f := newFake(t, 500)
+			f.perAnswer = 1 + rng.IntN(100)
+			f.buffered = rng.IntN(5)
+			var mu sync.Mutex // guards faults, rate
+			faults := rand.New(rand.NewPCG(seed, 8))
+			rate := 0.0
+			fault := func() error {
+				mu.Lock()
+				defer mu.Unlock()
+				if faults.Float64() >= rate {
+					return nil
+				}
+				return status.Error([]codes.Code{codes.Unavailable, codes.Internal, codes.InvalidArgument}[faults.IntN(3)], "a fault")
+			}
+			f.onAck = func(context.Context, []string) error { return fault() }
+			f.onModify = func([]string, time.Duration) error { return fault() }
+			f.onStream = func() error {
+				if err := fault(); err != nil {
+					return errAway
+				}
+				return nil
+			}
+			r := newRig(t, f, Options{MaxEvents: 200 + rng.IntN(400), Streams: 1 + rng.IntN(4)})
+			set := func(to float64) { mu.Lock(); rate = to; mu.Unlock() }
+			seen, settled := 0, map[*Message]bool{}
+			step := func() {
+				all := r.box.all()
+				var acks, releases, abandons []*Message
+				for _, m := range all[seen:] {
+					switch rng.IntN(10) {
+					case 0:
+						releases = append(releases, m)
+					case 1:
+						abandons = append(abandons, m)
+					default:
+						acks = append(acks, m)
+					}
+					if settled[m] {
+						t.Errorf("seed %d: %s is delivered as new twice", seed, m.ID)
+					}
+					settled[m] = true
+				}
+				seen = len(all)
+				r.Ack(acks)
+				r.Release(releases)
+				r.Abandon(abandons)
+			}
+			for range 60 {
+				time.Sleep(time.Duration(rng.IntN(40)) * time.Second / 4)
+				switch rng.IntN(8) {
+				case 0:
+					set(rng.Float64())
+				case 1:
+					set(0)
+				case 2:
+					f.breakStreams()
+				case 3:
+					f.expire()
+				case 4:
+					f.publish(rng.IntN(100), 10)
+				default:
+					step()
+				}
+			}
+			set(0)
+			for range 40 {
+				time.Sleep(20 * time.Second)
+				step()
+			}
+			if err := r.flush(time.Minute); err != nil {
+				t.Errorf("seed %d: %v", seed, err)
+			}
+			if n := f.unacked(); n != 0 {
+				t.Errorf("seed %d: %d are not acknowledged", seed, n)
+			}
+			if n := r.Unconfirmed(); n != 0 {
+				t.Errorf("seed %d: %d are not confirmed", seed, n)
+			}
+			r.leases.mu.Lock()
+			if len(r.leases.held) != 0 || r.leases.bytes != 0 {
+				t.Errorf("seed %d: %d messages and %d bytes are held", seed, len(r.leases.held), r.leases.bytes)
+			}
+			r.leases.mu.Unlock()
+			r.end()
+		})
+	}
+}
