@@ -15,7 +15,7 @@ import (
 // Whatever goes wrong, every message is acknowledged in the end, nothing stays
 // held, and nothing that Pub/Sub was not told of is believed.
 func TestRandom(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := range uint64(30) {
 		synctest.Test(t, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 7))
 			f := newFake(t, 500)

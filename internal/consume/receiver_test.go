@@ -27,7 +27,7 @@ func TestLeases(t *testing.T) {
 	bubble(t, "are extended until settled", func(t *testing.T) {
 		f := newFake(t, 6000)
 		r := newRig(t, f, Options{})
-		time.Sleep(10*time.Minute + time.Second) // not at the moment of an extension
+		time.Sleep(5*time.Minute + time.Second) // not at the moment of an extension
 		if fresh, again := r.box.counts(); fresh != 6000 || again != 0 {
 			t.Errorf("%d messages, %d of them again", fresh, again)
 		}
@@ -42,8 +42,8 @@ func TestLeases(t *testing.T) {
 		for _, m := range f.modified() {
 			extensions += m.ids
 		}
-		// 10 minutes of leases of 30 s: extended neither too late nor all the time.
-		if each := extensions / 6000; each > 70 {
+		// 5 minutes of leases of 30 s: extended neither too late nor all the time.
+		if each := extensions / 6000; each > 35 {
 			t.Errorf("each lease was extended %d times", each)
 		}
 		synctest.Wait()
