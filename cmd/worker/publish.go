@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -53,7 +54,7 @@ func (env environment) publishCommand() *cli.Command {
 				if err != nil {
 					return usageError{err}
 				}
-				defer f.Close()
+				defer f.Close() //nolint:errcheck // It was only read.
 				input, name = f, path
 			} else if env.stdinIsTerminal() {
 				fmt.Fprintln(env.stderr, "Reading events from the terminal, one a line; end with Ctrl-D.")
@@ -62,7 +63,7 @@ func (env environment) publishCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			defer client.Close()
+			defer client.Close() //nolint:errcheck // Everything is confirmed by then.
 			p := publisher{topic: client, topicName: cfg.TopicName(), stderr: env.stderr, source: name}
 			if !c.Bool("as-is") {
 				p.decoder = event.NewDecoder(cfg.Services, cfg.Environment)
@@ -112,21 +113,22 @@ func (p *publisher) run(ctx context.Context, input io.Reader) error {
 	lines := bufio.NewReaderSize(input, 1<<20)
 	for n := 1; ; n++ {
 		text, err := readLine(lines)
-		if err != nil && !errors.Is(err, io.EOF) {
+		last := errors.Is(err, io.EOF)
+		if err != nil && !last {
 			return fmt.Errorf("%s: line %d: %w", p.source, n, err)
 		}
-		if len(text) > 0 {
+		if len(bytes.TrimSpace(text)) > 0 {
 			if err := p.take(ctx, n, text); err != nil {
 				return err
 			}
 		}
 		// Nothing waits while a slow input makes up its mind.
-		if err != nil || lines.Buffered() == 0 {
+		if last || lines.Buffered() == 0 {
 			if err := p.flush(ctx); err != nil {
 				return err
 			}
 		}
-		if err != nil {
+		if last {
 			return nil
 		}
 	}

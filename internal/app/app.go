@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 
 	"google.golang.org/api/option"
 	"google.golang.org/grpc"
@@ -43,8 +44,8 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (summary relay.S
 	summary = relay.Summary{Books: relay.NewBooks(), Ended: relay.Failed}
 	var closers []func() error
 	defer func() {
-		for i := len(closers) - 1; i >= 0; i-- {
-			err = errors.Join(err, closers[i]())
+		for _, closer := range slices.Backward(closers) {
+			err = errors.Join(err, closer())
 		}
 	}()
 

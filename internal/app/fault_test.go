@@ -225,7 +225,7 @@ func TestCredentialsRefusedIsAnOutage(t *testing.T) {
 		if err == nil || s.Ended != relay.Deadline || s.AllRejected() != 0 || s.Submitted == 0 || s.Submitted+s.Released != s.Received {
 			t.Errorf("got %s, %v", toJSON(s), err)
 		}
-		if !strings.Contains(h.log.String(), `"level":"ERROR","msg":"Not delivering: the worker's credentials are refused"`) {
+		if !strings.Contains(h.log.String(), `"level":"ERROR","msg":"Not delivering","why":"the worker's credentials are refused"`) {
 			t.Error("it was not loud")
 		}
 	}

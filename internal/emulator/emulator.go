@@ -97,7 +97,7 @@ func Start(ctx context.Context) (*Emulator, error) {
 		return nil, err
 	}
 	var output bytes.Buffer
-	//nolint:gosec // The jar is the one that the CLI has installed.
+	//nolint:gosec,noctx // Stop ends it, not a context. The jar is the one that the CLI has installed.
 	cmd := exec.Command(java, "-Xmx1g", "-jar", jar, "--host=127.0.0.1", fmt.Sprintf("--port=%d", port))
 	cmd.Stdout, cmd.Stderr = &output, &output
 	if err := cmd.Start(); err != nil {
@@ -131,7 +131,7 @@ func (e *Emulator) answers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer conn.Close() //nolint:errcheck // It only asked.
 	_, err = pubsubpb.NewPublisherClient(conn).ListTopics(ctx,
 		&pubsubpb.ListTopicsRequest{Project: "projects/answers"}, grpc.WaitForReady(true))
 	return err
@@ -162,6 +162,6 @@ func freePort(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer l.Close()
+	defer l.Close() //nolint:errcheck // The port is what counts.
 	return l.Addr().(*net.TCPAddr).Port, nil
 }

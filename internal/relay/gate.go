@@ -14,7 +14,7 @@ const (
 	unreachable cause = "gateway"     // streams fail
 	silent      cause = "recording"   // streams end well, but nothing is recorded
 	noToken     cause = "sams"        // SAMS gives no token
-	badToken    cause = "credentials" // token or client are refused
+	badToken    cause = "credentials" //nolint:gosec // No credential, but a cause: token or client are refused
 )
 
 var causeText = map[cause]string{
@@ -89,7 +89,7 @@ func (r *Relay) shutGate(why cause, detail string, retryAfter time.Duration, now
 		if why == badToken {
 			level = slog.LevelError
 		}
-		r.log.Log(r.work, level, "Not delivering: "+causeText[why], "cause", string(why), "detail", detail,
+		r.log.Log(r.work, level, "Not delivering", "why", causeText[why], "cause", string(why), "detail", detail,
 			"since", g.since.UTC().Format(time.RFC3339), "held", r.count)
 	}
 }

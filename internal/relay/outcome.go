@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"google.golang.org/grpc/codes"
-
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/submit"
 )
@@ -134,15 +132,15 @@ func (r *Relay) failed(f *flight, failure *submit.Failure, now time.Time) {
 		return
 	}
 	why := failure.Class
-	if why == submit.Unusable && failure.Code != codes.Unimplemented && r.othersRecorded(f.publisher) {
+	if why == submit.Unusable && !failure.NoGateway() && r.othersRecorded(f.publisher) {
 		why = submit.IdentityRefused
 	}
 	switch why {
 	case submit.SAMS:
-		r.shutGate(noToken, detail(failure), failure.RetryAfter, now)
+		r.shutGate(noToken, failure.Detail(), failure.RetryAfter, now)
 		r.retry(f, "sams", retryFirst, failure.RetryAfter, now)
 	case submit.Credentials:
-		r.shutGate(badToken, detail(failure), failure.RetryAfter, now)
+		r.shutGate(badToken, failure.Detail(), failure.RetryAfter, now)
 		r.retry(f, "credentials", retryFirst, failure.RetryAfter, now)
 	case submit.Unusable:
 		r.retry(f, "unusable", retryFirst, 0, now)
@@ -178,7 +176,7 @@ func (r *Relay) passing(f *flight, failure *submit.Failure, now time.Time) {
 	switch {
 	case failure.Control == submit.ControlFailed,
 		!alone && (r.gate.trial || r.gate.failures >= failuresToShut):
-		r.shutGate(unreachable, detail(failure), failure.RetryAfter, now)
+		r.shutGate(unreachable, failure.Detail(), failure.RetryAfter, now)
 	}
 
 	othersSucceed := failure.Control == submit.ControlPassed
@@ -187,14 +185,14 @@ func (r *Relay) passing(f *flight, failure *submit.Failure, now time.Time) {
 		r.gate.trial = false
 		r.resumePulling()
 	}
-	if failure.Code == codes.DeadlineExceeded || (f.failures >= 2 && othersSucceed) {
+	if failure.TimedOut() || (f.failures >= 2 && othersSucceed) {
 		if len(f.events) > 1 {
 			r.halve(f, "failed", now)
 			return
 		}
 		f.isolated = true
 	}
-	if len(f.events) == 1 && f.isolated && othersSucceed && r.countRefusal(f.events[0], f, failure.Code) {
+	if len(f.events) == 1 && f.isolated && othersSucceed && r.countRefusal(f.events[0], f, failure) {
 		h := f.events[0]
 		r.bury(h, event.GatewayRefused, fmt.Sprintf(
 			"%d streams with this event alone failed (%s) while the gateway recorded others", h.refused, failure.Code))
@@ -205,7 +203,7 @@ func (r *Relay) passing(f *flight, failure *submit.Failure, now time.Time) {
 
 // countRefusal decides whether the failure of a stream with a single event counts
 // against the event, and whether it was the last one that is allowed.
-func (r *Relay) countRefusal(h *held, f *flight, code codes.Code) bool {
+func (r *Relay) countRefusal(h *held, f *flight, failure *submit.Failure) bool {
 	if r.flights.failedAt > h.refusedAt {
 		h.refused = 0 // others fail too
 	}
@@ -215,8 +213,7 @@ func (r *Relay) countRefusal(h *held, f *flight, code codes.Code) bool {
 	}
 	h.refused++
 	allowed := r.opts.RejectAfter
-	switch code {
-	case codes.Unavailable, codes.DeadlineExceeded, codes.Aborted, codes.Canceled:
+	if failure.OfTheLine() {
 		allowed += lineFaults
 	}
 	return h.refused >= allowed
@@ -249,31 +246,16 @@ func (r *Relay) othersRecorded(p *publisher) bool {
 	return r.everRecorded && !p.recorded
 }
 
-// detail is what may be shown of a failure. The gateway's own words may quote an
-// event, so they are shown only where there was none.
-func detail(f *submit.Failure) string {
-	var refused *submit.CredentialsError
-	if errors.As(f, &refused) {
-		return refused.Error()
-	}
-	switch f.Code {
-	case codes.Unavailable, codes.Unauthenticated, codes.PermissionDenied, codes.Unimplemented:
-		return f.Error()
-	}
-	return f.Code.String()
-}
-
 func unusable(f *submit.Failure) error {
-	if f.Code == codes.Unimplemented {
-		return fmt.Errorf("TELEMETRY_GATEWAY_URL: what answers there is no Telemetry Gateway: %s", detail(f))
+	if f.NoGateway() {
+		return fmt.Errorf("TELEMETRY_GATEWAY_URL: what answers there is no Telemetry Gateway: %s", f.Detail())
 	}
 	return fmt.Errorf("the gateway refuses streams of every identity (%s): check TELEMETRY_GATEWAY_URL and the worker's version", f.Code)
 }
 
 func probeCode(err error) string {
-	var f *submit.Failure
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*submit.Failure](err); ok {
 		return f.Code.String()
 	}
-	return codes.OK.String()
+	return "OK"
 }

@@ -85,7 +85,7 @@ func (r *Relay) probed(err error, now time.Time) {
 	}
 	switch f.Class {
 	case submit.SAMS:
-		r.shutGate(noToken, detail(f), f.RetryAfter, now)
+		r.shutGate(noToken, f.Detail(), f.RetryAfter, now)
 	case submit.Credentials:
 		// A client that SAMS does not know at the very start is a mistake in the
 		// settings; later, it is an outage.
@@ -94,10 +94,10 @@ func (r *Relay) probed(err error, now time.Time) {
 			r.stop(Failed, refused, now)
 			return
 		}
-		r.shutGate(badToken, detail(f), f.RetryAfter, now)
+		r.shutGate(badToken, f.Detail(), f.RetryAfter, now)
 	case submit.Unusable:
 		r.stop(Failed, unusable(f), now)
 	default:
-		r.shutGate(unreachable, detail(f), f.RetryAfter, now)
+		r.shutGate(unreachable, f.Detail(), f.RetryAfter, now)
 	}
 }

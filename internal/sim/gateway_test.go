@@ -149,6 +149,7 @@ func (g gateway) record(b submit.Batch, now time.Duration) ([]bool, error) {
 		case undecodable:
 			w.met("event that cannot be decoded")
 			return nil, status.Error(codes.Internal, "cannot decode")
+		default:
 		}
 	}
 	listed := make([]bool, len(b.Events))

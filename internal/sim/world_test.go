@@ -246,8 +246,8 @@ func (w *world) decode(buf []byte, m event.Message) (event.Event, []byte, *event
 
 // holdsBad reports whether the worker ended with nothing but bad events, which
 // it cannot tell from an outage as long as another worker gets all others.
-func (k *worker) holdsBad() bool {
-	return k.world.plan.workers > 1 && strings.Contains(k.err.Error(), "records nothing")
+func (w *worker) holdsBad() bool {
+	return w.world.plan.workers > 1 && strings.Contains(w.err.Error(), "records nothing")
 }
 
 // clientRefused reports whether a worker ended because SAMS refused its client
@@ -257,18 +257,18 @@ func (w *world) clientRefused(k *worker) bool {
 	return errors.As(k.err, &refused)
 }
 
-func (k *worker) end() {
-	k.stopping.Store(true)
-	k.stop()
-	<-k.done
+func (w *worker) end() {
+	w.stopping.Store(true)
+	w.stop()
+	<-w.done
 }
 
 // kill ends a worker as SIGKILL does: nothing that it asks for happens any more.
-func (k *worker) kill() {
-	k.stopping.Store(true)
-	close(k.dead)
-	k.stop()
-	<-k.done
+func (w *worker) kill() {
+	w.stopping.Store(true)
+	close(w.dead)
+	w.stop()
+	<-w.done
 }
 
 // publishAll publishes the plan's events over the time of the faults.
