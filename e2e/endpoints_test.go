@@ -56,7 +56,7 @@ func (p *process) get(path, token string) answer {
 	request.Close = true // no connection outlives the test
 	var response *http.Response
 	eventually(p.t, "the endpoints are served", func() bool {
-		response, err = http.DefaultClient.Do(request)
+		response, err = http.DefaultClient.Do(request) //nolint:bodyclose // It is closed below.
 		return err == nil
 	})
 	defer response.Body.Close()

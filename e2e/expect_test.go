@@ -85,7 +85,7 @@ func expect(t *testing.T, m *pubsubpb.PubsubMessage) expectation {
 	if user := doc.object("user"); user != nil {
 		e.User = &telemetrygatewayv1.EventUser{SamsExternalId: user.opt("samsExternalId"), AnonymousUserId: user.opt("anonymousUserId")}
 		if user["userId"] != nil {
-			e.User.UserId = proto.Int64(user.integer(t, "userId"))
+			e.User.UserId = new(user.integer(t, "userId"))
 		}
 	}
 	if client := doc.object("client"); client != nil {

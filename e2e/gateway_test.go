@@ -213,51 +213,6 @@ func TestHanging(t *testing.T) {
 	h.once(0, 10)
 }
 
-// TestKill kills a worker that holds everything: nothing is lost, and everything
-// comes back when its leases have run out.
-func TestKill(t *testing.T) {
-	h := newHouse(t)
-	const before, all = 200, 220
-	var streams atomic.Int64
-	var killed atomic.Bool
-	h.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
-		// One batch gets through before.
-		return gatewayserver.Fault{Hang: streams.Add(1) > 1 && !killed.Load()}
-	})
-	p := h.startReady(continuous, "WORKER_BATCH_MAX_EVENTS=20")
-	h.publish(events(0, before)...)
-	h.publish(invalid(all))
-	eventually(t, "a batch is recorded and others hang", func() bool {
-		return len(h.recorded()) > 0 && streams.Load() > 2 && p.metric("telemetry_relay_events_received_total") == before+1
-	})
-	p.stop(syscall.SIGKILL)
-	killed.Store(true)
-
-	second := h.start(continuous)
-	// The emulator finds out that a stream is dead when it has something for it,
-	// which is then away for another lease: better these than all the others.
-	for i := before; i < all; i++ {
-		h.publish(event(i))
-		pause()
-	}
-	began := time.Now()
-	for until := began.Add(3 * patience); len(h.recorded()) < all && time.Now().Before(until); {
-		pause()
-	}
-	if n := len(h.recorded()); n != all {
-		t.Errorf("%d events are recorded after %v, want %d", n, time.Since(began), all)
-	}
-	got := second.stop(syscall.SIGTERM).exits(0).summary()
-	if got.Released != 0 || got.Submitted < all-20 {
-		t.Errorf("summary of the second worker: %+v", got)
-	}
-	// The invalid one may have been dead-lettered by both: at least once.
-	if letters := h.takeAll(dlqSubID, 1); len(letters) == 0 {
-		t.Error("the invalid event is lost")
-	}
-	h.empty()
-}
-
 // TestTwoWorkers drains one subscription by two workers.
 func TestTwoWorkers(t *testing.T) {
 	h := newHouse(t)

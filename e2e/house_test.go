@@ -215,7 +215,8 @@ func (h *house) takeAll(subscription string, least int) []*pubsubpb.PubsubMessag
 	// An empty answer does not mean an empty queue, so several are needed.
 	for time.Now().Before(until) && (len(all) < least || empty < 3) {
 		response, err := h.subs.Pull(h.context(), &pubsubpb.PullRequest{
-			Subscription: h.subscription(subscription), MaxMessages: 1000, ReturnImmediately: true,
+			Subscription: h.subscription(subscription), MaxMessages: 1000,
+			ReturnImmediately: true, //nolint:staticcheck // Deprecated for consumers that poll; this asks what there is.
 		})
 		h.must(err)
 		received := response.GetReceivedMessages()
