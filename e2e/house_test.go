@@ -26,6 +26,8 @@ const (
 	dlqSubID = "telemetry-events-dlq-oncall"
 	// The ledger sees everything that is published, whatever the worker does.
 	ledgerID = "ledger"
+	// The heir is given what the worker has not acknowledged.
+	heirID = "heir"
 
 	clientID     = "relay-client"
 	clientSecret = "s3cr3t-0f-the-relay"
@@ -123,6 +125,7 @@ func newHouse(t *testing.T) *house {
 	h.createTopic(dlqID)
 	h.subscribe(subID, topicID)
 	h.subscribe(ledgerID, topicID)
+	h.subscribe(heirID, topicID)
 	h.subscribe(dlqSubID, dlqID)
 	return h
 }
@@ -247,10 +250,25 @@ func (h *house) ledger(want int) map[string]*pubsubpb.PubsubMessage {
 	return byID
 }
 
-// empty makes sure that the worker's subscription has nothing to deliver.
+// empty makes sure that everything in the worker's subscription has been
+// acknowledged: nothing is there, and nothing is away on a lease.
 func (h *house) empty() {
 	h.t.Helper()
-	h.take(subID, 0)
+	h.inherit()
+	h.take(heirID, 0)
+}
+
+// inherit makes the heir deliver everything that has not been acknowledged in the
+// worker's subscription, whoever holds it.
+func (h *house) inherit() {
+	h.t.Helper()
+	snapshot := "projects/" + h.project + "/snapshots/estate"
+	_, err := h.subs.CreateSnapshot(h.context(), &pubsubpb.CreateSnapshotRequest{Name: snapshot, Subscription: h.subscription(subID)})
+	h.must(err)
+	_, err = h.subs.Seek(h.context(), &pubsubpb.SeekRequest{
+		Subscription: h.subscription(heirID), Target: &pubsubpb.SeekRequest_Snapshot{Snapshot: snapshot},
+	})
+	h.must(err)
 }
 
 // recorded counts how often the gateway has recorded each id.
