@@ -14,9 +14,10 @@ const (
 	unreachable cause = "gateway"     // streams fail
 	silent      cause = "recording"   // streams end well, but nothing is recorded
 	noToken     cause = "sams"        // SAMS gives no token
-	badToken    cause = "credentials" //nolint:gosec // No credential, but a cause: token or client are refused
+	badToken    cause = "credentials" // token or client are refused
 )
 
+//nolint:gosec // Words about credentials, not credentials.
 var causeText = map[cause]string{
 	starting:    "the gateway has not answered yet",
 	unreachable: "the gateway is not available",

@@ -38,6 +38,7 @@ type held struct {
 	omitted   int       // submissions that count against it: left out
 	refused   int       // submissions that count against it: failed alone while others were recorded
 	refusedAt uint64    // the moment at which it last failed alone
+	singled   bool      // others were recorded between two of its failures
 }
 
 // publisher is an identity with something held.

@@ -205,14 +205,20 @@ func (r *Relay) passing(f *flight, failure *submit.Failure, now time.Time) {
 // against the event, and whether it was the last one that is allowed.
 func (r *Relay) countRefusal(h *held, f *flight, failure *submit.Failure) bool {
 	if r.flights.failedAt > h.refusedAt {
-		h.refused = 0 // others fail too
+		h.refused, h.singled = 0, false // others fail too
 	}
+	h.singled = h.singled || (h.refusedAt > 0 && r.flights.recordedAt > h.refusedAt)
 	h.refusedAt = r.flights.moment
 	if r.flights.recordedAt < f.trouble || r.flights.recordedAt < r.flights.failedAt {
 		return false
 	}
 	h.refused++
 	allowed := r.opts.RejectAfter
+	if !h.singled {
+		// Nothing was recorded between two of its failures: an outage may just
+		// have begun.
+		allowed = max(allowed, unprovenOmissions)
+	}
 	if failure.OfTheLine() {
 		allowed += lineFaults
 	}

@@ -86,8 +86,12 @@ func (g gateway) Close() error { return nil }
 
 func (g gateway) Exchange(ctx context.Context, token string, b submit.Batch) ([]bool, error) {
 	listed, err := g.exchange(ctx, token, b)
+	g.w.world.ledger.answered(g.w, b, listed)
 	g.w.world.sub.mu.Lock()
 	defer g.w.world.sub.mu.Unlock()
+	if err != nil && b.Publisher.ServiceID == self {
+		g.w.refusedAt = time.Now()
+	}
 	switch {
 	case err == nil:
 		g.w.told = time.Time{}
@@ -134,6 +138,10 @@ func (g gateway) exchange(ctx context.Context, token string, b submit.Batch) ([]
 	}
 	if len(b.Events) == 0 {
 		return nil, nil
+	}
+	if w.plan.broken.at(now) {
+		w.met("only streams with events fail")
+		return nil, w.fault(w.plan.downCode)
 	}
 	return g.record(b, now)
 }

@@ -51,10 +51,11 @@ type ledger struct {
 	records map[variant]int
 	letters map[string][]string // reasons, by the original message's id
 	omitted map[variant]bool    // answers that got lost once
+	listed  map[*worker]map[variant]time.Time
 }
 
 func newLedger(w *world) *ledger {
-	return &ledger{w: w, kinds: map[variant]kind{}, of: map[string]variant{}, records: map[variant]int{}, letters: map[string][]string{}, omitted: map[variant]bool{}}
+	return &ledger{w: w, kinds: map[variant]kind{}, of: map[string]variant{}, records: map[variant]int{}, letters: map[string][]string{}, omitted: map[variant]bool{}, listed: map[*worker]map[variant]time.Time{}}
 }
 
 func variantOf(p event.Publisher, e *event.Event) variant { return variant{p, e.ID, string(e.Wire)} }
@@ -90,6 +91,26 @@ func (l *ledger) recorded(p event.Publisher, e *event.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.records[variantOf(p, e)]++
+}
+
+// answered enters what a worker was told. What it was told to be recorded it must
+// not submit again, for some minutes.
+func (l *ledger) answered(by *worker, b submit.Batch, listed []bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.listed[by] == nil {
+		l.listed[by] = map[variant]time.Time{}
+	}
+	now := time.Now()
+	for i, e := range b.Events {
+		v := variantOf(b.Publisher, e)
+		if at, ok := l.listed[by][v]; ok && now.Sub(at) < 4*time.Minute {
+			l.w.violation("the event %s was submitted again %v after it had been listed", e.ID, now.Sub(at))
+		}
+		if listed != nil && listed[i] {
+			l.listed[by][v] = now
+		}
+	}
 }
 
 // omitOnce reports whether the answer about a recorded event gets lost. That
@@ -213,4 +234,4 @@ func data(n int, id string) []byte {
 func eventID(n int) string { return fmt.Sprintf("019a0000-0000-7000-8000-%012d", n) }
 
 // long is a time after which an outage must have been noticed by everybody.
-const long = 2 * time.Minute
+const long = 30 * time.Second

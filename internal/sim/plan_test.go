@@ -18,6 +18,9 @@ func (w window) from(begin time.Duration) bool { return w.end > 0 && w.begin == 
 type plan struct {
 	length time.Duration // of the time in which faults happen
 
+	// broken: streams with events fail, those without pass.
+	broken                                    window
+	noFlow                                    bool // Pub/Sub keeps no flow control, like an emulator
 	down, hang, hangOne, slow, silent, denied window
 	downCode                                  codes.Code
 	samsDown, samsSlow, badClient             window
@@ -72,7 +75,11 @@ func newPlan(rng *rand.Rand) plan {
 	if long {
 		p.length = time.Duration(20+rng.IntN(40)) * time.Minute
 	}
+	storm := rng.IntN(4) == 0 // many things at once
 	draw := func(oneIn int) window {
+		if storm {
+			oneIn = 2
+		}
 		if rng.IntN(oneIn) != 0 {
 			return window{}
 		}
@@ -82,6 +89,7 @@ func newPlan(rng *rand.Rand) plan {
 		}
 		return window{begin, begin + time.Duration(rng.Int64N(int64(p.length-begin)+1))}
 	}
+	p.broken, p.noFlow = draw(8), rng.IntN(2) == 0
 	p.down, p.hang, p.hangOne, p.slow = draw(3), draw(10), draw(6), draw(8)
 	p.silent, p.denied = draw(3), draw(8)
 	p.samsDown, p.samsSlow, p.badClient = draw(8), draw(8), draw(12)

@@ -38,6 +38,7 @@ type message struct {
 	ackID      string
 	until      time.Time // of the lease; zero: available
 	holder     *worker
+	given      time.Time // when the newest ack id was
 	acked      bool
 	deliveries int
 	released   map[*worker]time.Time // when each worker handed it back last
@@ -114,6 +115,7 @@ func (s *subscription) take(to *worker, n int, lease time.Duration) (out []*pubs
 			continue
 		}
 		if !m.until.IsZero() && !m.until.After(now) {
+			s.expired(m, now)
 			m.until, m.holder = time.Time{}, nil
 		}
 		if m.until.IsZero() {
@@ -128,7 +130,7 @@ func (s *subscription) take(to *worker, n int, lease time.Duration) (out []*pubs
 		s.acks++
 		m.ackID = "ack-" + strconv.Itoa(s.acks)
 		s.byAck[m.ackID] = m
-		m.until, m.holder = now.Add(lease), to
+		m.until, m.holder, m.given = now.Add(lease), to, now
 		if m.deliveries++; m.deliveries > 1 {
 			s.w.met("redelivery")
 		}
@@ -136,6 +138,19 @@ func (s *subscription) take(to *worker, n int, lease time.Duration) (out []*pubs
 		out = append(out, &pubsubpb.ReceivedMessage{AckId: m.ackID, Message: m.PubsubMessage})
 	}
 	return out
+}
+
+// expired checks that no lease of a worker that lives and has a line ends.
+func (s *subscription) expired(m *message, now time.Time) {
+	at := now.Sub(s.w.began)
+	trouble := false
+	for _, away := range []window{s.w.drawn.pubsubAway, s.w.drawn.pubsubFrozen, s.w.drawn.flaky} {
+		// A minute after it, all is well again.
+		trouble = trouble || (away.end > 0 && at >= away.begin && at < away.end+time.Minute)
+	}
+	if m.kind != panicking && m.holder != nil && !m.holder.stopping.Load() && !trouble {
+		s.w.violation("the lease of message %s (%v) ended while its worker lives", m.GetMessageId(), m.kind)
+	}
 }
 
 // next is when the next lease ends.
@@ -188,7 +203,10 @@ func (st *pullStream) Recv() ([]*pubsubpb.ReceivedMessage, error) {
 			}
 		}
 		var got []*pubsubpb.ReceivedMessage
-		if room := st.flow.MaxEvents - held; room > 0 {
+		if room := st.flow.MaxEvents - held; room > 0 || s.w.plan.noFlow {
+			if s.w.plan.noFlow {
+				room = 40
+			}
 			got = s.take(st.w, min(room, 1+s.rng.IntN(40)), st.flow.Lease)
 		}
 		changed, next := s.changed, s.next()
@@ -235,6 +253,10 @@ func (p port) Acknowledge(ctx context.Context, ids []string) error {
 			case m == nil:
 				p.s.w.violation("an ack id that was never given: %s", id)
 			case m.ackID != id:
+				// A request takes 10 s at most.
+				if m.holder == p.w && time.Since(m.given) > 12*time.Second {
+					p.s.w.violation("message %s was acknowledged with an ack id that was replaced %v ago", m.GetMessageId(), time.Since(m.given))
+				}
 				p.s.w.met("stale ack id") // ignored, as by the real service
 			default:
 				m.acked, m.holder = true, nil

@@ -30,13 +30,17 @@ import (
 // trickle is what a worker pulls at once while it looks for events to try.
 const trickle = 10
 
+// self is the service id under which a worker asks for itself.
+const self = "telemetry-relay"
+
 const refusedService = "refused"
 
 // world is one simulated run.
 type world struct {
 	t       *testing.T
 	seed    uint64
-	plan    plan
+	plan    plan // what goes wrong now; nothing when it is calm
+	drawn   plan // as it was drawn
 	began   time.Time
 	sub     *subscription
 	sams    *sams
@@ -69,6 +73,7 @@ func newWorld(t *testing.T, seed uint64, m *metrics.Metrics, log *slog.Logger) *
 		decoder: event.NewDecoder(services, "sim"),
 	}
 	w.plan = newPlan(w.rng)
+	w.drawn = w.plan
 	w.sub = newSubscription(w)
 	w.sams = &sams{w: w, tokens: map[string]time.Time{}}
 	w.ledger = newLedger(w)
@@ -128,16 +133,17 @@ func (w *world) handedBack(by *worker, m *message) {
 
 // worker is one process.
 type worker struct {
-	world    *world
-	dead     chan struct{} // closed when it is killed
-	stopping atomic.Bool
-	started  time.Duration
-	told     time.Time // since when the gateway has refused everything; guarded by the subscription's mu
-	pulled   int       // in outages that were known for long
-	stop     context.CancelFunc
-	done     chan struct{}
-	summary  relay.Summary
-	err      error
+	world     *world
+	dead      chan struct{} // closed when it is killed
+	stopping  atomic.Bool
+	started   time.Duration
+	told      time.Time // since when the gateway has refused everything; guarded by the subscription's mu
+	pulled    int       // in outages that were known for long
+	refusedAt time.Time // when a probe failed last
+	stop      context.CancelFunc
+	done      chan struct{}
+	summary   relay.Summary
+	err       error
 }
 
 // pause waits like a network does. A killed process gets no answer.
@@ -191,7 +197,7 @@ func (w *world) start(drain bool, window time.Duration) *worker {
 	ctx, k.stop = context.WithCancel(context.Background())
 	tokens := submit.NewTokens(submit.TokenOptions{Fetch: w.sams.fetch(k)})
 	client := submit.NewClientOver(gateway{k}, submit.Options{
-		Timeout: 10 * time.Second, Tokens: tokens, Self: event.Publisher{ServiceID: "telemetry-relay", Environment: "sim"},
+		Timeout: 10 * time.Second, Tokens: tokens, Self: event.Publisher{ServiceID: self, Environment: "sim"},
 	})
 	s := w.plan.settings
 	r := relay.New(port{w.sub, k}, client, dlq.NewWriter(dlqTopic{k}, dlq.Origin{Subscription: "sim", WorkerVersion: "sim"}), relay.Options{
@@ -221,6 +227,7 @@ func (w *world) start(drain bool, window time.Duration) *worker {
 	go func() {
 		defer close(k.done)
 		k.summary, k.err = r.Run(ctx)
+		k.stopping.Store(true)
 		tokens.Close()
 		if !k.summary.Balanced(0) {
 			w.violation("the books do not balance: %+v", k.summary)
@@ -244,6 +251,21 @@ func (w *world) decode(buf []byte, m event.Message) (event.Event, []byte, *event
 	return w.decoder.DecodeInto(buf, m)
 }
 
+// left checks that a worker that ended well holds nothing any more.
+func (w *world) left(k *worker) {
+	w.sub.mu.Lock()
+	defer w.sub.mu.Unlock()
+	now := time.Now()
+	if at := w.now(); k.err != nil || w.plan.pubsubAway.at(at) || w.plan.pubsubFrozen.at(at) || w.plan.flaky.at(at) {
+		return
+	}
+	for _, m := range w.sub.order {
+		if !m.acked && m.holder == k && m.until.After(now) && m.kind != panicking {
+			w.violation("message %s (%v) is still leased to a worker that has ended well", m.GetMessageId(), m.kind)
+		}
+	}
+}
+
 // holdsBad reports whether the worker ended with nothing but bad events, which
 // it cannot tell from an outage as long as another worker gets all others.
 func (w *worker) holdsBad() bool {
@@ -261,6 +283,7 @@ func (w *worker) end() {
 	w.stopping.Store(true)
 	w.stop()
 	<-w.done
+	w.world.left(w)
 }
 
 // kill ends a worker as SIGKILL does: nothing that it asks for happens any more.
@@ -402,10 +425,13 @@ func (w *world) happen(do string, workers []*worker) {
 		// A job that meets its deadline in the middle of it.
 		w.met("deadline")
 		workers[i].end()
-		job := w.start(true, time.Duration(1+w.draw(20))*time.Second)
+		job := w.start(true, time.Duration(1+w.draw(60))*time.Second)
 		<-job.done
 		if e := job.summary.Ended; e != relay.Deadline && e != relay.Drained && !w.clientRefused(job) {
 			w.violation("a job ends with %q: %v", e, job.err)
+		}
+		if quiet := time.Since(job.refusedAt); job.summary.Ended == relay.Drained && quiet < 15*time.Second {
+			w.violation("a job took the subscription for empty %v after a probe had failed", quiet)
 		}
 		if job.summary.Ended == relay.Deadline && job.err != nil {
 			w.met("deadline during an outage")
