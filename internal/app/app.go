@@ -7,10 +7,12 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"time"
 
 	"google.golang.org/api/option"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 
 	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/batch"
@@ -143,7 +145,8 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (summary relay.S
 // PubSubOptions are the options of every Pub/Sub client.
 func PubSubOptions(cfg *config.Config) []option.ClientOption {
 	if cfg.EmulatorHost == "" {
-		return nil
+		// As the official client does: a line that died in silence is noticed.
+		return []option.ClientOption{option.WithGRPCDialOption(grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pubsubKeepalive}))}
 	}
 	return []option.ClientOption{
 		option.WithEndpoint(cfg.EmulatorHost),
@@ -152,6 +155,8 @@ func PubSubOptions(cfg *config.Config) []option.ClientOption {
 		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())),
 	}
 }
+
+const pubsubKeepalive = 5 * time.Minute
 
 // fetchResult is the value of the label result.
 func fetchResult(err error) string {

@@ -79,7 +79,11 @@ func (w *Writer) publish(ctx context.Context, request []*pubsubpb.PubsubMessage,
 	if err == nil {
 		return
 	}
-	if status.Code(err) == codes.InvalidArgument {
+	code := status.Code(err)
+	// Some servers answer late, rather than no, to what is above their limit.
+	above := len(request) == 1 && topic.Size(request[0]) > maxMessage &&
+		(code == codes.DeadlineExceeded || code == codes.ResourceExhausted)
+	if code == codes.InvalidArgument || above {
 		if len(request) > 1 {
 			for i := range request {
 				w.publish(ctx, request[i:i+1], indexes[i:i+1], results)

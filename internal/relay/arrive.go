@@ -17,19 +17,22 @@ type arrival struct {
 	again  []*consume.Message
 }
 
+// sharedBuffer is the size of the buffers in which events are encoded.
+const sharedBuffer = 16 << 10
+
 // receive decodes what arrives and hands it to the loop. It is called by the
 // receiver's goroutines, several at a time, and holds them back while the loop
 // is busy.
 func (r *Relay) receive(_ context.Context, fresh, again []*consume.Message) {
 	a := arrival{events: make([]held, len(fresh)), again: again}
-	size := 0
-	for _, m := range fresh {
-		size += len(m.Data)
-	}
-	// An event is usually shorter in the gateway's encoding than in JSON, so one
-	// buffer serves them all.
-	buf := make([]byte, 0, size)
+	// Some events share a buffer: few enough that one of them, if it is held for
+	// long, does not keep many others in memory. An event is usually shorter in
+	// the gateway's encoding than in JSON.
+	var buf []byte
 	for i, m := range fresh {
+		if cap(buf)-len(buf) < len(m.Data) {
+			buf = make([]byte, 0, max(sharedBuffer, len(m.Data)))
+		}
 		a.events[i].message = m
 		buf = r.decode(buf, &a.events[i])
 	}

@@ -18,8 +18,8 @@ type flight struct {
 	// suspect: each was left out of an answer that listed others, or of one that
 	// listed none.
 	suspect bool
-	// isolated: cut out of a batch that failed while others succeeded. What
-	// becomes of it says nothing about the gateway.
+	// isolated: cut out of a batch that failed while others succeeded. Its
+	// failures say nothing about the gateway.
 	isolated bool
 	failures int       // streams that failed, of it or of what it was cut from
 	trouble  uint64    // the moment of the first failure
@@ -87,6 +87,9 @@ func (r *Relay) hasten(now time.Time) {
 
 // dispatch submits what is due, as far as there are slots.
 func (r *Relay) dispatch(now time.Time) {
+	if r.stopping.on {
+		return
+	}
 	for len(r.flights.waiting) > 0 && !r.flights.waiting[0].due.After(now) {
 		r.flights.due = append(r.flights.due, heap.Pop(&r.flights.waiting).(*flight))
 	}
@@ -96,6 +99,17 @@ func (r *Relay) dispatch(now time.Time) {
 	}
 	for r.flying < r.gate.slots {
 		f := r.nextFlight(now)
+		if f == nil {
+			return
+		}
+		r.launch(f)
+	}
+}
+
+// dispatchFresh submits what is fresh, as far as there are slots.
+func (r *Relay) dispatchFresh(now time.Time) {
+	for r.flying < r.gate.slots {
+		f := r.nextFresh(now)
 		if f == nil {
 			return
 		}

@@ -187,10 +187,14 @@ func (r *Relay) letGo(h *held) {
 	}
 	h.prev, h.next = nil, nil
 	r.count--
+	if h.publisher != nil {
+		r.unindex(h)
+	}
+	// Its neighbours of the same arrival may be held for long.
+	h.message, h.event.Wire, h.twins = nil, nil, nil
 	if h.publisher == nil {
 		return
 	}
-	r.unindex(h)
 	h.publisher.events--
 	if h.publisher.events == 0 && h.publisher.flying == 0 {
 		delete(r.publishers, h.publisher.id)

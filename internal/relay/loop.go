@@ -34,6 +34,7 @@ type loop struct {
 	receiving    bool // Receive has been called and has not returned
 	wanted       bool // receiving is what we want
 	checking     bool // whether the subscription is empty
+	emptying     bool // receiving is ended to see whether a stream still brings something
 
 	spawn       func(func())
 	work        context.Context // of everything but receiving
@@ -230,9 +231,23 @@ func (r *Relay) receivingEnded(err error, now time.Time) {
 	switch {
 	case err != nil:
 		r.stop(Failed, receiveError(err), now)
+	case r.emptying:
+		r.emptying = false
+		if r.idle(now) {
+			r.stop(Drained, nil, now)
+			return
+		}
+		if !r.gate.shut && !r.gate.trial {
+			r.resumePulling()
+		}
 	case r.wanted:
 		r.resumePulling()
 	}
+}
+
+// idle reports whether a drain has had nothing for long enough.
+func (r *Relay) idle(now time.Time) bool {
+	return r.count == 0 && !r.stopping.on && !r.gate.shut && now.Sub(r.lastBusy) >= r.opts.DrainIdle
 }
 
 // receiveError says what is the matter with the subscription.
@@ -277,11 +292,14 @@ func (r *Relay) releaseOldest() bool {
 // drain ends the run when nothing has come for a while. The clock stands still
 // while anything is away.
 func (r *Relay) drain(now time.Time) {
+	if r.emptying {
+		return
+	}
 	if r.gate.shut || r.gate.trial || r.graveyard.away != "" || !r.cleared || !r.receiver.Receiving() {
 		r.lastBusy = now
 		return
 	}
-	if r.checking || r.count > 0 || now.Sub(r.lastBusy) < r.opts.DrainIdle {
+	if r.checking || !r.idle(now) {
 		return
 	}
 	// Pub/Sub may be silent for other reasons than having nothing. Ask.
@@ -307,8 +325,10 @@ func (r *Relay) checked(e emptiness, now time.Time) {
 		r.lastBusy = now
 		return
 	}
-	if e.final && e.found == 0 && r.count == 0 && !r.stopping.on && !r.gate.shut && now.Sub(r.lastBusy) >= r.opts.DrainIdle {
-		r.stop(Drained, nil, now)
+	if e.final && e.found == 0 && r.idle(now) && r.receiving {
+		// What the open streams have been given already is not seen by asking.
+		r.emptying = true
+		r.stopPulling()
 	}
 }
 

@@ -58,10 +58,11 @@ func (r *Relay) landed(o outcome, now time.Time) {
 // leftOut takes the events that an answer did not list. The gateway does not say
 // why; what else it recorded meanwhile tells.
 func (r *Relay) leftOut(f *flight, partly bool, now time.Time) {
-	if !partly && !f.suspect {
+	fresh := !f.suspect // also when it was cut out of a batch: most of them are good
+	if !partly && fresh {
 		r.flights.ignored += len(f.events)
 	}
-	if !partly && !f.suspect && (r.flights.recordedAt < f.launched || r.flights.ignored > ignoredSingly) {
+	if !partly && fresh && (r.flights.recordedAt < f.launched || r.flights.ignored > ignoredSingly) {
 		// Nothing of a batch of fresh events was recorded, and nothing else
 		// meanwhile, or too much was left out for it to be the events' fault: an
 		// outage, for all that can be known.

@@ -16,14 +16,17 @@ type settlements struct {
 func (r *Relay) flushSettled() {
 	if len(r.acked) > 0 {
 		r.receiver.Ack(r.acked)
+		clear(r.acked)
 		r.acked = r.acked[:0]
 	}
 	if len(r.released) > 0 {
 		r.receiver.Release(r.released)
+		clear(r.released)
 		r.released = r.released[:0]
 	}
 	if len(r.abandoned) > 0 {
 		r.receiver.Abandon(r.abandoned)
+		clear(r.abandoned)
 		r.abandoned = r.abandoned[:0]
 	}
 }

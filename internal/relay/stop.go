@@ -39,14 +39,17 @@ func (r *Relay) stop(why Ended, err error, now time.Time) {
 		// Nothing can be settled well any more.
 		r.cancelWork()
 	}
-	r.groups.Flush()
-	if err != nil || r.gate.shut {
-		for _, h := range r.groups.TakeAll() {
-			r.giveUp(h, err != nil || r.gate.shut)
-		}
+	// What waits for company need not any more, as far as there are free slots.
+	// The rest is not in flight, and is there for another instance at once.
+	away := err != nil || r.gate.shut
+	if !away {
+		r.groups.Flush()
+		r.dispatchFresh(now)
 	}
-	// What waits for another try is not in flight. It is there for another
-	// instance at once.
+	for _, h := range r.groups.TakeAll() {
+		r.giveUp(h, away)
+	}
+	// Nor is what waits for another try.
 	for _, f := range r.flights.takeWaiting() {
 		for _, h := range f.events {
 			r.giveUp(h, r.gate.shut)
@@ -78,17 +81,8 @@ func (r *Relay) stopped(now time.Time) bool {
 	if !r.stopping.on {
 		return false
 	}
-	if r.gate.shut && r.groups.Len() > 0 {
-		for _, h := range r.groups.TakeAll() {
-			r.giveUp(h, true)
-		}
-		r.flushSettled()
-	}
 	if !now.Before(r.stopping.work) {
 		r.cancelWork()
-		for _, h := range r.groups.TakeAll() {
-			r.giveUp(h, false)
-		}
 		if r.digging == 0 {
 			for _, h := range r.graves {
 				r.giveUp(h, true)
