@@ -24,7 +24,7 @@ import (
 )
 
 var (
-	seeds = flag.Int("sim.seeds", 2000, "how many seeds to run")
+	seeds = flag.Int("sim.seeds", 1000, "how many seeds to run")
 	seed  = flag.Uint64("sim.seed", 1, "the first seed; 0: drawn by chance")
 	trace = flag.Bool("sim.trace", false, "print the workers' logs")
 	stop  = flag.Int("sim.violations", 3, "how many failing seeds end the run")
