@@ -21,6 +21,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/metrics"
+	"github.com/sourcegraph/telemetry-relay/internal/policy"
 	"github.com/sourcegraph/telemetry-relay/internal/preflight"
 	"github.com/sourcegraph/telemetry-relay/internal/relay"
 	"github.com/sourcegraph/telemetry-relay/internal/submit"
@@ -51,7 +52,7 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (summary relay.S
 		}
 	}()
 
-	m := metrics.New()
+	m := newMetrics(cfg.Services)
 	pubsub := PubSubOptions(cfg)
 	client, err := consume.NewClient(ctx, cfg.SubscriptionName(), pubsub...)
 	if err != nil {
@@ -154,6 +155,20 @@ func PubSubOptions(cfg *config.Config) []option.ClientOption {
 		option.WithTelemetryDisabled(),
 		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())),
 	}
+}
+
+// newMetrics returns the metrics with every label value that can come.
+func newMetrics(services *policy.Set) *metrics.Metrics {
+	m := metrics.New()
+	var ids, reasons []string
+	for _, service := range services.Services() {
+		ids = append(ids, service.ID)
+	}
+	for _, reason := range event.Reasons {
+		reasons = append(reasons, string(reason))
+	}
+	m.Expect(ids, reasons)
+	return m
 }
 
 const pubsubKeepalive = 5 * time.Minute

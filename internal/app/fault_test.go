@@ -389,3 +389,30 @@ func TestHangingGatewayAtStop(t *testing.T) {
 		t.Errorf("%d messages are not released", st.Leased)
 	}
 }
+
+func TestNoisyPublisherHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
+		return gatewayserver.Fault{Delay: 50 * time.Millisecond}
+	})
+	const noisy, quiet = 3000, 20
+	h.publish(numbered(noisy)...)
+	for i := range quiet {
+		h.publish(message(fmt.Sprintf(`{"feature":"sams.user","action":"created","id":%q}`, eventID(noisy+i)),
+			"service_environment", fmt.Sprintf("env-%d", i)))
+	}
+	s, err := h.run(t.Context(), "WORKER_BATCH_MAX_EVENTS=50", "WORKER_SUBMIT_CONCURRENCY=2")
+	h.drained(s, err, noisy+quiet, none{})
+	// The noisy one needs some 60 streams, one after another. The others need 20,
+	// beside it and in turn with it.
+	before := 0
+	for at, r := range h.gateway.Recorded() {
+		if r.Environment != "test" {
+			before = at
+		}
+	}
+	if before > noisy/2+quiet {
+		t.Errorf("a quiet publisher's event was recorded only after %d others", before)
+	}
+}

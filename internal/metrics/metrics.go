@@ -92,3 +92,29 @@ func New() *Metrics {
 	r.MustRegister(m.EventsReleased)
 	return m
 }
+
+// Expect makes every series appear before it has counted anything, so that a
+// rate over its first event is seen.
+func (m *Metrics) Expect(services, reasons []string) {
+	for _, service := range append(services, OtherService) {
+		m.EventsReceived.WithLabelValues(service)
+		m.EventsSubmitted.WithLabelValues(service)
+		m.EventsDuplicate.WithLabelValues(service)
+		for _, reason := range reasons {
+			m.EventsRejected.WithLabelValues(service, reason)
+		}
+	}
+	m.Submissions.WithLabelValues("OK")
+	for _, result := range []string{"ok", "refused", "error"} {
+		m.TokenFetches.WithLabelValues(result)
+	}
+	for _, result := range []string{"ok", "error", "too_large"} {
+		m.DeadLetterPublishes.WithLabelValues(result)
+	}
+	for _, cause := range []string{"left_out", "failed", "refused", "sams", "credentials"} {
+		m.EventsRetried.WithLabelValues(cause)
+	}
+	for _, reason := range []string{"drained", "deadline", "signal", "error"} {
+		m.RunEnded.WithLabelValues(reason)
+	}
+}

@@ -137,6 +137,11 @@ var mutants = []mutant{
 		more: &mutant{file: "internal/relay/gate.go", old: "	r.m.GatewayAvailable.Set(1)\n	r.lastBusy = now\n", new: "	r.m.GatewayAvailable.Set(1)\n"},
 	},
 	{
+		name: "Pub/Sub is asked in a hot loop while the gate is shut", file: "internal/relay/loop.go",
+		old: "			r.gate.next = now.Add(delay(r.rng, r.gate.level, probeFirst, probeMost, 0))\n",
+		new: "",
+	},
+	{
 		name: "the bound on what is held is not kept", file: "internal/consume/leases.go",
 		old: "len(l.held) < l.maxEvents && l.bytes < l.maxBytes",
 		new: "true || len(l.held) < l.maxEvents",

@@ -231,6 +231,7 @@ func (st *pullStream) Recv() ([]*pubsubpb.ReceivedMessage, error) {
 }
 
 func (p port) Pull(ctx context.Context, most int) ([]*pubsubpb.ReceivedMessage, error) {
+	p.w.pulls.Add(1)
 	if err := p.w.net(ctx, p.s.w.plan.pubsubAway); err != nil {
 		return nil, err
 	}

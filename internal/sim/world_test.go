@@ -136,6 +136,7 @@ type worker struct {
 	world     *world
 	dead      chan struct{} // closed when it is killed
 	stopping  atomic.Bool
+	pulls     atomic.Int32 // single ones: questions, not a stream
 	started   time.Duration
 	told      time.Time // since when the gateway has refused everything; guarded by the subscription's mu
 	pulled    int       // in outages that were known for long
@@ -229,6 +230,9 @@ func (w *world) start(drain bool, window time.Duration) *worker {
 		k.summary, k.err = r.Run(ctx)
 		k.stopping.Store(true)
 		tokens.Close()
+		if lived := (w.now() - k.started).Seconds(); float64(k.pulls.Load()) > 10+4*lived {
+			w.violation("a worker asked %d times for messages in %.0f s", k.pulls.Load(), lived)
+		}
 		if !k.summary.Balanced(0) {
 			w.violation("the books do not balance: %+v", k.summary)
 		}
