@@ -181,7 +181,7 @@ func TestFaults(t *testing.T) {
 		vars string // separated by spaces
 		want []string
 	}{
-		{"GOOGLE_CLOUD_PROJECT=My_Project", []string{`GOOGLE_CLOUD_PROJECT: expected a project id of lower-case letters, digits and hyphens, got "My_Project"`}},
+		{"GOOGLE_CLOUD_PROJECT=my/project", []string{`GOOGLE_CLOUD_PROJECT: expected a project id such as my-project, got "my/project"`}},
 		{"PUBSUB_TOPIC=a/b", []string{`PUBSUB_TOPIC: expected an id or projects/PROJECT/topics/ID, got "a/b"`}},
 		{"PUBSUB_TOPIC=projects/p/subscriptions/events", []string{`PUBSUB_TOPIC: expected an id or projects/PROJECT/topics/ID`}},
 		{"PUBSUB_TOPIC=projects//topics/events", []string{`PUBSUB_TOPIC: expected an id or projects/PROJECT/topics/ID`}},
@@ -262,7 +262,7 @@ func TestFaults(t *testing.T) {
 			`WORKER_DRAIN_IDLE: ` + duration, `WORKER_MAX_OUTSTANDING_EVENTS: ` + number, `WORKER_MAX_OUTSTANDING_BYTES: ` + size}},
 		{"WORKER_SHUTDOWN_TIMEOUT=x JOB_EXECUTION_DEADLINE=1s WORKER_MODE=drain", []string{`WORKER_SHUTDOWN_TIMEOUT: ` + duration}},
 		// All at once.
-		{"GOOGLE_CLOUD_PROJECT=X LOG_LEVEL=x SAMS_URL=x WORKER_MODE=x WORKER_REJECT_AFTER=x WORKER_SERVICES=x", []string{
+		{"GOOGLE_CLOUD_PROJECT=/ LOG_LEVEL=x SAMS_URL=x WORKER_MODE=x WORKER_REJECT_AFTER=x WORKER_SERVICES=x", []string{
 			`WORKER_REJECT_AFTER: `, `GOOGLE_CLOUD_PROJECT: `, `LOG_LEVEL: `, `SAMS_URL: `, `WORKER_MODE: `, `WORKER_SERVICES: `}},
 	} {
 		t.Run(c.vars, func(t *testing.T) {

@@ -27,14 +27,15 @@ const (
 var (
 	resourceID = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._~+%-]{2,254}$`)
 	fullName   = regexp.MustCompile(`^projects/[^/]+/(topics|subscriptions)/[^/]+$`)
-	projectID  = regexp.MustCompile(`^[a-z0-9.:-]+$`)
+	// projectID is what emulators take too, which is more than Google Cloud does.
+	projectID = regexp.MustCompile(`^[A-Za-z0-9._:-]+$`)
 )
 
 func (c *Config) validate(purpose Purpose, vars map[string]string, broken map[string]bool, faults *Faults) {
 	if c.Project == "" {
 		faults.add("GOOGLE_CLOUD_PROJECT", "is required: the id of the Google Cloud project")
 	} else if !projectID.MatchString(c.Project) {
-		faults.add("GOOGLE_CLOUD_PROJECT", "expected a project id of lower-case letters, digits and hyphens, got %q", clip(c.Project))
+		faults.add("GOOGLE_CLOUD_PROJECT", "expected a project id such as my-project, got %q", clip(c.Project))
 	}
 	for _, r := range []struct{ variable, kind, value string }{
 		{"PUBSUB_TOPIC", "topics", c.Topic},
