@@ -32,23 +32,23 @@ func (s *sams) fetch(w *worker) func(context.Context) (*oauth2.Token, error) {
 			return nil, err
 		}
 		now := s.w.now()
-		if s.w.plan.samsSlow.at(now) {
+		if s.w.plan().samsSlow.at(now) {
 			s.w.met("SAMS slow")
 			if err := w.pause(ctx, time.Duration(1+s.w.draw(14))*time.Second); err != nil {
 				return nil, err
 			}
 		}
-		if s.w.plan.samsDown.at(now) {
+		if s.w.plan().samsDown.at(now) {
 			s.w.met("SAMS down")
 			return nil, errors.New("connection refused")
 		}
 		// At its start a worker would take this for a fault of configuration.
-		if s.w.plan.badClient.at(now) && w.started < s.w.plan.badClient.begin {
+		if s.w.plan().badClient.at(now) && w.started < s.w.plan().badClient.begin {
 			s.w.met("client refused by SAMS")
 			return nil, &submit.CredentialsError{Status: 401, Code: "invalid_client"}
 		}
 		life := time.Hour
-		if s.w.plan.shortTokens {
+		if s.w.plan().shortTokens {
 			s.w.met("short-lived token")
 			life = time.Duration(3+s.w.draw(20)) * time.Second
 		}
@@ -109,22 +109,22 @@ func (g gateway) exchange(ctx context.Context, token string, b submit.Batch) ([]
 	w.ledger.batch(b)
 	now := w.now()
 	switch {
-	case w.plan.down.at(now):
-		w.met("gateway down: " + w.plan.downCode.String())
-		if now == 0 || w.plan.down.from(0) {
+	case w.plan().down.at(now):
+		w.met("gateway down: " + w.plan().downCode.String())
+		if now == 0 || w.plan().down.from(0) {
 			w.met("gateway away at the start")
 		}
-		return nil, w.fault(w.plan.downCode)
-	case w.plan.hang.at(now), w.plan.hangOne.at(now) && b.Publisher.ServiceID == "hanging":
+		return nil, w.fault(w.plan().downCode)
+	case w.plan().hang.at(now), w.plan().hangOne.at(now) && b.Publisher.ServiceID == "hanging":
 		w.met("gateway hangs")
 		<-ctx.Done()
 		return nil, status.FromContextError(ctx.Err()).Err()
-	case w.plan.slow.at(now):
+	case w.plan().slow.at(now):
 		w.met("gateway slow")
 		if err := g.w.pause(ctx, time.Duration(w.draw(25))*time.Second); err != nil {
 			return nil, err
 		}
-	case w.plan.denied.at(now):
+	case w.plan().denied.at(now):
 		w.met("credentials refused")
 		return nil, w.fault(codes.PermissionDenied)
 	}
@@ -139,9 +139,9 @@ func (g gateway) exchange(ctx context.Context, token string, b submit.Batch) ([]
 	if len(b.Events) == 0 {
 		return nil, nil
 	}
-	if w.plan.broken.at(now) {
+	if w.plan().broken.at(now) {
 		w.met("only streams with events fail")
-		return nil, w.fault(w.plan.downCode)
+		return nil, w.fault(w.plan().downCode)
 	}
 	return g.record(b, now)
 }
@@ -161,14 +161,14 @@ func (g gateway) record(b submit.Batch, now time.Duration) ([]bool, error) {
 		}
 	}
 	listed := make([]bool, len(b.Events))
-	if w.plan.silent.at(now) {
+	if w.plan().silent.at(now) {
 		w.met("nothing recorded")
 		if len(b.Events) == 1 {
 			w.met("nothing recorded of a single event")
 		}
 		return listed, nil
 	}
-	flaky := w.plan.flaky.at(now)
+	flaky := w.plan().flaky.at(now)
 	cutAt := -1
 	if flaky && w.draw(6) == 0 {
 		cutAt = w.draw(len(b.Events) + 1)

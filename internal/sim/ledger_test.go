@@ -117,7 +117,7 @@ func (l *ledger) answered(by *worker, b submit.Batch, listed []bool) {
 // counts against the event, so it is done only where one omission, and an outage
 // that follows, are not enough for a verdict.
 func (l *ledger) omitOnce(p event.Publisher, e *event.Event) bool {
-	if l.w.plan.settings.rejectAfter < 3 || l.w.plan.silent.end > 0 || l.w.draw(30) > 0 {
+	if l.w.plan().settings.rejectAfter < 3 || l.w.plan().silent.end > 0 || l.w.draw(30) > 0 {
 		return false
 	}
 	l.mu.Lock()

@@ -171,7 +171,7 @@ type port struct {
 }
 
 func (p port) Stream(ctx context.Context, flow consume.Flow) (consume.Stream, error) {
-	if err := p.w.net(ctx, p.s.w.plan.pubsubAway); err != nil {
+	if err := p.w.net(ctx, p.s.w.plan().pubsubAway); err != nil {
 		return nil, err
 	}
 	p.s.mu.Lock()
@@ -192,7 +192,7 @@ func (st *pullStream) Recv() ([]*pubsubpb.ReceivedMessage, error) {
 		if err := st.w.pause(st.ctx, time.Duration(1+s.w.draw(15))*time.Millisecond); err != nil {
 			return nil, err
 		}
-		if err := st.w.frozen(st.ctx, s.w.plan.pubsubFrozen); err != nil {
+		if err := st.w.frozen(st.ctx, s.w.plan().pubsubFrozen); err != nil {
 			return nil, err
 		}
 		s.mu.Lock()
@@ -203,8 +203,8 @@ func (st *pullStream) Recv() ([]*pubsubpb.ReceivedMessage, error) {
 			}
 		}
 		var got []*pubsubpb.ReceivedMessage
-		if room := st.flow.MaxEvents - held; room > 0 || s.w.plan.noFlow {
-			if s.w.plan.noFlow {
+		if room := st.flow.MaxEvents - held; room > 0 || s.w.plan().noFlow {
+			if s.w.plan().noFlow {
 				room = 40
 			}
 			got = s.take(st.w, min(room, 1+s.rng.IntN(40)), st.flow.Lease)
@@ -232,10 +232,10 @@ func (st *pullStream) Recv() ([]*pubsubpb.ReceivedMessage, error) {
 
 func (p port) Pull(ctx context.Context, most int) ([]*pubsubpb.ReceivedMessage, error) {
 	p.w.pulls.Add(1)
-	if err := p.w.net(ctx, p.s.w.plan.pubsubAway); err != nil {
+	if err := p.w.net(ctx, p.s.w.plan().pubsubAway); err != nil {
 		return nil, err
 	}
-	if err := p.w.frozen(ctx, p.s.w.plan.pubsubFrozen); err != nil {
+	if err := p.w.frozen(ctx, p.s.w.plan().pubsubFrozen); err != nil {
 		return nil, err
 	}
 	p.s.mu.Lock()
@@ -290,16 +290,16 @@ func (p port) ModifyAckDeadline(ctx context.Context, ids []string, lease time.Du
 
 // settle does what a request asks, unless the request, or its answer, is lost.
 func (p port) settle(ctx context.Context, do func()) error {
-	if err := p.w.net(ctx, p.s.w.plan.pubsubAway); err != nil {
+	if err := p.w.net(ctx, p.s.w.plan().pubsubAway); err != nil {
 		return err
 	}
-	if err := p.w.frozen(ctx, p.s.w.plan.pubsubFrozen); err != nil {
+	if err := p.w.frozen(ctx, p.s.w.plan().pubsubFrozen); err != nil {
 		return err
 	}
 	p.s.mu.Lock()
 	defer p.s.mu.Unlock()
 	do()
-	if p.s.w.plan.flaky.at(p.s.w.now()) && p.s.rng.IntN(3) == 0 {
+	if p.s.w.plan().flaky.at(p.s.w.now()) && p.s.rng.IntN(3) == 0 {
 		p.s.w.met("settlement's answer lost")
 		return status.Error(codes.Unavailable, "the answer was lost")
 	}
@@ -312,14 +312,14 @@ type dlqTopic struct {
 }
 
 func (t dlqTopic) Publish(ctx context.Context, messages []*pubsubpb.PubsubMessage) error {
-	if err := t.w.net(ctx, t.w.world.plan.dlqAway); err != nil {
-		if t.w.world.plan.dlqAway.at(t.w.world.now()) {
+	if err := t.w.net(ctx, t.w.world.plan().dlqAway); err != nil {
+		if t.w.world.plan().dlqAway.at(t.w.world.now()) {
 			t.w.world.met("dead-letter topic away")
 		}
 		return err
 	}
 	t.w.world.ledger.buried(slices.Clone(messages))
-	if t.w.world.plan.flaky.at(t.w.world.now()) && t.w.world.draw(4) == 0 {
+	if t.w.world.plan().flaky.at(t.w.world.now()) && t.w.world.draw(4) == 0 {
 		return status.Error(codes.DeadlineExceeded, "the answer was lost")
 	}
 	return nil

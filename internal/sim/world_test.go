@@ -39,8 +39,8 @@ const refusedService = "refused"
 type world struct {
 	t       *testing.T
 	seed    uint64
-	plan    plan // what goes wrong now; nothing when it is calm
-	drawn   plan // as it was drawn
+	nowPlan atomic.Pointer[plan] // what goes wrong now; nothing when it is calm
+	drawn   plan                 // as it was drawn
 	began   time.Time
 	sub     *subscription
 	sams    *sams
@@ -72,15 +72,19 @@ func newWorld(t *testing.T, seed uint64, m *metrics.Metrics, log *slog.Logger) *
 		rng: rand.New(rand.NewPCG(seed, 1)), rows: map[string]int{},
 		decoder: event.NewDecoder(services, "sim"),
 	}
-	w.plan = newPlan(w.rng)
-	w.drawn = w.plan
+	w.drawn = newPlan(w.rng)
+	w.nowPlan.Store(&w.drawn)
 	w.sub = newSubscription(w)
 	w.sams = &sams{w: w, tokens: map[string]time.Time{}}
 	w.ledger = newLedger(w)
 	return w
 }
 
-func (w *world) child() *rand.Rand { return rand.New(rand.NewPCG(w.rng.Uint64(), w.rng.Uint64())) }
+func (w *world) child() *rand.Rand {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return rand.New(rand.NewPCG(w.rng.Uint64(), w.rng.Uint64()))
+}
 
 func (w *world) draw(n int) int {
 	w.mu.Lock()
@@ -107,7 +111,7 @@ func (w *world) met(row string) {
 // gateway is away.
 func (w *world) pulled(by *worker, now time.Time) {
 	at := now.Sub(w.began)
-	for _, away := range []window{w.plan.down, w.plan.denied, w.plan.samsDown} {
+	for _, away := range []window{w.plan().down, w.plan().denied, w.plan().samsDown} {
 		if !away.at(at) || by.told.IsZero() || now.Sub(by.told) < long {
 			continue
 		}
@@ -200,7 +204,7 @@ func (w *world) start(drain bool, window time.Duration) *worker {
 	client := submit.NewClientOver(gateway{k}, submit.Options{
 		Timeout: 10 * time.Second, Tokens: tokens, Self: event.Publisher{ServiceID: self, Environment: "sim"},
 	})
-	s := w.plan.settings
+	s := w.plan().settings
 	r := relay.New(port{w.sub, k}, client, dlq.NewWriter(dlqTopic{k}, dlq.Origin{Subscription: "sim", WorkerVersion: "sim"}), relay.Options{
 		Batch:             batch.Limits{Events: s.batchEvents, Bytes: 1 << 20, Delay: s.batchDelay},
 		SubmitConcurrency: s.concurrency,
@@ -260,7 +264,7 @@ func (w *world) left(k *worker) {
 	w.sub.mu.Lock()
 	defer w.sub.mu.Unlock()
 	now := time.Now()
-	if at := w.now(); k.err != nil || w.plan.pubsubAway.at(at) || w.plan.pubsubFrozen.at(at) || w.plan.flaky.at(at) {
+	if at := w.now(); k.err != nil || w.plan().pubsubAway.at(at) || w.plan().pubsubFrozen.at(at) || w.plan().flaky.at(at) {
 		return
 	}
 	for _, m := range w.sub.order {
@@ -273,7 +277,7 @@ func (w *world) left(k *worker) {
 // holdsBad reports whether the worker ended with nothing but bad events, which
 // it cannot tell from an outage as long as another worker gets all others.
 func (w *worker) holdsBad() bool {
-	return w.world.plan.workers > 1 && strings.Contains(w.err.Error(), "records nothing")
+	return w.world.plan().workers > 1 && strings.Contains(w.err.Error(), "records nothing")
 }
 
 // clientRefused reports whether a worker ended because SAMS refused its client
@@ -301,9 +305,9 @@ func (w *worker) kill() {
 // publishAll publishes the plan's events over the time of the faults.
 func (w *world) publishAll(ctx context.Context) {
 	rng := w.child()
-	gap := w.plan.length / time.Duration(w.plan.events+1)
-	for n := range w.plan.events {
-		if n == 1 && w.plan.loneBad {
+	gap := w.plan().length / time.Duration(w.plan().events+1)
+	for n := range w.plan().events {
+		if n == 1 && w.plan().loneBad {
 			_ = sleep(ctx, 10*time.Second) // quiet traffic
 		}
 		w.publishOne(rng, n)
@@ -317,7 +321,7 @@ func (w *world) publishAll(ctx context.Context) {
 
 func (w *world) publishOne(rng *rand.Rand, n int) {
 	service := []string{"alpha", "beta", "hanging"}[rng.IntN(3)]
-	if w.plan.many {
+	if w.plan().many {
 		service = fmt.Sprintf("many-%d", rng.IntN(500))
 		w.met("many publishers")
 	}
@@ -338,7 +342,7 @@ func (w *world) publishOne(rng *rand.Rand, n int) {
 	case 6:
 		body = data(n, "") // a derived id
 	}
-	if n == 0 && w.plan.loneBad {
+	if n == 0 && w.plan().loneBad {
 		w.met("one bad event in quiet traffic")
 		k, body, service = leftOut, data(n, eventID(n)), "alpha"
 	}
@@ -375,17 +379,17 @@ func (w *world) play() {
 	var publishing sync.WaitGroup
 	publishing.Go(func() { w.publishAll(ctx) })
 
-	workers := make([]*worker, w.plan.workers)
+	workers := make([]*worker, w.plan().workers)
 	for i := range workers {
 		workers[i] = w.start(false, 0)
 	}
-	slices.SortFunc(w.plan.moments, func(a, b moment) int { return int(a.at - b.at) })
-	for _, m := range w.plan.moments {
+	slices.SortFunc(w.plan().moments, func(a, b moment) int { return int(a.at - b.at) })
+	for _, m := range w.plan().moments {
 		time.Sleep(m.at - w.now())
 		w.happen(m.do, workers)
 	}
-	if w.plan.length > w.now() {
-		time.Sleep(w.plan.length - w.now())
+	if w.plan().length > w.now() {
+		time.Sleep(w.plan().length - w.now())
 	}
 	publishing.Wait()
 	w.calm()
@@ -444,11 +448,13 @@ func (w *world) happen(do string, workers []*worker) {
 	}
 }
 
+// plan is what goes wrong now.
+func (w *world) plan() *plan { return w.nowPlan.Load() }
+
 // calm ends all faults.
 func (w *world) calm() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.plan = plan{settings: w.plan.settings, many: w.plan.many, length: w.plan.length, workers: w.plan.workers}
+	d := w.drawn
+	w.nowPlan.Store(&plan{settings: d.settings, many: d.many, length: d.length, workers: d.workers})
 }
 
 // recover lets the workers deal with what is left, with some quiet traffic: what
