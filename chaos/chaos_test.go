@@ -45,7 +45,7 @@ func TestChaos(t *testing.T) {
 	suffer(draft(rng, samsFaults, 8*time.Second, 4*time.Second, *chaosLength), nil)
 	suffer(draft(rng, pubsubFaults, 10*time.Second, 4*time.Second, *chaosLength), nil)
 	for _, s := range slots {
-		suffer(draft(rng, workerFaults, 6*time.Second, 5*time.Second, *chaosLength), s)
+		suffer(draft(rng, workerFaults, 8*time.Second, 5*time.Second, *chaosLength), s)
 	}
 	for time.Since(began) < *chaosLength {
 		w.publish(1+w.rng.IntN(20), wild, false)

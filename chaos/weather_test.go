@@ -52,7 +52,7 @@ var (
 	gatewayFaults = []string{down, stopped, failing, busy, denied, hanging, hangingAtTimes, silent, slow, cuttingBefore, cuttingMidway, cuttingAfter, revoking}
 	samsFaults    = []string{samsDown, samsBusy, samsSlow}
 	pubsubFaults  = []string{cutting, away, stalling}
-	workerFaults  = []string{killing, killing, stopping, freezing}
+	workerFaults  = []string{killing, stopping, stopping, freezing, freezing}
 )
 
 // weather is what is wrong now.
