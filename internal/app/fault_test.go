@@ -3,17 +3,26 @@ package app_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	pubsub "cloud.google.com/go/pubsub/v2/apiv1"
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/sourcegraph/telemetry-relay/internal/app"
+	"github.com/sourcegraph/telemetry-relay/internal/batch"
+	"github.com/sourcegraph/telemetry-relay/internal/consume"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/local/gatewayserver"
+	"github.com/sourcegraph/telemetry-relay/internal/metrics"
 	"github.com/sourcegraph/telemetry-relay/internal/relay"
+	"github.com/sourcegraph/telemetry-relay/internal/submit"
 )
 
 // drained checks the usual good end of a drain.
@@ -414,5 +423,74 @@ func TestNoisyPublisherHoldsUpNobody(t *testing.T) {
 	}
 	if before > noisy/2+quiet {
 		t.Errorf("a quiet publisher's event was recorded only after %d others", before)
+	}
+}
+
+func TestSubscriptionDeletedMidway(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	client, err := pubsub.NewSubscriptionAdminClient(t.Context(), app.PubSubOptions(h.config())...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.check(client.Close()) })
+	var once sync.Once
+	h.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
+		once.Do(func() {
+			h.check(client.DeleteSubscription(context.Background(), &pubsubpb.DeleteSubscriptionRequest{Subscription: subName}))
+		})
+		return gatewayserver.Fault{}
+	})
+	h.publish(numbered(10)...)
+	s, err := h.run(t.Context(), "WORKER_MODE=continuous", "WORKER_SHUTDOWN_TIMEOUT=1s")
+	if err == nil || !strings.Contains(err.Error(), "PUBSUB_SUBSCRIPTION") || s.Ended != relay.Failed {
+		t.Errorf("got %s, %v", toJSON(s), err)
+	}
+}
+
+// TestPanic breaks the processing of one message: the others are relayed, and it
+// is left to come back by itself.
+func TestPanic(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	ids := h.publish(numbered(10)...)
+	cfg := h.config()
+	decoder := event.NewDecoder(cfg.Services, cfg.Environment)
+	client, err := consume.NewClient(t.Context(), subName, app.PubSubOptions(cfg)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.check(client.Close()) })
+	tokens := submit.NewTokens(submit.TokenOptions{URL: cfg.TokenURL(), ClientID: h.sams.ClientID(), ClientSecret: h.sams.ClientSecret()})
+	t.Cleanup(tokens.Close)
+	gateway, err := submit.NewClient(submit.Options{URL: h.gateway.URL(), Timeout: 5 * time.Second, Tokens: tokens, Self: event.Publisher{ServiceID: app.ServiceID, Environment: "test"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.check(gateway.Close()) })
+	r := relay.New(client, gateway, nil, relay.Options{
+		Batch:             batch.Limits{Events: 100, Bytes: 1 << 20},
+		SubmitConcurrency: 2, RejectAfter: 3,
+		Consume: consume.Options{MaxEvents: 100, MaxBytes: 1 << 20},
+		Drain:   true, DrainIdle: 300 * time.Millisecond, ShutdownTimeout: time.Second,
+		Services: cfg.Services, Environment: cfg.Environment,
+		Decode: func(buf []byte, m event.Message) (event.Event, []byte, *event.Rejection) {
+			if m.ID == ids[4] {
+				panic("private words")
+			}
+			return decoder.DecodeInto(buf, m)
+		},
+		Metrics: metrics.New(), Logger: slog.New(slog.NewJSONHandler(&h.log, nil)),
+	})
+	s, err := r.Run(t.Context())
+	if err != nil || s.Ended != relay.Drained || s.Submitted != 9 || s.Released != 1 || !s.Balanced(0) {
+		t.Errorf("got %s, %v", toJSON(s), err)
+	}
+	h.once(10, 4)
+	if st := h.pubsub.Stats(subName); st.Leased != 1 {
+		t.Errorf("%d messages are leased, want the one that is left to expire", st.Leased)
+	}
+	if log := h.log.String(); !strings.Contains(log, "fault_test.go") || strings.Contains(log, "private words") {
+		t.Errorf("the log should have the stack, and not the value:\n%s", log)
 	}
 }

@@ -261,9 +261,7 @@ func (r *Relay) look(now time.Time) {
 	if r.stopping.on {
 		return
 	}
-	for r.first != nil && now.Sub(r.first.message.Received) > maxHold && r.releaseOldest() {
-	}
-	r.flushSettled()
+	r.releaseOld(now)
 	if r.gate.trial && !r.gate.shut && r.flying == 0 && !r.waiting() {
 		r.gate.trial = false
 		r.resumePulling()
@@ -277,16 +275,19 @@ func (r *Relay) look(now time.Time) {
 	}
 }
 
-// releaseOldest releases the oldest event unless a stream or the dead-letter
-// topic has it, and reports whether it did.
-func (r *Relay) releaseOldest() bool {
-	h := r.first
-	if h.rejection != nil || h.panicked || h.publisher.flying > 0 {
-		return false
+// releaseOld releases what has been held for too long, apart from what a stream
+// may have just now, or what only waits for the dead-letter topic.
+func (r *Relay) releaseOld(now time.Time) {
+	var next *held
+	for h := r.first; h != nil && now.Sub(h.message.Received) > maxHold; h = next {
+		next = h.next
+		if h.rejection != nil || h.publisher.flying > 0 {
+			continue
+		}
+		r.log.Warn("An event was held too long and is released", "message_id", h.message.ID, "service", h.publisher.service.label)
+		r.release(h)
 	}
-	r.log.Warn("An event was held too long and is released", "message_id", h.message.ID, "service", h.publisher.service.label)
-	r.release(h)
-	return true
+	r.flushSettled()
 }
 
 // drain ends the run when nothing has come for a while. The clock stands still
