@@ -290,10 +290,14 @@ func TestMetrics(t *testing.T) {
 	delete(labels, "le") // buckets
 	wantLabels := map[string]map[string]bool{
 		"service": {"cody-gateway": true, "sams": true, "other": true},
-		"reason":  {"unknown_service": true, "malformed_payload": true, "invalid_event": true, "gateway_rejected": true},
-		"cause":   {"left_out": true},
-		"result":  {"ok": true},
-		"code":    {"OK": true},
+		"reason": {
+			"unsupported_schema": true, "unknown_service": true, "malformed_payload": true, "invalid_event": true,
+			"policy_violation": true, "oversized": true, "gateway_rejected": true, "gateway_refused": true,
+			"drained": true, "deadline": true, "signal": true, "error": true, // of a run's end
+		},
+		"cause":  {"left_out": true, "failed": true, "refused": true, "sams": true, "credentials": true},
+		"result": {"ok": true, "error": true, "refused": true, "too_large": true},
+		"code":   {"OK": true},
 	}
 	if diff := cmp.Diff(wantLabels, labels); diff != "" {
 		t.Errorf("labels differ (-want +got):\n%s", diff)
