@@ -289,7 +289,10 @@ func TestMetrics(t *testing.T) {
 	}
 	delete(labels, "le") // buckets
 	wantLabels := map[string]map[string]bool{
-		"service": {"cody-gateway": true, "sams": true, "other": true},
+		"service": {
+			"cody-analytics": true, "cody-gateway": true, "dropper": true, "enterprise-portal": true,
+			"pings": true, "sams": true, "strict": true, "other": true,
+		},
 		"reason": {
 			"unsupported_schema": true, "unknown_service": true, "malformed_payload": true, "invalid_event": true,
 			"policy_violation": true, "oversized": true, "gateway_rejected": true, "gateway_refused": true,
