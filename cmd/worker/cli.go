@@ -86,6 +86,7 @@ func (env environment) root() *cli.Command {
 			env.runCommand(),
 			env.localCommand(),
 			env.publishCommand(),
+			env.dlqCommand(),
 			env.versionCommand(),
 		},
 	}

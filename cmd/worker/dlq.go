@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/urfave/cli/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/sourcegraph/telemetry-relay/config"
+	"github.com/sourcegraph/telemetry-relay/internal/app"
+	"github.com/sourcegraph/telemetry-relay/internal/dlq"
+)
+
+// queueOptions are the defaults but in tests, which do not wait that long.
+var queueOptions dlq.QueueOptions
+
+func (env environment) dlqCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "dlq",
+		Usage: "the dead-letter queue: see, mend, replay, remove",
+		Description: "Reads DLQ_SUBSCRIPTION. What a command does not act on is back in the queue at once.\n\n" +
+			"Examples:\n\n" +
+			"   worker dlq stats\n" +
+			"   worker dlq show 019a0000-0000-7000-8000-000000000001\n" +
+			"   worker dlq replay --reason invalid_event --dry-run",
+		Action: func(_ context.Context, c *cli.Command) error {
+			if c.Args().Present() {
+				return usagef("there is no command dlq %q", c.Args().First())
+			}
+			return cli.ShowSubcommandHelp(c)
+		},
+		Commands: []*cli.Command{
+			env.dlqStatsCommand(),
+			env.dlqListCommand(),
+			env.dlqShowCommand(),
+		},
+	}
+}
+
+// filterFlags are the same for all commands.
+func filterFlags() []cli.Flag {
+	moment := func(name, usage string) cli.Flag {
+		return &cli.StringFlag{Name: name, Usage: usage, Validator: func(s string) error {
+			_, err := dlq.ParseTime(s, time.Now())
+			return err
+		}}
+	}
+	return []cli.Flag{
+		&cli.StringSliceFlag{Name: "reason", Usage: "only those with the `REASON`, such as invalid_event; may be repeated, as may all that name something"},
+		&cli.StringSliceFlag{Name: "service", Usage: "only those of the service `ID`"},
+		&cli.StringSliceFlag{Name: "environment", Usage: "only those of the environment `ID`"},
+		&cli.StringSliceFlag{Name: "feature", Usage: "only those of the `FEATURE`"},
+		&cli.StringSliceFlag{Name: "action", Usage: "only those of the `ACTION`"},
+		&cli.StringSliceFlag{Name: "event-id", Usage: "only the event `ID`"},
+		&cli.StringSliceFlag{Name: "message-id", Usage: "only the message `ID`: the original one's or the dead letter's"},
+		moment("since", "only those rejected since `TIME`: RFC 3339, or how long ago, such as 2h"),
+		moment("until", "only those rejected until `TIME`"),
+		&cli.IntFlag{Name: "limit", Usage: "at most `N` of them", Validator: func(n int) error {
+			if n < 0 {
+				return fmt.Errorf("expected a number of letters, got %d", n)
+			}
+			return nil
+		}},
+	}
+}
+
+func formatFlag(formats ...string) cli.Flag {
+	return &cli.StringFlag{Name: "output", Value: formats[0], Usage: fmt.Sprintf("one of %q", formats), Validator: func(s string) error {
+		if slices.Contains(formats, s) {
+			return nil
+		}
+		return fmt.Errorf("expected one of %q, got %q", formats, s)
+	}}
+}
+
+func revealFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "reveal", Usage: "show privateMetadata, too"}
+}
+
+func filterOf(c *cli.Command) *dlq.Filter {
+	now := time.Now()
+	moment := func(name string) time.Time {
+		t, _ := dlq.ParseTime(c.String(name), now) // the flag's validator has seen it
+		return t
+	}
+	return &dlq.Filter{
+		Reasons:      c.StringSlice("reason"),
+		Services:     c.StringSlice("service"),
+		Environments: c.StringSlice("environment"),
+		Features:     c.StringSlice("feature"),
+		Actions:      c.StringSlice("action"),
+		EventIDs:     c.StringSlice("event-id"),
+		MessageIDs:   c.StringSlice("message-id"),
+		Since:        moment("since"),
+		Until:        moment("until"),
+		Limit:        c.Int("limit"),
+	}
+}
+
+// desk is where on-call works: the queue, and what is chosen of it.
+type desk struct {
+	env    environment
+	cfg    *config.Config
+	log    *slog.Logger
+	client *dlq.Client
+	filter *dlq.Filter
+}
+
+// openDesk reads the settings and connects.
+func (env environment) openDesk(ctx context.Context, c *cli.Command) (*desk, error) {
+	cfg, log, err := env.load(config.ForPubSub)
+	if err != nil {
+		return nil, err
+	}
+	client, err := dlq.NewClient(ctx, cfg.DeadLetterSubscriptionName(), app.PubSubOptions(cfg)...)
+	if err != nil {
+		return nil, err
+	}
+	return &desk{env: env, cfg: cfg, log: log, client: client, filter: filterOf(c)}, nil
+}
+
+func (d *desk) close() {
+	_ = d.client.Close() // everything is settled by then
+}
+
+// walk goes through the queue once. At the end everything is back in it that act
+// has not removed.
+func (d *desk) walk(ctx context.Context, stop bool, act func(*dlq.Walk) error) error {
+	opts := queueOptions
+	opts.Logger = d.log
+	queue := dlq.Open(d.client, opts)
+	w := &dlq.Walk{Queue: queue, Filter: d.filter, Environment: d.cfg.Environment, Stop: stop}
+	err := d.explain(ctx, act(w))
+	err = errors.Join(err, queue.Close())
+	if err != nil {
+		return err
+	}
+	if n := queue.Redelivered(); n > 0 {
+		fmt.Fprintf(d.env.stderr, "worker: %d letters came twice: they were not held all the time, and somebody else may have had them meanwhile\n", n)
+	}
+	if w.Read == 0 {
+		fmt.Fprintf(d.env.stderr, "worker: the queue gave nothing: it is empty, or somebody else holds what is in it (for about a minute, if they have gone)\n")
+	}
+	return nil
+}
+
+// explain says what to do about Pub/Sub's errors.
+func (d *desk) explain(ctx context.Context, err error) error {
+	name := d.cfg.DeadLetterSubscriptionName()
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return errors.Join(errors.New("interrupted; what was not acted on is back in the queue"), withoutCancel(err))
+	case status.Code(err) == codes.NotFound:
+		return fmt.Errorf("DLQ_SUBSCRIPTION: %s does not exist; expected a subscription of the topic %s (DLQ_TOPIC) for on-call: %w", name, d.cfg.DeadLetterTopicName(), err)
+	case status.Code(err) == codes.PermissionDenied, status.Code(err) == codes.Unauthenticated:
+		return fmt.Errorf("DLQ_SUBSCRIPTION: you may not read %s; expected roles/pubsub.subscriber on it, and to be logged in (gcloud auth application-default login): %w", name, err)
+	case status.Code(err) != codes.Unknown:
+		return fmt.Errorf("DLQ_SUBSCRIPTION: %s cannot be read: %w", name, err)
+	}
+	return err
+}
+
+// withoutCancel leaves out that a command was interrupted, which it says itself.
+func withoutCancel(err error) error {
+	if errors.Is(err, context.Canceled) || status.Code(err) == codes.Canceled {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/sourcegraph/telemetry-relay/internal/dlq"
+)
+
+func (env environment) dlqListCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "list",
+		Usage: "the dead letters, one a line",
+		Description: "Lists letters in the order in which Pub/Sub gives them. The queue stays as it is.\n\n" +
+			"Examples:\n\n" +
+			"   worker dlq list --limit 20\n" +
+			"   worker dlq list --reason invalid_event --output ndjson",
+		DisableSliceFlagSeparator: true,
+		Flags:                     append(filterFlags(), formatFlag("table", "json", "ndjson"), revealFlag()),
+		Action: func(ctx context.Context, c *cli.Command) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			d, err := env.openDesk(ctx, c)
+			if err != nil {
+				return err
+			}
+			defer d.close()
+			out := bufio.NewWriter(env.stdout)
+			l := lister{out: out, format: c.String("output"), reveal: c.Bool("reveal")}
+			return d.walk(ctx, true, func(w *dlq.Walk) error {
+				if err := w.Each(ctx, l.letter, out.Flush); err != nil {
+					return err
+				}
+				l.end()
+				return out.Flush()
+			})
+		},
+	}
+}
+
+// lister prints letters as they come; it keeps none.
+type lister struct {
+	out    io.Writer
+	format string
+	reveal bool
+	count  int
+}
+
+func (l *lister) letter(s *dlq.Stored) error {
+	l.count++
+	if l.format == "table" {
+		if l.count == 1 {
+			fmt.Fprintf(l.out, listFormat, "REJECTED", "REASON", "SERVICE", "FEATURE/ACTION", "ID", "DETAIL")
+		}
+		id := s.EventID
+		if id == "" {
+			id = s.OriginalID
+		}
+		_, err := fmt.Fprintf(l.out, listFormat, shortTime(s.RejectedAt), cell(string(s.Reason)), cell(s.Service),
+			eventName(s.Feature, s.Action), cell(id), cell(detailOf(s)))
+		return err
+	}
+	separator := ""
+	if l.format == "json" {
+		if separator = ","; l.count == 1 {
+			separator = "["
+		}
+	}
+	text, err := json.Marshal(summarize(s, l.reveal))
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(l.out, "%s%s\n", separator, text)
+	return err
+}
+
+const listFormat = "%-20s  %-20s  %-18s  %-32s  %-36s  %s\n"
+
+func (l *lister) end() {
+	switch {
+	case l.format == "json" && l.count == 0:
+		fmt.Fprintln(l.out, "[]")
+	case l.format == "json":
+		fmt.Fprintln(l.out, "]")
+	case l.format == "table" && l.count == 0:
+		fmt.Fprintln(l.out, "no dead letters")
+	}
+}
+
+// detailOf says what is wrong with the event or, before that, with the letter.
+func detailOf(s *dlq.Stored) string {
+	if s.Broken != nil {
+		return s.Broken.Error()
+	}
+	return s.Detail
+}
+
+// letterJSON is a letter for programs.
+type letterJSON struct {
+	EventID             string            `json:"event_id,omitempty"`
+	MessageID           string            `json:"message_id"`
+	DeadLetterID        string            `json:"dead_letter_id"`
+	Reason              string            `json:"reason"`
+	Detail              string            `json:"detail"`
+	RejectedAt          time.Time         `json:"rejected_at"`
+	OriginalPublishTime time.Time         `json:"publish_time"`
+	Attempts            int               `json:"attempts"`
+	Replays             int               `json:"replays"`
+	Service             string            `json:"service"`
+	Environment         string            `json:"environment"`
+	Feature             string            `json:"feature,omitempty"`
+	Action              string            `json:"action,omitempty"`
+	Subscription        string            `json:"subscription,omitempty"`
+	WorkerVersion       string            `json:"worker_version,omitempty"`
+	Broken              string            `json:"broken,omitempty"`
+	OrderingKey         string            `json:"ordering_key,omitempty"`
+	Attributes          map[string]string `json:"attributes"`
+	// Data is an object or, where it is not one, a text.
+	Data json.RawMessage `json:"data"`
+}
+
+func summarize(s *dlq.Stored, reveal bool) letterJSON {
+	l := letterJSON{
+		EventID: s.EventID, MessageID: s.OriginalID, DeadLetterID: s.ID,
+		Reason: string(s.Reason), Detail: s.Detail, RejectedAt: s.RejectedAt, OriginalPublishTime: s.OriginalPublishTime,
+		Attempts: s.Attempts, Replays: s.Replays, Service: s.Service, Environment: s.Environment,
+		Feature: s.Feature, Action: s.Action, Subscription: s.Subscription, WorkerVersion: s.WorkerVersion,
+		OrderingKey: s.Original.OrderingKey, Attributes: s.Original.Attributes,
+	}
+	if s.Broken != nil {
+		l.Broken = s.Broken.Error()
+	}
+	shown := dlq.Show(s.Original.Data, reveal)
+	if strings.HasPrefix(shown, "{") && json.Valid([]byte(shown)) {
+		l.Data = json.RawMessage(shown)
+	} else if text, err := json.Marshal(shown); err == nil {
+		l.Data = text
+	}
+	return l
+}

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/urfave/cli/v3"
+
+	"github.com/sourcegraph/telemetry-relay/internal/dlq"
+)
+
+func (env environment) dlqStatsCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "stats",
+		Usage: "what is in the dead-letter queue, by fault",
+		Description: "Counts the letters by reason, service, environment, feature, action and detail, and\n" +
+			"says since when they come and who owns the service. The queue stays as it is.\n\n" +
+			"Examples:\n\n" +
+			"   worker dlq stats\n" +
+			"   worker dlq stats --service sams --since 24h --output json",
+		DisableSliceFlagSeparator: true,
+		Flags:                     append(filterFlags(), formatFlag("table", "json")),
+		Action: func(ctx context.Context, c *cli.Command) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			d, err := env.openDesk(ctx, c)
+			if err != nil {
+				return err
+			}
+			defer d.close()
+			var stats dlq.Stats
+			err = d.walk(ctx, true, func(w *dlq.Walk) error {
+				return w.Each(ctx, func(l *dlq.Stored) error { stats.Add(l); return nil }, nil)
+			})
+			if err != nil {
+				return err
+			}
+			groups := stats.Groups()
+			for _, g := range groups {
+				g.Owner, g.Runbook = d.owner(g.Service)
+			}
+			if c.String("output") == "json" {
+				return printJSON(env.stdout, statsJSON(&stats, groups))
+			}
+			return d.printStats(&stats, groups)
+		},
+	}
+}
+
+// owner returns whom to ask about a service, as far as services.yaml says it.
+func (d *desk) owner(service string) (owner, runbook string) {
+	for _, s := range d.cfg.Services.Services() {
+		if s.ID == service {
+			return s.Owner, s.Runbook
+		}
+	}
+	return "", ""
+}
+
+type statsOutput struct {
+	Count          int          `json:"count"`
+	ReplayedBefore int          `json:"replayed_before"`
+	Oldest         *time.Time   `json:"oldest"`
+	Newest         *time.Time   `json:"newest"`
+	Groups         []*dlq.Tally `json:"groups"`
+}
+
+func statsJSON(s *dlq.Stats, groups []*dlq.Tally) statsOutput {
+	out := statsOutput{Count: s.Count, ReplayedBefore: s.ReplayedBefore, Groups: groups}
+	if s.Count > 0 {
+		out.Oldest, out.Newest = &s.Oldest, &s.Newest
+	}
+	if groups == nil {
+		out.Groups = []*dlq.Tally{}
+	}
+	return out
+}
+
+func (d *desk) printStats(s *dlq.Stats, groups []*dlq.Tally) error {
+	if s.Count == 0 {
+		_, err := fmt.Fprintln(d.env.stdout, "no dead letters")
+		return err
+	}
+	w := tabwriter.NewWriter(d.env.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "COUNT\tREASON\tSERVICE\tENVIRONMENT\tFEATURE/ACTION\tFIRST\tLAST\tREPLAYED\tOWNER\tDETAIL")
+	for _, g := range groups {
+		owner := g.Owner
+		if g.Runbook != "" {
+			owner += " " + g.Runbook
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d%%\t%s\t%s\n",
+			humanize.Comma(int64(g.Count)), cell(g.Reason), cell(g.Service), cell(g.Environment), eventName(g.Feature, g.Action),
+			shortTime(g.First), shortTime(g.Last), 100*g.ReplayedBefore/g.Count, cell(owner), cell(g.Detail))
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(d.env.stdout, "\n%s letters from %s to %s, %s of them replayed before\n",
+		humanize.Comma(int64(s.Count)), shortTime(s.Oldest), shortTime(s.Newest), humanize.Comma(int64(s.ReplayedBefore)))
+	return err
+}
+
+// cell is a value in a table: never empty, and nothing that a terminal obeys.
+func cell(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return dlq.Plain(s)
+}
+
+func eventName(feature, action string) string {
+	if feature == "" && action == "" {
+		return "-"
+	}
+	return cell(feature) + "/" + cell(action)
+}
+
+func shortTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }

@@ -1,0 +1,89 @@
+package dlq
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Filter chooses letters. Values of one field are alternatives; all fields that
+// are set must match.
+type Filter struct {
+	Reasons, Services, Environments, Features, Actions []string
+	EventIDs                                           []string
+	// MessageIDs are those of the original messages or of the dead letters.
+	MessageIDs []string
+	// Since and Until bound when the event was rejected; zero means no bound.
+	Since, Until time.Time
+	// PublishedBefore leaves what came into the queue later; zero means no bound.
+	PublishedBefore time.Time
+	// Limit is the most letters to choose; 0 means all.
+	Limit int
+}
+
+// Match reports whether the filter chooses a letter, apart from the limit.
+func (f *Filter) Match(s *Stored) bool {
+	return among(f.Reasons, string(s.Reason)) && among(f.Services, s.Service) &&
+		among(f.Environments, s.Environment) && among(f.Features, s.Feature) && among(f.Actions, s.Action) &&
+		among(f.EventIDs, s.EventID) &&
+		(among(f.MessageIDs, s.OriginalID) || among(f.MessageIDs, s.ID)) &&
+		(f.Since.IsZero() || !s.RejectedAt.Before(f.Since)) &&
+		(f.Until.IsZero() || !s.RejectedAt.After(f.Until)) &&
+		!f.late(s.PublishTime)
+}
+
+// Narrow reports whether the filter leaves any letter out.
+func (f *Filter) Narrow() bool {
+	return len(f.Reasons)+len(f.Services)+len(f.Environments)+len(f.Features)+len(f.Actions)+len(f.EventIDs)+
+		len(f.MessageIDs)+f.Limit > 0 || !f.Since.IsZero() || !f.Until.IsZero()
+}
+
+func (f *Filter) late(published time.Time) bool {
+	return !f.PublishedBefore.IsZero() && !published.Before(f.PublishedBefore)
+}
+
+func (f *Filter) String() string {
+	var parts []string
+	add := func(name string, values []string) {
+		if len(values) > 0 {
+			parts = append(parts, name+"="+strings.Join(values, "|"))
+		}
+	}
+	add("reason", f.Reasons)
+	add("service", f.Services)
+	add("environment", f.Environments)
+	add("feature", f.Features)
+	add("action", f.Actions)
+	add("event-id", f.EventIDs)
+	add("message-id", f.MessageIDs)
+	if !f.Since.IsZero() {
+		parts = append(parts, "since="+f.Since.UTC().Format(time.RFC3339))
+	}
+	if !f.Until.IsZero() {
+		parts = append(parts, "until="+f.Until.UTC().Format(time.RFC3339))
+	}
+	if f.Limit > 0 {
+		parts = append(parts, fmt.Sprintf("limit=%d", f.Limit))
+	}
+	if parts == nil {
+		return "all"
+	}
+	return strings.Join(parts, " ")
+}
+
+func among(values []string, value string) bool {
+	return len(values) == 0 || slices.Contains(values, value)
+}
+
+// ParseTime reads a time: RFC 3339, or how long ago.
+func ParseTime(text string, now time.Time) (time.Time, error) {
+	if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
+		return t, nil
+	}
+	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
+		return now.Add(-d), nil
+	}
+	return time.Time{}, errors.New("expected a time such as 2006-01-02T15:04:05Z, or how long ago, such as 2h")
+}

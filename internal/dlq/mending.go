@@ -1,0 +1,83 @@
+package dlq
+
+import (
+	"strings"
+	"unicode"
+
+	"github.com/sourcegraph/telemetry-relay/internal/event"
+)
+
+// Field returns the field or attribute that a detail names, if it does.
+func Field(detail string) string {
+	field, _, ok := strings.Cut(detail, ": ")
+	name, attribute := strings.CutPrefix(field, "attribute ")
+	if !ok || name == "" || strings.ContainsAny(name, " ") {
+		return ""
+	}
+	if attribute {
+		return "attribute " + name
+	}
+	return name
+}
+
+// Point marks the field's line in JSON as Show writes it.
+func Point(shown, field string) string {
+	if field == "" || !strings.HasPrefix(shown, "{") {
+		return shown
+	}
+	lines := strings.Split(shown, "\n")
+	at, indent := 0, 0
+	for name := range strings.SplitSeq(field, ".") {
+		indent += 2
+		begin := strings.Repeat(" ", indent) + `"` + name + `":`
+		next := at
+		for i := at + 1; i < len(lines); i++ {
+			if strings.HasPrefix(lines[i], begin) {
+				next = i
+				break
+			}
+			if len(lines[i])-len(strings.TrimLeft(lines[i], " ")) < indent {
+				break // the object ends
+			}
+		}
+		if next == at {
+			break
+		}
+		at = next
+	}
+	lines[at] += "   <── here"
+	return strings.Join(lines, "\n")
+}
+
+// Mending says what to do about a letter.
+func Mending(s *Stored) string {
+	if s.Broken != nil {
+		return "The original message cannot be restored. Find out who wrote the letter; replay leaves it, purge keeps it as it is in the backup."
+	}
+	if text, ok := mending[s.Reason]; ok {
+		return text
+	}
+	return "Find out who published it. `worker dlq replay --dry-run` says whether the worker would take it."
+}
+
+var mending = map[event.Reason]string{
+	event.UnsupportedSchema: "The publisher is newer than the worker, or wrong: schema_version must be 1 or absent. Deploy a worker that knows the version, then replay.",
+	event.UnknownService:    "Add the service to services.yaml (or WORKER_SERVICES) if it may publish, deploy the worker, then replay. If service_id is missing or misspelt, export the letters, mend the attribute in the lines, and publish them.",
+	event.MalformedPayload:  "The data is not one JSON object, and no expression can mend that. Tell the owner; export the letters, mend the lines by hand or purge them.",
+	event.InvalidEvent:      "Tell the owner, whose events are wrong at the source. Mend these on the way: `worker dlq replay --jq EXPR`, such as --jq 'del(.typo)' or --jq '.userId |= tonumber'; try it with --dry-run first.",
+	event.PolicyViolation:   "services.yaml forbids it. Change the service's rule if it is wrong, deploy the worker, then replay; or take out what is forbidden with --jq, such as --jq 'del(.privateMetadata)'.",
+	event.Oversized:         "The event is larger than the gateway takes. Tell the owner; make it smaller on the way with --jq, or purge it.",
+	event.GatewayRejected:   "The gateway left the event out again and again while it took others. Look for its cause on the gateway's side; replay when that is solved.",
+	event.GatewayRefused:    "The gateway refuses this event or its publisher. Look at the code in the detail; replay when the gateway takes it.",
+	ReasonAttempts:          "No worker has judged it: they received it too often without settling it, as in a long outage. Replay it.",
+}
+
+// Plain makes a text harmless for a terminal, and one line.
+func Plain(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
+			return '\uFFFD'
+		}
+		return r
+	}, s)
+}

@@ -1,0 +1,449 @@
+package dlq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"google.golang.org/api/option"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/sourcegraph/telemetry-relay/internal/event"
+	"github.com/sourcegraph/telemetry-relay/internal/line"
+	"github.com/sourcegraph/telemetry-relay/internal/local/pubsubserver"
+	"github.com/sourcegraph/telemetry-relay/internal/topic"
+)
+
+const (
+	mainTopic = "projects/p/topics/events"
+	mainSub   = "projects/p/subscriptions/ledger"
+	dlqTopic  = "projects/p/topics/events-dlq"
+	dlqSub    = "projects/p/subscriptions/events-dlq-oncall"
+)
+
+// hall is a Pub/Sub with a topic and a dead-letter queue.
+type hall struct {
+	*pubsubserver.Server
+	t testing.TB
+}
+
+func newHall(t testing.TB) *hall {
+	t.Helper()
+	s, err := pubsubserver.Start(t.Context(), pubsubserver.Options{PullWait: 40 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	h := &hall{s, t}
+	h.must(s.CreateTopic(mainTopic))
+	h.must(s.CreateTopic(dlqTopic))
+	h.must(s.CreateSubscription(mainSub, mainTopic))
+	h.must(s.CreateSubscription(dlqSub, dlqTopic))
+	return h
+}
+
+func (h *hall) must(err error) {
+	h.t.Helper()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *hall) options() []option.ClientOption {
+	return []option.ClientOption{
+		option.WithEndpoint(h.Addr()), option.WithoutAuthentication(), option.WithTelemetryDisabled(),
+		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())),
+	}
+}
+
+func (h *hall) open(opts QueueOptions) *Queue {
+	h.t.Helper()
+	client, err := NewClient(h.t.Context(), dlqSub, h.options()...)
+	h.must(err)
+	h.t.Cleanup(func() { client.Close() })
+	if opts.Quiet == 0 {
+		opts.Quiet = 200 * time.Millisecond
+	}
+	q := Open(client, opts)
+	h.t.Cleanup(func() { q.Close() })
+	return q
+}
+
+// write dead-letters messages.
+func (h *hall) write(letters ...*Letter) {
+	h.t.Helper()
+	client, err := topic.NewClient(h.t.Context(), dlqTopic, h.options()...)
+	h.must(err)
+	defer client.Close()
+	for _, err := range NewWriter(client, origin).Write(h.t.Context(), letters) {
+		h.must(err)
+	}
+}
+
+// atRest makes sure that so many letters are in the queue, and nobody holds any.
+func (h *hall) atRest(want int) {
+	h.t.Helper()
+	if got := h.Stats(dlqSub); got.Backlog != want || got.Leased != 0 {
+		h.t.Errorf("the queue has %d letters and %d are held, want %d and none", got.Backlog, got.Leased, want)
+	}
+}
+
+// valid makes letters of events that are valid by now.
+func valid(n int) []*Letter {
+	all := make([]*Letter, n)
+	for i := range all {
+		all[i] = letter(fmt.Sprintf(`{"feature":"a.b","action":"c","metadata":{"n":%d}}`, i), map[string]string{"service_id": "sams"})
+		all[i].MessageID = fmt.Sprintf("m%d", i)
+	}
+	return all
+}
+
+func asStored(t testing.TB, l *Letter) *Stored {
+	t.Helper()
+	m := mustBuild(t, l)
+	m.MessageId, m.PublishTime = "99", timestamppb.New(published.Add(time.Hour))
+	return Read(m, "dev")
+}
+
+func checkOriginal(t testing.TB, l *Letter, s *Stored) {
+	t.Helper()
+	if s.Broken != nil {
+		t.Fatal(s.Broken)
+	}
+	want := line.Message{Attributes: l.Attributes, Data: l.Data, OrderingKey: l.OrderingKey}
+	if diff := cmp.Diff(want, s.Original, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("restored is another message: %.2000s", diff)
+	}
+}
+
+func TestRead(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		letter *Letter
+	}{
+		{"plain", letter(`{"feature":"a"}`, map[string]string{"service_id": "sams"})},
+		{"binary", letter("\xff\x00\x1f\x8b", nil)},
+		{"nothing", letter("", nil)},
+		{"100 attributes", letter("{}", many(100))},
+		{"names of ours", letter("{}", map[string]string{"dlq_reason": "mine", "replay_count": "x", "origin_message_id": "7"})},
+		{"replayed", letter("{}", replayed(nil))},
+		{"compressed", letter(strings.Repeat("a", 10_000_001), nil)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.letter.OrderingKey = "key"
+			s := asStored(t, c.letter)
+			checkOriginal(t, c.letter, s)
+			if s.Reason != event.InvalidEvent || s.OriginalID != "4711" || !s.OriginalPublishTime.Equal(published) ||
+				!s.RejectedAt.Equal(rejectedAt) || s.ID != "99" || s.Environment != "dev" {
+				t.Errorf("%+v", s)
+			}
+		})
+	}
+	if s := asStored(t, letter("{}", replayed(nil))); s.Replays != 2 {
+		t.Errorf("%d replays", s.Replays)
+	}
+}
+
+// A worker may read the dead-letter queue, and reject what it finds.
+func TestReadLetterOfLetter(t *testing.T) {
+	inner := letter(`{"feature":"Bad"}`, map[string]string{"service_id": "sams"})
+	inner.OrderingKey = "k"
+	first := mustBuild(t, inner)
+	outer := letter(string(first.GetData()), first.GetAttributes())
+	s := asStored(t, outer)
+	checkOriginal(t, outer, s)
+	s = Read(&pubsubpb.PubsubMessage{Data: s.Original.Data, Attributes: s.Original.Attributes}, "dev")
+	checkOriginal(t, inner, s)
+}
+
+func TestReadOthers(t *testing.T) {
+	native := map[string]string{
+		"service_id": "sams",
+		"CloudPubSubDeadLetterSourceDeliveryCount":       "5",
+		"CloudPubSubDeadLetterSourceSubscription":        "relay",
+		"CloudPubSubDeadLetterSourceSubscriptionProject": "p",
+		"CloudPubSubDeadLetterSourceTopicPublishTime":    "2026-11-20T09:00:00.123456789Z",
+		"replay_count":   "1",
+		"something_else": "x",
+	}
+	s := Read(&pubsubpb.PubsubMessage{MessageId: "5", Data: []byte(`{"feature":"a.b","action":"c"}`), Attributes: native, OrderingKey: "k"}, "dev")
+	if s.Reason != ReasonAttempts || s.Attempts != 5 || !s.OriginalPublishTime.Equal(published) || s.OriginalID != "5" ||
+		s.Feature != "a.b" || s.Replays != 1 || s.Original.OrderingKey != "k" || len(s.Original.Attributes) != 3 {
+		t.Errorf("%+v", s)
+	}
+	for name, m := range map[string]*pubsubpb.PubsubMessage{
+		"empty":                 {},
+		"not JSON":              {Data: []byte("{nonsense")},
+		"an array":              {Data: []byte("[1]")},
+		"another's attribute":   {Attributes: map[string]string{"dlq_other": "1"}},
+		"fields of other types": {Data: []byte(`{"feature":1,"action":{},"id":[]}`)},
+	} {
+		if s := Read(m, ""); s.Reason != ReasonUnknown || s.Broken != nil || !proto.Equal(m, &pubsubpb.PubsubMessage{
+			Data: s.Original.Data, Attributes: s.Original.Attributes,
+		}) {
+			t.Errorf("%s: %+v", name, s)
+		}
+	}
+	for name, attributes := range map[string]map[string]string{
+		"no gzip":      {AttrEncoding: EncodingGzip},
+		"no envelope":  {AttrEncoding: EncodingEnvelope},
+		"what is that": {AttrEncoding: "zstd"},
+	} {
+		attributes[AttrReason] = "invalid_event"
+		if s := Read(&pubsubpb.PubsubMessage{Data: []byte("x"), Attributes: attributes}, ""); s.Broken == nil {
+			t.Errorf("%s: %+v", name, s)
+		}
+	}
+}
+
+func TestBomb(t *testing.T) {
+	big(t)
+	bomb, err := compress(make([]byte, maxRestored+1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := Read(&pubsubpb.PubsubMessage{Data: bomb, Attributes: map[string]string{AttrReason: "x", AttrEncoding: EncodingGzip}}, "")
+	if s.Broken == nil || len(s.Original.Data) != len(bomb) {
+		t.Errorf("%v, %d bytes", s.Broken, len(s.Original.Data))
+	}
+}
+
+func TestFilter(t *testing.T) {
+	s := &Stored{
+		ID: "own", OriginalID: "original", Reason: event.InvalidEvent, Service: "sams", Environment: "dev",
+		Feature: "a.b", Action: "c", EventID: "e", RejectedAt: published, PublishTime: published,
+	}
+	for _, c := range []struct {
+		filter Filter
+		want   bool
+	}{
+		{Filter{}, true},
+		{Filter{Reasons: []string{"oversized", "invalid_event"}}, true},
+		{Filter{Reasons: []string{"oversized"}}, false},
+		{Filter{Services: []string{"sams"}, Environments: []string{"prod"}}, false},
+		{Filter{Features: []string{"a.b"}, Actions: []string{"c"}, EventIDs: []string{"e"}}, true},
+		{Filter{MessageIDs: []string{"own"}}, true},
+		{Filter{MessageIDs: []string{"original"}}, true},
+		{Filter{MessageIDs: []string{"e"}}, false},
+		{Filter{Since: published}, true},
+		{Filter{Since: published.Add(1)}, false},
+		{Filter{Until: published}, true},
+		{Filter{Until: published.Add(-1)}, false},
+		{Filter{PublishedBefore: published}, false},
+	} {
+		if got := c.filter.Match(s); got != c.want {
+			t.Errorf("%v: got %v", &c.filter, got)
+		}
+	}
+}
+
+func TestNormalize(t *testing.T) {
+	for in, want := range map[string]string{
+		`metadata["k\"1"]: expected a number, got "x"...`:   `metadata["…"]: expected a number, got "…"`,
+		"malformed JSON at byte offset 17 (the first is 0)": "malformed JSON at byte offset N (the first is N)",
+		"id 019a0000-0000-7000-8000-000000000001 of m12":    "id ID of mN",
+	} {
+		if got := Normalize(in); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
+func TestShow(t *testing.T) {
+	for _, data := range []string{
+		`{"a":1,"privateMetadata":{"x":"SECRET"}}`,
+		`{"a":1,"PrivateMetadata":["SECRET"],"privateMetadata":"SECRET"}`,
+		`{"a":1,"private_metadata":"SECRET"}`,
+		`{"a":1,"\u0070rivateMetadata":"SECRET"}`,
+		`{"a":{"deep":[{"privatMetadata":{"SECRET":1}}]}}`,
+		`{"a":1,"privateMetadata":{"x":"SECRET"`,
+		`{"a":1,"\u0070rivateMetadata":{"x":"SECRET"`,
+		"{\"a\":1,\"privateMetadata\":\"SECRET\xff\"}",
+	} {
+		if got := Show([]byte(data), false); strings.Contains(got, "SECRET") || !strings.Contains(got, Hidden) {
+			t.Errorf("%s: shown is %s", data, got)
+		}
+		if got := Show([]byte(data), true); !strings.Contains(got, "SECRET") {
+			t.Errorf("%s: revealed is %s", data, got)
+		}
+	}
+	if got, want := Show([]byte(`{"n":1.50,"a":[1]}`), false), "{\n  \"n\": 1.50,\n  \"a\": [\n    1\n  ]\n}"; got != want {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestPoint(t *testing.T) {
+	shown := Show([]byte(`{"a":{"userId":1},"user":{"x":{"y":1},"userId":"1"},"z":1}`), false)
+	got := Point(shown, Field("user.userId: expected an integer"))
+	if want := `    "userId": "1"   <── here`; strings.Count(got, "here") != 1 || !strings.Contains(got, want) {
+		t.Error(got)
+	}
+	for detail, want := range map[string]string{
+		"attribute service_id: missing":   "attribute service_id",
+		"feature: missing":                "feature",
+		"service \"x\" may not: publish":  "",
+		"malformed JSON at byte offset 1": "",
+	} {
+		if got := Field(detail); got != want {
+			t.Errorf("%s: got %q", detail, got)
+		}
+	}
+}
+
+// walkAll reads everything, and acts on nothing.
+func walkAll(ctx context.Context, q *Queue, f *Filter) (seen []string, w *Walk, err error) {
+	w = &Walk{Queue: q, Filter: f}
+	err = w.Each(ctx, func(s *Stored) error { seen = append(seen, s.OriginalID); return nil }, nil)
+	return seen, w, err
+}
+
+func TestWalk(t *testing.T) {
+	t.Parallel()
+	h := newHall(t)
+	h.write(valid(2500)...)
+	q := h.open(QueueOptions{})
+	seen, w, err := walkAll(t.Context(), q, &Filter{})
+	if err != nil || len(seen) != 2500 || w.Read != 2500 || q.Held() != 2500 {
+		t.Fatalf("%d seen, %d held, %v", len(seen), q.Held(), err)
+	}
+	h.must(q.Close())
+	h.atRest(2500)
+
+	q = h.open(QueueOptions{})
+	seen, w, err = walkAll(t.Context(), q, &Filter{Limit: 10})
+	if err != nil || len(seen) != 10 || w.Read != 2500 {
+		t.Fatalf("%d seen, %d read, %v", len(seen), w.Read, err)
+	}
+	h.must(q.Remove(t.Context(), []string{"no such message"}))
+	h.must(q.Close())
+	h.atRest(2500)
+}
+
+func TestWalkEmpty(t *testing.T) {
+	t.Parallel()
+	h := newHall(t)
+	q := h.open(QueueOptions{})
+	if seen, _, err := walkAll(t.Context(), q, &Filter{}); err != nil || len(seen) != 0 {
+		t.Errorf("%v, %v", seen, err)
+	}
+}
+
+// A lease that ends is seen, and the message is not given twice.
+func TestWalkRedelivered(t *testing.T) {
+	t.Parallel()
+	h := newHall(t)
+	h.write(valid(10)...)
+	q := h.open(QueueOptions{})
+	w := &Walk{Queue: q, Filter: &Filter{}}
+	count := 0
+	err := w.Each(t.Context(), func(*Stored) error { count++; return nil }, func() error {
+		h.ExpireLeases(dlqSub)
+		return nil
+	})
+	if err != nil || count != 10 || q.Redelivered() != 10 {
+		t.Errorf("%d letters, %d redelivered, %v", count, q.Redelivered(), err)
+	}
+	h.must(q.Close())
+	h.atRest(10)
+}
+
+// Leases are renewed for as long as the queue is open.
+func TestExtend(t *testing.T) {
+	t.Parallel()
+	h := newHall(t)
+	h.write(valid(5)...)
+	renewed := make(chan int, 100)
+	h.SetFault(func(method string, req any) error {
+		if r, ok := req.(*pubsubpb.ModifyAckDeadlineRequest); ok && r.GetAckDeadlineSeconds() > 0 {
+			select {
+			case renewed <- len(r.GetAckIds()):
+			default:
+			}
+		}
+		return nil
+	})
+	q := h.open(QueueOptions{ExtendEvery: 20 * time.Millisecond})
+	if _, err := q.Next(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		select {
+		case n := <-renewed:
+			if n != 5 {
+				t.Errorf("%d ids", n)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("not renewed")
+		}
+	}
+	h.must(q.Close())
+	h.atRest(5)
+}
+
+func TestWalkCancelled(t *testing.T) {
+	t.Parallel()
+	h := newHall(t)
+	h.write(valid(1500)...)
+	ctx, cancel := context.WithCancel(t.Context())
+	q := h.open(QueueOptions{})
+	w := &Walk{Queue: q, Filter: &Filter{}}
+	err := w.Each(ctx, func(*Stored) error { cancel(); return nil }, nil)
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	h.must(q.Close())
+	h.atRest(1500)
+}
+
+func TestPullErrors(t *testing.T) {
+	t.Parallel()
+	h := newHall(t)
+	h.write(valid(3)...)
+	for _, code := range []codes.Code{codes.NotFound, codes.PermissionDenied} {
+		h.SetFault(func(method string, _ any) error {
+			if method == "Pull" {
+				return status.Error(code, "no")
+			}
+			return nil
+		})
+		if _, err := h.open(QueueOptions{}).Next(t.Context()); status.Code(err) != code {
+			t.Errorf("got %v, want %v", err, code)
+		}
+	}
+	// One that never answers is not an empty queue.
+	h.SetFault(func(method string, _ any) error {
+		if method == "Pull" {
+			return pubsubserver.ErrHang
+		}
+		return nil
+	})
+	q := h.open(QueueOptions{PullTimeout: 20 * time.Millisecond, Patience: 100 * time.Millisecond})
+	if _, err := q.Next(t.Context()); status.Code(err) != codes.DeadlineExceeded {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestStats(t *testing.T) {
+	var stats Stats
+	for i := range 6000 {
+		s := asStored(t, letter(fmt.Sprintf(`{"feature":"f%d"}`, i%2), nil))
+		s.Detail = fmt.Sprintf("metadata.x: expected a number, got \"%d\"", i)
+		s.Replays = i % 3
+		stats.Add(s)
+	}
+	groups := stats.Groups()
+	if len(groups) != 2 || groups[0].Count != 3000 || groups[0].ReplayedBefore != 2000 || stats.Count != 6000 || groups[0].Feature != "f0" {
+		t.Errorf("%+v", groups)
+	}
+}

@@ -1,0 +1,219 @@
+package dlq
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+
+	"github.com/sourcegraph/telemetry-relay/internal/event"
+	"github.com/sourcegraph/telemetry-relay/internal/line"
+)
+
+// The reasons of letters that the worker has not written.
+const (
+	// ReasonAttempts is that of Pub/Sub's own dead-letter policy.
+	ReasonAttempts event.Reason = "delivery_attempts_exhausted"
+	// ReasonUnknown is that of what somebody else has published.
+	ReasonUnknown event.Reason = "unknown"
+)
+
+// The attributes that Pub/Sub's own dead-letter policy adds.
+const (
+	nativePrefix      = "CloudPubSubDeadLetterSource"
+	nativeAttempts    = nativePrefix + "DeliveryCount"
+	nativePublishTime = nativePrefix + "TopicPublishTime"
+	nativeSource      = nativePrefix + "Subscription"
+)
+
+// maxRestored bounds what a compressed letter may hold: 10 MB in base64, in an
+// envelope, with room.
+const maxRestored = 64 << 20
+
+// Stored is a dead letter as it was found in the queue.
+type Stored struct {
+	// ID is the dead letter's own message id, PublishTime when it was published.
+	ID          string
+	PublishTime time.Time
+
+	Reason   event.Reason
+	Detail   string
+	Attempts int
+	// RejectedAt is PublishTime where the letter does not say it.
+	RejectedAt time.Time
+	// Replays is how often the event was replayed before.
+	Replays       int
+	EventID       string
+	Subscription  string
+	WorkerVersion string
+
+	// OriginalID and OriginalPublishTime are those of the message that was
+	// rejected; the letter's own where it does not say them.
+	OriginalID          string
+	OriginalPublishTime time.Time
+	// Original is that message, unless Broken says why it cannot be restored:
+	// then it is the letter as it is.
+	Original line.Message
+	Broken   error
+
+	Service, Environment string
+	Feature, Action      string
+}
+
+// Read reads a dead letter of whatever origin. Events that do not name their
+// environment belong to defaultEnvironment.
+func Read(m *pubsubpb.PubsubMessage, defaultEnvironment string) *Stored {
+	a := m.GetAttributes()
+	s := &Stored{
+		ID:          m.GetMessageId(),
+		PublishTime: m.GetPublishTime().AsTime(),
+		Reason:      ReasonUnknown,
+		OriginalID:  m.GetMessageId(),
+		Original:    line.Message{Attributes: a, Data: m.GetData(), OrderingKey: m.GetOrderingKey()},
+	}
+	s.RejectedAt, s.OriginalPublishTime = s.PublishTime, s.PublishTime
+	switch {
+	case a[AttrReason] != "":
+		s.readOwn(m)
+	case a[nativeAttempts] != "" || a[nativeSource] != "":
+		s.readNative(a)
+	}
+	s.Service = s.Original.Attributes[event.AttrServiceID]
+	if s.Environment = s.Original.Attributes[event.AttrServiceEnvironment]; s.Environment == "" {
+		s.Environment = defaultEnvironment
+	}
+	s.peek()
+	return s
+}
+
+func (s *Stored) readOwn(m *pubsubpb.PubsubMessage) {
+	a := m.GetAttributes()
+	s.Reason, s.Detail = event.Reason(a[AttrReason]), a[AttrDetail]
+	s.Attempts, _ = strconv.Atoi(a[AttrAttempts]) // 0 if it is not a number
+	s.Replays, _ = strconv.Atoi(a[AttrReplays])
+	s.Replays = max(0, s.Replays)
+	s.EventID, s.Subscription, s.WorkerVersion = a[AttrEventID], a[AttrSubscription], a[AttrWorkerVersion]
+	s.RejectedAt = instant(a[AttrRejectedAt], s.RejectedAt)
+	if id := a[AttrMessageID]; id != "" {
+		s.OriginalID = id
+		s.OriginalPublishTime = instant(a[AttrPublishTime], s.OriginalPublishTime)
+	}
+	original, err := unpack(m)
+	if err != nil {
+		s.Broken = err
+		return
+	}
+	s.Original = original
+}
+
+func (s *Stored) readNative(a map[string]string) {
+	s.Reason = ReasonAttempts
+	s.Attempts, _ = strconv.Atoi(a[nativeAttempts])
+	s.Subscription = a[nativeSource]
+	s.Detail = fmt.Sprintf("Pub/Sub's own dead-letter policy took the message after %d deliveries to the subscription %s; no worker has judged it", s.Attempts, s.Subscription)
+	s.OriginalPublishTime = instant(a[nativePublishTime], s.OriginalPublishTime)
+	s.Original.Attributes = without(a, nativePrefix)
+	s.Replays = event.Replays(s.Original.Attributes)
+}
+
+// unpack undoes what build has done.
+func unpack(m *pubsubpb.PubsubMessage) (line.Message, error) {
+	a := m.GetAttributes()
+	data := m.GetData()
+	switch encoding := a[AttrEncoding]; encoding {
+	case "":
+	case EncodingGzip, EncodingEnvelope:
+		var err error
+		if data, err = decompress(data); err != nil {
+			return line.Message{}, fmt.Errorf("the letter's data cannot be decompressed: %w", err)
+		}
+		if encoding == EncodingGzip {
+			break
+		}
+		original, err := line.Parse(data)
+		if err != nil {
+			return line.Message{}, fmt.Errorf("the letter's envelope cannot be read: %w", err)
+		}
+		return original, nil
+	default:
+		return line.Message{}, fmt.Errorf("the letter's encoding %q is not known to this version", clip(encoding))
+	}
+	return line.Message{Data: data, Attributes: without(a, "dlq_"), OrderingKey: a[AttrOrderingKey]}, nil
+}
+
+func decompress(data []byte) ([]byte, error) {
+	r, err := gzip.NewReader(bytes.NewReader(data))
+	if err != nil {
+		return nil, err
+	}
+	out, err := io.ReadAll(io.LimitReader(r, maxRestored+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(out) > maxRestored {
+		return nil, errors.New("it is larger than any message can be")
+	}
+	return out, nil
+}
+
+func without(attributes map[string]string, prefix string) map[string]string {
+	out := make(map[string]string, len(attributes))
+	for k, v := range attributes {
+		if !strings.HasPrefix(k, prefix) {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+func instant(text string, otherwise time.Time) time.Time {
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return otherwise
+	}
+	return t.UTC()
+}
+
+// peek reads what the data itself says of feature, action and id, as far as it
+// can be read.
+func (s *Stored) peek() {
+	if s.Broken != nil || len(s.Original.Data) == 0 {
+		return
+	}
+	// A map, because a struct's fields would match keys of any letter case.
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(s.Original.Data, &fields) != nil {
+		return // the detail says more than this could
+	}
+	text := func(name string) string {
+		var value string
+		if json.Unmarshal(fields[name], &value) != nil {
+			return ""
+		}
+		return clip(value)
+	}
+	s.Feature, s.Action = text("feature"), text("action")
+	if s.EventID == "" {
+		s.EventID = text("id")
+	}
+}
+
+// clip shortens what somebody else has written.
+func clip(s string) string {
+	const most = 120
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	runes := 0
+	for i := range s {
+		if runes++; runes > most {
+			return s[:i] + "…"
+		}
+	}
+	return s
+}
