@@ -494,3 +494,22 @@ func TestPanic(t *testing.T) {
 		t.Errorf("the log should have the stack, and not the value:\n%s", log)
 	}
 }
+
+// TestNoDelayOneStream has settings that leave no room, and an outage: nothing
+// stalls.
+func TestNoDelayOneStream(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	var streams atomic.Int32
+	h.gateway.SetOnStream(func(gatewayserver.StreamInfo) gatewayserver.Fault {
+		if n := streams.Add(1); n > 3 && n < 9 {
+			return gatewayserver.Fault{Err: status.Error(codes.Unavailable, "away")}
+		}
+		return gatewayserver.Fault{}
+	})
+	h.publish(numbered(300)...)
+	s, err := h.run(t.Context(), "WORKER_BATCH_MAX_DELAY=0s", "WORKER_SUBMIT_CONCURRENCY=1", "WORKER_BATCH_MAX_EVENTS=1",
+		"WORKER_MAX_OUTSTANDING_EVENTS=1", "WORKER_MAX_OUTSTANDING_BYTES=3MiB")
+	h.drained(s, err, 300, none{})
+	h.once(300)
+}

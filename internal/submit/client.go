@@ -167,8 +167,16 @@ func tokenFailure(err error) *Failure {
 	return f
 }
 
+// questionTimeout bounds a stream without events: one that hangs must not delay
+// the moment at which a recovery is seen for as long as a full one may take.
+const questionTimeout = 10 * time.Second
+
 func (c *Client) stream(ctx context.Context, token string, b Batch) Result {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	timeout := c.timeout
+	if len(b.Events) == 0 {
+		timeout = min(timeout, questionTimeout)
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	started := time.Now()
 	listed, err := c.transport.Exchange(ctx, token, b)
