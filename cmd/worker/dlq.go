@@ -39,6 +39,9 @@ func (env environment) dlqCommand() *cli.Command {
 			env.dlqStatsCommand(),
 			env.dlqListCommand(),
 			env.dlqShowCommand(),
+			env.dlqExportCommand(),
+			env.dlqReplayCommand(),
+			env.dlqPurgeCommand(),
 		},
 	}
 }
@@ -110,6 +113,8 @@ type desk struct {
 	log    *slog.Logger
 	client *dlq.Client
 	filter *dlq.Filter
+	// expected is how many letters there were when somebody was asked.
+	expected int
 }
 
 // openDesk reads the settings and connects.
@@ -158,6 +163,8 @@ func (d *desk) explain(ctx context.Context, err error) error {
 		return nil
 	case ctx.Err() != nil:
 		return errors.Join(errors.New("interrupted; what was not acted on is back in the queue"), withoutCancel(err))
+	case notOurs(err):
+		return err
 	case status.Code(err) == codes.NotFound:
 		return fmt.Errorf("DLQ_SUBSCRIPTION: %s does not exist; expected a subscription of the topic %s (DLQ_TOPIC) for on-call: %w", name, d.cfg.DeadLetterTopicName(), err)
 	case status.Code(err) == codes.PermissionDenied, status.Code(err) == codes.Unauthenticated:
@@ -174,4 +181,10 @@ func withoutCancel(err error) error {
 		return nil
 	}
 	return err
+}
+
+// notOurs reports whether the error is the main topic's.
+func notOurs(err error) bool {
+	_, ok := errors.AsType[*dlq.PublishError](err)
+	return ok
 }

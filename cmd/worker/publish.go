@@ -11,10 +11,7 @@ import (
 	"time"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
-	"github.com/cenkalti/backoff/v5"
 	"github.com/urfave/cli/v3"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/app"
@@ -85,9 +82,7 @@ func (env environment) publishCommand() *cli.Command {
 
 // publisher publishes lines in their order.
 type publisher struct {
-	topic interface {
-		Publish(ctx context.Context, messages []*pubsubpb.PubsubMessage) error
-	}
+	topic     topic.Publisher
 	topicName string
 	decoder   *event.Decoder // nil: nothing is checked
 	stderr    io.Writer
@@ -191,19 +186,9 @@ func (p *publisher) flush(ctx context.Context) error {
 	if len(p.request) == 0 {
 		return nil
 	}
-	_, err := backoff.Retry(ctx, func() (struct{}, error) {
-		err := p.topic.Publish(ctx, p.request)
-		switch status.Code(err) {
-		case codes.Unavailable, codes.Aborted, codes.Internal, codes.ResourceExhausted, codes.Unknown, codes.DeadlineExceeded:
-			return struct{}{}, err
-		}
-		if err != nil {
-			return struct{}{}, backoff.Permanent(err)
-		}
-		return struct{}{}, nil
-	}, backoff.WithMaxElapsedTime(publishPatience), backoff.WithNotify(func(err error, _ time.Duration) {
+	err := topic.PublishPatiently(ctx, p.topic, p.request, publishPatience, func(err error) {
 		fmt.Fprintf(p.stderr, "worker: Pub/Sub does not take events; trying again: %v\n", err)
-	}))
+	})
 	if err != nil {
 		return fmt.Errorf("publish to %s (PUBSUB_TOPIC) from line %d on: %w", p.topicName, p.first, err)
 	}

@@ -67,17 +67,17 @@ const (
 )
 
 // Queue reads through the dead-letter queue once. What it has read is held until
-// it is removed, or given back by Close. One goroutine uses it; another of its
-// own renews the leases.
+// it is removed, or given back by Close. One goroutine uses it, though several may
+// call Remove; another of its own renews the leases.
 type Queue struct {
 	sub     Subscription
 	opts    QueueOptions
 	started time.Time
 
-	mu   sync.Mutex        // guards held
-	held map[string]string // message id → newest ack id
+	mu      sync.Mutex          // guards held and removed
+	held    map[string]string   // message id → newest ack id
+	removed map[string]struct{} // ids of messages that must not be seen again
 
-	removed   map[string]struct{} // ids of messages that must not be seen again
 	again     int
 	late      int           // answers in a row that held only what came after the start
 	waited    time.Duration // in Next, since something came that was there at the start

@@ -1,0 +1,55 @@
+package dlq
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// What is not safe is not removed.
+func TestExporterFails(t *testing.T) {
+	full := errors.New("the disk is full")
+	var removed []string
+	remove := func(_ context.Context, ids []string) error { removed = append(removed, ids...); return nil }
+	report := func(*Stored, error) {}
+	for name, e := range map[string]*Exporter{
+		"write": {Out: writerFunc(func([]byte) (int, error) { return 0, full }), Remove: remove, Report: report},
+		"sync":  {Out: new(strings.Builder), Sync: func() error { return full }, Remove: remove, Report: report},
+	} {
+		err := e.Letter(asStored(t, letter("{}", nil)))
+		if err == nil {
+			err = e.Flush(t.Context())
+		}
+		if !errors.Is(err, full) || removed != nil || e.Done != 0 {
+			t.Errorf("%s: %v, removed %v, done %d", name, err, removed, e.Done)
+		}
+	}
+	away := errors.New("away")
+	e := &Exporter{Out: new(strings.Builder), Report: report, Remove: func(context.Context, []string) error { return away }}
+	if err := errors.Join(e.Letter(asStored(t, letter("{}", nil))), e.Flush(t.Context())); !errors.Is(err, away) || e.Failed != 1 || e.Done != 0 {
+		t.Errorf("%v %+v", err, e)
+	}
+}
+
+// Lines are safe before letters are removed.
+func TestExporterOrder(t *testing.T) {
+	var steps []string
+	out := bufio.NewWriter(writerFunc(func(p []byte) (int, error) { steps = append(steps, "write"); return len(p), nil }))
+	e := &Exporter{
+		Out:    out,
+		Sync:   func() error { err := out.Flush(); steps = append(steps, "sync"); return err },
+		Remove: func(context.Context, []string) error { steps = append(steps, "remove"); return nil },
+		Report: func(*Stored, error) {},
+	}
+	err := errors.Join(e.Letter(asStored(t, letter("{}", nil))), e.Flush(t.Context()), e.Flush(t.Context()))
+	if err != nil || !slices.Equal(steps, []string{"write", "sync", "remove"}) || e.Done != 1 {
+		t.Errorf("%v %v", steps, err)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }

@@ -1,0 +1,284 @@
+package dlq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"github.com/sourcegraph/conc/pool"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/sourcegraph/telemetry-relay/internal/event"
+	"github.com/sourcegraph/telemetry-relay/internal/topic"
+)
+
+// Exit is where replayed letters go. A dry run has one that changes nothing.
+type Exit interface {
+	// Publish returns nil only when the topic has confirmed all messages.
+	Publish(ctx context.Context, messages []*pubsubpb.PubsubMessage) error
+	// Remove takes letters out of the queue.
+	Remove(ctx context.Context, messageIDs []string) error
+}
+
+// Replayer publishes the original messages of letters again.
+type Replayer struct {
+	Exit Exit
+	// Check says why the worker would reject a message; nil: nothing is checked.
+	Check func(event.Message) *event.Rejection
+	// Mender changes the data on the way; nil: it stays as it is.
+	Mender *Mender
+	// MaxReplays is how often an event may have been replayed before, at most,
+	// less one: those that have are left.
+	MaxReplays int
+	// Rate is the most events a second; 0 means as fast as possible.
+	Rate int
+	// Report is told of letters that are left. It may be called from any
+	// goroutine, but from one at a time.
+	Report func(*Stored, error)
+
+	// Spared is how many were replayed too often already.
+	Spared int
+
+	mu               sync.Mutex // guards what follows
+	replayed, failed int
+
+	pending []*replay
+	size    int
+	next    time.Time // when the rate allows the next request
+}
+
+type replay struct {
+	letter  *Stored
+	message *pubsubpb.PubsubMessage
+}
+
+const (
+	// maxPending bounds what is restored and not published yet, in bytes.
+	maxPending = 32 << 20
+	// publishStreams is how many requests are on the way at once.
+	publishStreams = 8
+	// publishGrace is what a request in flight may still take after the end: cut
+	// short, nobody would know what became of it.
+	publishGrace = 5 * time.Second
+)
+
+// Counts returns how many letters were replayed, and how many could not be.
+func (r *Replayer) Counts() (replayed, failed int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.replayed, r.failed
+}
+
+// Letter takes one letter; Flush publishes it at the latest.
+func (r *Replayer) Letter(ctx context.Context, s *Stored) error {
+	if s.Replays >= r.MaxReplays {
+		r.Spared++
+		r.Report(s, fmt.Errorf("it was replayed %d times before; --max-replays is %d", s.Replays, r.MaxReplays))
+		return nil
+	}
+	m, err := r.prepare(ctx, s)
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		r.fail(err, s)
+		return nil
+	}
+	s.Original.Data = nil // the message has it
+	r.pending = append(r.pending, &replay{s, m})
+	if r.size += topic.Size(m); r.size > maxPending {
+		return r.Flush(ctx)
+	}
+	return nil
+}
+
+func (r *Replayer) fail(err error, letters ...*Stored) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failed += len(letters)
+	for _, s := range letters {
+		r.Report(s, err)
+	}
+}
+
+// prepare makes the message that is to be published.
+func (r *Replayer) prepare(ctx context.Context, s *Stored) (*pubsubpb.PubsubMessage, error) {
+	if s.Broken != nil {
+		return nil, s.Broken
+	}
+	data := s.Original.Data
+	if r.Mender != nil {
+		var err error
+		if data, err = r.Mender.Mend(ctx, data); err != nil {
+			return nil, err
+		}
+	}
+	// An event that was replayed before keeps its first origin, and so its id.
+	origin := event.Message{ID: s.OriginalID, PublishTime: s.OriginalPublishTime, Attributes: s.Original.Attributes}
+	originID, originPublished := origin.Origin()
+	attributes := make(map[string]string, len(s.Original.Attributes)+3)
+	maps.Copy(attributes, s.Original.Attributes)
+	attributes[event.AttrReplayCount] = strconv.Itoa(s.Replays + 1)
+	attributes[event.AttrOriginMessageID] = originID
+	attributes[event.AttrOriginPublishTime] = originPublished.UTC().Format(time.RFC3339Nano)
+	if len(attributes) > maxAttributes {
+		return nil, fmt.Errorf("it has %d attributes and so no room for those of a replay; export it, and take some away", len(s.Original.Attributes))
+	}
+	m := &pubsubpb.PubsubMessage{Data: data, Attributes: attributes, OrderingKey: s.Original.OrderingKey}
+	if topic.Size(m) > maxMessageTried {
+		return nil, fmt.Errorf("with the attributes of a replay it has %d bytes, more than Pub/Sub takes", topic.Size(m))
+	}
+	if r.Check != nil {
+		rejection := r.Check(event.Message{ID: s.OriginalID, PublishTime: s.OriginalPublishTime, Data: data, Attributes: attributes})
+		if rejection != nil {
+			return nil, fmt.Errorf("the worker would reject it again: %w", rejection)
+		}
+	}
+	return m, nil
+}
+
+// Flush publishes what is pending and removes what was confirmed.
+func (r *Replayer) Flush(ctx context.Context) error {
+	pending := r.pending
+	r.pending, r.size = nil, 0
+	streams := publishStreams
+	if r.Rate > 0 {
+		streams = 1
+	}
+	// Each goroutine has keys of its own, so that their order stays.
+	p := pool.New().WithErrors().WithFirstError().WithMaxGoroutines(streams)
+	for _, group := range byKey(pending) {
+		p.Go(func() error {
+			for _, request := range r.requests(group) {
+				if err := r.pace(ctx, len(request)); err != nil {
+					return err
+				}
+				if err := r.send(ctx, request); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return p.Wait()
+}
+
+// byKey groups by ordering key, each group in the order of its origin.
+func byKey(pending []*replay) [][]*replay {
+	var keys []string
+	groups := map[string][]*replay{}
+	for _, x := range pending {
+		key := x.message.GetOrderingKey()
+		if groups[key] == nil {
+			keys = append(keys, key)
+		}
+		groups[key] = append(groups[key], x)
+	}
+	all := make([][]*replay, len(keys))
+	for i, key := range keys {
+		if key != "" {
+			slices.SortStableFunc(groups[key], func(a, b *replay) int {
+				return a.letter.OriginalPublishTime.Compare(b.letter.OriginalPublishTime)
+			})
+		}
+		all[i] = groups[key]
+	}
+	return all
+}
+
+// requests splits what has one key into what fits into a request and the rate.
+func (r *Replayer) requests(group []*replay) [][]*replay {
+	most := topic.MaxRequestMessages
+	if r.Rate > 0 {
+		most = min(most, max(1, r.Rate/10))
+	}
+	var (
+		all     [][]*replay
+		request []*replay
+		size    int
+	)
+	for _, x := range group {
+		n := topic.Size(x.message)
+		if len(request) == most || (len(request) > 0 && size+n > topic.MaxRequestBytes) {
+			all = append(all, request)
+			request, size = nil, 0
+		}
+		request, size = append(request, x), size+n
+	}
+	if len(request) > 0 {
+		all = append(all, request)
+	}
+	return all
+}
+
+// pace waits until the rate allows n more.
+func (r *Replayer) pace(ctx context.Context, n int) error {
+	if err := ctx.Err(); err != nil || r.Rate == 0 {
+		return err
+	}
+	now := time.Now()
+	if r.next.Before(now) {
+		r.next = now
+	}
+	wait := r.next.Sub(now)
+	r.next = r.next.Add(time.Duration(n) * time.Second / time.Duration(r.Rate))
+	return pause(ctx, wait)
+}
+
+// send publishes one request, then removes its letters. The error ends the
+// replay.
+func (r *Replayer) send(ctx context.Context, request []*replay) error {
+	messages := make([]*pubsubpb.PubsubMessage, len(request))
+	ids := make([]string, len(request))
+	letters := make([]*Stored, len(request))
+	for i, x := range request {
+		messages[i], ids[i], letters[i] = x.message, x.letter.ID, x.letter
+	}
+	err := r.publish(ctx, messages)
+	if status.Code(err) == codes.InvalidArgument && len(request) > 1 {
+		for i := range request {
+			if err := r.send(ctx, request[i:i+1]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err != nil {
+		r.fail(fmt.Errorf("it was not published: %w", err), letters...)
+		if status.Code(err) == codes.InvalidArgument {
+			return nil // the next may be better
+		}
+		return &PublishError{err}
+	}
+	if err := r.Exit.Remove(ctx, ids); err != nil {
+		r.fail(errors.New("it was published, but could not be removed from the queue; replayed again it is the same event"), letters...)
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.replayed += len(request)
+	return nil
+}
+
+func (r *Replayer) publish(ctx context.Context, messages []*pubsubpb.PubsubMessage) error {
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(publishGrace, cancel) })
+	defer stop()
+	return r.Exit.Publish(work, messages)
+}
+
+// PublishError means that the topic does not take messages.
+type PublishError struct{ Err error }
+
+func (e *PublishError) Error() string { return e.Err.Error() }
+
+// Unwrap returns Pub/Sub's error.
+func (e *PublishError) Unwrap() error { return e.Err }
