@@ -110,6 +110,9 @@ func (d *desk) run(ctx context.Context, ch change, act func(w *dlq.Walk, n *coun
 			log.Info("Changed the dead-letter queue")
 		}
 	}
+	if err != nil {
+		fmt.Fprintln(d.env.stderr, "worker: the queue was not read to its end, so there may be more left than was counted")
+	}
 	out := d.env.stdout
 	if ch.stderr {
 		out = d.env.stderr
