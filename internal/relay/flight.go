@@ -46,6 +46,7 @@ type flights struct {
 	recordedAt uint64 // the last moment at which something was recorded
 	failedAt   uint64 // the last moment at which a stream of fresh events failed
 	ignoredAt  uint64 // the last moment at which a batch of fresh events was left out as a whole
+	failing    int    // events whose streams failed although they were cut out, since something was recorded
 	ignored    int    // fresh events left out with their whole batch since then
 }
 

@@ -31,14 +31,15 @@ type held struct {
 	prev, next *held // in the order of arrival
 	gone       bool  // settled; it may still lie in a batch or a queue
 
-	sent      int       // submissions
-	leftOutAt uint64    // the moment at which it was last left out of an answer
-	suspected time.Time // since when; zero: it is no suspect
-	proven    bool      // it was left out while others were recorded
-	omitted   int       // submissions that count against it: left out
-	refused   int       // submissions that count against it: failed alone while others were recorded
-	refusedAt uint64    // the moment at which it last failed alone
-	singled   bool      // others were recorded between two of its failures
+	sent         int       // submissions
+	leftOutAt    uint64    // the moment at which it was last left out of an answer
+	suspected    time.Time // since when; zero: it is no suspect
+	proven       bool      // it was left out while others were recorded
+	omitted      int       // submissions that count against it: left out
+	refused      int       // submissions that count against it: failed alone while others were recorded
+	refusedAt    uint64    // the moment at which it last failed alone
+	failingSince uint64    // with which recording the present failures began, plus one; 0: none
+	singled      bool      // others were recorded between two of its failures
 }
 
 // publisher is an identity with something held.

@@ -36,7 +36,7 @@ func (r *Relay) landed(o outcome, now time.Time) {
 	f.events = rest
 	if listed > 0 {
 		r.flights.recordedAt = r.flights.moment
-		r.flights.ignored = 0
+		r.flights.ignored, r.flights.failing = 0, 0
 		f.publisher.recorded = true
 		r.everRecorded = true
 		r.m.LastSuccess.Set(float64(now.Unix()))
@@ -170,7 +170,9 @@ func (r *Relay) passing(f *flight, failure *submit.Failure, now time.Time) {
 		f.trouble = r.flights.moment
 	}
 	alone := f.isolated || f.suspect
-	if !alone {
+	if alone {
+		r.noteFailing(f)
+	} else {
 		r.flights.failedAt = r.flights.moment
 		r.gate.failures++
 	}
@@ -202,6 +204,16 @@ func (r *Relay) passing(f *flight, failure *submit.Failure, now time.Time) {
 	r.retry(f, "failed", retryFirst, failure.RetryAfter, now)
 }
 
+// noteFailing counts the events whose streams fail although they were cut out.
+func (r *Relay) noteFailing(f *flight) {
+	for _, h := range f.events {
+		if h.failingSince != r.flights.recordedAt+1 {
+			h.failingSince = r.flights.recordedAt + 1
+			r.flights.failing++
+		}
+	}
+}
+
 // countRefusal decides whether the failure of a stream with a single event counts
 // against the event, and whether it was the last one that is allowed.
 func (r *Relay) countRefusal(h *held, f *flight, failure *submit.Failure) bool {
@@ -213,12 +225,18 @@ func (r *Relay) countRefusal(h *held, f *flight, failure *submit.Failure) bool {
 	if r.flights.recordedAt < f.trouble || r.flights.recordedAt < r.flights.failedAt {
 		return false
 	}
+	if !h.singled && r.flights.failing > poisonsAtOnce {
+		return false // too many for it to be their fault
+	}
 	h.refused++
-	allowed := r.opts.RejectAfter
+	if failure.TimedOut() {
+		return false // that is what slowness looks like
+	}
+	allowed := max(r.opts.RejectAfter, leastFailures)
 	if !h.singled {
 		// Nothing was recorded between two of its failures: an outage may just
 		// have begun.
-		allowed = max(allowed, unprovenOmissions)
+		allowed = max(allowed, unprovenFailures)
 	}
 	if failure.OfTheLine() {
 		allowed += lineFaults
@@ -226,9 +244,18 @@ func (r *Relay) countRefusal(h *held, f *flight, failure *submit.Failure) bool {
 	return h.refused >= allowed
 }
 
-// lineFaults is how many more chances an event gets when its streams fail in a
-// way in which lines do, by chance.
-const lineFaults = 4
+// poisonsAtOnce is how many events may fail alone, with nothing recorded in
+// between, before that is rather an outage.
+const poisonsAtOnce = 5
+
+// An event whose streams fail alone gets at least so many chances; more when
+// nothing was recorded in between, and still more when they fail in a way in
+// which lines do, by chance.
+const (
+	leastFailures    = 3
+	unprovenFailures = 6
+	lineFaults       = 4
+)
 
 // halve submits the two halves of a batch apart, to find the event that is the
 // matter.
