@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/schollz/progressbar/v3"
 	"github.com/urfave/cli/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -15,6 +16,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/app"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
+	"github.com/sourcegraph/telemetry-relay/internal/logging"
 )
 
 // queueOptions are the defaults but in tests, which do not wait that long.
@@ -115,6 +117,8 @@ type desk struct {
 	filter *dlq.Filter
 	// expected is how many letters there were when somebody was asked.
 	expected int
+	// streams says that stdout is written to all the while.
+	streams bool
 }
 
 // openDesk reads the settings and connects.
@@ -141,7 +145,9 @@ func (d *desk) walk(ctx context.Context, stop bool, act func(*dlq.Walk) error) e
 	opts.Logger = d.log
 	queue := dlq.Open(d.client, opts)
 	w := &dlq.Walk{Queue: queue, Filter: d.filter, Environment: d.cfg.Environment, Stop: stop}
+	end := d.progress(w)
 	err := d.explain(ctx, act(w))
+	end()
 	err = errors.Join(err, queue.Close())
 	if err != nil {
 		return err
@@ -153,6 +159,20 @@ func (d *desk) walk(ctx context.Context, stop bool, act func(*dlq.Walk) error) e
 		fmt.Fprintf(d.env.stderr, "worker: the queue gave nothing: it is empty, or somebody else holds what is in it (for about a minute, if they have gone)\n")
 	}
 	return nil
+}
+
+// progress shows on a terminal how many letters were read; the function that it
+// returns takes that away.
+func (d *desk) progress(w *dlq.Walk) (end func()) {
+	if !logging.Terminal(d.env.stderr) || d.streams && logging.Terminal(d.env.stdout) {
+		return func() {}
+	}
+	bar := progressbar.NewOptions64(-1,
+		progressbar.OptionSetWriter(d.env.stderr), progressbar.OptionSetDescription("reading the queue"),
+		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("letters"),
+		progressbar.OptionClearOnFinish(), progressbar.OptionUseANSICodes(true))
+	w.OnProgress = func(read int) { _ = bar.Set(read) } // it is only for show
+	return func() { _ = bar.Finish() }
 }
 
 // explain says what to do about Pub/Sub's errors.

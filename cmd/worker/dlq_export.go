@@ -55,7 +55,7 @@ func (env environment) dlqExportCommand() *cli.Command {
 				defer func() { err = errors.Join(err, f.Close()) }()
 				target = f
 			} else {
-				ch.stderr = true
+				ch.stderr, d.streams = true, true
 			}
 			return d.run(ctx, ch, func(w *dlq.Walk, n *counts) error {
 				e := d.exporter(target)

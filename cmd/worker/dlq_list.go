@@ -33,6 +33,7 @@ func (env environment) dlqListCommand() *cli.Command {
 				return err
 			}
 			defer d.close()
+			d.streams = true
 			out := bufio.NewWriter(env.stdout)
 			l := lister{out: out, format: c.String("output"), reveal: c.Bool("reveal")}
 			return d.walk(ctx, true, func(w *dlq.Walk) error {

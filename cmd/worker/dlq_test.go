@@ -385,6 +385,7 @@ func TestDLQInterrupted(t *testing.T) {
 						}
 						return nil
 					})
+					args := slices.Clone(args)
 					if args[len(args)-1] == "--backup" {
 						args = append(args, filepath.Join(t.TempDir(), "backup"))
 					}
