@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	_ "github.com/sourcegraph/telemetry-relay/internal/app" // what the binary is made of: a result is not cached beyond a change of it
 	"github.com/sourcegraph/telemetry-relay/internal/emulator"
 )
 
