@@ -125,9 +125,9 @@ func (r *Relay) nextFlight(now time.Time) *flight {
 		if f := r.nextFresh(now); f != nil {
 			return f
 		}
-		return r.nextRetry()
+		return r.nextRetry(anyFlight)
 	}
-	if f := r.nextRetry(); f != nil {
+	if f := r.nextRetry(anyFlight); f != nil {
 		return f
 	}
 	return r.nextFresh(now)
@@ -153,14 +153,15 @@ func (r *Relay) nextFresh(now time.Time) *flight {
 	}
 }
 
-func (r *Relay) nextRetry() *flight {
+// nextRetry takes the first flight that is due again and that fits.
+func (r *Relay) nextRetry(fits func(*flight) bool) *flight {
 	for i := 0; i < len(r.flights.due); {
 		f := r.flights.due[i]
 		f.events = slices.DeleteFunc(f.events, func(h *held) bool { return h.gone })
 		switch {
 		case len(f.events) == 0:
 			r.flights.due = slices.Delete(r.flights.due, i, i+1)
-		case r.busy(f.publisher):
+		case r.busy(f.publisher) || !fits(f):
 			i++
 		default:
 			r.flights.due = slices.Delete(r.flights.due, i, i+1)
@@ -170,17 +171,9 @@ func (r *Relay) nextRetry() *flight {
 	return nil
 }
 
-// nextRetryOf is nextRetry for suspects only, or for everything else.
-func (r *Relay) nextRetryOf(suspect bool) *flight {
-	for i, f := range r.flights.due {
-		f.events = slices.DeleteFunc(f.events, func(h *held) bool { return h.gone })
-		if f.suspect == suspect && len(f.events) > 0 {
-			r.flights.due = slices.Delete(r.flights.due, i, i+1)
-			return f
-		}
-	}
-	return nil
-}
+func anyFlight(*flight) bool       { return true }
+func suspectFlight(f *flight) bool { return f.suspect }
+func otherFlight(f *flight) bool   { return !f.suspect }
 
 // launch submits a flight in a goroutine of its own.
 func (r *Relay) launch(f *flight) {
@@ -220,8 +213,7 @@ func (r *Relay) waiting() bool {
 	if r.groups.Len() > 0 {
 		return true
 	}
-	isOther := func(f *flight) bool { return !f.suspect }
-	return slices.ContainsFunc(r.flights.due, isOther) || slices.ContainsFunc(r.flights.waiting, isOther)
+	return slices.ContainsFunc(r.flights.due, otherFlight) || slices.ContainsFunc(r.flights.waiting, otherFlight)
 }
 
 // takeWaiting empties the queues of what waits to be submitted again.

@@ -36,13 +36,13 @@ func (r *Relay) probeRecording(now time.Time) {
 		return
 	}
 	r.groups.Flush()
-	f := r.nextRetryOf(false)
+	f := r.nextRetry(otherFlight)
 	if f == nil {
 		f = r.nextFresh(now)
 	}
 	if f == nil {
 		r.pullTrickle()
-		f = r.nextRetryOf(true)
+		f = r.nextRetry(suspectFlight)
 	}
 	if f != nil {
 		r.launch(f)
