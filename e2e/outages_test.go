@@ -226,8 +226,14 @@ func TestDeadLetterTopicAway(t *testing.T) {
 		h.deleteSubscription(dlqSubID)
 		h.publish(invalid(100), invalid(101), invalid(102))
 		p.says("The dead-letter topic does not take messages")
+		// What is published between the topic's return and its subscription's is
+		// delivered to nobody: the worker sleeps meanwhile. The first call makes
+		// sure that the emulator has answered what the worker asked before.
+		p.signal(syscall.SIGSTOP)
+		h.createTopic("a-while")
 		h.createTopic(dlqID)
 		h.subscribe(dlqSubID, dlqID)
+		p.signal(syscall.SIGCONT)
 		p.wait().exits(0).sums(summary{Received: 3, Rejected: map[string]int{"invalid_event": 3}, Ended: "drained"})
 		h.letters(3)
 		h.empty()

@@ -108,22 +108,36 @@ func events(ids ...string) []*Event {
 // open opens a stream and sends the requests.
 func (f *fixture) open(ctx context.Context, requests ...*request) stream {
 	f.t.Helper()
-	s, err := f.client.RecordEvents(ctx)
+	s, err := f.tryOpen(ctx, requests...)
 	must(f.t, err)
+	return s
+}
+
+// tryOpen is open where the server may be away: a client that already knows it
+// fails here, another only when it receives.
+func (f *fixture) tryOpen(ctx context.Context, requests ...*request) (stream, error) {
+	f.t.Helper()
+	s, err := f.client.RecordEvents(ctx)
+	if err != nil {
+		return nil, err
+	}
 	for _, r := range requests {
 		// EOF says that the server has ended the stream; receiving says why.
 		if err := s.Send(r); err != nil && !errors.Is(err, io.EOF) {
 			f.t.Fatal(err)
 		}
 	}
-	return s
+	return s, nil
 }
 
 // exchange sends the requests and returns all responses and the stream's end,
 // nil being OK.
 func (f *fixture) exchange(ctx context.Context, requests ...*request) ([]*response, error) {
 	f.t.Helper()
-	s := f.open(ctx, requests...)
+	s, err := f.tryOpen(ctx, requests...)
+	if err != nil {
+		return nil, err
+	}
 	must(f.t, s.CloseSend())
 	var all []*response
 	for {
