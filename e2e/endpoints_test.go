@@ -251,6 +251,7 @@ func TestMetrics(t *testing.T) {
 		"telemetry_relay_events_released_total":                                               0,
 		"telemetry_relay_events_in_flight":                                                    0,
 		"telemetry_relay_oldest_received_age_seconds":                                         0,
+		"telemetry_relay_books_difference_events":                                             0,
 		"telemetry_relay_events_retried_total cause=left_out":                                 1,
 		"telemetry_relay_event_delivery_seconds_count":                                        19,
 		"telemetry_relay_dead_letter_publishes_total result=ok":                               8,
@@ -298,9 +299,11 @@ func TestMetrics(t *testing.T) {
 			"policy_violation": true, "oversized": true, "gateway_rejected": true, "gateway_refused": true,
 			"drained": true, "deadline": true, "signal": true, "error": true, // of a run's end
 		},
-		"cause":  {"left_out": true, "failed": true, "refused": true, "sams": true, "credentials": true},
+		"cause":  {"left_out": true, "failed": true, "refused": true, "sams": true, "credentials": true, "unusable": true},
 		"result": {"ok": true, "error": true, "refused": true, "too_large": true},
 		"code":   {"OK": true},
+		// Of the worker itself.
+		"mode": {"continuous": true}, "version": {buildVersion: true},
 	}
 	if diff := cmp.Diff(wantLabels, labels); diff != "" {
 		t.Errorf("labels differ (-want +got):\n%s", diff)

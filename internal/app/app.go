@@ -53,6 +53,7 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (summary relay.S
 	}()
 
 	m := newMetrics(cfg.Services)
+	m.Info.WithLabelValues(opts.Version, string(cfg.Mode)).Set(1)
 	pubsub := PubSubOptions(cfg)
 	client, err := consume.NewClient(ctx, cfg.SubscriptionName(), pubsub...)
 	if err != nil {

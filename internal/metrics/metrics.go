@@ -9,6 +9,9 @@ import (
 
 const namespace = "telemetry_relay"
 
+// Prefix begins the names of the worker's own metrics.
+const Prefix = namespace + "_"
+
 // OtherService is the value of the label service for what services.yaml does
 // not list.
 const OtherService = "other"
@@ -16,6 +19,8 @@ const OtherService = "other"
 // Metrics are all of the worker's metrics. They are safe for concurrent use.
 type Metrics struct {
 	Registry *prometheus.Registry
+
+	Info *prometheus.GaugeVec // version, mode
 
 	EventsReceived  *prometheus.CounterVec // service
 	EventsSubmitted *prometheus.CounterVec // service
@@ -37,6 +42,7 @@ type Metrics struct {
 	DeadLetterPublishes *prometheus.CounterVec // result
 
 	OldestReceivedAge prometheus.Gauge
+	BooksDifference   prometheus.Gauge
 	RunEnded          *prometheus.CounterVec // reason
 	LastSuccess       prometheus.Gauge
 }
@@ -46,51 +52,73 @@ type Metrics struct {
 func New() *Metrics {
 	r := prometheus.NewRegistry()
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		c := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
-		r.MustRegister(c)
-		return c
+	m := maker{registry: r, made: make(map[string]bool)}
+	all := &Metrics{
+		Registry:            r,
+		Info:                m.gauges("worker_info"),
+		EventsReceived:      m.counters("events_received_total"),
+		EventsSubmitted:     m.counters("events_submitted_total"),
+		EventsRejected:      m.counters("events_rejected_total"),
+		EventsDuplicate:     m.counters("events_duplicate_total"),
+		EventsReleased:      m.counters("events_released_total").WithLabelValues(),
+		EventsRetried:       m.counters("events_retried_total"),
+		EventsInFlight:      m.gauges("events_in_flight").WithLabelValues(),
+		EventDelivery:       m.histogram("event_delivery_seconds"),
+		BatchEvents:         m.histogram("batch_events"),
+		BatchBytes:          m.histogram("batch_bytes"),
+		Submissions:         m.counters("submissions_total"),
+		SubmissionSeconds:   m.histogram("submission_seconds"),
+		GatewayAvailable:    m.gauges("gateway_available").WithLabelValues(),
+		TokenFetches:        m.counters("token_fetches_total"),
+		DeadLetterPublishes: m.counters("dead_letter_publishes_total"),
+		OldestReceivedAge:   m.gauges("oldest_received_age_seconds").WithLabelValues(),
+		BooksDifference:     m.gauges("books_difference_events").WithLabelValues(),
+		RunEnded:            m.counters("run_ended_total"),
+		LastSuccess:         m.gauges("last_success_timestamp_seconds").WithLabelValues(),
 	}
-	gauge := func(name, help string) prometheus.Gauge {
-		g := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help})
-		r.MustRegister(g)
-		return g
+	for _, d := range Catalogue {
+		if !m.made[d.Name] {
+			panic("metrics: the catalogue's " + d.Name + " is not made")
+		}
 	}
-	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
-		h := prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: namespace, Name: name, Help: help, Buckets: buckets})
-		r.MustRegister(h)
-		return h
-	}
+	return all
+}
 
-	m := &Metrics{
-		Registry:        r,
-		EventsReceived:  counter("events_received_total", "Deliveries of events from Pub/Sub.", "service"),
-		EventsSubmitted: counter("events_submitted_total", "Events that the gateway has recorded.", "service"),
-		EventsRejected:  counter("events_rejected_total", "Events that went to the dead-letter topic.", "service", "reason"),
-		EventsDuplicate: counter("events_duplicate_total", "Further deliveries of events that were recorded or dead-lettered once.", "service"),
-		EventsRetried:   counter("events_retried_total", "Events that were submitted again, by what was the matter before.", "cause"),
-		EventsInFlight:  gauge("events_in_flight", "Events that are held: received and not settled yet."),
-		EventDelivery: histogram("event_delivery_seconds", "From an event's publish time to its being recorded by the gateway.",
-			[]float64{.01, .025, .05, .1, .25, .5, 1, 1.5, 2.5, 5, 10, 30, 60, 300, 900, 3600, 4 * 3600, 24 * 3600}),
-		BatchEvents: histogram("batch_events", "Events of a submitted batch.",
-			[]float64{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000}),
-		BatchBytes: histogram("batch_bytes", "Encoded bytes of a submitted batch.",
-			prometheus.ExponentialBuckets(1<<10, 4, 7)),
-		Submissions: counter("submissions_total", "Streams to the gateway, by the gRPC code with which they ended.", "code"),
-		SubmissionSeconds: histogram("submission_seconds", "How long a stream to the gateway took.",
-			[]float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}),
-		GatewayAvailable:    gauge("gateway_available", "1 while the gateway takes events, 0 while it or its credentials are away."),
-		TokenFetches:        counter("token_fetches_total", "Access tokens asked of SAMS.", "result"),
-		DeadLetterPublishes: counter("dead_letter_publishes_total", "Dead letters that were to be published.", "result"),
-		OldestReceivedAge:   gauge("oldest_received_age_seconds", "How long the oldest event that is held has been held."),
-		RunEnded:            counter("run_ended_total", "Ends of runs.", "reason"),
-		LastSuccess:         gauge("last_success_timestamp_seconds", "When the gateway recorded an event, or a run ended well, last."),
+// maker makes metrics from the catalogue. What is not in it, or of another
+// kind, is a programmer's mistake.
+type maker struct {
+	registry *prometheus.Registry
+	made     map[string]bool
+}
+
+func (m maker) describe(name string, kind Kind) Description {
+	d, ok := Find(name)
+	if !ok || d.Kind != kind {
+		panic("metrics: the catalogue has no " + string(kind) + " " + name)
 	}
-	m.EventsReleased = prometheus.NewCounter(prometheus.CounterOpts{
-		Namespace: namespace, Name: "events_released_total", Help: "Deliveries handed back to Pub/Sub, or left to expire.",
-	})
-	r.MustRegister(m.EventsReleased)
-	return m
+	m.made[name] = true
+	return d
+}
+
+func (m maker) counters(name string) *prometheus.CounterVec {
+	d := m.describe(name, Counter)
+	c := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: d.Name, Help: d.Help}, d.LabelNames())
+	m.registry.MustRegister(c)
+	return c
+}
+
+func (m maker) gauges(name string) *prometheus.GaugeVec {
+	d := m.describe(name, Gauge)
+	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: d.Name, Help: d.Help}, d.LabelNames())
+	m.registry.MustRegister(g)
+	return g
+}
+
+func (m maker) histogram(name string) prometheus.Histogram {
+	d := m.describe(name, Histogram)
+	h := prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: namespace, Name: d.Name, Help: d.Help, Buckets: d.Buckets})
+	m.registry.MustRegister(h)
+	return h
 }
 
 // Expect makes every series appear before it has counted anything, so that a
@@ -105,16 +133,16 @@ func (m *Metrics) Expect(services, reasons []string) {
 		}
 	}
 	m.Submissions.WithLabelValues("OK")
-	for _, result := range []string{"ok", "refused", "error"} {
+	for _, result := range values("token_fetches_total", "result") {
 		m.TokenFetches.WithLabelValues(result)
 	}
-	for _, result := range []string{"ok", "error", "too_large"} {
+	for _, result := range values("dead_letter_publishes_total", "result") {
 		m.DeadLetterPublishes.WithLabelValues(result)
 	}
-	for _, cause := range []string{"left_out", "failed", "refused", "sams", "credentials"} {
+	for _, cause := range values("events_retried_total", "cause") {
 		m.EventsRetried.WithLabelValues(cause)
 	}
-	for _, reason := range []string{"drained", "deadline", "signal", "error"} {
+	for _, reason := range values("run_ended_total", "reason") {
 		m.RunEnded.WithLabelValues(reason)
 	}
 }

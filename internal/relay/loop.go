@@ -337,6 +337,7 @@ func (r *Relay) checked(e emptiness, now time.Time) {
 func (r *Relay) report(now time.Time) {
 	r.m.EventsInFlight.Set(float64(r.count))
 	r.m.OldestReceivedAge.Set(r.oldestAge(now).Seconds())
+	r.m.BooksDifference.Set(float64(r.books.difference(r.count + r.twins)))
 	s := Status{Ready: true}
 	switch {
 	case r.gate.shut:

@@ -1,0 +1,125 @@
+package metrics
+
+import (
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Kind is what a metric measures with.
+type Kind string
+
+// The kinds of metrics.
+const (
+	Counter   Kind = "counter"
+	Gauge     Kind = "gauge"
+	Histogram Kind = "histogram"
+)
+
+// Label is one label of a metric.
+type Label struct {
+	Name string
+	// Values are all that there can be; nil when they are known only at run time.
+	Values []string
+	// Meaning says for those what they are.
+	Meaning string
+}
+
+// Description describes a metric: what the code makes it from, and what the
+// documentation, the dashboard and the alerts are checked against.
+type Description struct {
+	// Name, without the prefix.
+	Name   string
+	Kind   Kind
+	Help   string
+	Labels []Label
+	// Buckets of a histogram.
+	Buckets []float64
+}
+
+// FullName is the name under which the metric is served.
+func (d Description) FullName() string { return prometheus.BuildFQName(namespace, "", d.Name) }
+
+// LabelNames are the names of the labels.
+func (d Description) LabelNames() []string {
+	var names []string
+	for _, l := range d.Labels {
+		names = append(names, l.Name)
+	}
+	return names
+}
+
+var (
+	service = Label{Name: "service", Meaning: "an id of `services.yaml`, else `other`"}
+	reason  = Label{Name: "reason", Meaning: "why an event was rejected, as in `dlq_reason`"}
+)
+
+// Catalogue is every metric of the worker's own, in the order in which the
+// documentation shows them.
+var Catalogue = []Description{
+	{Name: "worker_info", Kind: Gauge, Help: "Always 1: which worker this is.", Labels: []Label{
+		{Name: "version", Meaning: "the worker's version"},
+		{Name: "mode", Values: []string{"continuous", "drain"}},
+	}},
+	{Name: "events_received_total", Kind: Counter, Help: "Deliveries of events from Pub/Sub.", Labels: []Label{service}},
+	{Name: "events_submitted_total", Kind: Counter, Help: "Events that the gateway has recorded.", Labels: []Label{service}},
+	{Name: "events_rejected_total", Kind: Counter, Help: "Events that went to the dead-letter topic.", Labels: []Label{service, reason}},
+	{Name: "events_duplicate_total", Kind: Counter, Help: "Further deliveries of events that were recorded or dead-lettered once.", Labels: []Label{service}},
+	{Name: "events_released_total", Kind: Counter, Help: "Deliveries handed back to Pub/Sub, or left to expire."},
+	{Name: "events_retried_total", Kind: Counter, Help: "Events that were submitted again, by what was the matter before.", Labels: []Label{
+		{Name: "cause", Values: []string{"left_out", "failed", "refused", "sams", "credentials", "unusable"}},
+	}},
+	{Name: "events_in_flight", Kind: Gauge, Help: "Events that are held: received and not settled yet."},
+	{Name: "oldest_received_age_seconds", Kind: Gauge, Help: "How long the oldest event that is held has been held."},
+	{Name: "books_difference_events", Kind: Gauge, Help: "Deliveries that the books do not account for: received less submitted, rejected, duplicate, released and held. Always 0."},
+	{
+		Name: "event_delivery_seconds", Kind: Histogram, Help: "From an event's publish time to its being recorded by the gateway.",
+		Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 1.5, 2.5, 5, 10, 30, 60, 300, 900, 3600, 4 * 3600, 24 * 3600},
+	},
+	{
+		Name: "batch_events", Kind: Histogram, Help: "Events of a submitted batch.",
+		Buckets: []float64{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000},
+	},
+	{
+		Name: "batch_bytes", Kind: Histogram, Help: "Encoded bytes of a submitted batch.",
+		Buckets: prometheus.ExponentialBuckets(1<<10, 4, 7),
+	},
+	{Name: "submissions_total", Kind: Counter, Help: "Streams to the gateway, by the gRPC code with which they ended.", Labels: []Label{
+		{Name: "code", Meaning: "a gRPC code such as `OK` or `Unavailable`"},
+	}},
+	{
+		Name: "submission_seconds", Kind: Histogram, Help: "How long a stream to the gateway took.",
+		Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
+	},
+	{Name: "gateway_available", Kind: Gauge, Help: "1 while the gateway takes events, 0 while it or its credentials are away."},
+	{Name: "token_fetches_total", Kind: Counter, Help: "Access tokens asked of SAMS.", Labels: []Label{
+		{Name: "result", Values: []string{"ok", "refused", "error"}},
+	}},
+	{Name: "dead_letter_publishes_total", Kind: Counter, Help: "Dead letters that were to be published.", Labels: []Label{
+		{Name: "result", Values: []string{"ok", "error", "too_large"}},
+	}},
+	{Name: "run_ended_total", Kind: Counter, Help: "Ends of runs.", Labels: []Label{
+		{Name: "reason", Values: []string{"drained", "deadline", "signal", "error"}},
+	}},
+	{Name: "last_success_timestamp_seconds", Kind: Gauge, Help: "When the gateway recorded an event, or a run ended well, last. 0: not yet."},
+}
+
+// Find returns the description of a metric, by its name without the prefix.
+func Find(name string) (Description, bool) {
+	i := slices.IndexFunc(Catalogue, func(d Description) bool { return d.Name == name })
+	if i < 0 {
+		return Description{}, false
+	}
+	return Catalogue[i], true
+}
+
+// values are all that a label of a metric can have.
+func values(metric, label string) []string {
+	d, _ := Find(metric)
+	for _, l := range d.Labels {
+		if l.Name == label {
+			return l.Values
+		}
+	}
+	return nil
+}
