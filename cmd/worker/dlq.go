@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/schollz/progressbar/v3"
 	"github.com/urfave/cli/v3"
 	"google.golang.org/grpc/codes"
@@ -16,7 +17,6 @@ import (
 	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/app"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
-	"github.com/sourcegraph/telemetry-relay/internal/logging"
 )
 
 // queueOptions are the defaults but in tests, which do not wait that long.
@@ -66,7 +66,7 @@ func filterFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "message-id", Usage: "only the message `ID`: the original one's or the dead letter's"},
 		moment("since", "only those rejected since `TIME`: RFC 3339, or how long ago, such as 2h"),
 		moment("until", "only those rejected until `TIME`"),
-		&cli.IntFlag{Name: "limit", Usage: "at most `N` of them", Validator: func(n int) error {
+		&cli.IntFlag{Name: "limit", Usage: "at most `N` of them; 0 means all", Validator: func(n int) error {
 			if n < 0 {
 				return fmt.Errorf("expected a number of letters, got %d", n)
 			}
@@ -115,8 +115,19 @@ type desk struct {
 	log    *slog.Logger
 	client *dlq.Client
 	filter *dlq.Filter
-	// expected is how many letters there were when somebody was asked.
+	format string
+	change change // of the commands that make one
+
+	// expected is how many letters were chosen when somebody was asked.
 	expected int
+	// inQueue is how many letters there were at the end of the last walk, apart
+	// from late ones; -1 as long as none has seen the whole queue.
+	inQueue int
+	// wholly says that the last walk has seen the whole queue.
+	wholly bool
+	// most is the largest part of the queue that is read at once; 0: the default.
+	most int
+	bar  *progressbar.ProgressBar // nil: none is shown
 	// streams says that stdout is written to all the while.
 	streams bool
 }
@@ -131,7 +142,7 @@ func (env environment) openDesk(ctx context.Context, c *cli.Command) (*desk, err
 	if err != nil {
 		return nil, err
 	}
-	return &desk{env: env, cfg: cfg, log: log, client: client, filter: filterOf(c)}, nil
+	return &desk{env: env, cfg: cfg, log: log, client: client, filter: filterOf(c), format: c.String("output"), inQueue: -1}, nil
 }
 
 func (d *desk) close() {
@@ -140,39 +151,42 @@ func (d *desk) close() {
 
 // walk goes through the queue once. At the end everything is back in it that act
 // has not removed.
-func (d *desk) walk(ctx context.Context, stop bool, act func(*dlq.Walk) error) error {
+func (d *desk) walk(ctx context.Context, filter *dlq.Filter, stop bool, act func(*dlq.Walk) error) error {
 	opts := queueOptions
-	opts.Logger = d.log
+	opts.Logger, opts.Most = d.log, d.most
 	queue := dlq.Open(d.client, opts)
-	w := &dlq.Walk{Queue: queue, Filter: d.filter, Environment: d.cfg.Environment, Stop: stop}
-	end := d.progress(w)
+	w := &dlq.Walk{Queue: queue, Filter: filter, Environment: d.cfg.Environment, Stop: stop}
+	w.OnProgress = d.advance
+	d.showBar("reading the queue", -1, "letters")
 	err := d.explain(ctx, act(w))
-	end()
+	d.hideBar()
+	d.wholly = err == nil && !stop
+	if err == nil {
+		d.sayMissing(w)
+	}
+	if d.wholly {
+		d.inQueue = queue.Held() - w.Late
+	}
 	err = errors.Join(err, queue.Close())
 	if err != nil {
 		return err
 	}
 	if n := queue.Redelivered(); n > 0 {
-		fmt.Fprintf(d.env.stderr, "worker: %d letters came twice: they were not held all the time, and somebody else may have had them meanwhile\n", n)
-	}
-	if w.Read == 0 {
-		fmt.Fprintf(d.env.stderr, "worker: the queue gave nothing: it is empty, or somebody else holds what is in it (for about a minute, if they have gone)\n")
+		d.say("worker: %d letters came twice: they were not held all the time, and somebody else may have had them meanwhile", n)
 	}
 	return nil
 }
 
-// progress shows on a terminal how many letters were read; the function that it
-// returns takes that away.
-func (d *desk) progress(w *dlq.Walk) (end func()) {
-	if !logging.Terminal(d.env.stderr) || d.streams && logging.Terminal(d.env.stdout) {
-		return func() {}
+// sayMissing tells what the queue holds back, as far as that can be known: Pub/Sub
+// has no count of what somebody else holds.
+func (d *desk) sayMissing(w *dlq.Walk) {
+	missing := d.inQueue - (w.Read - w.Late)
+	switch {
+	case d.inQueue >= 0 && missing > 0:
+		d.say("worker: %s messages are held by someone else or not yet available, or were taken meanwhile; they are not counted here", humanize.Comma(int64(missing)))
+	case w.Read == 0:
+		d.say("worker: the queue gave nothing: it is empty, or its messages are held by someone else or not yet available (a command that was killed holds them for about a minute)")
 	}
-	bar := progressbar.NewOptions64(-1,
-		progressbar.OptionSetWriter(d.env.stderr), progressbar.OptionSetDescription("reading the queue"),
-		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("letters"),
-		progressbar.OptionClearOnFinish(), progressbar.OptionUseANSICodes(true))
-	w.OnProgress = func(read int) { _ = bar.Set(read) } // it is only for show
-	return func() { _ = bar.Finish() }
 }
 
 // explain says what to do about Pub/Sub's errors.

@@ -3,60 +3,89 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v3"
 
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
-	"github.com/sourcegraph/telemetry-relay/internal/logging"
 )
 
-func yesFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "yes", Usage: "do it without asking; needed where nobody can be asked"}
+// changeFlags are those of every command that can change the queue.
+func changeFlags(more ...cli.Flag) []cli.Flag {
+	flags := append(filterFlags(), formatFlag("table", "json", "ndjson"),
+		&cli.BoolFlag{Name: "yes", Usage: "do it without asking; needed where nobody can be asked"})
+	return append(flags, more...)
 }
 
 // change is what a command does to the queue.
 type change struct {
 	action string // replay
 	done   string // replayed
-	plan   string // what will be done with the letters, for the question
+	where  string // the end of the question: to the topic
 	quiet  bool   // nothing is changed, so nobody is asked
 	dryRun bool
 	// stderr says that stdout is taken: the result goes to stderr.
 	stderr bool
-	format string
+	// audit is what the audit lines say beyond what all of them say.
+	audit []any
 }
 
-// counts are what a change did. Left is what is in the queue afterwards.
-type counts struct{ matched, done, failed, left int }
+// counts are what a change did.
+type counts struct {
+	matched, done, failed int
+	// spared were replayed too often before; they are neither done nor failed.
+	spared int
+	// left is what is in the queue afterwards.
+	left int
+	// canaries went ahead, and again is how many of them came back.
+	canaries, again int
+}
 
-// canAsk refuses a change that nobody has agreed to and nobody can be asked about.
-func (env environment) canAsk(c *cli.Command) error {
-	if c.Bool("yes") || env.stdinIsTerminal() {
-		return nil
+// alter is the way of every command that can change the queue: it connects,
+// asks, and leaves the change itself to make.
+func (env environment) alter(ctx context.Context, c *cli.Command, plan func(*desk) change, work func(*desk) error) error {
+	d, err := env.openDesk(ctx, c)
+	if err != nil {
+		return err
 	}
-	return usagef("dlq %s changes the queue: expected --yes, as there is no terminal to ask on", c.Name)
+	defer d.close()
+	d.change = plan(d)
+	if !d.change.quiet {
+		if !c.Bool("yes") && !env.stdinIsTerminal() {
+			return usagef("dlq %s changes the queue: expected --yes, as there is no terminal to ask on", c.Name)
+		}
+		if ok, err := d.agree(ctx, c.Bool("yes")); !ok {
+			return err
+		}
+	}
+	return work(d)
 }
 
 // agree asks, unless that is settled, and reports whether to go on.
-func (d *desk) agree(ctx context.Context, yes bool, ch change) (bool, error) {
-	if yes || ch.quiet {
+func (d *desk) agree(ctx context.Context, yes bool) (bool, error) {
+	if yes {
 		return true, nil
 	}
-	// What comes while the question stands was not agreed to.
-	d.filter.PublishedBefore = time.Now()
-	err := d.walk(ctx, false, func(w *dlq.Walk) error {
-		return w.Each(ctx, func(*dlq.Stored) error { d.expected++; return nil }, nil)
+	services := map[string]struct{}{}
+	var n counts
+	err := d.pass(ctx, &n, func(w *dlq.Walk) error {
+		return w.Each(ctx, func(s *dlq.Stored) error {
+			services[s.Service] = struct{}{}
+			return nil
+		}, nil)
 	})
 	if err != nil {
 		return false, err
 	}
-	fmt.Fprintf(d.env.stderr, "%s letters (%s) will be %s. Go on? [y/N] ", humanize.Comma(int64(d.expected)), d.filter, ch.plan)
+	d.expected = n.matched
+	if n.matched == 0 {
+		return false, d.tell(n)
+	}
+	fmt.Fprintf(d.env.stderr, "%s %s of %s events of %s%s? They are: %s. [y/N] ", capital(d.change.action),
+		humanize.Comma(int64(n.matched)), humanize.Comma(int64(d.inQueue)), plural(len(services), "service"), d.change.where, d.filter)
 	answer := make(chan string, 1)
 	go func() {
 		text, _ := bufio.NewReader(d.env.stdin).ReadString('\n') // no answer is a no
@@ -71,67 +100,83 @@ func (d *desk) agree(ctx context.Context, yes bool, ch change) (bool, error) {
 		return false, nil
 	case <-ctx.Done():
 		fmt.Fprintln(d.env.stderr)
-		return false, ctx.Err()
+		return false, errors.New("interrupted; nothing was changed, and all letters are in the queue")
 	}
 }
 
-// run makes a change: act fills in all counts but those that the walk knows.
-func (d *desk) run(ctx context.Context, ch change, act func(w *dlq.Walk, n *counts) error) error {
-	// The level must not hide who changed what.
-	audit := logging.New(d.env.stderr, "info", d.cfg.LogFormat).With(
-		"audit", true, "action", "dlq "+ch.action, "who", d.env.who(), "filter", d.filter.String(),
-		"subscription", d.cfg.DeadLetterSubscriptionName())
-	if !ch.quiet {
+// run makes the change by work, which counts what it does, and tells it.
+func (d *desk) run(work func(n *counts) error) error {
+	audit := d.audit()
+	if !d.change.quiet {
 		audit.Info("Changing the dead-letter queue")
 	}
 	var n counts
-	err := d.walk(ctx, false, func(w *dlq.Walk) error {
-		if d.filter.PublishedBefore.IsZero() {
-			d.filter.PublishedBefore = w.Queue.Started()
-		}
-		err := act(w, &n)
-		n.matched, n.left = w.Matched, w.Queue.Held()
-		if w.Late > 0 {
-			fmt.Fprintf(d.env.stderr, "worker: %d letters came after the start and were left\n", w.Late)
-		}
-		if err == nil && n.matched < d.expected {
-			fmt.Fprintf(d.env.stderr, "worker: %d letters of those counted before did not come: somebody else has them, or took them\n", d.expected-n.matched)
-		}
-		return err
-	})
-	if ch.dryRun {
+	err := work(&n)
+	if d.change.dryRun {
 		n.done = 0
 	}
-	if !ch.quiet {
-		log := audit.With("matched", n.matched, ch.done, n.done, "failed", n.failed, "left", n.left)
+	if !d.change.quiet {
+		log := audit.With("matched", n.matched, d.change.done, n.done, "failed", n.failed, "over_max_replays", n.spared, "left", n.left)
 		if err != nil {
 			log.Error("The change of the dead-letter queue has ended early", "error", err)
 		} else {
 			log.Info("Changed the dead-letter queue")
 		}
 	}
-	if err != nil {
-		fmt.Fprintln(d.env.stderr, "worker: the queue was not read to its end, so there may be more left than was counted")
+	if err != nil && !d.wholly {
+		d.say("worker: the queue was not read to its end, so there may be more left than was counted")
 	}
-	out := d.env.stdout
-	if ch.stderr {
-		out = d.env.stderr
-	}
-	var printErr error
-	if ch.format == "table" {
-		_, printErr = fmt.Fprintf(out, "%d matched, %d %s, %d failed; %d are left in the queue\n", n.matched, n.done, ch.done, n.failed, n.left)
-	} else {
-		_, printErr = fmt.Fprintf(out, "{\"matched\":%d,%q:%d,\"failed\":%d,\"left\":%d}\n", n.matched, ch.done, n.done, n.failed, n.left)
-	}
+	printErr := d.tell(n)
 	switch {
 	case err != nil:
 		return err
 	case printErr != nil:
 		return printErr
-	case n.failed > 0 && !ch.dryRun:
+	case n.failed > 0 && !d.change.dryRun:
 		return reported{fmt.Errorf("%d letters failed", n.failed)}
 	}
 	return nil
+}
+
+// pass goes through the queue once for a change. It chooses only from what was
+// there when the first pass began.
+func (d *desk) pass(ctx context.Context, n *counts, act func(w *dlq.Walk) error) error {
+	return d.walk(ctx, d.filter, false, func(w *dlq.Walk) error {
+		if d.filter.PublishedBefore.IsZero() {
+			d.filter.PublishedBefore = w.Queue.Started()
+		}
+		err := act(w)
+		n.matched, n.left = w.Matched, w.Queue.Held()
+		if w.Late > 0 {
+			d.say("worker: %d letters came after the start and were left", w.Late)
+		}
+		return err
+	})
+}
+
+// tell prints what was done.
+func (d *desk) tell(n counts) error {
+	out := d.env.stdout
+	if d.change.stderr {
+		out = d.env.stderr
+	}
+	if d.format != "table" {
+		more := ""
+		if n.spared > 0 {
+			more += fmt.Sprintf(`,"over_max_replays":%d`, n.spared)
+		}
+		if n.canaries > 0 {
+			more += fmt.Sprintf(`,"canaries":%d,"canaries_seen_again":%d`, n.canaries, n.again)
+		}
+		_, err := fmt.Fprintf(out, "{\"matched\":%d,%q:%d,\"failed\":%d,\"left\":%d%s}\n", n.matched, d.change.done, n.done, n.failed, n.left, more)
+		return err
+	}
+	spared := ""
+	if n.spared > 0 {
+		spared = fmt.Sprintf(", %d not touched because they were replayed too often before (--max-replays)", n.spared)
+	}
+	_, err := fmt.Fprintf(out, "%d matched, %d %s, %d failed%s; %d are left in the queue\n", n.matched, n.done, d.change.done, n.failed, spared, n.left)
+	return err
 }
 
 // report tells why a letter is left, as long as there are not too many.
@@ -141,53 +186,26 @@ func (d *desk) report() func(*dlq.Stored, error) {
 	return func(s *dlq.Stored, why error) {
 		switch told++; {
 		case told <= most:
-			id := s.EventID
-			if id == "" {
-				id = "message " + s.OriginalID
-			}
-			fmt.Fprintf(d.env.stderr, "worker: %s is left: %s\n", dlq.Plain(id), dlq.Plain(why.Error()))
+			d.say("worker: %s is left: %s", nameOf(s), dlq.Plain(why.Error()))
 		case told == most+1:
-			fmt.Fprintln(d.env.stderr, "worker: more are left; they are only counted from here on")
+			d.say("worker: more are left; they are only counted from here on")
 		}
 	}
 }
 
-// who returns who is at work, as far as the environment says it.
-func (env environment) who() string {
-	vars := map[string]string{}
-	for _, entry := range env.vars {
-		name, value, _ := strings.Cut(entry, "=")
-		vars[name] = value
+// nameOf is what a letter's event is called on a terminal.
+func nameOf(s *dlq.Stored) string {
+	if s.EventID == "" {
+		return dlq.Plain("message " + s.OriginalID)
 	}
-	for _, value := range []string{vars["CLOUDSDK_CORE_ACCOUNT"], gcloudAccount(vars), vars["USER"], vars["LOGNAME"]} {
-		if value != "" {
-			return value
-		}
-	}
-	return "unknown"
+	return dlq.Plain(s.EventID)
 }
 
-// gcloudAccount reads the active account of the Google Cloud CLI, if there is one.
-func gcloudAccount(vars map[string]string) string {
-	dir := vars["CLOUDSDK_CONFIG"]
-	if dir == "" {
-		if vars["HOME"] == "" {
-			return ""
-		}
-		dir = filepath.Join(vars["HOME"], ".config", "gcloud")
+func plural(n int, noun string) string {
+	if n != 1 {
+		noun += "s"
 	}
-	name := "default"
-	if active, err := os.ReadFile(filepath.Join(dir, "active_config")); err == nil {
-		name = strings.TrimSpace(string(active))
-	}
-	content, err := os.ReadFile(filepath.Join(dir, "configurations", "config_"+filepath.Base(name)))
-	if err != nil {
-		return ""
-	}
-	for text := range strings.Lines(string(content)) {
-		if key, value, ok := strings.Cut(text, "="); ok && strings.TrimSpace(key) == "account" {
-			return strings.TrimSpace(value)
-		}
-	}
-	return ""
+	return humanize.Comma(int64(n)) + " " + noun
 }
+
+func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

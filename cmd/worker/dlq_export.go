@@ -25,66 +25,47 @@ func (env environment) dlqExportCommand() *cli.Command {
 			"   worker dlq export --service sams letters.ndjson\n" +
 			"   worker dlq export --reason unknown_service --remove --yes letters.ndjson",
 		DisableSliceFlagSeparator: true,
-		Flags: append(filterFlags(), formatFlag("table", "json", "ndjson"), yesFlag(),
+		Flags: changeFlags(
 			&cli.BoolFlag{Name: "remove", Usage: "remove from the queue what was written"}),
-		Action: func(ctx context.Context, c *cli.Command) (err error) {
+		Action: func(ctx context.Context, c *cli.Command) error {
 			if c.NArg() > 1 {
 				return usagef("export takes one FILE, got %d", c.NArg())
 			}
-			remove := c.Bool("remove")
-			if remove {
-				if err := env.canAsk(c); err != nil {
-					return err
+			path, remove := c.Args().First(), c.Bool("remove")
+			if path == "-" {
+				path = ""
+			}
+			return env.alter(ctx, c, func(d *desk) change {
+				d.streams = path == ""
+				return change{
+					action: "export", done: "exported", where: ", and remove them from the queue", quiet: !remove, stderr: path == "",
+					audit: []any{"file", path},
 				}
-			}
-			d, err := env.openDesk(ctx, c)
-			if err != nil {
-				return err
-			}
-			defer d.close()
-			ch := change{action: "export", done: "exported", plan: "written, and removed from the queue", quiet: !remove, format: c.String("output")}
-			if ok, err := d.agree(ctx, c.Bool("yes"), ch); !ok {
-				return err
-			}
-			target := env.stdout
-			if path := c.Args().First(); path != "" && path != "-" {
-				f, err := create(path)
-				if err != nil {
-					return err
+			}, func(d *desk) error {
+				if path == "" {
+					return d.carry(ctx, env.stdout, &dlq.Exporter{}, remove)
 				}
-				defer func() { err = errors.Join(err, f.Close()) }()
-				target = f
-			} else {
-				ch.stderr, d.streams = true, true
-			}
-			return d.run(ctx, ch, func(w *dlq.Walk, n *counts) error {
-				e := d.exporter(target)
-				if remove {
-					e.Remove = w.Queue.Remove
-				}
-				defer func() { n.done, n.failed = e.Done, e.Failed }()
-				return w.Each(ctx, e.Letter, func() error { return e.Flush(ctx) })
+				return d.carryTo(ctx, path, &dlq.Exporter{}, remove)
 			})
 		},
 	}
 }
 
-// create creates a file that only the caller may read, and overwrites none.
-func create(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, os.ErrExist) {
-		return nil, usagef("%s exists already, and is not overwritten", path)
-	}
+// carryTo writes what is chosen to a new file, and removes it if asked.
+func (d *desk) carryTo(ctx context.Context, path string, e *dlq.Exporter, remove bool) error {
+	f, err := create(path)
 	if err != nil {
-		return nil, usageError{err}
+		return err
 	}
-	return f, nil
+	return errors.Join(d.carry(ctx, f, e, remove), f.Close())
 }
 
-// exporter writes lines to w so that they survive the machine, if w is a file.
-func (d *desk) exporter(w io.Writer) *dlq.Exporter {
+// carry writes what is chosen as lines to w and, if asked, removes it. If w is a
+// file, the lines survive the machine before their letters go.
+func (d *desk) carry(ctx context.Context, w io.Writer, e *dlq.Exporter, remove bool) error {
 	out := bufio.NewWriterSize(w, 1<<20)
-	return &dlq.Exporter{Out: out, Report: d.report(), Sync: func() error {
+	e.Out, e.Report = out, d.report()
+	e.Sync = func() error {
 		if err := out.Flush(); err != nil {
 			return err
 		}
@@ -97,5 +78,26 @@ func (d *desk) exporter(w io.Writer) *dlq.Exporter {
 			return err
 		}
 		return nil
-	}}
+	}
+	return d.run(func(n *counts) error {
+		defer func() { n.done, n.failed = e.Done, e.Failed }()
+		return d.pass(ctx, n, func(walk *dlq.Walk) error {
+			if remove {
+				e.Remove = walk.Queue.Remove
+			}
+			return walk.Each(ctx, e.Letter, func() error { return e.Flush(ctx) })
+		})
+	})
+}
+
+// create creates a file that only the caller may read, and overwrites none.
+func create(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return nil, usagef("%s exists already, and is not overwritten", path)
+	}
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return f, nil
 }

@@ -35,8 +35,8 @@ func (env environment) dlqListCommand() *cli.Command {
 			defer d.close()
 			d.streams = true
 			out := bufio.NewWriter(env.stdout)
-			l := lister{out: out, format: c.String("output"), reveal: c.Bool("reveal")}
-			return d.walk(ctx, true, func(w *dlq.Walk) error {
+			l := lister{out: out, format: d.format, reveal: c.Bool("reveal")}
+			return d.walk(ctx, d.filter, true, func(w *dlq.Walk) error {
 				if err := w.Each(ctx, l.letter, out.Flush); err != nil {
 					return err
 				}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"io"
 
 	"github.com/urfave/cli/v3"
@@ -19,11 +18,11 @@ func (env environment) dlqPurgeCommand() *cli.Command {
 			"Example:\n\n" +
 			"   worker dlq purge --service sams --until 72h --backup sams.ndjson",
 		DisableSliceFlagSeparator: true,
-		Flags: append(filterFlags(), formatFlag("table", "json", "ndjson"), yesFlag(),
+		Flags: changeFlags(
 			&cli.BoolFlag{Name: "all", Usage: "everything, without a filter"},
 			&cli.StringFlag{Name: "backup", Usage: "write what is removed to `FILE`, which must not exist"},
 			&cli.BoolFlag{Name: "no-backup", Usage: "keep nothing of what is removed"}),
-		Action: func(ctx context.Context, c *cli.Command) (err error) {
+		Action: func(ctx context.Context, c *cli.Command) error {
 			if err := noArguments(c); err != nil {
 				return err
 			}
@@ -38,35 +37,18 @@ func (env environment) dlqPurgeCommand() *cli.Command {
 			case backup != "" && c.Bool("no-backup"):
 				return usagef("expected --backup or --no-backup, got both")
 			}
-			if err := env.canAsk(c); err != nil {
-				return err
-			}
-			d, err := env.openDesk(ctx, c)
-			if err != nil {
-				return err
-			}
-			defer d.close()
-			ch := change{action: "purge", done: "purged", plan: "removed for good", format: c.String("output")}
+			where := " for good"
 			if backup != "" {
-				ch.plan = "removed, with a backup in " + backup
+				where = ", with a backup in " + backup
 			}
-			if ok, err := d.agree(ctx, c.Bool("yes"), ch); !ok {
-				return err
-			}
-			target := io.Discard
-			if backup != "" {
-				f, err := create(backup)
-				if err != nil {
-					return err
+			return env.alter(ctx, c, func(*desk) change {
+				return change{action: "purge", done: "purged", where: where, audit: []any{"backup", backup}}
+			}, func(d *desk) error {
+				e := &dlq.Exporter{Broken: true}
+				if backup == "" {
+					return d.carry(ctx, io.Discard, e, true)
 				}
-				defer func() { err = errors.Join(err, f.Close()) }()
-				target = f
-			}
-			return d.run(ctx, ch, func(w *dlq.Walk, n *counts) error {
-				e := d.exporter(target)
-				e.Broken, e.Remove = true, w.Queue.Remove
-				defer func() { n.done, n.failed = e.Done, e.Failed }()
-				return w.Each(ctx, e.Letter, func() error { return e.Flush(ctx) })
+				return d.carryTo(ctx, backup, e, true)
 			})
 		},
 	}

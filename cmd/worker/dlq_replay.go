@@ -9,6 +9,8 @@ import (
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"github.com/urfave/cli/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/sourcegraph/telemetry-relay/internal/app"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
@@ -16,7 +18,11 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/topic"
 )
 
-const defaultMaxReplays = 3
+const (
+	defaultMaxReplays = 3
+	// lookEvery is how many seconds a slow replay publishes before it reads on.
+	lookEvery = 5
+)
 
 func (env environment) dlqReplayCommand() *cli.Command {
 	number := func(name string, value, least int, usage string) cli.Flag {
@@ -31,83 +37,176 @@ func (env environment) dlqReplayCommand() *cli.Command {
 		Name:  "replay",
 		Usage: "publish dead letters again, mended or as they are",
 		Description: "Publishes the original messages to PUBSUB_TOPIC, and removes each from the queue when\n" +
-			"that is confirmed. Only what is in the queue at the start is replayed. Each event is\n" +
-			"checked first as the worker will; one that it would reject stays, and the exit status\n" +
-			"is 1. Set ENVIRONMENT_ID and WORKER_SERVICES as the worker has them.\n\n" +
+			"that is confirmed. Only what is in the queue at the start is replayed; what is rejected\n" +
+			"meanwhile is told and left. Each event is checked first as the worker will; one that it\n" +
+			"would reject stays, and the exit status is 1. One that was replayed --max-replays times\n" +
+			"stays, too, and is neither replayed nor failed. Set ENVIRONMENT_ID and WORKER_SERVICES\n" +
+			"as the worker has them.\n\n" +
+			"With --canary N some go ahead, and all others are back in the queue for --canary-wait.\n" +
+			"The rest follows if none of the N was seen again in the queue by then, which does not\n" +
+			"prove that they arrived; else the exit status is 1.\n\n" +
+			"A dry run's exit status is 0, also if some would fail.\n\n" +
 			"Examples:\n\n" +
 			"   worker dlq replay --reason gateway_rejected --dry-run\n" +
+			"   worker dlq replay --reason gateway_rejected --canary 5\n" +
 			"   worker dlq replay --service sams --jq 'del(.typo)' --rate 100 --yes",
 		DisableSliceFlagSeparator: true,
-		Flags: append(filterFlags(), formatFlag("table", "json", "ndjson"), yesFlag(), revealFlag(),
+		Flags: changeFlags(revealFlag(),
 			&cli.BoolFlag{Name: "dry-run", Usage: "change nothing; say what would be done, with samples"},
 			number("rate", 0, 0, "at most `N` events a second; 0 means as fast as possible"),
 			number("max-replays", defaultMaxReplays, 0, "leave events that were replayed `N` times before"),
 			&cli.StringFlag{Name: "jq", Usage: "mend the data with the jq `EXPR`, which must yield one object"},
-			&cli.BoolFlag{Name: "no-check", Usage: "also replay what the worker would reject"}),
+			&cli.BoolFlag{Name: "no-check", Usage: "also replay what the worker would reject"},
+			number("canary", 0, 0, "replay `N` events, wait, and go on only if none of them is rejected again"),
+			&cli.DurationFlag{Name: "canary-wait", Value: defaultCanaryWait, Usage: "the `TIME` that --canary waits, such as 20m: longer than a job's interval", Validator: func(d time.Duration) error {
+				if d <= 0 {
+					return fmt.Errorf("expected a duration such as 20m, got %v", d)
+				}
+				return nil
+			}}),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			if err := noArguments(c); err != nil {
 				return err
 			}
-			var mender *dlq.Mender
+			if c.IsSet("canary-wait") && c.Int("canary") == 0 {
+				return usagef("--canary-wait: expected --canary N with it")
+			}
+			r := replay{
+				maxReplays: c.Int("max-replays"), rate: c.Int("rate"), unchecked: c.Bool("no-check"),
+				canaries: c.Int("canary"), canaryWait: c.Duration("canary-wait"), reveal: c.Bool("reveal"),
+			}
 			if c.IsSet("jq") {
 				var err error
-				if mender, err = dlq.NewMender(c.String("jq")); err != nil {
+				if r.mender, err = dlq.NewMender(c.String("jq")); err != nil {
 					return usagef("--jq: expected a jq expression: %w", err)
 				}
 			}
-			dryRun := c.Bool("dry-run")
-			if !dryRun {
-				if err := env.canAsk(c); err != nil {
-					return err
+			return env.alter(ctx, c, func(d *desk) change {
+				dry := c.Bool("dry-run")
+				return change{
+					action: "replay", done: "replayed", where: " to " + d.cfg.TopicName() + r.first(), quiet: dry, dryRun: dry,
+					audit: []any{"topic", d.cfg.TopicName(), "mended", r.mender != nil, "checked", !r.unchecked, "canaries", r.canaries},
 				}
-			}
-			d, err := env.openDesk(ctx, c)
-			if err != nil {
-				return err
-			}
-			defer d.close()
-			client, err := topic.NewClient(ctx, d.cfg.TopicName(), app.PubSubOptions(d.cfg)...)
-			if err != nil {
-				return err
-			}
-			defer client.Close() //nolint:errcheck // Everything is confirmed by then.
-			ch := change{
-				action: "replay", done: "replayed", plan: "published to " + d.cfg.TopicName() + ", and removed from the queue",
-				quiet: dryRun, dryRun: dryRun, format: c.String("output"),
-			}
-			if ok, err := d.agree(ctx, c.Bool("yes"), ch); !ok {
-				return err
-			}
-			r := &dlq.Replayer{Mender: mender, MaxReplays: c.Int("max-replays"), Rate: c.Int("rate"), Report: d.report()}
-			if !c.Bool("no-check") {
-				decoder := event.NewDecoder(d.cfg.Services, d.cfg.Environment)
-				r.Check = func(m event.Message) *event.Rejection {
-					_, rejection := decoder.Decode(m)
-					return rejection
-				}
-			}
-			trial := &rehearsal{env: env, reveal: c.Bool("reveal")}
-			err = d.run(ctx, ch, func(w *dlq.Walk, n *counts) error {
-				r.Exit = &stage{desk: d, topic: client, queue: w.Queue}
-				if dryRun {
-					r.Exit, r.Rate = trial, 0
-				}
-				err := w.Each(ctx, func(s *dlq.Stored) error {
-					trial.groups.Add(s)
-					return r.Letter(ctx, s)
-				}, func() error { return r.Flush(ctx) })
-				n.done, n.failed = r.Counts()
-				if dryRun && err == nil {
-					trial.print(n.done, n.failed, r.Spared)
-				}
-				return err
+			}, func(d *desk) error {
+				r.desk = d
+				return r.run(ctx)
 			})
-			if refused, ok := errors.AsType[*dlq.PublishError](err); ok && ctx.Err() == nil {
-				return fmt.Errorf("publish to %s (PUBSUB_TOPIC): %w; what was not confirmed is back in the queue", d.cfg.TopicName(), refused.Err)
-			}
-			return err
 		},
 	}
+}
+
+// replay is a replay as it was asked for.
+type replay struct {
+	*desk
+	topic            topic.Publisher
+	mender           *dlq.Mender
+	maxReplays, rate int
+	canaries         int // how many go ahead
+	canaryWait       time.Duration
+	unchecked        bool
+	reveal           bool
+	news             news
+}
+
+// first says for the question that some go ahead.
+func (r *replay) first() string {
+	if r.canaries == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d of them %v before the rest", r.canaries, r.canaryWait)
+}
+
+func (r *replay) run(ctx context.Context) error {
+	client, err := topic.NewClient(ctx, r.cfg.TopicName(), app.PubSubOptions(r.cfg)...)
+	if err != nil {
+		return err
+	}
+	defer client.Close() //nolint:errcheck // Everything is confirmed by then.
+	r.topic, r.news.say = client, r.say
+	if r.rate > 0 {
+		// Between the parts the queue is looked at for news.
+		r.most = min(1000, max(1, lookEvery*r.rate))
+	}
+	work := r.replayAll
+	switch {
+	case r.change.dryRun:
+		work = r.rehearse
+	case r.canaries > 0:
+		work = r.replayAfterCanaries
+	}
+	err = r.desk.run(func(n *counts) error { return work(ctx, n) })
+	if refused, ok := errors.AsType[*dlq.PublishError](err); ok && ctx.Err() == nil {
+		hint := ""
+		if code := status.Code(refused.Err); code == codes.PermissionDenied || code == codes.Unauthenticated {
+			hint = "; expected roles/pubsub.publisher on it"
+		}
+		return fmt.Errorf("publish to %s (PUBSUB_TOPIC): %w%s; what was not confirmed is back in the queue", r.cfg.TopicName(), refused.Err, hint)
+	}
+	return err
+}
+
+// replayer replays what the walk finds, and tells report what it leaves.
+func (r *replay) replayer(w *dlq.Walk, report func(*dlq.Stored, error)) *dlq.Replayer {
+	replayer := &dlq.Replayer{
+		Exit: &stage{desk: r.desk, topic: r.topic, queue: w.Queue}, Mender: r.mender, MaxReplays: r.maxReplays, Rate: r.rate,
+		Report:     report,
+		OnReplayed: func(s *dlq.Stored, _ *pubsubpb.PubsubMessage) { r.news.kinds.Add(s) },
+	}
+	if !r.unchecked {
+		decoder := event.NewDecoder(r.cfg.Services, r.cfg.Environment)
+		replayer.Check = func(m event.Message) *event.Rejection {
+			_, rejection := decoder.Decode(m)
+			return rejection
+		}
+	}
+	return replayer
+}
+
+// replayAll replays everything that is chosen.
+func (r *replay) replayAll(ctx context.Context, n *counts) error {
+	total := -1.0
+	if r.expected > 0 {
+		total = float64(r.expected)
+	}
+	return r.pass(ctx, n, func(w *dlq.Walk) error {
+		r.showBar("replaying", total, "events")
+		w.OnProgress = nil
+		w.OnLate = r.news.add
+		report := r.report()
+		replayer := r.replayer(w, func(s *dlq.Stored, why error) {
+			report(s, why)
+			r.advance(1)
+		})
+		kind := replayer.OnReplayed
+		replayer.OnReplayed = func(s *dlq.Stored, m *pubsubpb.PubsubMessage) {
+			kind(s, m)
+			r.advance(1)
+		}
+		err := w.Each(ctx, func(s *dlq.Stored) error { return replayer.Letter(ctx, s) }, func() error { return replayer.Flush(ctx) })
+		n.done, n.failed = replayer.Counts()
+		n.spared = replayer.Spared
+		r.news.sum()
+		return err
+	})
+}
+
+// rehearse says what a replay would do.
+func (r *replay) rehearse(ctx context.Context, n *counts) error {
+	return r.pass(ctx, n, func(w *dlq.Walk) error {
+		trial := &rehearsal{env: r.env, reveal: r.reveal}
+		replayer := r.replayer(w, r.report())
+		replayer.Exit, replayer.Rate = trial, 0
+		err := w.Each(ctx, func(s *dlq.Stored) error {
+			trial.groups.Add(s)
+			return replayer.Letter(ctx, s)
+		}, func() error { return replayer.Flush(ctx) })
+		n.done, n.failed = replayer.Counts()
+		n.spared = replayer.Spared
+		if err == nil {
+			trial.print(n.done, n.failed, n.spared)
+		}
+		return err
+	})
 }
 
 // stage is where a replay is for real.
@@ -119,7 +218,7 @@ type stage struct {
 
 func (s *stage) Publish(ctx context.Context, messages []*pubsubpb.PubsubMessage) error {
 	return topic.PublishPatiently(ctx, s.topic, messages, publishPatience, func(err error) {
-		fmt.Fprintf(s.desk.env.stderr, "worker: Pub/Sub does not take events; trying again: %v\n", err)
+		s.desk.say("worker: Pub/Sub does not take events; trying again: %v", err)
 	})
 }
 

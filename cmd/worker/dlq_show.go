@@ -36,7 +36,7 @@ func (env environment) dlqShowCommand() *cli.Command {
 			defer d.close()
 			var found *dlq.Stored
 			enough := errors.New("found")
-			err = d.walk(ctx, false, func(w *dlq.Walk) error {
+			err = d.walk(ctx, d.filter, true, func(w *dlq.Walk) error {
 				err := w.Each(ctx, func(s *dlq.Stored) error {
 					if s.EventID != id && s.OriginalID != id && s.ID != id {
 						return nil
@@ -54,7 +54,7 @@ func (env environment) dlqShowCommand() *cli.Command {
 				return err
 			case found == nil:
 				return fmt.Errorf("no dead letter has the id %q, or somebody else holds it", id)
-			case c.String("output") == "table":
+			case d.format == "table":
 				return d.show(found, c.Bool("reveal"))
 			}
 			l := struct {

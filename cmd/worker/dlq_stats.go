@@ -33,7 +33,7 @@ func (env environment) dlqStatsCommand() *cli.Command {
 			}
 			defer d.close()
 			var stats dlq.Stats
-			err = d.walk(ctx, true, func(w *dlq.Walk) error {
+			err = d.walk(ctx, d.filter, true, func(w *dlq.Walk) error {
 				return w.Each(ctx, func(l *dlq.Stored) error { stats.Add(l); return nil }, nil)
 			})
 			if err != nil {
@@ -43,7 +43,7 @@ func (env environment) dlqStatsCommand() *cli.Command {
 			for _, g := range groups {
 				g.Owner, g.Runbook = d.owner(g.Service)
 			}
-			if c.String("output") == "json" {
+			if d.format == "json" {
 				return printJSON(env.stdout, statsJSON(&stats, groups))
 			}
 			return d.printStats(&stats, groups)

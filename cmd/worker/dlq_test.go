@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,7 +32,10 @@ const (
 	secretValue = "S3CRET"
 )
 
-func init() { queueOptions.Quiet = 150 * time.Millisecond }
+func init() {
+	queueOptions.Quiet = 150 * time.Millisecond
+	canaryLook, lookAgain = 50*time.Millisecond, 50*time.Millisecond
+}
 
 // dlqHouse is a Pub/Sub with a dead-letter queue.
 type dlqHouse struct {
@@ -94,7 +98,14 @@ type dlqResult struct {
 }
 
 func (h *dlqHouse) dlq(ctx context.Context, args ...string) dlqResult {
-	var stdout, stderr bytes.Buffer
+	return h.dlqHearing(ctx, nil, args...)
+}
+
+// dlqHearing runs a command, and hands over what it writes to stderr before it
+// goes on.
+func (h *dlqHouse) dlqHearing(ctx context.Context, hear func(string), args ...string) dlqResult {
+	var stdout bytes.Buffer
+	stderr := listener{hear: hear}
 	code := run(ctx, environment{
 		args: append([]string{"worker", "dlq"}, args...),
 		vars: []string{
@@ -104,6 +115,22 @@ func (h *dlqHouse) dlq(ctx context.Context, args ...string) dlqResult {
 		stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr,
 	})
 	return dlqResult{code, stdout.String(), stderr.String()}
+}
+
+// listener keeps what is written, and hands it over.
+type listener struct {
+	mu sync.Mutex
+	bytes.Buffer
+	hear func(string)
+}
+
+func (l *listener) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.hear != nil {
+		l.hear(string(p))
+	}
+	return l.Buffer.Write(p)
 }
 
 // expect runs a command and compares its status and, unless it is empty, its
@@ -195,10 +222,10 @@ func TestDLQReplay(t *testing.T) {
 		h.put(deadLetter(i, goodData(i)))
 	}
 	h.put(deadLetter(2000, typoData(1)), deadLetter(2001, "{}", "dlq_replays", "3"), deadLetter(2002, goodData(1), "service_id", "other"))
-	h.expect(0, `{"matched":1103,"replayed":0,"failed":2,"left":1103}`+"\n", "replay", "--dry-run", "--output", "json")
+	h.expect(0, `{"matched":1103,"replayed":0,"failed":2,"left":1103,"over_max_replays":1}`+"\n", "replay", "--dry-run", "--output", "json")
 	h.expect(2, "", "replay")
 	h.left(1103)
-	got := h.expect(1, `{"matched":1103,"replayed":1100,"failed":2,"left":3}`+"\n", "replay", "--yes", "--output", "json")
+	got := h.expect(1, `{"matched":1103,"replayed":1100,"failed":2,"left":3,"over_max_replays":1}`+"\n", "replay", "--yes", "--output", "json")
 	for _, want := range []string{`"who":"oncall"`, `"replayed":1100`, `"audit":true`, "typo: unknown field", "replayed 3 times before"} {
 		if !strings.Contains(got.stderr, want) {
 			t.Errorf("want %s in %s", want, got.stderr)

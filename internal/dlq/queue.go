@@ -22,6 +22,8 @@ import (
 type QueueOptions struct {
 	// PullTimeout is how long one question for messages may wait for any; 3 s.
 	PullTimeout time.Duration
+	// Most is the most messages that Next returns at once; 1000.
+	Most int
 	// Quiet is how long nothing new may come before the queue counts as read
 	// through; 5 s.
 	Quiet time.Duration
@@ -47,6 +49,9 @@ func (o QueueOptions) withDefaults() QueueOptions {
 	set(&o.ExtendEvery, 20*time.Second)
 	set(&o.Patience, time.Minute)
 	set(&o.ReleaseTimeout, 8*time.Second)
+	if o.Most == 0 {
+		o.Most = maxIDs
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -163,7 +168,7 @@ func (q *Queue) pull(ctx context.Context, immediately bool) ([]*pubsubpb.Receive
 		// A pull that is cut may have taken messages that nobody can give back.
 		stop := context.AfterFunc(ctx, func() { time.AfterFunc(pullGrace, cancel) })
 		defer stop()
-		received, err := q.sub.Pull(rpc, maxIDs, immediately)
+		received, err := q.sub.Pull(rpc, q.opts.Most, immediately)
 		switch {
 		case err == nil:
 			return received, nil

@@ -43,8 +43,13 @@ type Replayer struct {
 	// goroutine, but from one at a time.
 	Report func(*Stored, error)
 
-	// Spared is how many were replayed too often already.
-	Spared int
+	// OnReplayed, if set, is told of each letter that was replayed, and as what. It
+	// may be called from any goroutine, but from one at a time.
+	OnReplayed func(*Stored, *pubsubpb.PubsubMessage)
+
+	// Taken is how many are published by Flush at the latest, or were; Spared how
+	// many were replayed too often already.
+	Taken, Spared int
 
 	mu               sync.Mutex // guards what follows
 	replayed, failed int
@@ -93,6 +98,7 @@ func (r *Replayer) Letter(ctx context.Context, s *Stored) error {
 	}
 	s.Original.Data = nil // the message has it
 	r.pending = append(r.pending, &replay{s, m})
+	r.Taken++
 	if r.size += topic.Size(m); r.size > maxPending {
 		return r.Flush(ctx)
 	}
@@ -264,6 +270,11 @@ func (r *Replayer) send(ctx context.Context, request []*replay) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.replayed += len(request)
+	if r.OnReplayed != nil {
+		for _, x := range request {
+			r.OnReplayed(x.letter, x.message)
+		}
+	}
 	return nil
 }
 

@@ -15,8 +15,11 @@ type Walk struct {
 	// Stop ends the walk at the filter's limit. Without it the rest is read, too,
 	// so that it is counted.
 	Stop bool
-	// OnProgress, if set, is called after each part with what was read so far.
+	// OnProgress, if set, is called after each part with how many letters it had.
 	OnProgress func(read int)
+	// OnLate, if set, is given the letters that came after the start; they are
+	// not visited.
+	OnLate func(*Stored)
 
 	// Read and Matched count letters; Late is how many came after the start.
 	Read, Matched, Late int
@@ -30,6 +33,7 @@ var errEnough = errors.New("enough")
 // longer than that. It ends with the first error.
 func (w *Walk) Each(ctx context.Context, visit func(*Stored) error, flush func() error) error {
 	for {
+		before := w.Read
 		err := w.part(ctx, visit)
 		enough := errors.Is(err, errEnough)
 		if errors.Is(err, io.EOF) {
@@ -44,7 +48,7 @@ func (w *Walk) Each(ctx context.Context, visit func(*Stored) error, flush func()
 			}
 		}
 		if w.OnProgress != nil {
-			w.OnProgress(w.Read)
+			w.OnProgress(w.Read - before)
 		}
 		if enough {
 			return nil
@@ -62,6 +66,9 @@ func (w *Walk) part(ctx context.Context, visit func(*Stored) error) error {
 		messages[i] = nil // so that it can go
 		if w.Filter.late(m.GetPublishTime().AsTime()) {
 			w.Late++
+			if w.OnLate != nil {
+				w.OnLate(Read(m, w.Environment))
+			}
 			continue
 		}
 		if w.full() {

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"github.com/dustin/go-humanize"
+
+	"github.com/sourcegraph/telemetry-relay/internal/dlq"
+)
+
+// defaultCanaryWait is the shortest interval of jobs, 15 minutes, and the time
+// that one may run, 5 minutes.
+const defaultCanaryWait = 20 * time.Minute
+
+// Tests do not wait that long.
+var (
+	// canaryLook is how long to wait before the queue is looked through for
+	// canaries, so that a rejection is seen before the end.
+	canaryLook = 5 * time.Minute
+	// lookAgain is how long to wait for letters that somebody else holds: a
+	// canary may be among them.
+	lookAgain = 30 * time.Second
+)
+
+// looksAgain is how often that is done. Letters that are away even then were
+// probably taken for good.
+const looksAgain = 2
+
+// replayAfterCanaries replays some letters, waits, and replays the rest if none
+// of them came back.
+func (r *replay) replayAfterCanaries(ctx context.Context, n *counts) error {
+	var canaries dlq.Canaries
+	if err := r.replayCanaries(ctx, n, &canaries); err != nil {
+		return err
+	}
+	ahead, limit := n.done, r.filter.Limit
+	if ahead > 0 {
+		if err := r.await(ctx, n, &canaries); err != nil {
+			return err
+		}
+		if limit > 0 && ahead >= limit {
+			return nil
+		}
+	}
+	if limit > 0 {
+		r.filter.Limit = limit - ahead
+	}
+	r.expected = n.matched - ahead
+	err := r.replayAll(ctx, n)
+	n.matched += ahead
+	n.done += ahead
+	return err
+}
+
+// replayCanaries replays the first letters that can be. What cannot is for the
+// replay of the rest to tell.
+func (r *replay) replayCanaries(ctx context.Context, n *counts, canaries *dlq.Canaries) error {
+	return r.pass(ctx, n, func(w *dlq.Walk) error {
+		replayer := r.replayer(w, func(*dlq.Stored, error) {})
+		kind := replayer.OnReplayed
+		replayer.OnReplayed = func(s *dlq.Stored, m *pubsubpb.PubsubMessage) {
+			canaries.Add(s, m)
+			kind(s, m)
+		}
+		err := w.Each(ctx, func(s *dlq.Stored) error {
+			if replayer.Taken >= r.canaries {
+				return nil
+			}
+			return replayer.Letter(ctx, s)
+		}, func() error { return replayer.Flush(ctx) })
+		n.done, n.failed = replayer.Counts()
+		n.canaries = n.done
+		return err
+	})
+}
+
+// await waits for the canaries, and looks through the queue for them. It returns
+// an error if any came back, or if that could not be waited for.
+func (r *replay) await(ctx context.Context, n *counts, canaries *dlq.Canaries) error {
+	until := time.Now().Add(r.canaryWait)
+	r.say("worker: %s went ahead; waiting %v, until %s, to see whether they are rejected again. Meanwhile the %s letters not replayed are back in the queue, and Ctrl-C leaves them there",
+		canary(n.done), r.canaryWait, shortTime(until), humanize.Comma(int64(n.matched-n.done)))
+	for again := 0; ; {
+		err := r.wait(ctx, min(canaryLook, time.Until(until)))
+		var missing bool
+		if err == nil {
+			missing, err = r.look(ctx, n, canaries)
+		}
+		last := !time.Now().Before(until)
+		switch {
+		case ctx.Err() != nil:
+			return fmt.Errorf("interrupted while waiting for the canaries: %s replayed and not seen again so far; the rest is in the queue", canary(n.done))
+		case err != nil:
+			return fmt.Errorf("whether the canaries were rejected again cannot be seen: %s replayed, the rest is in the queue: %w", canary(n.done), err)
+		case n.again > 0:
+			return fmt.Errorf("%d of %s rejected again: the rest was not replayed, and is in the queue", n.again, canary(n.done))
+		case last && missing && again < looksAgain:
+			again++
+			until = time.Now().Add(lookAgain)
+			r.say("worker: canaries may be among what is held by someone else; looking again in %v", lookAgain)
+		case last:
+			r.say("worker: the canaries were not seen again in %v (nothing says that they arrived); going on with the rest", r.canaryWait)
+			return nil
+		default:
+			r.say("worker: the canaries were not seen again so far; waiting until %s", shortTime(until))
+		}
+	}
+}
+
+func canary(n int) string {
+	if n == 1 {
+		return "1 canary"
+	}
+	return humanize.Comma(int64(n)) + " canaries"
+}
+
+// wait waits, and shows it on a terminal.
+func (r *replay) wait(ctx context.Context, d time.Duration) error {
+	r.showBar("waiting for the canaries", d.Seconds(), "")
+	defer r.hideBar()
+	end := time.NewTimer(d)
+	defer end.Stop()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-end.C:
+			return nil
+		case <-tick.C:
+			r.advance(1)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// look goes through the whole queue for canaries, and reports whether letters
+// are away that were there before.
+func (r *replay) look(ctx context.Context, n *counts, canaries *dlq.Canaries) (missing bool, err error) {
+	before := r.inQueue
+	report := r.reportReturned()
+	n.again = 0
+	all := &dlq.Filter{PublishedBefore: r.filter.PublishedBefore}
+	err = r.walk(ctx, all, false, func(w *dlq.Walk) error {
+		see := func(s *dlq.Stored, after bool) {
+			if canaries.Returned(s, after) {
+				n.again++
+				report(s)
+			}
+		}
+		w.OnLate = func(s *dlq.Stored) {
+			see(s, true)
+			r.news.add(s)
+		}
+		err := w.Each(ctx, func(s *dlq.Stored) error { see(s, false); return nil }, nil)
+		if err == nil {
+			n.left = w.Queue.Held()
+		}
+		return err
+	})
+	missing = r.inQueue < before
+	r.inQueue = before // for the next look, too
+	return missing, err
+}
+
+// reportReturned tells of canaries that came back, as long as there are not too
+// many.
+func (r *replay) reportReturned() func(*dlq.Stored) {
+	const most = 20
+	told := 0
+	return func(s *dlq.Stored) {
+		if told++; told <= most {
+			r.say("worker: canary %s was rejected again: %s: %s", nameOf(s), dlq.Plain(string(s.Reason)), dlq.Plain(detailOf(s)))
+		}
+	}
+}

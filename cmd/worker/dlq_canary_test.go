@@ -1,0 +1,268 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+
+	"github.com/sourcegraph/telemetry-relay/config"
+	"github.com/sourcegraph/telemetry-relay/internal/app"
+	"github.com/sourcegraph/telemetry-relay/internal/dlq"
+)
+
+// canaryHouse is a queue of 20 letters, and a replay that waits for canaries.
+type canaryHouse struct {
+	*dlqHouse
+	ids []string
+}
+
+func newCanaryHouse(t *testing.T) *canaryHouse {
+	t.Parallel()
+	h := &canaryHouse{dlqHouse: newDLQHouse(t)}
+	for i := range 20 {
+		h.ids = append(h.ids, h.put(deadLetter(i, goodData(i), "dlq_event_id", fmt.Sprintf("event-%d", i)))...)
+	}
+	return h
+}
+
+// replay replays with canaries and calls waiting when it waits for them.
+func (h *canaryHouse) replay(waiting func(), args ...string) dlqResult {
+	h.t.Helper()
+	waits := 0
+	got := h.dlqHearing(h.t.Context(), func(text string) {
+		if strings.Contains(text, "went ahead") {
+			waits++
+			waiting()
+		}
+	}, append([]string{"replay", "--yes", "--output", "json"}, args...)...)
+	if waits != 1 {
+		h.t.Errorf("it waited %d times: %s", waits, got.stderr)
+	}
+	return got
+}
+
+func (h *canaryHouse) want(got dlqResult, status int, stdout string, says ...string) {
+	h.t.Helper()
+	if got.status != status || got.stdout != stdout+"\n" {
+		h.t.Errorf("status %d, want %d; stdout %s, want %s; stderr %s", got.status, status, got.stdout, stdout, got.stderr)
+	}
+	for _, text := range says {
+		if !strings.Contains(got.stderr, text) {
+			h.t.Errorf("want %q in %s", text, got.stderr)
+		}
+	}
+}
+
+// atRest makes sure that the canaries are out, and that nothing else is held.
+func (h *canaryHouse) atRest(canaries int) {
+	h.t.Helper()
+	h.replayed(canaries)
+	h.left(20 - canaries)
+}
+
+// rejectAgain dead-letters a message as the worker does.
+func (h *canaryHouse) rejectAgain(m *pubsubpb.PubsubMessage, attributes ...string) {
+	letter := deadLetter(0, string(m.GetData()), "dlq_reason", "gateway_rejected", "dlq_message_id", m.GetMessageId(), "dlq_replays", m.GetAttributes()["replay_count"])
+	maps.Copy(letter.GetAttributes(), m.GetAttributes())
+	for i := 0; i < len(attributes); i += 2 {
+		letter.Attributes[attributes[i]] = attributes[i+1]
+	}
+	h.put(letter)
+}
+
+func TestCanary(t *testing.T) {
+	h := newCanaryHouse(t)
+	got := h.replay(func() { h.atRest(3) }, "--canary", "3", "--canary-wait", "1ms")
+	h.want(got, 0, `{"matched":20,"replayed":20,"failed":0,"left":0,"canaries":3,"canaries_seen_again":0}`, "not seen again", "the 17 letters")
+	h.replayed(20)
+	h.left(0)
+}
+
+// TestCanaryReturns has canaries come back in every form. The wait would be long,
+// but the queue is looked at meanwhile.
+func TestCanaryReturns(t *testing.T) {
+	for name, comeBack := range map[string]func(h *canaryHouse, canary *pubsubpb.PubsubMessage){
+		"rejected": func(h *canaryHouse, canary *pubsubpb.PubsubMessage) { h.rejectAgain(canary) },
+		"rejected and replayed by somebody else": func(h *canaryHouse, canary *pubsubpb.PubsubMessage) {
+			h.rejectAgain(canary, "replay_count", "2")
+		},
+		"taken by Pub/Sub's own policy": func(h *canaryHouse, canary *pubsubpb.PubsubMessage) {
+			native := &pubsubpb.PubsubMessage{Data: canary.GetData(), Attributes: maps.Clone(canary.GetAttributes())}
+			native.Attributes["CloudPubSubDeadLetterSourceDeliveryCount"] = "5"
+			h.put(native)
+		},
+		"by its event id": func(h *canaryHouse, canary *pubsubpb.PubsubMessage) {
+			id := strings.Replace(canary.GetAttributes()["origin_message_id"], "m", "event-", 1)
+			h.put(deadLetter(99, "x", "dlq_event_id", id))
+		},
+		"by the id in its data": func(h *canaryHouse, canary *pubsubpb.PubsubMessage) {
+			id := strings.Replace(canary.GetAttributes()["origin_message_id"], "m", "event-", 1)
+			h.put(&pubsubpb.PubsubMessage{Data: fmt.Appendf(nil, `{"id":%q}`, id)})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newCanaryHouse(t)
+			got := h.replay(func() {
+				h.atRest(3)
+				comeBack(h, h.Messages(dlqLedger)[1])
+			}, "--canary", "3", "--canary-wait", "20s", "--reason", "invalid_event")
+			h.want(got, 1, `{"matched":20,"replayed":3,"failed":0,"left":18,"canaries":3,"canaries_seen_again":1}`, "was rejected again", "1 of 3 canaries")
+			h.replayed(3)
+			h.left(18)
+		})
+	}
+}
+
+// TestCanaryOthers: what only looks like a canary does not stop the rest, and is
+// not replayed itself.
+func TestCanaryOthers(t *testing.T) {
+	h := newCanaryHouse(t)
+	// Another letter of the event that goes ahead.
+	h.put(deadLetter(0, goodData(0), "dlq_reason", "oversized", "dlq_event_id", "event-0"))
+	got := h.replay(func() {
+		canary := h.replayed(1)[0]
+		if canary.GetAttributes()["origin_message_id"] != "m0" {
+			t.Errorf("it is %v", canary)
+		}
+		// What is rejected anew, also of the same origin but never replayed.
+		h.put(deadLetter(0, goodData(0), "dlq_event_id", "other"), deadLetter(100, goodData(100)))
+	}, "--canary", "1", "--canary-wait", "1ms", "--reason", "invalid_event")
+	h.want(got, 0, `{"matched":20,"replayed":20,"failed":0,"left":3,"canaries":1,"canaries_seen_again":0}`,
+		"still rejected: invalid_event of sams, sams.user/created", "2 new letters of the kinds", "0 of them events that had been replayed")
+	h.replayed(20)
+	h.left(3)
+}
+
+func TestCanaryInterrupted(t *testing.T) {
+	h := newCanaryHouse(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	got := h.dlqHearing(ctx, func(text string) {
+		if strings.Contains(text, "went ahead") {
+			cancel()
+		}
+	}, "replay", "--yes", "--output", "json", "--canary", "4", "--canary-wait", "1h")
+	h.want(got, 1, `{"matched":20,"replayed":4,"failed":0,"left":16,"canaries":4,"canaries_seen_again":0}`,
+		"interrupted while waiting for the canaries: 4 canaries replayed", `"replayed":4`)
+	h.atRest(4)
+}
+
+func TestCanaryLimits(t *testing.T) {
+	for _, c := range []struct {
+		canary, limit   string
+		ahead, replayed int
+	}{
+		{"3", "2", 2, 2},
+		{"2", "2", 2, 2},
+		{"2", "5", 2, 5},
+		{"50", "0", 20, 20},
+	} {
+		t.Run(c.canary+" of "+c.limit, func(t *testing.T) {
+			h := newCanaryHouse(t)
+			matched := c.replayed
+			got := h.replay(func() { h.atRest(c.ahead) }, "--canary", c.canary, "--canary-wait", "1ms", "--limit", c.limit)
+			h.want(got, 0, fmt.Sprintf(`{"matched":%d,"replayed":%d,"failed":0,"left":%d,"canaries":%d,"canaries_seen_again":0}`,
+				matched, c.replayed, 20-c.replayed, c.ahead))
+			h.replayed(c.replayed)
+		})
+	}
+}
+
+// TestCanaryFails: letters that cannot be replayed are no canaries; where all are
+// such, there is nothing to wait for.
+func TestCanaryFails(t *testing.T) {
+	t.Parallel()
+	h := &canaryHouse{dlqHouse: newDLQHouse(t)}
+	for i := range 5 {
+		h.put(deadLetter(i, typoData(i)))
+	}
+	h.expect(1, `{"matched":5,"replayed":0,"failed":5,"left":5}`+"\n", "replay", "--yes", "--output", "json", "--canary", "2")
+	h.left(5)
+	for i := range 5 {
+		h.put(deadLetter(10+i, goodData(i)))
+	}
+	got := h.replay(func() { h.replayed(2) }, "--canary", "2", "--canary-wait", "1ms")
+	h.want(got, 1, `{"matched":10,"replayed":5,"failed":5,"left":5,"canaries":2,"canaries_seen_again":0}`, "typo: unknown field")
+	if n := strings.Count(got.stderr, "is left: "); n != 5 {
+		t.Errorf("%d are told: %s", n, got.stderr)
+	}
+	h.left(5)
+}
+
+// TestCanaryHidden: a canary may be among what somebody else holds, so the queue
+// is looked through again.
+func TestCanaryHidden(t *testing.T) {
+	h := newCanaryHouse(t)
+	other, err := dlq.NewClient(t.Context(), dlqSub, app.PubSubOptions(&config.Config{EmulatorHost: h.Addr()})...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	var held []string
+	looks := 0
+	got := h.dlqHearing(t.Context(), func(text string) {
+		switch {
+		case strings.Contains(text, "went ahead"):
+			letters, err := other.Pull(t.Context(), 5, true)
+			if err != nil || len(letters) != 5 {
+				t.Errorf("%d letters, %v", len(letters), err)
+			}
+			for _, l := range letters {
+				held = append(held, l.GetAckId())
+			}
+		case strings.Contains(text, "looking again in"):
+			if looks++; looks == 2 {
+				if err := other.ModifyAckDeadline(t.Context(), held, 0); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	}, "replay", "--yes", "--output", "json", "--canary", "3", "--canary-wait", "1ms")
+	h.want(got, 0, `{"matched":20,"replayed":20,"failed":0,"left":0,"canaries":3,"canaries_seen_again":0}`, "5 messages are held by someone else or not yet available")
+	if looks != 2 {
+		t.Errorf("%d more looks", looks)
+	}
+	h.left(0)
+}
+
+func TestCanaryUsage(t *testing.T) {
+	h := newDLQHouse(t)
+	for _, args := range [][]string{
+		{"--canary", "-1"}, {"--canary-wait", "1m"}, {"--canary", "2", "--canary-wait", "0s"}, {"--canary", "2", "--canary-wait", "soon"},
+	} {
+		h.expect(2, "", append([]string{"replay", "--yes"}, args...)...)
+	}
+}
+
+// TestReplayNews: a slow replay looks at what is rejected meanwhile.
+func TestReplayNews(t *testing.T) {
+	h := newCanaryHouse(t)
+	rejected := make(chan struct{})
+	h.SetFault(func(method string, req any) error {
+		if r, ok := req.(*pubsubpb.PublishRequest); ok && method == "Publish" {
+			// The worker rejects the first at once, for another reason.
+			if slices.ContainsFunc(r.GetMessages(), func(m *pubsubpb.PubsubMessage) bool { return m.GetAttributes()["origin_message_id"] == "m0" }) {
+				defer close(rejected)
+				h.SetFault(nil)
+				m := r.GetMessages()[0]
+				h.rejectAgain(m, "dlq_reason", "invalid_event")
+				h.put(deadLetter(50, "x", "dlq_reason", "oversized"))
+			}
+		}
+		return nil
+	})
+	began := time.Now()
+	got := h.dlq(t.Context(), "replay", "--yes", "--output", "json", "--rate", "100")
+	h.want(got, 0, `{"matched":20,"replayed":20,"failed":0,"left":2}`, "warning: events of a kind", "1 new letter of the kinds", "1 of them events that had been replayed")
+	<-rejected
+	if took := time.Since(began); took < 150*time.Millisecond {
+		t.Errorf("it took %v", took)
+	}
+	h.left(2)
+}

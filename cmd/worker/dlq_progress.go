@@ -1,0 +1,50 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/schollz/progressbar/v3"
+
+	"github.com/sourcegraph/telemetry-relay/internal/logging"
+)
+
+// showBar shows a progress bar on a terminal until hideBar, in place of another.
+// Without a total, -1, it has no remaining time; without a unit, no rate.
+func (d *desk) showBar(what string, total float64, unit string) {
+	d.hideBar()
+	// On one terminal the bar and the results would disturb each other.
+	if !logging.Terminal(d.env.stderr) || d.streams && logging.Terminal(d.env.stdout) {
+		return
+	}
+	opts := []progressbar.Option{
+		progressbar.OptionSetWriter(d.env.stderr), progressbar.OptionSetDescription(what),
+		progressbar.OptionClearOnFinish(), progressbar.OptionUseANSICodes(true),
+	}
+	if unit != "" {
+		opts = append(opts, progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString(unit))
+	}
+	d.bar = progressbar.NewOptions64(int64(total), opts...)
+}
+
+// advance moves the bar on.
+func (d *desk) advance(n int) {
+	if d.bar != nil {
+		_ = d.bar.Add(n) // it is only for show
+	}
+}
+
+// hideBar takes the bar away.
+func (d *desk) hideBar() {
+	if d.bar != nil {
+		_ = d.bar.Finish()
+		d.bar = nil
+	}
+}
+
+// say tells something on a line of its own.
+func (d *desk) say(format string, args ...any) {
+	if d.bar != nil {
+		_ = d.bar.Clear()
+	}
+	fmt.Fprintf(d.env.stderr, format+"\n", args...)
+}

@@ -1,0 +1,40 @@
+package dlq
+
+import (
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+
+	"github.com/sourcegraph/telemetry-relay/internal/event"
+)
+
+// Canaries are events that were replayed ahead of others, to see whether they
+// come back. The zero value has none.
+type Canaries struct {
+	origins map[string]int      // id of the first message → replay count
+	events  map[string]struct{} // event ids
+}
+
+// Add adds an event that was replayed as m.
+func (c *Canaries) Add(s *Stored, m *pubsubpb.PubsubMessage) {
+	if c.origins == nil {
+		c.origins, c.events = map[string]int{}, map[string]struct{}{}
+	}
+	c.origins[m.GetAttributes()[event.AttrOriginMessageID]] = event.Replays(m.GetAttributes())
+	if s.EventID != "" {
+		c.events[s.EventID] = struct{}{}
+	}
+}
+
+// Len is how many there are.
+func (c *Canaries) Len() int { return len(c.origins) }
+
+// Returned reports whether a letter is a canary that came back: it says so by its
+// origin and its number of replays, or, if it came after the replay began, by
+// the event's id. Another letter of the same event that was there before is none.
+func (c *Canaries) Returned(s *Stored, after bool) bool {
+	origin, _ := event.Message{ID: s.OriginalID, Attributes: s.Original.Attributes}.Origin()
+	if count, ok := c.origins[origin]; ok && event.Replays(s.Original.Attributes) >= count {
+		return true
+	}
+	_, ok := c.events[s.EventID]
+	return ok && after
+}

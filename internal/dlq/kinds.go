@@ -1,0 +1,36 @@
+package dlq
+
+import "fmt"
+
+// Kind is a fault wherever it occurs: a group without the environment.
+type Kind struct{ Reason, Service, Feature, Action, Detail string }
+
+// KindOf returns the kind of a letter.
+func KindOf(s *Stored) Kind {
+	g := GroupOf(s)
+	return Kind{g.Reason, g.Service, g.Feature, g.Action, g.Detail}
+}
+
+// String is one line that is harmless for a terminal.
+func (k Kind) String() string {
+	return Plain(fmt.Sprintf("%s of %s, %s/%s: %s", k.Reason, k.Service, k.Feature, k.Action, k.Detail))
+}
+
+// Kinds is a set of kinds. The zero value is empty.
+type Kinds struct{ all map[Kind]struct{} }
+
+// Add adds the kind of a letter, unless there are too many already.
+func (k *Kinds) Add(s *Stored) {
+	if k.all == nil {
+		k.all = map[Kind]struct{}{}
+	}
+	if len(k.all) < maxGroups {
+		k.all[KindOf(s)] = struct{}{}
+	}
+}
+
+// Has reports whether a letter is of one of the kinds.
+func (k *Kinds) Has(s *Stored) bool {
+	_, ok := k.all[KindOf(s)]
+	return ok
+}
