@@ -3,7 +3,6 @@ package dlq
 import (
 	"cmp"
 	"maps"
-	"regexp"
 	"slices"
 	"time"
 )
@@ -100,18 +99,4 @@ func (s *Stats) Groups() []*Tally {
 			cmp.Compare(a.Action, b.Action), cmp.Compare(a.Detail, b.Detail),
 		)
 	})
-}
-
-var (
-	quotedPart = regexp.MustCompile(`"(?:[^"\\]|\\.)*"(?:\.\.\.)?`)
-	idPart     = regexp.MustCompile(`\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b`)
-	numberPart = regexp.MustCompile(`-?\d+(?:\.\d+)?`)
-)
-
-// Normalize takes out of a detail what differs from event to event, so that one
-// fault is one text.
-func Normalize(detail string) string {
-	detail = quotedPart.ReplaceAllLiteralString(detail, `"…"`)
-	detail = idPart.ReplaceAllLiteralString(detail, "ID")
-	return clip(numberPart.ReplaceAllLiteralString(detail, "N"))
 }

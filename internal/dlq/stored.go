@@ -206,8 +206,9 @@ func (s *Stored) peek() {
 }
 
 // clip shortens what somebody else has written.
-func clip(s string) string {
-	const most = 120
+func clip(s string) string { return clipTo(s, 120) }
+
+func clipTo(s string, most int) string {
 	s = strings.ToValidUTF8(s, "\uFFFD")
 	runes := 0
 	for i := range s {
