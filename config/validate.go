@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 const (
@@ -55,6 +57,11 @@ func (c *Config) validate(purpose Purpose, vars map[string]string, broken map[st
 		if _, _, err := net.SplitHostPort(c.EmulatorHost); err != nil {
 			faults.add("PUBSUB_EMULATOR_HOST", "expected host:port, got %q", clip(c.EmulatorHost))
 		}
+	}
+	// It becomes part of every event, and of the stream's metadata: protobuf
+	// takes nothing else.
+	if !utf8.ValidString(c.Environment) || strings.ContainsFunc(c.Environment, unicode.IsControl) {
+		faults.add("ENVIRONMENT_ID", "expected UTF-8 without control characters, got %q", clip(c.Environment))
 	}
 	c.validateLogging(faults)
 	if purpose == ForRun {
@@ -195,7 +202,11 @@ func (c *Config) validateRun(vars map[string]string, broken map[string]bool, fau
 		check("PORT", validPort(c.Port), "expected a port from 1 to 65535, got %q", clip(c.Port))
 	}
 	if c.DiagnosticsAddr != "" {
-		_, _, err := net.SplitHostPort(c.DiagnosticsAddr)
+		_, port, err := net.SplitHostPort(c.DiagnosticsAddr)
 		check("WORKER_DIAGNOSTICS_ADDR", err == nil, "expected host:port or :port, got %q", clip(c.DiagnosticsAddr))
+		if err == nil {
+			// Port 0 is any free one.
+			check("WORKER_DIAGNOSTICS_ADDR", port == "0" || validPort(port), "expected a port from 0 to 65535, got %q", clip(port))
+		}
 	}
 }
