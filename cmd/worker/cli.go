@@ -85,6 +85,8 @@ func (env environment) root() *cli.Command {
 		Commands: []*cli.Command{
 			env.runCommand(),
 			env.localCommand(),
+			env.checkCommand(),
+			env.setupCommand(),
 			env.publishCommand(),
 			env.dlqCommand(),
 			env.versionCommand(),

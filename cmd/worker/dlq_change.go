@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -15,8 +14,7 @@ import (
 
 // changeFlags are those of every command that can change the queue.
 func changeFlags(more ...cli.Flag) []cli.Flag {
-	flags := append(filterFlags(), formatFlag("table", "json", "ndjson"),
-		&cli.BoolFlag{Name: "yes", Usage: "do it without asking; needed where nobody can be asked"})
+	flags := append(filterFlags(), formatFlag("table", "json", "ndjson"), yesFlag())
 	return append(flags, more...)
 }
 
@@ -84,24 +82,12 @@ func (d *desk) agree(ctx context.Context, yes bool) (bool, error) {
 	if n.matched == 0 {
 		return false, d.tell(n)
 	}
-	fmt.Fprintf(d.env.stderr, "%s %s of %s events of %s%s? They are: %s. [y/N] ", capital(d.change.action),
-		humanize.Comma(int64(n.matched)), humanize.Comma(int64(d.inQueue)), plural(len(services), "service"), d.change.where, d.filter)
-	answer := make(chan string, 1)
-	go func() {
-		text, _ := bufio.NewReader(d.env.stdin).ReadString('\n') // no answer is a no
-		answer <- strings.ToLower(strings.TrimSpace(text))
-	}()
-	select {
-	case text := <-answer:
-		if text == "y" || text == "yes" {
-			return true, nil
-		}
-		fmt.Fprintln(d.env.stderr, "Nothing was changed.")
-		return false, nil
-	case <-ctx.Done():
-		fmt.Fprintln(d.env.stderr)
+	agreed, err := d.env.ask(ctx, fmt.Sprintf("%s %s of %s events of %s%s? They are: %s.", capital(d.change.action),
+		humanize.Comma(int64(n.matched)), humanize.Comma(int64(d.inQueue)), plural(len(services), "service"), d.change.where, d.filter))
+	if err != nil {
 		return false, errors.New("interrupted; nothing was changed, and all letters are in the queue")
 	}
+	return agreed, nil
 }
 
 // run makes the change by work, which counts what it does, and tells it.

@@ -23,6 +23,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/metrics"
 	"github.com/sourcegraph/telemetry-relay/internal/policy"
 	"github.com/sourcegraph/telemetry-relay/internal/preflight"
+	"github.com/sourcegraph/telemetry-relay/internal/provision"
 	"github.com/sourcegraph/telemetry-relay/internal/relay"
 	"github.com/sourcegraph/telemetry-relay/internal/submit"
 	"github.com/sourcegraph/telemetry-relay/internal/topic"
@@ -65,32 +66,15 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (summary relay.S
 		return summary, err
 	}
 	closers = append(closers, deadLetters.Close)
-	tokens := submit.NewTokens(submit.TokenOptions{
-		URL:          cfg.TokenURL(),
-		ClientID:     cfg.SAMSClientID,
-		ClientSecret: string(cfg.SAMSClientSecret),
-		OnFetch: func(err error) {
-			m.TokenFetches.WithLabelValues(fetchResult(err)).Inc()
-		},
-	})
+	tokens := newTokens(cfg, func(err error) { m.TokenFetches.WithLabelValues(fetchResult(err)).Inc() })
 	closers = append(closers, func() error { tokens.Close(); return nil })
-	gateway, err := submit.NewClient(submit.Options{
-		URL:     cfg.GatewayURL,
-		Timeout: cfg.SubmitTimeout,
-		Tokens:  tokens,
-		Self:    event.Publisher{ServiceID: ServiceID, Environment: cfg.Environment},
-	})
+	gateway, err := newGateway(cfg, tokens)
 	if err != nil {
 		return summary, err
 	}
 	closers = append(closers, gateway.Close)
 
-	needs := preflight.Needs{
-		Subscription:    cfg.SubscriptionName(),
-		DeadLetterTopic: cfg.DeadLetterTopicName(),
-		Topic:           cfg.TopicName(),
-		TopicGiven:      cfg.TopicGiven,
-	}
+	needs := Needs(cfg)
 	r := relay.New(client, gateway,
 		dlq.NewWriter(deadLetters, dlq.Origin{Subscription: cfg.SubscriptionName(), WorkerVersion: opts.Version}),
 		relay.Options{
@@ -142,6 +126,36 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (summary relay.S
 		"subscription", cfg.SubscriptionName(), "dead_letter_topic", cfg.DeadLetterTopicName(),
 		"gateway", cfg.GatewayURL, "environment", cfg.Environment, "services", len(cfg.Services.Services()))
 	return r.Run(ctx)
+}
+
+func newTokens(cfg *config.Config, onFetch func(error)) *submit.Tokens {
+	return submit.NewTokens(submit.TokenOptions{
+		URL:          cfg.TokenURL(),
+		ClientID:     cfg.SAMSClientID,
+		ClientSecret: string(cfg.SAMSClientSecret),
+		OnFetch:      onFetch,
+	})
+}
+
+func newGateway(cfg *config.Config, tokens *submit.Tokens) (*submit.Client, error) {
+	return submit.NewClient(submit.Options{
+		URL:     cfg.GatewayURL,
+		Timeout: cfg.SubmitTimeout,
+		Tokens:  tokens,
+		Self:    event.Publisher{ServiceID: ServiceID, Environment: cfg.Environment},
+	})
+}
+
+// Needs are the resources that the configuration names.
+func Needs(cfg *config.Config) provision.Needs {
+	return provision.Needs{
+		Subscription:           cfg.SubscriptionName(),
+		DeadLetterTopic:        cfg.DeadLetterTopicName(),
+		Topic:                  cfg.TopicName(),
+		TopicGiven:             cfg.TopicGiven,
+		DeadLetterSubscription: cfg.DeadLetterSubscriptionName(),
+		Emulator:               cfg.EmulatorHost != "",
+	}
 }
 
 // PubSubOptions are the options of every Pub/Sub client.

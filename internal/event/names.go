@@ -1,9 +1,7 @@
 package event
 
-// The attributes of a message that other parts of the worker, and the recorder,
-// read and write.
+// The attributes of a message that other parts of the worker read and write.
 const (
-	AttrSchemaVersion      = attrSchema
 	AttrServiceID          = attrService
 	AttrServiceEnvironment = attrEnvironment
 	AttrServiceVersion     = attrVersion
@@ -11,6 +9,3 @@ const (
 	AttrOriginMessageID    = attrOriginID
 	AttrOriginPublishTime  = attrOriginPublished
 )
-
-// SchemaVersion is the only version of the topic message so far.
-const SchemaVersion = schemaVersion

@@ -5,8 +5,10 @@ package local
 import (
 	"context"
 	"errors"
+	"time"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/sourcegraph/telemetry-relay/internal/line"
 	"github.com/sourcegraph/telemetry-relay/internal/local/gatewayserver"
@@ -64,9 +66,16 @@ func Start(ctx context.Context, opts Options) (h *House, err error) {
 	return h, errors.Join(
 		h.PubSub.CreateTopic(Topic),
 		h.PubSub.CreateTopic(DeadLetterTopic),
-		h.PubSub.CreateSubscription(Subscription, Topic),
-		h.PubSub.CreateSubscription(DeadLetterSubscription, DeadLetterTopic),
+		h.PubSub.CreateSubscription(DeadLetterSubscription, DeadLetterTopic, lasting),
+		h.PubSub.CreateSubscription(Subscription, Topic, lasting),
 	)
+}
+
+// lasting is a subscription that keeps what it has as long as Pub/Sub can.
+func lasting(s *pubsubpb.Subscription) {
+	s.AckDeadlineSeconds = 60
+	s.MessageRetentionDuration = durationpb.New(31 * 24 * time.Hour)
+	s.ExpirationPolicy = &pubsubpb.ExpirationPolicy{}
 }
 
 // Close stops the servers.

@@ -104,6 +104,9 @@ func (s *Set) Listed(serviceID string) bool {
 	return ok
 }
 
+// AllowsUnknown reports whether services that are not listed may publish.
+func (s *Set) AllowsUnknown() bool { return s.allowUnknown }
+
 // Services returns the services in the order in which they are listed. The
 // caller must not change them.
 func (s *Set) Services() []*Service { return s.services }

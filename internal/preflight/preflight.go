@@ -7,58 +7,26 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
-	"time"
 
-	"cloud.google.com/go/iam/apiv1/iampb"
-	pubsub "cloud.google.com/go/pubsub/v2/apiv1"
-	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
-	"github.com/cenkalti/backoff/v5"
-	gax "github.com/googleapis/gax-go/v2"
 	"google.golang.org/api/option"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-)
 
-// Needs are the resources that the worker uses, by full name.
-type Needs struct {
-	Subscription    string
-	DeadLetterTopic string
-	// Topic is where the events come from; only `publish` and `replay` use it.
-	Topic string
-	// TopicGiven says that the topic was set on purpose, not by default.
-	TopicGiven bool
-}
-
-const (
-	consumePermission = "pubsub.subscriptions.consume"
-	publishPermission = "pubsub.topics.publish"
-	// deletedTopic is what Pub/Sub names the topic of a subscription whose topic
-	// was deleted.
-	deletedTopic = "_deleted-topic_"
-
-	askTimeout  = 10 * time.Second
-	remindEvery = time.Minute
+	"github.com/sourcegraph/telemetry-relay/internal/provision"
 )
 
 // Run checks until everything could be asked; it waits as long as Pub/Sub cannot
 // be reached. The error names everything that is missing.
-func Run(ctx context.Context, needs Needs, log *slog.Logger, opts ...option.ClientOption) (err error) {
-	subscriptions, err := pubsub.NewSubscriptionAdminClient(ctx, opts...)
+func Run(ctx context.Context, needs provision.Needs, log *slog.Logger, opts ...option.ClientOption) (err error) {
+	admin, err := provision.Connect(ctx, opts...)
 	if err != nil {
-		return fmt.Errorf("connect to Pub/Sub: %w", err)
+		return err
 	}
-	defer func() { err = errors.Join(err, subscriptions.Close()) }()
-	topics, err := pubsub.NewTopicAdminClient(ctx, opts...)
-	if err != nil {
-		return fmt.Errorf("connect to Pub/Sub: %w", err)
+	defer func() { err = errors.Join(err, admin.Close()) }()
+	admin.Waiting = func(about string, err error) {
+		log.Warn("Pub/Sub does not answer; asking again", "about", about, "error", err)
 	}
-	defer func() { err = errors.Join(err, topics.Close()) }()
-
-	// Each question is asked here again and again, so that the log can tell.
-	subscriptions.CallOptions.GetSubscription = nil
-	topics.CallOptions.GetTopic = nil
-	c := checker{log: log, subscriptions: subscriptions, topics: topics}
+	c := checker{log: log, admin: admin}
 	err = errors.Join(
 		c.subscription(ctx, needs.Subscription),
 		c.deadLetterTopic(ctx, needs.DeadLetterTopic),
@@ -72,40 +40,33 @@ func Run(ctx context.Context, needs Needs, log *slog.Logger, opts ...option.Clie
 }
 
 type checker struct {
-	log           *slog.Logger
-	subscriptions *pubsub.SubscriptionAdminClient
-	topics        *pubsub.TopicAdminClient
+	log   *slog.Logger
+	admin *provision.Admin
 }
 
 func (c *checker) subscription(ctx context.Context, name string) error {
 	const variable = "PUBSUB_SUBSCRIPTION"
-	got, err := ask(ctx, c.log, name, func(ctx context.Context) (*pubsubpb.Subscription, error) {
-		return c.subscriptions.GetSubscription(ctx, &pubsubpb.GetSubscriptionRequest{Subscription: name})
-	})
+	got, err := c.admin.Subscription(ctx, name)
 	if err := c.judge(variable, "subscription", name, err); err != nil {
 		return err
 	}
-	if got.GetTopic() == deletedTopic {
+	if provision.TopicDeleted(got) {
 		return fmt.Errorf("PUBSUB_TOPIC: the topic of the subscription %s has been deleted; nothing will come any more. Create both anew", name)
 	}
-	return c.permission(ctx, variable, name, consumePermission, c.subscriptions.TestIamPermissions)
+	return c.permission(ctx, variable, name, provision.ConsumePermission, c.admin.HoldsOnSubscription)
 }
 
 func (c *checker) deadLetterTopic(ctx context.Context, name string) error {
 	const variable = "DLQ_TOPIC"
-	_, err := ask(ctx, c.log, name, func(ctx context.Context) (*pubsubpb.Topic, error) {
-		return c.topics.GetTopic(ctx, &pubsubpb.GetTopicRequest{Topic: name})
-	})
+	_, err := c.admin.Topic(ctx, name)
 	if err := c.judge(variable, "dead-letter topic", name, err); err != nil {
 		return err
 	}
-	return c.permission(ctx, variable, name, publishPermission, c.topics.TestIamPermissions)
+	return c.permission(ctx, variable, name, provision.PublishPermission, c.admin.HoldsOnTopic)
 }
 
-func (c *checker) topic(ctx context.Context, needs Needs) error {
-	_, err := ask(ctx, c.log, needs.Topic, func(ctx context.Context) (*pubsubpb.Topic, error) {
-		return c.topics.GetTopic(ctx, &pubsubpb.GetTopicRequest{Topic: needs.Topic})
-	})
+func (c *checker) topic(ctx context.Context, needs provision.Needs) error {
+	_, err := c.admin.Topic(ctx, needs.Topic)
 	if status.Code(err) == codes.NotFound && !needs.TopicGiven {
 		c.log.Warn("The default topic does not exist; set PUBSUB_TOPIC for replays", "topic", needs.Topic)
 		return nil
@@ -131,17 +92,15 @@ func (c *checker) judge(variable, kind, name string, err error) error {
 	return fmt.Errorf("%s: the %s %s cannot be used: %w", variable, kind, name, err)
 }
 
-type tester func(context.Context, *iampb.TestIamPermissionsRequest, ...gax.CallOption) (*iampb.TestIamPermissionsResponse, error)
+type holder func(ctx context.Context, name, permission string) (bool, error)
 
 // permission asks whether the worker holds a permission, where the server knows
 // the question.
-func (c *checker) permission(ctx context.Context, variable, name, permission string, test tester) error {
-	got, err := ask(ctx, c.log, name, func(ctx context.Context) (*iampb.TestIamPermissionsResponse, error) {
-		return test(ctx, &iampb.TestIamPermissionsRequest{Resource: name, Permissions: []string{permission}})
-	})
+func (c *checker) permission(ctx context.Context, variable, name, permission string, holds holder) error {
+	held, err := holds(ctx, name, permission)
 	switch status.Code(err) {
 	case codes.OK:
-		if slices.Contains(got.GetPermissions(), permission) {
+		if held {
 			return nil
 		}
 		return fmt.Errorf("%s: the worker does not have the permission %s on %s", variable, permission, name)
@@ -151,28 +110,4 @@ func (c *checker) permission(ctx context.Context, variable, name, permission str
 		return fmt.Errorf("%s: %s does not exist", variable, name)
 	}
 	return fmt.Errorf("%s: whether the worker has the permission %s on %s cannot be asked: %w", variable, permission, name, err)
-}
-
-// ask asks until there is an answer, of whatever kind.
-func ask[T any](ctx context.Context, log *slog.Logger, name string, question func(context.Context) (T, error)) (T, error) {
-	pause := backoff.NewExponentialBackOff()
-	pause.MaxInterval = 5 * time.Second
-	var told time.Time
-	return backoff.Retry(ctx, func() (T, error) {
-		rpc, cancel := context.WithTimeout(ctx, askTimeout)
-		defer cancel()
-		answer, err := question(rpc)
-		switch status.Code(err) {
-		case codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted, codes.Aborted, codes.Internal, codes.Unknown, codes.Canceled:
-			if ctx.Err() == nil && time.Since(told) > remindEvery {
-				told = time.Now()
-				log.Warn("Pub/Sub does not answer; asking again", "about", name, "error", err)
-			}
-			return answer, err
-		}
-		if err != nil {
-			return answer, backoff.Permanent(err)
-		}
-		return answer, nil
-	}, backoff.WithBackOff(pause), backoff.WithMaxElapsedTime(0))
 }

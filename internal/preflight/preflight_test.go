@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/sourcegraph/telemetry-relay/internal/local/pubsubserver"
+	"github.com/sourcegraph/telemetry-relay/internal/provision"
 )
 
 func TestMain(m *testing.M) {
@@ -35,8 +36,8 @@ const (
 	dlqName   = "projects/p/topics/dead"
 )
 
-func needs() Needs {
-	return Needs{Subscription: subName, DeadLetterTopic: dlqName, Topic: topicName, TopicGiven: true}
+func needs() provision.Needs {
+	return provision.Needs{Subscription: subName, DeadLetterTopic: dlqName, Topic: topicName, TopicGiven: true}
 }
 
 type fixture struct {
@@ -83,7 +84,7 @@ func (f *fixture) options() []option.ClientOption {
 	}
 }
 
-func (f *fixture) run(ctx context.Context, n Needs) error {
+func (f *fixture) run(ctx context.Context, n provision.Needs) error {
 	return Run(ctx, n, slog.New(slog.NewTextHandler(f, nil)), f.options()...)
 }
 
@@ -120,13 +121,13 @@ func TestMissing(t *testing.T) {
 	noTopic := "PUBSUB_TOPIC: the topic " + topicName + other + " does not exist"
 	for _, c := range []struct {
 		name   string
-		change func(*Needs)
+		change func(*provision.Needs)
 		want   []string
 	}{
-		{"subscription", func(n *Needs) { n.Subscription += other }, []string{noSub}},
-		{"dead-letter topic", func(n *Needs) { n.DeadLetterTopic += other }, []string{noDLQ}},
-		{"topic", func(n *Needs) { n.Topic += other }, []string{noTopic}},
-		{"everything", func(n *Needs) {
+		{"subscription", func(n *provision.Needs) { n.Subscription += other }, []string{noSub}},
+		{"dead-letter topic", func(n *provision.Needs) { n.DeadLetterTopic += other }, []string{noDLQ}},
+		{"topic", func(n *provision.Needs) { n.Topic += other }, []string{noTopic}},
+		{"everything", func(n *provision.Needs) {
 			n.Subscription, n.DeadLetterTopic, n.Topic = n.Subscription+other, n.DeadLetterTopic+other, n.Topic+other
 		}, []string{noSub, noDLQ, noTopic}},
 	} {

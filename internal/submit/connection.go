@@ -24,6 +24,7 @@ import (
 // connection is the Transport over gRPC.
 type connection struct {
 	conn *grpc.ClientConn
+	tls  *handshakes // nil: plain text
 }
 
 // The contract's settings for connections.
@@ -43,12 +44,13 @@ func dial(address string) (*connection, error) {
 		return nil, fmt.Errorf("gateway URL: %w", err)
 	}
 	host, port := u.Hostname(), u.Port()
-	transport := credentials.NewTLS(nil)
+	secure := &handshakes{TransportCredentials: credentials.NewTLS(nil), last: &lastHandshake{}}
+	var transport credentials.TransportCredentials = secure
 	if port == "" {
 		port = "443"
 	}
 	if u.Scheme == "http" {
-		transport = insecure.NewCredentials()
+		transport, secure = insecure.NewCredentials(), nil
 		if u.Port() == "" {
 			port = "80"
 		}
@@ -73,7 +75,7 @@ func dial(address string) (*connection, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
-	return &connection{conn: conn}, nil
+	return &connection{conn: conn, tls: secure}, nil
 }
 
 var streamDesc = &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}

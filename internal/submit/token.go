@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -70,6 +72,7 @@ type Tokens struct {
 	token    string // empty: none
 	renew    time.Time
 	expires  time.Time // zero: never
+	scopes   []string  // as SAMS tells them; nil: it did not
 	fetching *fetch    // nil: none
 	fetches  sync.WaitGroup
 }
@@ -144,6 +147,28 @@ func (t *Tokens) Token(ctx context.Context) (string, error) {
 	}
 }
 
+// Grant is what a token is good for.
+type Grant struct {
+	// Scopes are those that SAMS tells; none when it does not tell.
+	Scopes []string
+	// Expires is when the token ends; zero when SAMS does not tell.
+	Expires time.Time
+}
+
+// Has reports whether a scope is among those that SAMS tells.
+func (g Grant) Has(scope string) bool { return slices.Contains(g.Scopes, scope) }
+
+// Grant fetches a token if there is none, and says what it is good for. The error
+// is as Token's.
+func (t *Tokens) Grant(ctx context.Context) (Grant, error) {
+	if _, err := t.Token(ctx); err != nil {
+		return Grant{}, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return Grant{Scopes: t.scopes, Expires: t.expires}, nil
+}
+
 // Invalidate forgets a token that was refused, if it is still the current one.
 func (t *Tokens) Invalidate(token string) {
 	t.mu.Lock()
@@ -192,6 +217,8 @@ func (t *Tokens) startFetch() *fetch {
 func (t *Tokens) keep(token *oauth2.Token) {
 	now := time.Now()
 	t.token, t.expires = token.AccessToken, token.Expiry
+	granted, _ := token.Extra("scope").(string)
+	t.scopes = strings.Fields(granted)
 	if t.expires.IsZero() {
 		// SAMS did not say. The gateway's refusal will tell.
 		t.renew = now.Add(time.Hour)

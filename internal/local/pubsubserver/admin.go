@@ -70,7 +70,7 @@ func (s *Server) createSubscription(p *pubsubpb.Subscription) (*pubsubpb.Subscri
 	}
 	p = proto.CloneOf(p)
 	p.State = pubsubpb.Subscription_ACTIVE
-	if err := completeSubscription(p); err != nil {
+	if err := completeSubscription(p, s.opts.KeepSettings); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
@@ -103,6 +103,10 @@ var updatable = map[string]func(to, from *pubsubpb.Subscription){
 	"dead_letter_policy":    func(to, from *pubsubpb.Subscription) { to.DeadLetterPolicy = from.GetDeadLetterPolicy() },
 	"labels":                func(to, from *pubsubpb.Subscription) { to.Labels = from.GetLabels() },
 	"retry_policy":          func(to, from *pubsubpb.Subscription) { to.RetryPolicy = from.GetRetryPolicy() },
+	"push_config":           func(to, from *pubsubpb.Subscription) { to.PushConfig = from.GetPushConfig() },
+	"enable_exactly_once_delivery": func(to, from *pubsubpb.Subscription) {
+		to.EnableExactlyOnceDelivery = from.GetEnableExactlyOnceDelivery()
+	},
 }
 
 func (s *Server) updateSubscription(from *pubsubpb.Subscription, paths []string) (*pubsubpb.Subscription, error) {
@@ -123,7 +127,7 @@ func (s *Server) updateSubscription(from *pubsubpb.Subscription, paths []string)
 		}
 		set(changed, proto.CloneOf(from))
 	}
-	if err := completeSubscription(changed); err != nil {
+	if err := completeSubscription(changed, s.opts.KeepSettings); err != nil {
 		return nil, err
 	}
 	sub.proto.Store(changed)
@@ -147,9 +151,10 @@ func (s *Server) deleteSubscription(name string) error {
 }
 
 // completeSubscription fills in the service's defaults and refuses what is out
-// of range, or not supported and would be missed.
-func completeSubscription(p *pubsubpb.Subscription) error {
+// of range, or not supported and would be missed, unless that is kept for show.
+func completeSubscription(p *pubsubpb.Subscription, keep bool) error {
 	switch {
+	case keep:
 	case p.GetFilter() != "":
 		return status.Error(codes.Unimplemented, "filters are not supported")
 	case p.GetRetryPolicy() != nil:
@@ -187,6 +192,17 @@ func completeSubscription(p *pubsubpb.Subscription) error {
 			return status.Errorf(codes.InvalidArgument, "max_delivery_attempts must be between 5 and 100, not %d", n)
 		}
 	}
+	return nil
+}
+
+// SetSubscription makes a subscription tell other settings, whatever they are;
+// how it delivers does not change.
+func (s *Server) SetSubscription(p *pubsubpb.Subscription) error {
+	sub, err := s.subscription(p.GetName())
+	if err != nil {
+		return err
+	}
+	sub.proto.Store(proto.CloneOf(p))
 	return nil
 }
 

@@ -50,6 +50,9 @@ type Options struct {
 	// PullWait is how long a Pull waits for its first message before it answers
 	// with none; 3 s if zero.
 	PullWait time.Duration
+	// KeepSettings makes the server take, keep and tell settings of subscriptions
+	// that it does not act on, such as filters: for tests of what asks for them.
+	KeepSettings bool
 }
 
 func (o Options) withDefaults() Options {

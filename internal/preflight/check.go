@@ -1,0 +1,190 @@
+package preflight
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"google.golang.org/api/option"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/sourcegraph/telemetry-relay/internal/provision"
+)
+
+const (
+	runSetup = "run worker setup, or apply the Terraform module"
+	logIn    = "log in (gcloud auth application-default login), or run it with the service account"
+)
+
+// PubSub looks at everything that the worker needs of Pub/Sub. It waits for
+// answers until ctx ends.
+func PubSub(ctx context.Context, needs provision.Needs, opts ...option.ClientOption) (findings []Finding) {
+	const all = "Pub/Sub"
+	admin, err := provision.Connect(ctx, opts...)
+	if err != nil {
+		return []Finding{failure(all, "", oneLine(err), "nothing can be received", logIn)}
+	}
+	defer func() {
+		if err := admin.Close(); err != nil {
+			findings = append(findings, warning(all, "", "the connection did not close: "+oneLine(err), "", ""))
+		}
+	}()
+	x := examiner{admin: admin, needs: needs}
+	sub, err := admin.Subscription(ctx, needs.Subscription)
+	if unreachable(err) {
+		return []Finding{
+			failure(all, "", "does not answer: "+oneLine(err), "nothing can be received", "look at the network, the project's name and PUBSUB_EMULATOR_HOST; then run this again"),
+			skipped("topics, subscriptions and permissions", "", "Pub/Sub does not answer"),
+		}
+	}
+	x.subscription(ctx, sub, err)
+	x.topic(ctx)
+	x.deadLetterTopic(ctx)
+	return x.findings
+}
+
+// examiner collects findings about Pub/Sub.
+type examiner struct {
+	admin    *provision.Admin
+	needs    provision.Needs
+	findings []Finding
+}
+
+func (x *examiner) add(f ...Finding) { x.findings = append(x.findings, f...) }
+
+func (x *examiner) subscription(ctx context.Context, sub *pubsubpb.Subscription, err error) {
+	const check = "subscription"
+	name := x.needs.Subscription
+	there := x.exists(check, name, "PUBSUB_SUBSCRIPTION", "worker run ends at once", err)
+	if err == nil {
+		x.settings(check, sub, provision.SubscriptionSettings())
+	}
+	const permission = "permission to receive"
+	if !there {
+		x.add(skipped(permission, name, "there is no subscription"))
+		return
+	}
+	held, err := x.admin.HoldsOnSubscription(ctx, name, provision.ConsumePermission)
+	x.permission(permission, name, provision.ConsumePermission, "roles/pubsub.subscriber", held, err)
+}
+
+func (x *examiner) topic(ctx context.Context) {
+	const check = "topic"
+	name := x.needs.Topic
+	_, err := x.admin.Topic(ctx, name)
+	switch {
+	case status.Code(err) == codes.PermissionDenied:
+		x.add(skipped(check, name, "may not be read by who runs this; worker run does not need it"))
+	case status.Code(err) == codes.NotFound && !x.needs.TopicGiven:
+		x.add(warning(check, name, "does not exist, and is only the default", "worker publish and dlq replay do not work", "set PUBSUB_TOPIC"))
+	default:
+		x.exists(check, name, "PUBSUB_TOPIC", "services, worker publish and dlq replay cannot publish; worker run ends at once", err)
+	}
+}
+
+func (x *examiner) deadLetterTopic(ctx context.Context) {
+	const (
+		check      = "dead-letter topic"
+		permission = "permission to dead-letter"
+		readers    = "dead-letter topic's subscriptions"
+		vanish     = "dead letters vanish as soon as they are written"
+	)
+	name := x.needs.DeadLetterTopic
+	_, err := x.admin.Topic(ctx, name)
+	there := x.exists(check, name, "DLQ_TOPIC", "worker run ends at once", err)
+	if !there {
+		x.add(skipped(permission, name, "there is no topic"), skipped(readers, name, "there is no topic"))
+	} else {
+		held, err := x.admin.HoldsOnTopic(ctx, name, provision.PublishPermission)
+		x.permission(permission, name, provision.PublishPermission, "roles/pubsub.publisher", held, err)
+		has, err := x.admin.HasSubscription(ctx, name)
+		switch {
+		case err == nil && has:
+			x.add(ok(readers, name, "there is at least one"))
+		case err == nil:
+			x.add(failure(readers, name, "there is none", vanish, runSetup))
+		default:
+			x.add(unasked(readers, name, err))
+		}
+	}
+
+	const letters = "dead-letter subscription"
+	name = x.needs.DeadLetterSubscription
+	sub, err := x.admin.Subscription(ctx, name)
+	x.exists(letters, name, "DLQ_SUBSCRIPTION", "the dlq commands have nothing to read, and without another subscription "+vanish, err)
+	if err == nil {
+		x.settings(letters, sub, provision.LetterSettings())
+	}
+}
+
+// exists says whether a resource is there, and reports whether it may be.
+func (x *examiner) exists(check, name, variable, consequence string, err error) bool {
+	switch status.Code(err) {
+	case codes.OK:
+		x.add(ok(check, name, "exists"))
+	case codes.NotFound:
+		x.add(failure(check, name, "does not exist", consequence, runSetup+"; or set "+variable))
+		return false
+	case codes.PermissionDenied:
+		x.add(warning(check, name, "may not be read by who runs this", "whether it exists and how it is set is not known",
+			"run the check with roles/pubsub.viewer; the worker itself does not need that"))
+	case codes.Unauthenticated:
+		x.add(failure(check, name, oneLine(err), consequence, logIn))
+	default:
+		x.add(failure(check, name, "cannot be asked: "+oneLine(err), consequence, "check "+variable+", then run this again"))
+	}
+	return true
+}
+
+func (x *examiner) settings(check string, sub *pubsubpb.Subscription, settings []provision.Setting) {
+	for _, s := range settings {
+		j := s.Judge(sub, x.needs)
+		f := Finding{Check: check + " " + s.Name, Status: j.Verdict, Resource: sub.GetName(), Detail: j.Is, Consequence: j.Consequence}
+		if j.Verdict == provision.Warning || j.Verdict == provision.Failure {
+			f.Do = s.WhatToDo(sub, runSetup)
+		}
+		x.add(f)
+	}
+}
+
+func (x *examiner) permission(check, name, permission, role string, held bool, err error) {
+	switch {
+	case err == nil && held:
+		x.add(ok(check, name, "holds "+permission))
+	case err == nil:
+		x.add(failure(check, name, "lacks "+permission, "worker run ends at once", "grant "+role+" on it to the worker's service account"))
+	default:
+		x.add(unasked(check, name, err))
+	}
+}
+
+// unasked is what to say when a question has no answer.
+func unasked(check, name string, err error) Finding {
+	switch status.Code(err) {
+	case codes.Unimplemented:
+		return skipped(check, name, "the emulator does not know the question")
+	case codes.PermissionDenied:
+		return skipped(check, name, "may not be asked by who runs this")
+	}
+	return failure(check, name, "cannot be asked: "+oneLine(err), "it is not known", "run this again")
+}
+
+func unreachable(err error) bool {
+	switch status.Code(err) {
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
+		return true
+	case codes.Unknown:
+		return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+	}
+	return false
+}
+
+// oneLine keeps an error on its line.
+func oneLine(err error) string {
+	if s, is := status.FromError(err); is && s.Code() != codes.OK {
+		return s.Code().String() + ": " + strings.Join(strings.Fields(s.Message()), " ")
+	}
+	return strings.Join(strings.Fields(err.Error()), " ")
+}

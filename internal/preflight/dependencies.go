@@ -1,0 +1,195 @@
+package preflight
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/sourcegraph/telemetry-relay/config"
+	"github.com/sourcegraph/telemetry-relay/internal/submit"
+)
+
+// Configuration looks at settings that are valid and yet may not be meant.
+func Configuration(cfg *config.Config) []Finding {
+	const check = "configuration"
+	services := len(cfg.Services.Services())
+	findings := []Finding{ok(check, "", fmt.Sprintf("valid: mode %s, environment %s, %d services listed", cfg.Mode, cfg.Environment, services))}
+	if services == 0 && !cfg.Services.AllowsUnknown() {
+		findings = append(findings, failure(check+" services", "", "no service may publish", "every event is dead-lettered as unknown_service", "list the services in WORKER_SERVICES, or set unknownServices: allow"))
+	}
+	if cfg.MSP {
+		if cfg.EmulatorHost != "" {
+			findings = append(findings, failure(check+" emulator", cfg.EmulatorHost, "PUBSUB_EMULATOR_HOST is set in a live environment", "the worker does not see the real Pub/Sub", "unset it"))
+		}
+		if cfg.Environment == "unknown" {
+			findings = append(findings, warning(check+" environment", "", "ENVIRONMENT_ID is not set", "events that do not name their environment are recorded for the environment unknown", "set ENVIRONMENT_ID"))
+		}
+	}
+	if addr := cfg.ListenAddr(); addr != "" && cfg.DiagnosticsSecret == "" {
+		findings = append(findings, warning(check+" endpoints", addr, "DIAGNOSTICS_SECRET is not set", "whoever reaches the port reads health and readiness", "set DIAGNOSTICS_SECRET"))
+	}
+	return findings
+}
+
+// Tokens gives access tokens.
+type Tokens interface {
+	// Grant fetches a token, if there is none, and says what it is good for.
+	Grant(ctx context.Context) (submit.Grant, error)
+}
+
+// Gateway answers a stream without events.
+type Gateway interface {
+	Probe(ctx context.Context, requestID string) error
+	// Connect connects, and tries again until it works or ctx ends.
+	Connect(ctx context.Context) error
+	// TLS returns the state of the last connection with TLS, or why there is none;
+	// both are nil when none was tried.
+	TLS() (*tls.ConnectionState, error)
+}
+
+// Addresses say whom the worker speaks to.
+type Addresses struct{ SAMS, Gateway string }
+
+// shortToken is a lifetime with which most of the time goes into fetching.
+const shortToken = time.Minute
+
+// Dependencies looks at SAMS and the gateway. What may pass is tried again until
+// ctx ends.
+func Dependencies(ctx context.Context, tokens Tokens, gateway Gateway, at Addresses) []Finding {
+	var (
+		line  Finding
+		other sync.WaitGroup
+	)
+	// A broken line is seen without a token, too.
+	other.Go(func() { line = judgeLine(gateway, at.Gateway, gateway.Connect(ctx)) })
+	grant, err := again(ctx, func() (submit.Grant, error) { return tokens.Grant(ctx) }, func(err error) bool {
+		_, refused := errors.AsType[*submit.CredentialsError](err)
+		return refused
+	})
+	if err != nil {
+		other.Wait()
+		return append(noToken(at.SAMS, err), line, skipped("gateway", at.Gateway, "there is no token"))
+	}
+	answer := probe(ctx, gateway, at.Gateway)
+	other.Wait()
+	return append(judgeGrant(at.SAMS, grant), line, answer)
+}
+
+func noToken(at string, err error) []Finding {
+	const consequence = "the worker receives nothing"
+	f := failure("SAMS token", at, "none: "+oneLine(err), consequence, "check SAMS_URL, SAMS_API_URL and the network; then run this again")
+	refused, isRefusal := errors.AsType[*submit.CredentialsError](err)
+	switch {
+	case isRefusal && refused.Code == "invalid_scope":
+		return []Finding{
+			skipped("SAMS token", at, "none without the scope"),
+			failure("SAMS scope", at, fmt.Sprintf("SAMS refuses the scope %s (HTTP %d, %s)", submit.Scope, refused.Status, refused.Code), consequence,
+				"have "+submit.Scope+" granted to the client SAMS_CLIENT_ID"),
+		}
+	case isRefusal:
+		f = failure("SAMS token", at, fmt.Sprintf("SAMS refuses the client (%s)", strings.TrimSuffix(fmt.Sprintf("HTTP %d, %s", refused.Status, refused.Code), ", ")),
+			consequence, "check SAMS_CLIENT_ID and SAMS_CLIENT_SECRET, and that SAMS_URL or SAMS_API_URL is the SAMS that issued them")
+	}
+	return []Finding{f, skipped("SAMS scope", at, "there is no token")}
+}
+
+func judgeGrant(at string, grant submit.Grant) []Finding {
+	life := "for a time that SAMS does not tell"
+	if !grant.Expires.IsZero() {
+		life = "for " + time.Until(grant.Expires).Round(time.Second).String()
+	}
+	token := ok("SAMS token", at, "received, good "+life)
+	if !grant.Expires.IsZero() && time.Until(grant.Expires) < shortToken {
+		token = warning("SAMS token", at, "received, good "+life+" only", "the worker fetches tokens all the time", "ask the owners of SAMS why its tokens live so shortly")
+	}
+	switch {
+	case len(grant.Scopes) == 0:
+		return []Finding{token, ok("SAMS scope", at, submit.Scope+" was asked for and not refused")}
+	case grant.Has(submit.Scope):
+		return []Finding{token, ok("SAMS scope", at, submit.Scope)}
+	}
+	return []Finding{token, failure("SAMS scope", at, fmt.Sprintf("the token has %q", strings.Join(grant.Scopes, " ")), "the gateway refuses the token",
+		"have "+submit.Scope+" granted to the client SAMS_CLIENT_ID")}
+}
+
+func probe(ctx context.Context, gateway Gateway, at string) Finding {
+	const (
+		check       = "gateway"
+		consequence = "the worker receives nothing"
+	)
+	_, err := again(ctx, func() (struct{}, error) { return struct{}{}, gateway.Probe(ctx, "check") }, func(err error) bool {
+		f, is := errors.AsType[*submit.Failure](err)
+		return is && f.Class != submit.Passing && f.Class != submit.SAMS
+	})
+	if err == nil {
+		return ok(check, at, "accepts the token, in a stream without events")
+	}
+	f, is := errors.AsType[*submit.Failure](err)
+	if !is {
+		return failure(check, at, oneLine(err), consequence, "run this again")
+	}
+	detail := oneLine(errors.New(f.Detail()))
+	switch f.Class {
+	case submit.Credentials:
+		return failure(check, at, "refuses the token: "+detail, consequence,
+			"check that TELEMETRY_GATEWAY_URL and SAMS_URL are of the same environment, and that the client has the scope "+submit.Scope)
+	case submit.Unusable:
+		if f.NoGateway() {
+			return failure(check, at, "is no Telemetry Gateway: "+detail, consequence, "check TELEMETRY_GATEWAY_URL")
+		}
+		return failure(check, at, "refuses a stream without events: "+detail, consequence, "check ENVIRONMENT_ID; else ask the gateway's owners")
+	case submit.SAMS:
+		return skipped(check, at, "there is no token any more: "+detail)
+	default:
+		return failure(check, at, "does not answer: "+detail, consequence, "check TELEMETRY_GATEWAY_URL and the network; then run this again")
+	}
+}
+
+func judgeLine(gateway Gateway, at string, err error) Finding {
+	const (
+		check       = "gateway TLS"
+		consequence = "no token and no event is sent"
+	)
+	state, refused := gateway.TLS()
+	switch {
+	case strings.HasPrefix(at, "http://"):
+		return skipped(check, at, "plain text, as WORKER_INSECURE_DEV allows on loopback")
+	case refused != nil:
+		return failure(check, at, oneLine(refused), consequence, "check TELEMETRY_GATEWAY_URL, the clock, and the CA certificates of this machine")
+	case err != nil || state == nil:
+		return failure(check, at, "cannot be connected to", consequence, "check TELEMETRY_GATEWAY_URL and the network; then run this again")
+	}
+	detail := tls.VersionName(state.Version)
+	if len(state.PeerCertificates) > 0 {
+		detail += ", certificate good until " + state.PeerCertificates[0].NotAfter.UTC().Format(time.DateOnly)
+	}
+	return ok(check, at, detail)
+}
+
+// again tries until it works, cannot work, or ctx ends.
+func again[T any](ctx context.Context, try func() (T, error), hopeless func(error) bool) (T, error) {
+	var last error
+	result, err := backoff.Retry(ctx, func() (T, error) {
+		result, err := try()
+		switch {
+		case err == nil:
+			return result, nil
+		case hopeless(err):
+			return result, backoff.Permanent(err)
+		}
+		if ctx.Err() == nil || last == nil {
+			last = err
+		}
+		return result, err
+	}, backoff.WithMaxElapsedTime(0))
+	if err != nil && last != nil && ctx.Err() != nil {
+		err = last
+	}
+	return result, err
+}

@@ -1,0 +1,166 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"cloud.google.com/go/iam/apiv1/iampb"
+	pubsub "cloud.google.com/go/pubsub/v2/apiv1"
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"github.com/cenkalti/backoff/v5"
+	gax "github.com/googleapis/gax-go/v2"
+	"google.golang.org/api/iterator"
+	"google.golang.org/api/option"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
+)
+
+// The permissions that the worker uses.
+const (
+	ConsumePermission = "pubsub.subscriptions.consume"
+	PublishPermission = "pubsub.topics.publish"
+)
+
+const (
+	askTimeout  = 10 * time.Second
+	remindEvery = time.Minute
+	askPause    = 5 * time.Second // at most, between two tries
+)
+
+// Admin asks Pub/Sub about resources, and makes them. What it does is tried again
+// until there is an answer of whatever kind, or the context ends; the error says
+// then what went wrong last.
+type Admin struct {
+	subscriptions *pubsub.SubscriptionAdminClient
+	topics        *pubsub.TopicAdminClient
+	// Waiting, if set, is told now and then that Pub/Sub does not answer.
+	Waiting func(about string, err error)
+}
+
+// Connect returns an Admin; it connects when it is first used.
+func Connect(ctx context.Context, opts ...option.ClientOption) (*Admin, error) {
+	subscriptions, err := pubsub.NewSubscriptionAdminClient(ctx, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to Pub/Sub: %w", err)
+	}
+	topics, err := pubsub.NewTopicAdminClient(ctx, opts...)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("connect to Pub/Sub: %w", err), subscriptions.Close())
+	}
+	// Each question is asked here again and again, so that it can be told.
+	subscriptions.CallOptions = &pubsub.SubscriptionAdminCallOptions{}
+	topics.CallOptions = &pubsub.TopicAdminCallOptions{}
+	return &Admin{subscriptions: subscriptions, topics: topics}, nil
+}
+
+// Close closes the connections.
+func (a *Admin) Close() error { return errors.Join(a.subscriptions.Close(), a.topics.Close()) }
+
+// Subscription returns a subscription with its settings.
+func (a *Admin) Subscription(ctx context.Context, name string) (*pubsubpb.Subscription, error) {
+	return insist(ctx, a, name, func(ctx context.Context) (*pubsubpb.Subscription, error) {
+		return a.subscriptions.GetSubscription(ctx, &pubsubpb.GetSubscriptionRequest{Subscription: name})
+	})
+}
+
+// Topic returns a topic.
+func (a *Admin) Topic(ctx context.Context, name string) (*pubsubpb.Topic, error) {
+	return insist(ctx, a, name, func(ctx context.Context) (*pubsubpb.Topic, error) {
+		return a.topics.GetTopic(ctx, &pubsubpb.GetTopicRequest{Topic: name})
+	})
+}
+
+// HasSubscription reports whether a topic has a subscription, any one.
+func (a *Admin) HasSubscription(ctx context.Context, topic string) (bool, error) {
+	return insist(ctx, a, topic, func(ctx context.Context) (bool, error) {
+		_, err := a.topics.ListTopicSubscriptions(ctx, &pubsubpb.ListTopicSubscriptionsRequest{Topic: topic}).Next()
+		if errors.Is(err, iterator.Done) {
+			return false, nil
+		}
+		return err == nil, err
+	})
+}
+
+// HoldsOnSubscription reports whether the caller has a permission on a
+// subscription. An emulator answers with Unimplemented.
+func (a *Admin) HoldsOnSubscription(ctx context.Context, name, permission string) (bool, error) {
+	return a.holds(ctx, name, permission, a.subscriptions.TestIamPermissions)
+}
+
+// HoldsOnTopic is HoldsOnSubscription for a topic.
+func (a *Admin) HoldsOnTopic(ctx context.Context, name, permission string) (bool, error) {
+	return a.holds(ctx, name, permission, a.topics.TestIamPermissions)
+}
+
+type tester func(context.Context, *iampb.TestIamPermissionsRequest, ...gax.CallOption) (*iampb.TestIamPermissionsResponse, error)
+
+func (a *Admin) holds(ctx context.Context, name, permission string, test tester) (bool, error) {
+	got, err := insist(ctx, a, name, func(ctx context.Context) (*iampb.TestIamPermissionsResponse, error) {
+		return test(ctx, &iampb.TestIamPermissionsRequest{Resource: name, Permissions: []string{permission}})
+	})
+	return slices.Contains(got.GetPermissions(), permission), err
+}
+
+// CreateTopic creates a topic.
+func (a *Admin) CreateTopic(ctx context.Context, name string) error {
+	_, err := insist(ctx, a, name, func(ctx context.Context) (*pubsubpb.Topic, error) {
+		return a.topics.CreateTopic(ctx, &pubsubpb.Topic{Name: name})
+	})
+	return err
+}
+
+// CreateSubscription creates a subscription.
+func (a *Admin) CreateSubscription(ctx context.Context, s *pubsubpb.Subscription) error {
+	_, err := insist(ctx, a, s.GetName(), func(ctx context.Context) (*pubsubpb.Subscription, error) {
+		return a.subscriptions.CreateSubscription(ctx, s)
+	})
+	return err
+}
+
+// UpdateSubscription changes the fields of a subscription that paths name.
+func (a *Admin) UpdateSubscription(ctx context.Context, s *pubsubpb.Subscription, paths ...string) error {
+	_, err := insist(ctx, a, s.GetName(), func(ctx context.Context) (*pubsubpb.Subscription, error) {
+		return a.subscriptions.UpdateSubscription(ctx, &pubsubpb.UpdateSubscriptionRequest{
+			Subscription: s, UpdateMask: &fieldmaskpb.FieldMask{Paths: paths},
+		})
+	})
+	return err
+}
+
+// insist asks until there is an answer, of whatever kind.
+func insist[T any](ctx context.Context, a *Admin, about string, question func(context.Context) (T, error)) (T, error) {
+	pause := backoff.NewExponentialBackOff()
+	pause.MaxInterval = askPause
+	var (
+		told time.Time
+		last error
+	)
+	answer, err := backoff.Retry(ctx, func() (T, error) {
+		rpc, cancel := context.WithTimeout(ctx, askTimeout)
+		defer cancel()
+		answer, err := question(rpc)
+		switch status.Code(err) {
+		case codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted, codes.Aborted, codes.Internal, codes.Unknown, codes.Canceled:
+			if ctx.Err() == nil {
+				last = err
+				if a.Waiting != nil && time.Since(told) > remindEvery {
+					told = time.Now()
+					a.Waiting(about, err)
+				}
+			}
+			return answer, err
+		}
+		if err != nil {
+			return answer, backoff.Permanent(err)
+		}
+		return answer, nil
+	}, backoff.WithBackOff(pause), backoff.WithMaxElapsedTime(0))
+	if err != nil && ctx.Err() != nil && last != nil {
+		err = last
+	}
+	return answer, err
+}

@@ -1,0 +1,391 @@
+// Package provision knows what the worker needs of Pub/Sub: topics,
+// subscriptions and their settings, what each is for, and how to make it so. What
+// asks about them (`worker run`, `worker check`) and what makes them (`worker
+// setup`) goes by the same tables.
+package provision
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+// Verdict says how well something is.
+type Verdict string
+
+const (
+	// OK: as the worker needs it.
+	OK Verdict = "ok"
+	// Warning: it works, with a consequence that somebody may not want.
+	Warning Verdict = "warning"
+	// Failure: it does not work, or loses events.
+	Failure Verdict = "failure"
+	// Skipped: it could not be asked.
+	Skipped Verdict = "skipped"
+)
+
+// The settings of what setup creates.
+const (
+	// AckDeadline is a lease before anybody extends it.
+	AckDeadline = time.Minute
+	// Retention is how long an event waits for the worker: Pub/Sub's default.
+	Retention = 7 * day
+	// LetterRetention is how long a dead letter waits for a person: Pub/Sub's most.
+	LetterRetention = 31 * day
+	// MaxDeliveryAttempts of the native dead-letter policy: Pub/Sub's most.
+	MaxDeliveryAttempts = 100
+
+	day = 24 * time.Hour
+	// shortRetention does not outlast a weekend with an outage.
+	shortRetention = 3 * day
+	// emulatorRetention is the most that Google's emulator takes.
+	emulatorRetention = 7 * day
+	// shortAckDeadline is too short to take hold of a thousand letters.
+	shortAckDeadline = 30 * time.Second
+	// defaultExpiration is what Pub/Sub does where nothing is set.
+	defaultExpiration = 31 * day
+	// deletedTopic is what Pub/Sub names a topic that was deleted.
+	deletedTopic = "_deleted-topic_"
+)
+
+// The names of settings that are looked for.
+const (
+	topicName     = "topic"
+	deliveryName  = "delivery"
+	retentionName = "retention"
+)
+
+// Needs are the resources that the worker uses, by full name.
+type Needs struct {
+	Subscription    string
+	DeadLetterTopic string
+	// Topic is where the events come from; only `publish` and `replay` use it.
+	Topic string
+	// TopicGiven says that the topic was set on purpose, not by default.
+	TopicGiven bool
+	// DeadLetterSubscription is where on-call reads.
+	DeadLetterSubscription string
+	// Emulator says that Pub/Sub is an emulator, which knows less.
+	Emulator bool
+}
+
+// Judgement is what is to be said of one setting.
+type Judgement struct {
+	Verdict Verdict
+	// Is says what the setting is.
+	Is string
+	// Consequence says what comes of it; empty when it is well.
+	Consequence string
+}
+
+// Setting is one setting of a subscription.
+type Setting struct {
+	Name string
+	// Judge says whether it is what the worker needs.
+	Judge func(s *pubsubpb.Subscription, n Needs) Judgement
+	// Path is the field for an update; empty when it is fixed once the
+	// subscription exists.
+	Path string
+	// Set makes it what the worker needs; nil when that is how it is when nothing
+	// is set.
+	Set func(s *pubsubpb.Subscription, n Needs)
+	// Do says what a person can do about a setting that cannot be changed.
+	Do string
+}
+
+const anew = "settings of this kind are fixed: let it run empty, delete it, and create it anew (worker setup)"
+
+// SubscriptionSettings are those of the worker's subscription.
+func SubscriptionSettings() []Setting {
+	return []Setting{
+		{
+			Name: topicName, Do: "set PUBSUB_TOPIC to the topic that services publish to",
+			Judge: func(s *pubsubpb.Subscription, n Needs) Judgement {
+				j := judgeTopic(s.GetTopic(), n.Topic, "what publish and dlq replay publish does not come to the worker")
+				if j.Verdict == Failure && s.GetTopic() != deletedTopic && !n.TopicGiven {
+					j.Verdict = Warning // only the default is wrong
+				}
+				return j
+			},
+		},
+		detached("no event comes any more"),
+		pull("the worker cannot receive"),
+		{
+			Name: "ack deadline", Path: "ack_deadline_seconds",
+			Judge: func(s *pubsubpb.Subscription, _ Needs) Judgement {
+				return Judgement{Verdict: OK, Is: span(ackDeadline(s)) + "; the worker asks for leases of its own and extends them"}
+			},
+			Set: func(s *pubsubpb.Subscription, _ Needs) { s.AckDeadlineSeconds = int32(AckDeadline / time.Second) },
+		},
+		{
+			Name: retentionName, Path: "message_retention_duration",
+			Judge: func(s *pubsubpb.Subscription, _ Needs) Judgement {
+				kept := retention(s)
+				switch {
+				case kept < day:
+					return Judgement{Failure, span(kept), "an outage of the gateway that lasts longer loses events"}
+				case kept < shortRetention:
+					return Judgement{Warning, span(kept), "an outage of the gateway that lasts longer, such as over a weekend, loses events"}
+				}
+				return Judgement{Verdict: OK, Is: span(kept)}
+			},
+			Set: func(s *pubsubpb.Subscription, _ Needs) { s.MessageRetentionDuration = durationpb.New(Retention) },
+		},
+		expiration(Warning, "a worker that is stopped for so long finds no subscription, and no events"),
+		retryPolicy("released events are hidden for so long, from the next worker and from a drain that ends meanwhile"),
+		{
+			Name: "dead-letter policy", Path: "dead_letter_policy",
+			Judge: judgeDeadLetterPolicy,
+			Set: func(s *pubsubpb.Subscription, n Needs) {
+				s.DeadLetterPolicy = &pubsubpb.DeadLetterPolicy{DeadLetterTopic: n.DeadLetterTopic, MaxDeliveryAttempts: MaxDeliveryAttempts}
+			},
+		},
+		exactlyOnce("it costs throughput and latency, and gains nothing: the gateway knows an event by its id"),
+		ordering("an event that is released holds up all of its key, and throughput is bounded by key; the gateway needs no order"),
+		filter("events that do not match are acknowledged by Pub/Sub itself and lost"),
+	}
+}
+
+// LetterSettings are those of the dead-letter subscription.
+func LetterSettings() []Setting {
+	return []Setting{
+		{
+			Name: topicName, Do: "set DLQ_SUBSCRIPTION to a subscription of DLQ_TOPIC",
+			Judge: func(s *pubsubpb.Subscription, n Needs) Judgement {
+				return judgeTopic(s.GetTopic(), n.DeadLetterTopic, "on-call does not see what the worker rejects")
+			},
+		},
+		detached("dead letters vanish"),
+		pull("dead letters are sent away, and the dlq commands find none"),
+		{
+			Name: "ack deadline", Path: "ack_deadline_seconds",
+			Judge: func(s *pubsubpb.Subscription, _ Needs) Judgement {
+				if d := ackDeadline(s); d < shortAckDeadline {
+					return Judgement{Warning, span(d), "on a slow line the dlq commands lose letters, and see them twice, before they can take hold of them"}
+				}
+				return Judgement{Verdict: OK, Is: span(ackDeadline(s))}
+			},
+			Set: func(s *pubsubpb.Subscription, _ Needs) { s.AckDeadlineSeconds = int32(AckDeadline / time.Second) },
+		},
+		{
+			Name: retentionName, Path: "message_retention_duration",
+			Judge: func(s *pubsubpb.Subscription, n Needs) Judgement {
+				kept := retention(s)
+				switch {
+				case n.Emulator && kept == emulatorRetention:
+					return Judgement{Verdict: Skipped, Is: span(kept) + ", the most that an emulator takes; a real one should have " + span(LetterRetention)}
+				case kept < Retention:
+					return Judgement{Failure, span(kept), "dead letters vanish after that, before somebody has mended the cause"}
+				case kept < LetterRetention:
+					return Judgement{Warning, span(kept), "dead letters vanish after that; Pub/Sub can keep them for " + span(LetterRetention)}
+				}
+				return Judgement{Verdict: OK, Is: span(kept)}
+			},
+			Set: func(s *pubsubpb.Subscription, _ Needs) { s.MessageRetentionDuration = durationpb.New(LetterRetention) },
+		},
+		expiration(Failure, "when nobody looked for so long, Pub/Sub deletes the subscription and its letters, and later letters vanish"),
+		retryPolicy("letters that the dlq commands put back are hidden for so long"),
+		{
+			Name: "dead-letter policy", Path: "dead_letter_policy",
+			Judge: func(s *pubsubpb.Subscription, _ Needs) Judgement {
+				if p := s.GetDeadLetterPolicy(); p != nil {
+					return Judgement{Warning, fmt.Sprintf("to %s after %d attempts", p.GetDeadLetterTopic(), p.GetMaxDeliveryAttempts()),
+						"each look at the queue counts as an attempt, and then letters move where on-call does not see them"}
+				}
+				return Judgement{Verdict: OK, Is: "none"}
+			},
+		},
+		exactlyOnce("the dlq commands get slower, and gain nothing"),
+		ordering("a letter that is put back holds up all of its key"),
+		filter("letters that do not match are lost"),
+	}
+}
+
+func judgeTopic(topic, want, consequence string) Judgement {
+	switch topic {
+	case want:
+		return Judgement{Verdict: OK, Is: topic}
+	case deletedTopic:
+		return Judgement{Failure, "deleted", "nothing comes any more"}
+	}
+	return Judgement{Failure, topic + ", not " + want, consequence}
+}
+
+// TopicDeleted reports whether the topic of a subscription was deleted.
+func TopicDeleted(s *pubsubpb.Subscription) bool { return s.GetTopic() == deletedTopic }
+
+func detached(consequence string) Setting {
+	return Setting{
+		Name: "attachment", Do: "a detached subscription cannot be attached again: delete it, and create it anew (worker setup)",
+		Judge: func(s *pubsubpb.Subscription, _ Needs) Judgement {
+			if s.GetDetached() {
+				return Judgement{Failure, "detached from its topic", consequence}
+			}
+			return Judgement{Verdict: OK, Is: "attached to its topic"}
+		},
+	}
+}
+
+func pull(consequence string) Setting {
+	return Setting{
+		Name: deliveryName, Path: "push_config",
+		Do: "export subscriptions cannot be pulled: create one that can (worker setup)",
+		Judge: func(s *pubsubpb.Subscription, _ Needs) Judgement {
+			var kind string
+			switch {
+			case s.GetPushConfig().GetPushEndpoint() != "":
+				kind = "push"
+			case s.GetBigqueryConfig() != nil:
+				kind = "to BigQuery"
+			case s.GetCloudStorageConfig() != nil:
+				kind = "to Cloud Storage"
+			default:
+				return Judgement{Verdict: OK, Is: "pull"}
+			}
+			return Judgement{Failure, kind, consequence}
+		},
+		Set: func(s *pubsubpb.Subscription, _ Needs) { s.PushConfig = &pubsubpb.PushConfig{} },
+	}
+}
+
+func expiration(verdict Verdict, consequence string) Setting {
+	return Setting{
+		Name: "expiration", Path: "expiration_policy",
+		Judge: func(s *pubsubpb.Subscription, n Needs) Judgement {
+			policy := s.GetExpirationPolicy()
+			switch {
+			case policy == nil && n.Emulator:
+				return Judgement{Verdict: Skipped, Is: "not told by an emulator; a real one expires after 31 idle days unless that is switched off"}
+			case policy == nil:
+				return Judgement{verdict, "after " + span(defaultExpiration) + " without activity", consequence}
+			case policy.GetTtl() == nil:
+				return Judgement{Verdict: OK, Is: "never"}
+			}
+			return Judgement{verdict, "after " + span(policy.GetTtl().AsDuration()) + " without activity", consequence}
+		},
+		Set: func(s *pubsubpb.Subscription, _ Needs) { s.ExpirationPolicy = &pubsubpb.ExpirationPolicy{} },
+	}
+}
+
+func retryPolicy(consequence string) Setting {
+	return Setting{
+		Name: "retry policy", Path: "retry_policy",
+		Judge: func(s *pubsubpb.Subscription, _ Needs) Judgement {
+			if p := s.GetRetryPolicy(); p != nil {
+				low, high := 10*time.Second, 10*time.Minute // Pub/Sub's defaults
+				if p.GetMinimumBackoff() != nil {
+					low = p.GetMinimumBackoff().AsDuration()
+				}
+				if p.GetMaximumBackoff() != nil {
+					high = p.GetMaximumBackoff().AsDuration()
+				}
+				return Judgement{Warning, fmt.Sprintf("backoff of %s to %s", span(low), span(high)), consequence}
+			}
+			return Judgement{Verdict: OK, Is: "none: at once"}
+		},
+	}
+}
+
+func judgeDeadLetterPolicy(s *pubsubpb.Subscription, n Needs) Judgement {
+	p := s.GetDeadLetterPolicy()
+	is := fmt.Sprintf("to %s after %d attempts", p.GetDeadLetterTopic(), p.GetMaxDeliveryAttempts())
+	switch {
+	case p == nil:
+		return Judgement{Warning, "none", "an event that crashes every worker that takes it is delivered for ever"}
+	case p.GetDeadLetterTopic() == deletedTopic:
+		return Judgement{Failure, "to a topic that was deleted", "events that are out of attempts go nowhere"}
+	case p.GetDeadLetterTopic() != n.DeadLetterTopic:
+		return Judgement{Warning, is, "on-call does not see there what crashes the worker; DLQ_TOPIC is " + n.DeadLetterTopic}
+	case p.GetMaxDeliveryAttempts() < MaxDeliveryAttempts:
+		return Judgement{Warning, is, fmt.Sprintf("each release in an outage counts, so good events are dead-lettered; %d is the most that Pub/Sub takes", MaxDeliveryAttempts)}
+	}
+	return Judgement{Verdict: OK, Is: is}
+}
+
+func exactlyOnce(consequence string) Setting {
+	return Setting{
+		Name: "exactly-once delivery", Path: "enable_exactly_once_delivery",
+		Judge: func(s *pubsubpb.Subscription, _ Needs) Judgement {
+			if s.GetEnableExactlyOnceDelivery() {
+				return Judgement{Warning, "on", consequence}
+			}
+			return Judgement{Verdict: OK, Is: "off"}
+		},
+	}
+}
+
+func ordering(consequence string) Setting {
+	return Setting{
+		Name: "ordering", Do: anew,
+		Judge: func(s *pubsubpb.Subscription, _ Needs) Judgement {
+			if s.GetEnableMessageOrdering() {
+				return Judgement{Warning, "on", consequence}
+			}
+			return Judgement{Verdict: OK, Is: "off"}
+		},
+	}
+}
+
+func filter(consequence string) Setting {
+	return Setting{
+		Name: "filter", Do: anew,
+		Judge: func(s *pubsubpb.Subscription, _ Needs) Judgement {
+			if f := s.GetFilter(); f != "" {
+				return Judgement{Failure, oneLine(f), consequence}
+			}
+			return Judgement{Verdict: OK, Is: "none"}
+		},
+	}
+}
+
+func ackDeadline(s *pubsubpb.Subscription) time.Duration {
+	// Pub/Sub takes 0 for 10 seconds.
+	return time.Duration(cmp.Or(s.GetAckDeadlineSeconds(), 10)) * time.Second
+}
+
+func retention(s *pubsubpb.Subscription) time.Duration {
+	if s.GetMessageRetentionDuration() == nil {
+		return 7 * day // Pub/Sub's default
+	}
+	return s.GetMessageRetentionDuration().AsDuration()
+}
+
+// span says a duration in the largest unit that fits.
+func span(d time.Duration) string {
+	for _, unit := range []struct {
+		name string
+		of   time.Duration
+	}{{"day", day}, {"hour", time.Hour}, {"minute", time.Minute}, {"second", time.Second}} {
+		if d >= unit.of && d%unit.of == 0 {
+			if n := d / unit.of; n != 1 {
+				return fmt.Sprintf("%d %ss", n, unit.name)
+			}
+			return "1 " + unit.name
+		}
+	}
+	return d.String()
+}
+
+// oneLine keeps what somebody else wrote on its line.
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+// WhatToDo says what a person can do about a setting that is not well: what
+// changes it, where something can.
+func (s Setting) WhatToDo(sub *pubsubpb.Subscription, change string) string {
+	if s.Changeable(sub) {
+		return change
+	}
+	return s.Do
+}
+
+// Changeable reports whether the setting can be changed on the subscription.
+func (s Setting) Changeable(sub *pubsubpb.Subscription) bool {
+	if s.Name == deliveryName {
+		return sub.GetBigqueryConfig() == nil && sub.GetCloudStorageConfig() == nil
+	}
+	return s.Path != ""
+}
