@@ -7,22 +7,25 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 )
 
+// attributePrefix is how details begin that name an attribute.
+const attributePrefix = "attribute "
+
 // Field returns the field or attribute that a detail names, if it does.
 func Field(detail string) string {
 	field, _, ok := strings.Cut(detail, ": ")
-	name, attribute := strings.CutPrefix(field, "attribute ")
+	name, attribute := strings.CutPrefix(field, attributePrefix)
 	if !ok || name == "" || strings.ContainsAny(name, " ") {
 		return ""
 	}
 	if attribute {
-		return "attribute " + name
+		return attributePrefix + name
 	}
 	return name
 }
 
-// Point marks the field's line in JSON as Show writes it.
+// Point marks the field's line in JSON as Show writes it; attributes have none.
 func Point(shown, field string) string {
-	if field == "" || !strings.HasPrefix(shown, "{") {
+	if field == "" || strings.HasPrefix(field, attributePrefix) || !strings.HasPrefix(shown, "{") {
 		return shown
 	}
 	lines := strings.Split(shown, "\n")

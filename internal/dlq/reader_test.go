@@ -282,6 +282,9 @@ func TestPoint(t *testing.T) {
 	if want := `    "userId": "1"   <── here`; strings.Count(got, "here") != 1 || !strings.Contains(got, want) {
 		t.Error(got)
 	}
+	if got := Point(shown, Field("attribute user: missing")); got != shown {
+		t.Errorf("an attribute is marked in the data: %s", got)
+	}
 	for detail, want := range map[string]string{
 		"attribute service_id: missing":   "attribute service_id",
 		"feature: missing":                "feature",
