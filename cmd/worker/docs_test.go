@@ -1,0 +1,150 @@
+package main
+
+import (
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/sourcegraph/telemetry-relay/internal/dlq"
+	"github.com/sourcegraph/telemetry-relay/internal/event"
+)
+
+var alertNames = []string{
+	"TelemetryRelayOldestHeldTooOld", "TelemetryRelayRejects", "TelemetryRelayGatewayAway", "TelemetryRelaySAMSAway",
+	"TelemetryRelayDeadLetterWritesFailing", "TelemetryRelayBooksDoNotBalance", "TelemetryRelayJobNotSucceeding",
+	"TelemetryRelayJobEndsAtDeadline",
+}
+
+// TestRunbookIsWhole makes sure that each reason and each alert has its page,
+// that on-call finds it from the first page, and that it says what has to be said.
+func TestRunbookIsWhole(t *testing.T) {
+	read := func(path string) string {
+		t.Helper()
+		text, err := os.ReadFile(filepath.Join(runbookDir, path))
+		if err != nil {
+			t.Error(err)
+		}
+		return string(text)
+	}
+	entry := read("oncall.md")
+	rules, err := os.ReadFile("../../deploy/alerts/telemetry-relay.rules.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, found := range regexp.MustCompile(`(?m)^\s*- alert: (\w+)$`).FindAllSubmatch(rules, -1) {
+		if !slices.Contains(alertNames, string(found[1])) {
+			t.Errorf("there is no page about the alert %s", found[1])
+		}
+	}
+	pages := map[string][]string{}
+	for _, alert := range alertNames {
+		pages[alert] = []string{"## Look", "## Mend", "## Replay, purge"}
+		if !strings.Contains(string(rules), "- alert: "+alert+"\n") {
+			t.Errorf("there is no alert %s", alert)
+		}
+	}
+	for _, reason := range append(slices.Clone(event.Reasons), dlq.ReasonAttempts, dlq.ReasonUnknown) {
+		pages[string(reason)] = []string{"## Look", "## Mend", "## Replay when", "## Purge when"}
+	}
+	for page, parts := range pages {
+		text := read("oncall/" + page + ".md")
+		for _, part := range append(parts, "# "+page+"\n") {
+			if !strings.Contains(text, part) {
+				t.Errorf("docs/oncall/%s.md has no %q", page, part)
+			}
+		}
+		if !strings.Contains(entry, "(oncall/"+page+".md)") {
+			t.Errorf("docs/oncall.md does not link to the page of %s", page)
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(runbookDir, "oncall", "*"))
+	if err != nil || len(files) != len(pages) {
+		t.Errorf("%d files for %d pages: %v", len(files), len(pages), err)
+	}
+	if first, _, _ := strings.Cut(entry, "## Reasons"); strings.Count(first, "\n$ ") != 3 {
+		t.Error("docs/oncall.md does not begin with three commands")
+	}
+}
+
+// TestLinks makes sure that each link between the documents leads somewhere.
+func TestLinks(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	code := regexp.MustCompile("(?ms)^```.*?^```|`[^`\n]*`")
+	var files []string
+	for _, pattern := range []string{"../../*.md", "../../*/*.md", "../../*/*/*.md"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, found...)
+	}
+	links := 0
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range link.FindAllStringSubmatch(code.ReplaceAllString(string(text), ""), -1) {
+			links++
+			to, err := url.Parse(found[1])
+			if err != nil {
+				t.Errorf("%s: %v", file, err)
+				continue
+			}
+			if to.IsAbs() {
+				continue
+			}
+			target := file
+			if to.Path != "" {
+				target = filepath.Join(filepath.Dir(file), to.Path)
+			}
+			content, err := os.ReadFile(target)
+			if info, e := os.Stat(target); e == nil && info.IsDir() {
+				err = nil
+			}
+			if err != nil {
+				t.Errorf("%s links to %s: %v", file, found[1], err)
+			} else if to.Fragment != "" && !slices.Contains(anchors(string(content)), to.Fragment) {
+				t.Errorf("%s links to %s: there is no such heading", file, found[1])
+			}
+		}
+	}
+	if links < 20 {
+		t.Errorf("found only %d links", links)
+	}
+}
+
+// anchors are those that a code host makes of headings.
+func anchors(markdown string) []string {
+	var all []string
+	for _, heading := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(markdown, -1) {
+		kept := regexp.MustCompile(`[^\pL\pN _-]`).ReplaceAllString(strings.ToLower(heading[1]), "")
+		all = append(all, strings.ReplaceAll(kept, " ", "-"))
+	}
+	return all
+}
+
+// TestAlertsLinkToPages makes sure that an alert leads on-call to its page.
+func TestAlertsLinkToPages(t *testing.T) {
+	rules, err := os.ReadFile("../../deploy/alerts/telemetry-relay.rules.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`runbook_url: \S+/blob/main/(\S+)`).FindAllSubmatch(rules, -1)
+	if len(found) != len(alertNames) {
+		t.Errorf("%d links for %d alerts", len(found), len(alertNames))
+	}
+	for _, m := range found {
+		path, fragment, _ := strings.Cut(string(m[1]), "#")
+		text, err := os.ReadFile(filepath.Join("../..", path))
+		if err != nil {
+			t.Error(err)
+		} else if fragment != "" && !slices.Contains(anchors(string(text)), fragment) {
+			t.Errorf("%s has no heading %s", path, fragment)
+		}
+	}
+}
