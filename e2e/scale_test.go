@@ -199,7 +199,7 @@ func (h *house) measure(s *turnstile, args ...string) measured {
 	m.status, m.stdout, m.stderr = cmd.ProcessState.ExitCode(), stdout.String(), shown.String()
 	m.delivered, m.twice, m.renewed, _ = s.counted()
 	counts := map[string]bool{}
-	for _, count := range regexp.MustCompile(`reading the queue[^\r\n]*?\((\d+)/`).FindAllStringSubmatch(m.stderr, -1) {
+	for _, count := range regexp.MustCompile(`\((\d+)/`).FindAllStringSubmatch(m.stderr, -1) {
 		counts[count[1]] = true
 	}
 	m.progress = len(counts)
