@@ -1,7 +1,9 @@
 package event
 
-// The attributes of a message that other parts of the worker read and write.
+// The attributes of a message that other parts of the worker, and the recorder,
+// read and write.
 const (
+	AttrSchemaVersion      = attrSchema
 	AttrServiceID          = attrService
 	AttrServiceEnvironment = attrEnvironment
 	AttrServiceVersion     = attrVersion
@@ -9,3 +11,6 @@ const (
 	AttrOriginMessageID    = attrOriginID
 	AttrOriginPublishTime  = attrOriginPublished
 )
+
+// SchemaVersion is the only version of the topic message so far.
+const SchemaVersion = schemaVersion

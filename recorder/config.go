@@ -1,0 +1,94 @@
+package recorder
+
+import (
+	"errors"
+	"log/slog"
+	"strings"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/api/option"
+)
+
+// Config says who records, where to, and what to do when that is away. Service
+// and one of Topic and Publisher are required.
+type Config struct {
+	// Service says who records.
+	Service Service
+
+	// Topic is the full name of the relay's topic: projects/PROJECT/topics/TOPIC.
+	// The recorder makes a client of its own for it, which honours
+	// PUBSUB_EMULATOR_HOST.
+	Topic string
+	// ClientOptions are those of that client, such as credentials.
+	ClientOptions []option.ClientOption
+	// Publisher is used instead of Topic. It stays the caller's: its settings
+	// count, and Close does not stop it.
+	Publisher *pubsub.Publisher
+
+	// BufferEvents and BufferBytes bound what is held in memory until Pub/Sub has
+	// confirmed it. Default: 10,000 events and 32 MiB of their data.
+	BufferEvents int
+	BufferBytes  int64
+	// BlockFor is how long Record waits for room in a full buffer, at most. The
+	// default, 0, drops the new event at once.
+	BlockFor time.Duration
+	// RetryFor is how long an event is tried again while Pub/Sub is away; then it
+	// counts as failed. Default: 10 minutes. A Publisher has its own setting.
+	RetryFor time.Duration
+
+	// Logger is told of events that are invalid, dropped or failed: each kind at
+	// once when it begins, then at most once a minute. Default: slog.Default();
+	// slog.New(slog.DiscardHandler) keeps quiet.
+	Logger *slog.Logger
+	// Registerer, if set, gets telemetry_recorder_events_total and
+	// telemetry_recorder_buffered_events. Recorders with the same registerer share
+	// them.
+	Registerer prometheus.Registerer
+}
+
+const (
+	defaultBufferEvents = 10_000
+	defaultBufferBytes  = 32 << 20
+	defaultRetryFor     = 10 * time.Minute
+)
+
+// complete fills in the defaults, and lists everything that is wrong.
+func (c Config) complete() (Config, error) {
+	var errs []error
+	fault := func(text string) { errs = append(errs, errors.New("recorder: "+text)) }
+	switch {
+	case c.Publisher != nil && c.Topic != "":
+		fault("Config: expected one of Topic and Publisher, got both")
+	case c.Publisher == nil && c.Topic == "":
+		fault("Config: expected a Topic or a Publisher")
+	case c.Publisher == nil && topicProject(c.Topic) == "":
+		fault("Config.Topic: expected projects/PROJECT/topics/TOPIC, got " + c.Topic)
+	}
+	if c.BufferEvents < 0 || c.BufferBytes < 0 || c.BlockFor < 0 || c.RetryFor < 0 {
+		fault("Config: BufferEvents, BufferBytes, BlockFor and RetryFor must not be negative")
+	}
+	if c.BufferEvents == 0 {
+		c.BufferEvents = defaultBufferEvents
+	}
+	if c.BufferBytes == 0 {
+		c.BufferBytes = defaultBufferBytes
+	}
+	if c.RetryFor == 0 {
+		c.RetryFor = defaultRetryFor
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c, errors.Join(errs...)
+}
+
+// topicProject returns the project of a topic's full name, "" if it is none.
+func topicProject(name string) string {
+	parts := strings.Split(name, "/")
+	if len(parts) != 4 || parts[0] != "projects" || parts[2] != "topics" || parts[3] == "" {
+		return ""
+	}
+	return parts[1]
+}

@@ -1,0 +1,356 @@
+package recorder
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+// manual is a sender whose results come when the test says so.
+type manual struct {
+	mu      sync.Mutex
+	flights []*manualResult
+}
+
+type manualResult struct {
+	ready chan struct{}
+	err   error
+}
+
+func (r *manualResult) Ready() <-chan struct{}              { return r.ready }
+func (r *manualResult) Get(context.Context) (string, error) { return "", r.err }
+
+func (m *manual) send(context.Context, []byte) result {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := &manualResult{ready: make(chan struct{})}
+	m.flights = append(m.flights, r)
+	return r
+}
+
+// settle gives the result of flight i.
+func (m *manual) settle(i int, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.flights[i].err = err
+	close(m.flights[i].ready)
+}
+
+func record(t *testing.T, r *Recorder, want error) {
+	t.Helper()
+	if err := r.Record(t.Context(), "ab", "cd"); !errors.Is(err, want) {
+		t.Errorf("got %v, want %v", err, want)
+	}
+}
+
+func isStats(t *testing.T, r *Recorder, want Stats) {
+	t.Helper()
+	if got := r.Stats(); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+func closeNow(t *testing.T, r *Recorder) error {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	return r.Close(ctx)
+}
+
+// TestDropsNewest fills the buffer: the newest event is dropped, those before are
+// kept, and there is room again when one is settled, in whatever order.
+func TestDropsNewest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &manual{}
+		r := newWith(t, Config{BufferEvents: 3}, m)
+		for range 3 {
+			record(t, r, nil)
+		}
+		record(t, r, ErrDropped)
+		synctest.Wait()
+		isStats(t, r, Stats{Buffered: 3, Dropped: 1})
+		m.settle(2, nil) // behind two that hang
+		time.Sleep(2 * sweepEvery)
+		synctest.Wait()
+		isStats(t, r, Stats{Buffered: 2, Dropped: 1, Published: 1})
+		record(t, r, nil)
+		record(t, r, ErrDropped)
+		synctest.Wait()
+		m.settle(0, nil)
+		m.settle(1, errors.New("refused"))
+		m.settle(3, nil)
+		synctest.Wait()
+		isStats(t, r, Stats{Published: 3, Failed: 1, Dropped: 2})
+		if err := r.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestBoundsBytes has room for the bytes of two events, and one of any size fits
+// in alone.
+func TestBoundsBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &manual{}
+		r := newWith(t, Config{BufferBytes: 1000}, m)
+		large := PrivateMetadata{"x": strings.Repeat("x", 600)}
+		if err := r.Record(t.Context(), "ab", "cd", large); err != nil {
+			t.Error(err)
+		}
+		if err := r.Record(t.Context(), "ab", "cd", large); !errors.Is(err, ErrDropped) {
+			t.Error(err)
+		}
+		record(t, r, nil)
+		synctest.Wait()
+		m.settle(0, nil)
+		m.settle(1, nil)
+		synctest.Wait()
+		if err := r.Record(t.Context(), "ab", "cd", PrivateMetadata{"x": strings.Repeat("x", 5000)}); err != nil {
+			t.Error(err)
+		}
+		record(t, r, ErrDropped)
+		synctest.Wait()
+		m.settle(2, nil)
+		synctest.Wait()
+		record(t, r, nil)
+		if err := closeNow(t, r); !errors.Is(err, ErrUnconfirmed) {
+			t.Error(err)
+		}
+		isStats(t, r, Stats{Published: 3, Failed: 1, Dropped: 2})
+	})
+}
+
+func TestBlocksForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &manual{}
+		r := newWith(t, Config{BufferEvents: 1, BlockFor: time.Second}, m)
+		record(t, r, nil)
+		began := time.Now()
+		record(t, r, ErrDropped)
+		if took := time.Since(began); took != time.Second {
+			t.Errorf("waited %v", took)
+		}
+		// The caller's context ends the wait too.
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		began = time.Now()
+		if err := r.Record(ctx, "ab", "cd"); !errors.Is(err, ErrDropped) || time.Since(began) != 100*time.Millisecond {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		go func() {
+			time.Sleep(300 * time.Millisecond)
+			m.settle(0, nil)
+		}()
+		began = time.Now()
+		record(t, r, nil)
+		if took := time.Since(began); took < 300*time.Millisecond || took >= time.Second {
+			t.Errorf("waited %v", took)
+		}
+		synctest.Wait()
+		m.settle(1, nil)
+		if err := r.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestFlush waits for what was recorded before, and for nothing after.
+func TestFlush(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &manual{}
+		r := newWith(t, Config{}, m)
+		record(t, r, nil)
+		record(t, r, nil)
+		flushed := make(chan error, 1)
+		go func() { flushed <- r.Flush(t.Context()) }()
+		synctest.Wait()
+		record(t, r, nil)
+		synctest.Wait()
+		m.settle(1, nil)
+		time.Sleep(2 * sweepEvery)
+		synctest.Wait()
+		select {
+		case <-flushed:
+			t.Error("did not wait for the first")
+		default:
+		}
+		m.settle(0, errors.New("refused"))
+		synctest.Wait()
+		select {
+		case err := <-flushed:
+			if err != nil {
+				t.Error(err)
+			}
+		default:
+			t.Error("waits for what came later")
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := r.Flush(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		m.settle(2, nil)
+		if err := errors.Join(r.Flush(t.Context()), r.Close(t.Context()), r.Flush(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestCloseGivesUp ends when its context does, and says what was lost.
+func TestCloseGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &manual{}
+		r := newWith(t, Config{}, m)
+		for range 3 {
+			record(t, r, nil)
+		}
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began := time.Now()
+		m.settle(1, nil)
+		err := r.Close(ctx)
+		if !errors.Is(err, ErrUnconfirmed) || !strings.HasSuffix(err.Error(), "in time: 2") || time.Since(began) != time.Second {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		record(t, r, ErrClosed)
+		isStats(t, r, Stats{Published: 1, Failed: 2, Dropped: 1})
+	})
+}
+
+// TestBooksBalance records from many goroutines while the buffer is full now and
+// then and the recorder is closed in between: every event is counted once.
+func TestBooksBalance(t *testing.T) {
+	for range 20 {
+		r := newWith(t, Config{BufferEvents: 8, Logger: slog.New(slog.DiscardHandler)}, settled{})
+		const goroutines, each = 4, 50
+		var recorded, dropped Stats
+		var mu sync.Mutex
+		var wg sync.WaitGroup
+		half := make(chan struct{}, goroutines)
+		for range goroutines {
+			wg.Go(func() {
+				for i := range each {
+					err := r.Record(t.Context(), "ab", "cd")
+					mu.Lock()
+					if err == nil {
+						recorded.Published++
+					} else {
+						dropped.Dropped++
+					}
+					mu.Unlock()
+					if i == each/2 {
+						half <- struct{}{}
+					}
+				}
+			})
+		}
+		<-half
+		if err := r.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		wg.Wait()
+		isStats(t, r, Stats{Published: recorded.Published, Dropped: dropped.Dropped})
+		if recorded.Published+dropped.Dropped != goroutines*each {
+			t.Errorf("%d + %d", recorded.Published, dropped.Dropped)
+		}
+	}
+}
+
+// TestComplains holds the log against its promise: at once, then once a minute,
+// with the count, and the rest at the end.
+func TestComplains(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		r := newWith(t, Config{BufferEvents: 1, Logger: slog.New(slog.NewTextHandler(&log, nil))}, stuck{})
+		record(t, r, nil)
+		said := func(want ...string) {
+			t.Helper()
+			lines := strings.Split(strings.TrimSuffix(log.String(), "\n"), "\n")
+			log.Reset()
+			if len(lines) != len(want) {
+				t.Errorf("%d lines, want %d: %s", len(lines), len(want), lines)
+				return
+			}
+			for i := range want {
+				if !strings.Contains(lines[i], want[i]) {
+					t.Errorf("got %s, want %s", lines[i], want[i])
+				}
+			}
+		}
+		record(t, r, ErrDropped)
+		said(`level=WARN msg="telemetry events were dropped" count=1 error="recorder: the buffer is full`)
+		for range 59 {
+			time.Sleep(time.Second)
+			record(t, r, ErrDropped)
+		}
+		if log.Len() > 0 {
+			t.Errorf("says too much: %s", log.String())
+		}
+		time.Sleep(time.Second)
+		record(t, r, ErrDropped)
+		said(`count=60`)
+		record(t, r, ErrDropped)
+		if err := r.Record(t.Context(), "ab", "CD"); err == nil {
+			t.Error("no error")
+		}
+		said(`level=WARN msg="telemetry events are invalid and were not recorded" count=1`)
+		if err := closeNow(t, r); err == nil {
+			t.Error("no error")
+		}
+		said(`level=ERROR msg="telemetry events were not published" count=1`, `dropped" count=1`)
+	})
+}
+
+func TestMetrics(t *testing.T) {
+	registry := prometheus.NewPedanticRegistry()
+	first := newFast(t, Config{Registerer: registry})
+	second := newWith(t, Config{Registerer: registry, BufferEvents: 1}, stuck{})
+	record(t, first, nil)
+	record(t, second, nil)
+	record(t, second, ErrDropped)
+	if err := first.Record(t.Context(), "ab", "CD"); err == nil {
+		t.Error("no error")
+	}
+	if err := first.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	compare := func(failed, buffered int) {
+		t.Helper()
+		want := fmt.Sprintf(`# HELP telemetry_recorder_buffered_events Telemetry events that wait to be published or for Pub/Sub's confirmation.
+# TYPE telemetry_recorder_buffered_events gauge
+telemetry_recorder_buffered_events %d
+# HELP telemetry_recorder_events_total Telemetry events by what became of them: published; failed to be published; dropped, because the buffer was full; invalid.
+# TYPE telemetry_recorder_events_total counter
+telemetry_recorder_events_total{result="dropped"} 1
+telemetry_recorder_events_total{result="failed"} %d
+telemetry_recorder_events_total{result="invalid"} 1
+telemetry_recorder_events_total{result="published"} 1
+`, buffered, failed)
+		if err := testutil.GatherAndCompare(registry, strings.NewReader(want)); err != nil {
+			t.Error(err)
+		}
+	}
+	compare(0, 1)
+	if err := closeNow(t, second); err == nil {
+		t.Error("no error")
+	}
+	compare(1, 0)
+
+	taken := prometheus.NewRegistry()
+	taken.MustRegister(prometheus.NewGauge(prometheus.GaugeOpts{Name: "telemetry_recorder_buffered_events", Help: "Another."}))
+	taken.MustRegister(prometheus.NewCounter(prometheus.CounterOpts{Name: "telemetry_recorder_events_total", Help: "Another."}))
+	if _, err := New(t.Context(), Config{Topic: "projects/p/topics/t", Service: Service{ID: "sams"}, Registerer: taken}); err == nil {
+		t.Error("a name that is taken is no error")
+	}
+}

@@ -1,0 +1,160 @@
+package recorder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/sourcegraph/telemetry-relay/recorder/internal/hook"
+)
+
+// Recorder records events. It is safe for concurrent use. A nil Recorder, and one
+// from [NewNoop], does nothing.
+type Recorder struct {
+	validator *validator // nil: does nothing
+	outlet    outlet
+	books     *books
+	owned     *client // of this recorder alone, if any
+}
+
+// outlet takes the data of valid events.
+type outlet interface {
+	// put takes an event or says why not: ErrDropped or ErrClosed.
+	put(ctx context.Context, data []byte) error
+	// flush waits until everything put before is settled.
+	flush(ctx context.Context) error
+	// close takes nothing more, flushes, and then gives up the rest.
+	close(ctx context.Context) error
+}
+
+// New returns a recorder. It does not need Pub/Sub to be there yet: the error is
+// about the configuration or missing credentials, and names all faults. The
+// recorder is nil then, which may be used all the same and does nothing.
+//
+// ctx is for finding credentials only.
+func New(ctx context.Context, cfg Config) (*Recorder, error) {
+	cfg, err := cfg.complete()
+	v, serviceErr := newValidator(cfg.Service)
+	if err := errors.Join(err, serviceErr); err != nil {
+		return nil, err
+	}
+	books, err := newBooks(cfg.Logger, cfg.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	r := &Recorder{validator: v, books: books}
+	// A publisher that traces adds to the attributes of each message.
+	to := topicSender{cfg.Publisher, v.attributes, true}
+	if cfg.Publisher == nil {
+		if r.owned, err = newClient(ctx, cfg); err != nil {
+			return nil, err
+		}
+		to = topicSender{r.owned.publisher, v.attributes, false}
+	}
+	r.outlet = newPipeline(cfg, to, books)
+	return r, nil
+}
+
+// NewNoop returns a recorder that does nothing, for where telemetry is off.
+func NewNoop() *Recorder { return &Recorder{} }
+
+// Record records that action happened to feature. It returns at once (unless
+// Config.BlockFor allows it to wait for room) and never panics. The error may be
+// ignored, since it is counted and logged:
+//   - *[InvalidError]: the relay would reject the event;
+//   - [ErrDropped]: the buffer is full;
+//   - [ErrClosed]: the recorder has been closed.
+//
+// nil means that the event will be published, unless Pub/Sub is away for longer
+// than Config.RetryFor, refuses it, or the process ends before.
+func (r *Recorder) Record(ctx context.Context, feature Feature, action Action, opts ...Option) (err error) {
+	if r == nil || r.validator == nil {
+		return nil
+	}
+	defer func() {
+		// Whatever panics here is an option's own code, such as a MarshalJSON. What
+		// it says is not repeated: it may be private.
+		if recover() != nil {
+			err = &InvalidError{feature, action, "invalid_event", "an option panicked while it was encoded"}
+			r.books.refuse(err)
+		}
+	}()
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	data, err := r.validator.encode(ctx, feature, action, opts)
+	if err == nil {
+		err = r.outlet.put(ctx, data)
+	}
+	if err != nil {
+		r.books.refuse(err)
+	}
+	return err
+}
+
+// Flush waits until Pub/Sub has confirmed or refused everything that was recorded
+// before. The error is about ctx: the events are still on their way.
+func (r *Recorder) Flush(ctx context.Context) error {
+	if r == nil || r.outlet == nil {
+		return nil
+	}
+	return r.outlet.flush(ctx)
+}
+
+// Close takes no more events, publishes what is left, and ends everything that
+// runs behind. What Pub/Sub has not confirmed when ctx ends is given up, counted
+// as failed and reported as [ErrUnconfirmed]; the client's own goroutines then end
+// within seconds. Close may be called again; the first ctx to end counts.
+func (r *Recorder) Close(ctx context.Context) error {
+	if r == nil || r.outlet == nil {
+		return nil
+	}
+	err := r.outlet.close(ctx)
+	if r.owned != nil {
+		err = errors.Join(err, r.owned.close(err == nil))
+	}
+	r.books.close()
+	return err
+}
+
+// Stats counts events since the start.
+type Stats struct {
+	// Published were confirmed by Pub/Sub.
+	Published uint64
+	// Failed were taken, but refused by Pub/Sub, or not confirmed in time.
+	Failed uint64
+	// Dropped were not taken: the buffer was full, or the recorder closed.
+	Dropped uint64
+	// Invalid were not taken: the relay would reject them.
+	Invalid uint64
+	// Buffered are taken and not settled yet.
+	Buffered uint64
+}
+
+// Stats returns the counts of this recorder.
+func (r *Recorder) Stats() Stats {
+	if r == nil || r.books == nil {
+		return Stats{}
+	}
+	return r.books.stats()
+}
+
+func init() {
+	hook.New = func(service any, taps hook.Tap) (any, error) {
+		s, ok := service.(Service)
+		if !ok {
+			return nil, fmt.Errorf("recorder: expected a Service, got %T", service)
+		}
+		v, err := newValidator(s)
+		if err != nil {
+			return nil, err
+		}
+		books, err := newBooks(slog.New(slog.DiscardHandler), nil)
+		if err != nil {
+			return nil, err
+		}
+		books.onRefuse = taps.Refused
+		return &Recorder{validator: v, books: books, outlet: &tap{tap: taps, attributes: v.attributes, books: books}}, nil
+	}
+}

@@ -1,0 +1,291 @@
+package recorder
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"math"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sourcegraph/telemetry-relay/recorder/internal/hook"
+)
+
+// taken is a recorder that keeps the data of its events.
+type taken struct {
+	*Recorder
+	mu   sync.Mutex
+	data [][]byte
+}
+
+func newTaken(tb testing.TB) *taken {
+	tb.Helper()
+	k := &taken{}
+	made, err := hook.New(Service{ID: "sams", Environment: "prod", Version: "1.2.3"}, hook.Tap{Put: func(data []byte, _ map[string]string) error {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.data = append(k.data, data)
+		return nil
+	}})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	k.Recorder = made.(*Recorder)
+	return k
+}
+
+// last returns the last event as a tree.
+func (k *taken) last(tb testing.TB) map[string]any {
+	tb.Helper()
+	var tree map[string]any
+	if err := json.Unmarshal(k.data[len(k.data)-1], &tree); err != nil {
+		tb.Fatal(err)
+	}
+	return tree
+}
+
+func TestEverything(t *testing.T) {
+	k := newTaken(t)
+	err := k.Record(tracedContext(), "cody.hover", "shown",
+		ID("019a0000-0000-7000-8000-000000000001"),
+		Timestamp(time.Date(2026, 11, 20, 10, 0, 0, 120_000_000, time.FixedZone("", 3600))),
+		Metadata{"tier": 1, "ratio": 0.25, "huge": 1e300, "minus": -7, "sure": Bool(true), "not": Bool(false)},
+		MetadataVersion(2),
+		PrivateMetadata{"text": "a\"b\\c\n\x01é<", "none": nil, "yes": true, "n": 3, "n64": int64(-4), "list": []any{1.5, "x"}, "object": map[string]int{"a": 1}},
+		User{SAMSExternalID: "s", AnonymousUserID: "a", UserID: -42},
+		Client{Name: "VSCode.Cody", Version: "1.84.0"},
+		Interaction{InteractionID: "i", CountryCode: "IN"},
+		Billing{Product: "cody", Category: "billable"},
+		FeatureFlags{"b": "control", "a": ""},
+		Marketing{"1", "2", "3", "4", "5", "6", "7", "8"},
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]any{
+		"feature": "cody.hover", "action": "shown",
+		"id": "019a0000-0000-7000-8000-000000000001", "timestamp": "2026-11-20T09:00:00.12Z",
+		"metadata":        map[string]any{"tier": 1.0, "ratio": 0.25, "huge": 1e300, "minus": -7.0, "sure": 1.0, "not": 0.0},
+		"metadataVersion": 2.0,
+		"privateMetadata": map[string]any{"text": "a\"b\\c\n\x01é<", "none": nil, "yes": true, "n": 3.0, "n64": -4.0, "list": []any{1.5, "x"}, "object": map[string]any{"a": 1.0}},
+		"user":            map[string]any{"samsExternalId": "s", "anonymousUserId": "a", "userId": -42.0},
+		"client":          map[string]any{"name": "VSCode.Cody", "version": "1.84.0"},
+		"interaction":     map[string]any{"traceId": "01020300000000000000000000000000", "interactionId": "i", "countryCode": "IN"},
+		"billingMetadata": map[string]any{"product": "cody", "category": "billable"},
+		"featureFlags":    map[string]any{"a": "", "b": "control"},
+		"marketingTracking": map[string]any{
+			"url": "1", "firstSourceUrl": "2", "cohortId": "3", "referrer": "4", "lastSourceUrl": "5",
+			"deviceSessionId": "6", "sessionReferrer": "7", "sessionFirstUrl": "8",
+		},
+	}
+	if diff := cmp.Diff(want, k.last(t)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestFilledIn has nothing but names: id and time come by themselves.
+func TestFilledIn(t *testing.T) {
+	k := newTaken(t)
+	before := time.Now()
+	if err := k.Record(t.Context(), "sams.user", "created"); err != nil {
+		t.Fatal(err)
+	}
+	got := k.last(t)
+	id, _ := got["id"].(string)
+	if !regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`).MatchString(id) {
+		t.Errorf("the id is %q, no UUIDv7", id)
+	}
+	text, _ := got["timestamp"].(string)
+	at, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil || at.Before(before.Truncate(0).Add(-time.Millisecond)) || at.After(time.Now().Add(time.Millisecond)) {
+		t.Errorf("timestamp %q: %v", text, err)
+	}
+	if len(got) != 4 {
+		t.Errorf("more than was asked for: %v", got)
+	}
+	if err := k.Record(t.Context(), "sams.user", "created"); err != nil || k.last(t)["id"] == id {
+		t.Errorf("the same id again: %v", err)
+	}
+}
+
+func TestContextOptions(t *testing.T) {
+	k := newTaken(t)
+	ctx := ContextWith(tracedContext(), User{SAMSExternalID: "outer"}, Client{Name: "web"})
+	inner := ContextWith(ctx, User{SAMSExternalID: "inner"})
+	other := ContextWith(ctx, Client{Name: "other"})
+	for _, c := range []struct {
+		ctx          context.Context
+		opts         []Option
+		user, client string
+	}{
+		{ctx, nil, "outer", "web"},
+		{inner, nil, "inner", "web"},
+		{other, nil, "outer", "other"},
+		{inner, []Option{Client{Name: "given"}}, "inner", "given"},
+	} {
+		if err := k.Record(c.ctx, "ab", "cd", c.opts...); err != nil {
+			t.Fatal(err)
+		}
+		got := k.last(t)
+		user, _ := got["user"].(map[string]any)
+		client, _ := got["client"].(map[string]any)
+		if user["samsExternalId"] != c.user || client["name"] != c.client {
+			t.Errorf("got %v", got)
+		}
+	}
+	// A trace id that is given counts more than the context's.
+	if err := k.Record(ctx, "ab", "cd", Interaction{TraceID: "mine"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := k.last(t)["interaction"].(map[string]any)["traceId"]; got != "mine" {
+		t.Errorf("trace id %v", got)
+	}
+}
+
+type panics struct{}
+
+func (panics) MarshalJSON() ([]byte, error) { panic("the secret") }
+
+type fails struct{}
+
+func (fails) MarshalJSON() ([]byte, error) { return nil, errors.New("the secret") }
+
+func TestInvalid(t *testing.T) {
+	k := newTaken(t)
+	for _, c := range []struct {
+		feature Feature
+		action  Action
+		opts    []Option
+		want    string
+	}{
+		{"Cody", "shown", nil, `recorder: event "Cody", "shown": invalid_event: feature: expected 2 to 64 bytes`},
+		{"ab", "", nil, `invalid_event: action: expected 2 to 64 bytes`},
+		{"a\xff", "cd", nil, `feature: expected valid UTF-8`},
+		{"ab", "cd", []Option{Metadata{"x": math.NaN()}}, `metadata["x"]: expected a finite number, got NaN`},
+		{"ab", "cd", []Option{Metadata{"x": math.Inf(-1)}}, `metadata["x"]: expected a finite number, got -Inf`},
+		{"ab", "cd", []Option{Metadata{"\xff": 1}}, `metadata: expected keys in valid UTF-8`},
+		{"ab", "cd", []Option{MetadataVersion(-1)}, `metadataVersion: expected an integer from 0`},
+		{"ab", "cd", []Option{ID("")}, `id: expected a UUID`},
+		{"ab", "cd", []Option{Timestamp(time.Date(12026, 1, 1, 0, 0, 0, 0, time.UTC))}, `timestamp: expected RFC 3339`},
+		{"ab", "cd", []Option{User{SAMSExternalID: "\xff"}}, `user.samsExternalId: expected valid UTF-8`},
+		{"ab", "cd", []Option{FeatureFlags{"f": "\xff"}}, `featureFlags["f"]: expected valid UTF-8`},
+		{"ab", "cd", []Option{PrivateMetadata{"secret": make(chan int)}}, `privateMetadata: expected values that encoding/json takes; one of type chan int is none`},
+		{"ab", "cd", []Option{PrivateMetadata{"secret": fails{}}}, `one of type recorder.fails is none`},
+		{"ab", "cd", []Option{PrivateMetadata{"secret": panics{}}}, `an option panicked`},
+		{"ab", "cd", []Option{PrivateMetadata{"secret": json.RawMessage(`{"secret":1,"secret":2}`)}}, `privateMetadata: duplicate key`},
+		{"ab", "cd", []Option{PrivateMetadata{"secret": strings.Repeat("x", 5<<20)}}, `oversized: the event is too large`},
+		{"ab", "cd", []Option{PrivateMetadata{"secret": json.RawMessage("1." + strings.Repeat("0", 10_000_000))}}, `oversized: the message is too large`},
+	} {
+		err := k.Record(t.Context(), c.feature, c.action, c.opts...)
+		var invalid *InvalidError
+		if !errors.As(err, &invalid) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("got %v, want %s", err, c.want)
+			continue
+		}
+		if strings.Contains(err.Error(), "secret") {
+			t.Errorf("shows what is private: %v", err)
+		}
+		if invalid.Feature != c.feature || invalid.Action != c.action {
+			t.Errorf("names the event %s/%s", invalid.Feature, invalid.Action)
+		}
+	}
+	if len(k.data) != 0 {
+		t.Errorf("recorded %d invalid events", len(k.data))
+	}
+	if got := k.Stats(); got != (Stats{Invalid: 17}) {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestNeverPanics gives it everything that it might stumble over.
+func TestNeverPanics(t *testing.T) {
+	closed := newTaken(t)
+	if err := closed.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var none *Recorder
+	for _, r := range []*Recorder{none, NewNoop(), {}, closed.Recorder, newTaken(t).Recorder} {
+		//nolint:staticcheck // A nil context is what is tested.
+		if err := r.Record(nil, "ab", "cd", nil, Metadata(nil), PrivateMetadata(nil), FeatureFlags(nil), User{}); err != nil && r != closed.Recorder {
+			t.Error(err)
+		}
+		_ = r.Stats()
+		if err := errors.Join(r.Flush(t.Context()), r.Close(t.Context()), r.Close(t.Context())); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := closed.Record(t.Context(), "ab", "cd"); !errors.Is(err, ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+	if got := closed.Stats(); got.Dropped != 2 {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestNames(t *testing.T) {
+	for name, good := range map[string]bool{
+		"cody.hover": true, "ab": true, "a-B.c": true, strings.Repeat("a", 64): true,
+		"": false, "a": false, "Cody": false, "cody_hover": false, "v2": false, "cody hover": false, strings.Repeat("a", 65): false, "a\xff": false,
+	} {
+		if err := Feature(name).Check(); (err == nil) != good {
+			t.Errorf("feature %q: %v", name, err)
+		}
+		if err := Action(name).Check(); (err == nil) != good {
+			t.Errorf("action %q: %v", name, err)
+		}
+	}
+}
+
+func TestConfig(t *testing.T) {
+	for _, c := range []struct {
+		cfg  Config
+		want []string
+	}{
+		{Config{}, []string{"expected a Topic or a Publisher", "service_id"}},
+		{Config{Topic: "telemetry-events", Service: Service{ID: "sams"}}, []string{"expected projects/PROJECT/topics/TOPIC, got telemetry-events"}},
+		{Config{Topic: "projects/p/topics/t", Service: Service{ID: "Sams"}}, []string{"^[a-z0-9-]+$"}},
+		{Config{Topic: "projects/p/topics/t", Service: Service{ID: "sams", Version: strings.Repeat("x", 1025)}}, []string{"Service.Version"}},
+		{Config{Topic: "projects/p/topics/t", Service: Service{ID: "sams", Environment: "\xff"}}, []string{"Service.Environment"}},
+		{Config{Topic: "projects/p/topics/t", Service: Service{ID: "sams"}, BlockFor: -1}, []string{"must not be negative"}},
+	} {
+		r, err := New(t.Context(), c.cfg)
+		if err == nil || r != nil {
+			t.Errorf("%+v: %v", c.cfg, err)
+			continue
+		}
+		for _, want := range c.want {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("got %v, want %s", err, want)
+			}
+		}
+		// The nil recorder works.
+		if err := r.Record(t.Context(), "ab", "cd"); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestAllocations guards the price of a typical event, options and all: the
+// target is at most 10.
+func TestAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	ctx := tracedContext()
+	r := newFast(t, Config{})
+	// The pipeline's goroutine allocates too, hence more than the caller does.
+	got := testing.AllocsPerRun(2000, func() {
+		if err := typical(ctx, r); err != nil && !errors.Is(err, ErrDropped) {
+			t.Error(err)
+		}
+	})
+	if got > 10 {
+		t.Errorf("%v allocations", got)
+	}
+	t.Logf("%v allocations", got)
+}

@@ -1,0 +1,184 @@
+// Package recordertest has a recorder for services' own tests: it checks events as
+// the real one does, and keeps them in memory.
+//
+//	rec := recordertest.New(t)
+//	handler := NewHandler(rec.Recorder)
+//	…
+//	rec.AssertOnce("cody.hover", "shown", recorder.Metadata{"tier": 1})
+package recordertest
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sourcegraph/telemetry-relay/config"
+	"github.com/sourcegraph/telemetry-relay/internal/event"
+	"github.com/sourcegraph/telemetry-relay/internal/line"
+	"github.com/sourcegraph/telemetry-relay/recorder"
+	"github.com/sourcegraph/telemetry-relay/recorder/internal/hook"
+)
+
+// Recorder keeps events in memory. Give the code under test the embedded Recorder.
+// It is safe for concurrent use.
+type Recorder struct {
+	*recorder.Recorder
+
+	tb      testing.TB
+	decoder *event.Decoder // of services.yaml, may be nil
+
+	mu      sync.Mutex
+	events  []Event
+	refused []error
+}
+
+// Event is an event that was recorded.
+type Event struct {
+	Feature         recorder.Feature         `json:"feature"`
+	Action          recorder.Action          `json:"action"`
+	ID              string                   `json:"id"`
+	Timestamp       time.Time                `json:"timestamp"`
+	Metadata        recorder.Metadata        `json:"metadata"`
+	MetadataVersion recorder.MetadataVersion `json:"metadataVersion"`
+	PrivateMetadata recorder.PrivateMetadata `json:"privateMetadata"`
+	Billing         recorder.Billing         `json:"billingMetadata"`
+	User            recorder.User            `json:"user"`
+	Client          recorder.Client          `json:"client"`
+	Interaction     recorder.Interaction     `json:"interaction"`
+	FeatureFlags    recorder.FeatureFlags    `json:"featureFlags"`
+	Marketing       recorder.Marketing       `json:"marketingTracking"`
+	Data            []byte                   `json:"-"` // of the message, as it would be published
+	Attributes      map[string]string        `json:"-"` // of the message
+}
+
+// Option changes what New makes.
+type Option func(*options)
+
+type options struct {
+	service      recorder.Service
+	services     string
+	allowInvalid bool
+}
+
+// WithService says who records; the default is the service "test" without
+// environment and version.
+func WithService(s recorder.Service) Option { return func(o *options) { o.service = s } }
+
+// WithServices also checks events against the content of a services.yaml, as the
+// relay does. An event that it forbids is refused with a *recorder.InvalidError.
+func WithServices(yaml string) Option { return func(o *options) { o.services = yaml } }
+
+// AllowInvalid keeps invalid events from failing the test; see Refused.
+func AllowInvalid() Option { return func(o *options) { o.allowInvalid = true } }
+
+// New returns a recorder for one test. Services ignore the error of Record, so an
+// invalid event fails the test when it ends, unless AllowInvalid is given.
+func New(tb testing.TB, opts ...Option) *Recorder {
+	tb.Helper()
+	o := options{service: recorder.Service{ID: "test"}}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	r := &Recorder{tb: tb}
+	if o.services != "" {
+		services, err := config.ParseServices([]byte(o.services))
+		if err != nil {
+			tb.Fatalf("recordertest: %v", err)
+		}
+		r.decoder = event.NewDecoder(services, "test")
+	}
+	r.Recorder = newTap(tb, o.service, hook.Tap{Put: r.put, Refused: r.refuse})
+	tb.Cleanup(func() {
+		for _, err := range r.Refused() {
+			if invalid := (*recorder.InvalidError)(nil); !o.allowInvalid && errors.As(err, &invalid) {
+				tb.Errorf("an invalid event was not recorded: %v", err)
+			}
+		}
+	})
+	return r
+}
+
+func newTap(tb testing.TB, service recorder.Service, tap hook.Tap) *recorder.Recorder {
+	tb.Helper()
+	made, err := hook.New(service, tap)
+	if err != nil {
+		tb.Fatalf("recordertest: %v", err)
+	}
+	rec, ok := made.(*recorder.Recorder)
+	if !ok {
+		tb.Fatalf("recordertest: got a %T", made)
+	}
+	return rec
+}
+
+func (r *Recorder) put(data []byte, attributes map[string]string) error {
+	e := Event{Data: data, Attributes: attributes}
+	if err := json.Unmarshal(data, &e); err != nil {
+		return err
+	}
+	if r.decoder != nil {
+		if _, rejection := r.decoder.Decode(event.Message{Data: data, Attributes: attributes}); rejection != nil {
+			return &recorder.InvalidError{Feature: e.Feature, Action: e.Action, Reason: string(rejection.Reason), Detail: rejection.Detail}
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events = append(r.events, e)
+	return nil
+}
+
+func (r *Recorder) refuse(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refused = append(r.refused, err)
+}
+
+// Events returns what was recorded, in its order.
+func (r *Recorder) Events() []Event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.events)
+}
+
+// Refused returns the errors of the events that were not recorded.
+func (r *Recorder) Refused() []error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.refused)
+}
+
+// Reset forgets everything.
+func (r *Recorder) Reset() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events, r.refused = nil, nil
+}
+
+// Lines returns what was recorded as lines for `worker publish --check`, which
+// checks them against the relay's services.yaml.
+func (r *Recorder) Lines() []byte {
+	r.tb.Helper()
+	var lines []byte
+	for _, e := range r.Events() {
+		var err error
+		if lines, err = line.Append(lines, line.Message{Data: e.Data, Attributes: e.Attributes}); err != nil {
+			r.tb.Fatalf("recordertest: %v", err)
+		}
+		lines = append(lines, '\n')
+	}
+	return lines
+}
+
+// CheckNames fails the test for each feature or action that the relay would
+// reject.
+func CheckNames(tb testing.TB, names ...interface{ Check() error }) {
+	tb.Helper()
+	for _, name := range names {
+		if err := name.Check(); err != nil {
+			tb.Errorf("%T %q: %v", name, name, err)
+		}
+	}
+}
