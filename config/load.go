@@ -15,6 +15,9 @@ type Purpose int
 const (
 	// ForPubSub is a command that talks to Pub/Sub only.
 	ForPubSub Purpose = iota
+	// ForCheck is a command that talks to nobody: it needs services.yaml and the
+	// environment only, and what else is set does not matter.
+	ForCheck
 	// ForRun is the worker itself.
 	ForRun
 )
@@ -75,7 +78,11 @@ func Load(environ []string, purpose Purpose) (*Config, error) {
 		}
 	}
 	_, c.TopicGiven = vars["PUBSUB_TOPIC"]
-	c.validate(purpose, vars, broken, &faults)
+	if purpose == ForCheck {
+		faults = nil
+	} else {
+		c.validate(purpose, vars, broken, &faults)
+	}
 	c.loadServices(&faults)
 	if len(faults) > 0 {
 		return nil, faults

@@ -23,25 +23,38 @@ import (
 func (env environment) publishCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "publish",
-		Usage:     "publish events from a file or stdin",
+		Usage:     "publish events from a file or stdin, or only check them",
 		ArgsUsage: "[FILE]",
 		Description: "Publishes events to PUBSUB_TOPIC, one a line:\n\n" +
 			"   {\"attributes\":{\"service_id\":\"sams\"},\"data\":{\"feature\":\"sams.user\",\"action\":\"created\"}}\n\n" +
 			"Each is first checked exactly as the worker will; those that it would reject are\n" +
 			"reported with their line and not published, and the exit status is 1.\n" +
 			"Without FILE, or with -, events are read from stdin.\n\n" +
+			"With --check nothing is published and no Pub/Sub is needed, only services.yaml\n" +
+			"(WORKER_SERVICES_FILE or WORKER_SERVICES, if not the one it was built with) and\n" +
+			"ENVIRONMENT_ID for events without service_environment.\n\n" +
 			"Examples:\n\n" +
 			"   worker publish events.ndjson\n" +
+			"   worker publish --check events.ndjson\n" +
 			"   worker dlq export | worker publish --as-is -",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "as-is", Usage: "publish without checking"},
+			&cli.BoolFlag{Name: "check", Usage: "check without publishing"},
 			outputFlag(),
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
 			if c.NArg() > 1 {
 				return usagef("publish takes one FILE, got %d", c.NArg())
 			}
-			cfg, _, err := env.load(config.ForPubSub)
+			check, asIs := c.Bool("check"), c.Bool("as-is")
+			if check && asIs {
+				return usagef("--check and --as-is exclude each other")
+			}
+			purpose := config.ForPubSub
+			if check {
+				purpose = config.ForCheck
+			}
+			cfg, _, err := env.load(purpose)
 			if err != nil {
 				return err
 			}
@@ -56,28 +69,57 @@ func (env environment) publishCommand() *cli.Command {
 			} else if env.stdinIsTerminal() {
 				fmt.Fprintln(env.stderr, "Reading events from the terminal, one a line; end with Ctrl-D.")
 			}
+			p := publisher{topicName: cfg.TopicName(), stderr: env.stderr, source: name}
+			if !asIs {
+				p.decoder = event.NewDecoder(cfg.Services, cfg.Environment)
+			}
+			if check {
+				p.topic = &nowhere{}
+				return env.reportCheck(c.String("output"), &p, p.run(ctx, input))
+			}
 			client, err := topic.NewClient(ctx, cfg.TopicName(), app.PubSubOptions(cfg)...)
 			if err != nil {
 				return err
 			}
 			defer client.Close() //nolint:errcheck // Everything is confirmed by then.
-			p := publisher{topic: client, topicName: cfg.TopicName(), stderr: env.stderr, source: name}
-			if !c.Bool("as-is") {
-				p.decoder = event.NewDecoder(cfg.Services, cfg.Environment)
-			}
-			err = p.run(ctx, input)
-			if c.String("output") == "json" {
-				err = errors.Join(err, printJSON(env.stdout, p.done))
-			} else {
-				_, printErr := fmt.Fprintf(env.stdout, "published %d events to %s; %d lines were not published\n", p.done.Published, cfg.TopicName(), p.done.Invalid)
-				err = errors.Join(err, printErr)
-			}
-			if err == nil && p.done.Invalid > 0 {
-				return reported{errors.New("some lines were not published")}
-			}
-			return err
+			p.topic = client
+			return env.reportPublish(c.String("output"), &p, p.run(ctx, input))
 		},
 	}
+}
+
+// nowhere is a topic for events that are only checked.
+type nowhere struct{}
+
+func (*nowhere) Publish(context.Context, []*pubsubpb.PubsubMessage) error { return nil }
+
+func (env environment) reportPublish(output string, p *publisher, err error) error {
+	if output == "json" {
+		err = errors.Join(err, printJSON(env.stdout, p.done))
+	} else {
+		_, printErr := fmt.Fprintf(env.stdout, "published %d events to %s; %d lines were not published\n", p.done.Published, p.topicName, p.done.Invalid)
+		err = errors.Join(err, printErr)
+	}
+	if err == nil && p.done.Invalid > 0 {
+		return reported{errors.New("some lines were not published")}
+	}
+	return err
+}
+
+func (env environment) reportCheck(output string, p *publisher, err error) error {
+	if output == "json" {
+		err = errors.Join(err, printJSON(env.stdout, struct {
+			Valid   int `json:"valid"`
+			Invalid int `json:"invalid"`
+		}{p.done.Published, p.done.Invalid}))
+	} else {
+		_, printErr := fmt.Fprintf(env.stdout, "checked %s: %d valid, %d invalid\n", p.source, p.done.Published, p.done.Invalid)
+		err = errors.Join(err, printErr)
+	}
+	if err == nil && p.done.Invalid > 0 {
+		return reported{errors.New("some lines are not valid")}
+	}
+	return err
 }
 
 // publisher publishes lines in their order.
@@ -162,6 +204,12 @@ func (p *publisher) take(ctx context.Context, n int, text []byte) error {
 		}
 	}
 	m := &pubsubpb.PubsubMessage{Data: parsed.Data, Attributes: parsed.Attributes, OrderingKey: parsed.OrderingKey}
+	if p.decoder != nil {
+		if err := topic.Check(m); err != nil {
+			p.refuse(n, err)
+			return nil
+		}
+	}
 	size := topic.Size(m)
 	if len(p.request) > 0 && (len(p.request) == topic.MaxRequestMessages || p.size+size > topic.MaxRequestBytes ||
 		p.request[0].GetOrderingKey() != m.GetOrderingKey()) {
