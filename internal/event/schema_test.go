@@ -1,0 +1,262 @@
+package event
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"pgregory.net/rapid"
+)
+
+// The JSON Schema in docs/ is for publishers in other languages. These tests hold
+// it against the decoder: valid by the schema is what the decoder takes, and
+// nothing else, but for what docs/publishing.md lists as out of a schema's sight.
+
+const schemaFile = "../../docs/event.schema.json"
+
+func compileSchema(t *testing.T) *jsonschema.Schema {
+	t.Helper()
+	schema, err := jsonschema.NewCompiler().Compile(schemaFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return schema
+}
+
+// schemaSays reports whether data is valid by the schema. What is not one JSON
+// document, with keys that are unique, has no meaning to a schema.
+func schemaSays(schema *jsonschema.Schema, data []byte) (valid, document bool) {
+	dec := jsontext.NewDecoder(bytes.NewReader(data))
+	if _, err := dec.ReadValue(); err != nil || dec.PeekKind() != 0 {
+		return false, false
+	}
+	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
+	if err != nil {
+		return false, false
+	}
+	return schema.Validate(v) == nil, true
+}
+
+// decoderSays reports whether the decoder takes the data, and why not.
+func decoderSays(t testing.TB, data []byte) (bool, string) {
+	_, rejection := NewDecoder(testServices(t), "dev").Decode(testMessage(string(data)))
+	if rejection != nil {
+		return false, rejection.Error()
+	}
+	return true, ""
+}
+
+var edgeOfTime = regexp.MustCompile(`"timestamp":"(0000-|0001-01-01T|9999-12-31T)`)
+
+// beyond says which of the listed things that a schema cannot see explains that
+// the decoder rejects what the schema takes.
+func beyond(data []byte, detail string) bool {
+	if strings.HasPrefix(detail, "invalid_event: timestamp: ") {
+		// Within or without the years that exist: that depends on the offset.
+		return edgeOfTime.Match(data)
+	}
+	for _, listed := range []string{
+		"expected an integer without fraction or exponent", // 1.0 is 1 to a schema
+		"at most 100 levels of nesting",
+		"the event is too large",
+	} {
+		if strings.Contains(detail, listed) {
+			return true
+		}
+	}
+	return false
+}
+
+// agree fails unless schema and decoder judge the same.
+func agree(t interface{ Errorf(string, ...any) }, tb testing.TB, schema *jsonschema.Schema, data []byte) (accepted bool) {
+	valid, document := schemaSays(schema, data)
+	accepted, detail := decoderSays(tb, data)
+	switch {
+	case accepted && !valid:
+		t.Errorf("the decoder takes what is not valid by the schema: %.300s", data)
+	case !accepted && valid && document && !beyond(data, detail):
+		t.Errorf("valid by the schema, and the decoder says %q: %.300s", detail, data)
+	}
+	return accepted
+}
+
+// TestSchemaCorpus goes through everything that this package's other tests decode,
+// and the sample events.
+func TestSchemaCorpus(t *testing.T) {
+	schema := compileSchema(t)
+	corpus := seeds()
+	for _, file := range []string{"../local/sample/events.ndjson", "../local/sample/bad.ndjson"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for sample := range strings.Lines(string(text)) {
+			if _, data, ok := strings.Cut(strings.TrimSuffix(sample, "}\n"), `"data":`); ok {
+				corpus = append(corpus, data)
+			}
+		}
+	}
+	for _, test := range timestampTests {
+		corpus = append(corpus, fmt.Sprintf(`{"feature":"ab","action":"cd","timestamp":%q}`, test.text))
+	}
+	counts := map[bool]int{}
+	for _, data := range corpus {
+		counts[agree(t, t, schema, []byte(data))]++
+	}
+	if counts[true] < 2000 || counts[false] < 100 {
+		t.Errorf("%d accepted, %d rejected: not much of a corpus", counts[true], counts[false])
+	}
+}
+
+// fragments are values that a field may be given, right and wrong.
+var fragments = []string{
+	`null`, `true`, `false`, `0`, `-0`, `1`, `-1`, `2147483647`, `2147483648`, `1.0`, `1e2`, `0.5`, `1e308`, `1e309`, `-1e309`,
+	`1.7976931348623157e308`, `1.7976931348623158e308`, `1.7976931348623159e308`, `9223372036854775807`, `9223372036854775808`, `-9223372036854775808`, `-9223372036854775809`,
+	`""`, `"a"`, `"ab"`, `"cody.hover"`, `"Cody"`, `"cody_hover"`, `"a1"`, `"é"`, `"ab\n"`, `"a\u0062"`,
+	`"` + strings.Repeat("a", 64) + `"`, `"` + strings.Repeat("a", 65) + `"`,
+	`"019a0000-0000-7000-8000-000000000001"`, `"019A0000-0000-7000-8000-00000000000F"`, `"019a0000-0000-7000-8000-00000000000"`, `"019a000000007000-8000-000000000001"`,
+	`"019a000-0000-7000-8000-000000000001"`, `"019a0000-000-7000-8000-000000000001"`, `"019a0000-0000-7000-8000-0000000000001"`, `"g19a0000-0000-7000-8000-000000000001"`,
+	`"2026-11-20T09:00:00Z"`, `"2024-02-29T23:59:59.123456789+23:59"`, `"2023-02-29T00:00:00Z"`, `"1900-02-29T00:00:00Z"`, `"2000-02-29T00:00:00Z"`,
+	`"2026-04-31T00:00:00Z"`, `"2026-11-20t09:00:00z"`, `"2026-11-20T09:00:60Z"`, `"2026-11-20T24:00:00Z"`, `"2026-11-20T09:00:00.1234567890Z"`, `"2026-11-20T09:00:00"`,
+	`"0001-01-01T00:00:00+00:01"`, `"0000-12-31T23:59:59-23:59"`, `"9999-12-31T23:59:59-00:01"`,
+	`[]`, `[1]`, `[null,[1e309]]`, `{}`, `{"":""}`, `{"a":1}`, `{"a":1e309}`, `{"a":1.7976931348623158e308}`, `{"a":1.7976931348623159e308}`, `{"a":-1.7976931348623159e308}`, `{"a":null}`, `{"a":"b"}`, `{"a":[{"b":1e400}]}`, `{"a":{"b":{}}}`,
+}
+
+// known are the fields of each object; the event itself is "".
+var known = map[string][]string{
+	"": topNames, "user": userShape.names, "client": clientShape.names, "interaction": interactionShape.names,
+	"billingMetadata": billingShape.names, "marketingTracking": marketingShape.names,
+}
+
+// drawObject makes an object of known fields, and now and then of another.
+func drawObject(t *rapid.T, name string) string {
+	fields := rapid.SliceOfNDistinct(rapid.SampledFrom(known[name]), 0, 3, rapid.ID[string]).Draw(t, name)
+	if rapid.IntRange(0, 19).Draw(t, "unknown?") == 0 {
+		fields = append(fields, rapid.SampledFrom([]string{"", "Feature", "tier", "legacyMetadata", "name2"}).Draw(t, "unknown"))
+	}
+	var members []string
+	if name == "" {
+		for _, required := range []string{"feature", "action"} {
+			if rapid.IntRange(0, 29).Draw(t, required+"?") > 0 {
+				members = append(members, fmt.Sprintf(`%q:"ab"`, required))
+			}
+		}
+	}
+	for _, field := range fields {
+		if name == "" && (field == "feature" || field == "action") {
+			// Once is enough.
+			if len(members) == 2 {
+				continue
+			}
+			members = nil
+		}
+		value := rapid.SampledFrom(fragments).Draw(t, field)
+		if _, isObject := known[field]; isObject && field != "" && rapid.Bool().Draw(t, field+" is an object") {
+			value = drawObject(t, field)
+		}
+		members = append(members, fmt.Sprintf("%q:%s", field, value))
+	}
+	return "{" + strings.Join(members, ",") + "}"
+}
+
+// TestSchemaGenerated compares for events of every shape.
+func TestSchemaGenerated(t *testing.T) {
+	schema := compileSchema(t)
+	if checks := flag.Lookup("rapid.checks"); checks.Value.String() == checks.DefValue {
+		enough := "20000"
+		if raceEnabled {
+			enough = "1000" // the detector is slow, and there is one goroutine
+		}
+		_ = flag.Set("rapid.checks", enough)
+		defer func() { _ = flag.Set("rapid.checks", checks.DefValue) }()
+	}
+	counts := map[bool]int{}
+	rapid.Check(t, func(rt *rapid.T) {
+		counts[agree(rt, t, schema, []byte(drawObject(rt, "")))]++
+	})
+	if counts[true] < 50 || counts[false] < 50 {
+		t.Errorf("%d accepted, %d rejected: not much of a test", counts[true], counts[false])
+	}
+	// And each fragment in each place.
+	for object, fields := range known {
+		for _, field := range append(fields, "unknown") {
+			for _, value := range fragments {
+				data := fmt.Sprintf("%q:%s", field, value)
+				switch {
+				case object != "":
+					data = fmt.Sprintf(`{"feature":"ab","action":"cd",%q:{%s}}`, object, data)
+				case field == "feature":
+					data = fmt.Sprintf(`{"action":"cd",%s}`, data)
+				case field == "action":
+					data = fmt.Sprintf(`{"feature":"ab",%s}`, data)
+				default:
+					data = fmt.Sprintf(`{"feature":"ab","action":"cd",%s}`, data)
+				}
+				agree(t, t, schema, []byte(data))
+			}
+		}
+	}
+}
+
+// TestSchemaCalendar compares every day that there may be, and every leap day.
+func TestSchemaCalendar(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector is slow, and there is one goroutine")
+	}
+	schema := compileSchema(t)
+	day := func(year, month, day int) {
+		agree(t, t, schema, fmt.Appendf(nil, `{"feature":"ab","action":"cd","timestamp":"%04d-%02d-%02dT12:00:00Z"}`, year, month, day))
+	}
+	for year := 1; year <= 9999; year++ {
+		day(year, 2, 29)
+	}
+	for _, year := range []int{2023, 2024} {
+		for month := range 14 {
+			for d := range 33 {
+				day(year, month, d)
+			}
+		}
+	}
+	for i := range 100 {
+		for _, at := range []string{
+			fmt.Sprintf("%02d:00:00Z", i), fmt.Sprintf("00:%02d:00Z", i), fmt.Sprintf("00:00:%02dZ", i),
+			fmt.Sprintf("12:00:00+%02d:00", i), fmt.Sprintf("12:00:00-00:%02d", i), fmt.Sprintf("12:00:00.%0*d-00:00", i%12, i),
+		} {
+			agree(t, t, schema, fmt.Appendf(nil, `{"feature":"ab","action":"cd","timestamp":"2026-11-20T%s"}`, at))
+		}
+	}
+}
+
+// TestSchemaIsNarrow makes sure that the exceptions are ones: each is out of the
+// schema's sight, and the decoder rejects it.
+func TestSchemaIsNarrow(t *testing.T) {
+	schema := compileSchema(t)
+	deep := strings.Repeat(`{"a":`, 100) + "1" + strings.Repeat("}", 100)
+	for _, data := range []string{
+		`{"feature":"ab","action":"cd","metadataVersion":1.0}`,
+		`{"feature":"ab","action":"cd","user":{"userId":1e2}}`,
+		`{"feature":"ab","action":"cd","privateMetadata":` + deep + `}`,
+		`{"feature":"ab","action":"cd","timestamp":"0001-01-01T00:00:00+00:01"}`,
+		`{"feature":"ab","action":"cd","privateMetadata":{"a":"` + strings.Repeat("x", 5<<20) + `"}}`,
+	} {
+		valid, document := schemaSays(schema, []byte(data))
+		accepted, detail := decoderSays(t, []byte(data))
+		if !valid || !document || accepted || !beyond([]byte(data), detail) {
+			t.Errorf("valid %v, accepted %v, %s: %.100s", valid, accepted, detail, data)
+		}
+	}
+	for _, data := range []string{`{"feature":"ab","action":"cd","action":"cd"}`, "{\"feature\":\"ab\",\"action\":\"cd\xff\"}", `{"feature":"ab","action":"cd"} {}`} {
+		if _, document := schemaSays(schema, []byte(data)); document {
+			t.Errorf("a schema sees %q", data)
+		}
+		if accepted, _ := decoderSays(t, []byte(data)); accepted {
+			t.Errorf("accepted: %q", data)
+		}
+	}
+}
