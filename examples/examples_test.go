@@ -1,0 +1,248 @@
+// Package examples_test runs the examples against the Pub/Sub emulator, and has
+// the worker's decoder and the JSON Schema read what they have published.
+package examples_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/sourcegraph/telemetry-relay/config"
+	"github.com/sourcegraph/telemetry-relay/internal/emulator"
+	"github.com/sourcegraph/telemetry-relay/internal/event"
+)
+
+func TestMain(m *testing.M) {
+	status := m.Run()
+	emulator.StopShared()
+	os.Exit(status)
+}
+
+// patience bounds everything that an example does.
+const patience = 2 * time.Minute
+
+var projects atomic.Int64
+
+// topic is a topic in the emulator, in a project of its own.
+type topic struct {
+	t       *testing.T
+	host    string
+	project string
+	subs    pubsubpb.SubscriberClient
+}
+
+func newTopic(t *testing.T) *topic {
+	t.Helper()
+	e := emulator.Shared(t)
+	conn, err := grpc.NewClient(e.Host, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	tp := &topic{t: t, host: e.Host, project: fmt.Sprintf("examples-%d", projects.Add(1)), subs: pubsubpb.NewSubscriberClient(conn)}
+	_, err = pubsubpb.NewPublisherClient(conn).CreateTopic(t.Context(), &pubsubpb.Topic{Name: tp.name()})
+	if err == nil {
+		_, err = tp.subs.CreateSubscription(t.Context(), &pubsubpb.Subscription{Name: tp.subscription(), Topic: tp.name()})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tp
+}
+
+func (tp *topic) name() string         { return "projects/" + tp.project + "/topics/telemetry-events" }
+func (tp *topic) subscription() string { return "projects/" + tp.project + "/subscriptions/examples" }
+
+// command is an example's command, which knows the topic.
+func (tp *topic) command(ctx context.Context, dir, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "PUBSUB_EMULATOR_HOST="+tp.host, "GOOGLE_CLOUD_PROJECT="+tp.project, "TELEMETRY_TOPIC="+tp.name())
+	return cmd
+}
+
+// took makes sure that exactly one event has arrived, and that it is valid.
+func (tp *topic) took(feature, action string) {
+	tp.t.Helper()
+	ctx, cancel := context.WithTimeout(tp.t.Context(), patience)
+	defer cancel()
+	// One message was confirmed, so it is there; yet an answer may be empty.
+	var received []*pubsubpb.ReceivedMessage
+	for len(received) == 0 {
+		response, err := tp.subs.Pull(ctx, &pubsubpb.PullRequest{Subscription: tp.subscription(), MaxMessages: 10})
+		if err != nil {
+			tp.t.Fatal(err)
+		}
+		received = response.GetReceivedMessages()
+	}
+	if len(received) != 1 {
+		tp.t.Fatalf("%d messages", len(received))
+	}
+	m := received[0].GetMessage()
+	cfg, err := config.Load(nil, config.ForCheck)
+	if err != nil {
+		tp.t.Fatal(err)
+	}
+	_, rejection := event.NewDecoder(cfg.Services, "dev").Decode(event.Message{
+		ID: m.GetMessageId(), PublishTime: m.GetPublishTime().AsTime(), Data: m.GetData(), Attributes: m.GetAttributes(),
+	})
+	if rejection != nil {
+		tp.t.Errorf("the worker rejects %s: %v", m.GetData(), rejection)
+	}
+	schema, err := jsonschema.NewCompiler().Compile("../docs/event.schema.json")
+	if err != nil {
+		tp.t.Fatal(err)
+	}
+	tree, err := jsonschema.UnmarshalJSON(bytes.NewReader(m.GetData()))
+	if err == nil {
+		err = schema.Validate(tree)
+	}
+	if err != nil {
+		tp.t.Errorf("%s: %v", m.GetData(), err)
+	}
+	object, _ := tree.(map[string]any)
+	if object["feature"] != feature || object["action"] != action {
+		tp.t.Errorf("another event: %s", m.GetData())
+	}
+	if id, given := object["id"].(string); given && !regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`).MatchString(id) {
+		tp.t.Errorf("the id is no UUIDv7: %s", id)
+	}
+}
+
+// needs skips where a program is not installed; .ci/run says so aloud.
+func needs(t *testing.T, programs ...string) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("runs programs of their own")
+	}
+	for _, program := range programs {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("NOT TESTED: %s is not installed here: %v", program, err)
+		}
+	}
+}
+
+// TestPublish runs the examples that need nothing but their interpreter.
+func TestPublish(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		dir      string
+		command  string
+		programs []string
+	}{
+		{"curl", "./publish.sh", []string{"bash", "curl", "base64"}},
+		{"python", "./publish.py", []string{"python3"}},
+		{"node", "node publish-rest.mjs", []string{"node"}},
+	} {
+		t.Run(c.command, func(t *testing.T) {
+			needs(t, c.programs...)
+			tp := newTopic(t)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			args := strings.Fields(c.command)
+			output, err := tp.command(ctx, c.dir, args[0], args[1:]...).CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v\n%s", err, output)
+			}
+			tp.took("cody.hover", "shown")
+			// A topic that is not there is told, and is a failure.
+			cmd := tp.command(ctx, c.dir, args[0], args[1:]...)
+			cmd.Env = append(cmd.Env, "PUBSUB_TOPIC=elsewhere")
+			if output, err := cmd.CombinedOutput(); err == nil {
+				t.Errorf("publishes to a topic that does not exist: %s", output)
+			}
+		})
+	}
+}
+
+var noNetwork = regexp.MustCompile(`ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|network`)
+
+// TestNodeClient runs the example with Google's client, installed as its first
+// line says.
+func TestNodeClient(t *testing.T) {
+	t.Parallel()
+	needs(t, "node", "npm")
+	tp := newTopic(t)
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS("node")); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	defer cancel()
+	install := tp.command(ctx, dir, "npm", "ci", "--prefer-offline", "--no-audit", "--no-fund", "--ignore-scripts")
+	if output, err := install.CombinedOutput(); err != nil {
+		if noNetwork.Match(output) {
+			t.Skipf("NOT TESTED: the packages cannot be reached from here: %s", output)
+		}
+		t.Fatalf("npm ci: %v\n%s", err, output)
+	}
+	output, err := tp.command(ctx, dir, "node", "publish.mjs").CombinedOutput()
+	if err != nil || !strings.Contains(string(output), "published ") {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	tp.took("cody.hover", "shown")
+}
+
+// TestGo runs the service, asks it once, and stops it.
+func TestGo(t *testing.T) {
+	t.Parallel()
+	needs(t, "go")
+	tp := newTopic(t)
+	binary := filepath.Join(t.TempDir(), "service")
+	if output, err := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", binary, "./go").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	cmd := tp.command(t.Context(), ".", binary)
+	cmd.Env = append(cmd.Env, "ADDR=127.0.0.1:0")
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	// The first line says where it listens; the rest is read for the pipe's sake.
+	lines := bufio.NewReader(stderr)
+	first, err := lines.ReadString('\n')
+	_, addr, found := strings.Cut(strings.TrimSpace(first), "addr=")
+	if err != nil || !found {
+		t.Fatalf("says %q: %v", first, err)
+	}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+"/some/path", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("X-Sams-User", "018d21f2")
+	request.Close = true
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	rest, err := io.ReadAll(lines)
+	if err := errors.Join(err, cmd.Wait()); err != nil {
+		t.Fatalf("%v\n%s", err, rest)
+	}
+	tp.took("example.hello", "said")
+}
