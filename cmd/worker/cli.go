@@ -8,6 +8,8 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v3"
 
@@ -154,4 +156,14 @@ func outputFlag() cli.Flag {
 func (env environment) stdinIsTerminal() bool {
 	f, ok := env.stdin.(*os.File)
 	return ok && logging.Terminal(f)
+}
+
+// lookup returns a variable's value; empty if it is not set.
+func (env environment) lookup(name string) string {
+	for _, entry := range slices.Backward(env.vars) { // the last one counts
+		if value, ok := strings.CutPrefix(entry, name+"="); ok {
+			return value
+		}
+	}
+	return ""
 }

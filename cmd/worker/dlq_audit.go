@@ -19,12 +19,7 @@ func (d *desk) audit() *slog.Logger {
 
 // who returns who is at work, as far as the environment says it.
 func (env environment) who() string {
-	vars := map[string]string{}
-	for _, entry := range env.vars {
-		name, value, _ := strings.Cut(entry, "=")
-		vars[name] = value
-	}
-	for _, value := range []string{vars["CLOUDSDK_CORE_ACCOUNT"], gcloudAccount(vars), vars["USER"], vars["LOGNAME"]} {
+	for _, value := range []string{env.lookup("CLOUDSDK_CORE_ACCOUNT"), env.gcloudAccount(), env.lookup("USER"), env.lookup("LOGNAME")} {
 		if value != "" {
 			return value
 		}
@@ -33,13 +28,14 @@ func (env environment) who() string {
 }
 
 // gcloudAccount reads the active account of the Google Cloud CLI, if there is one.
-func gcloudAccount(vars map[string]string) string {
-	dir := vars["CLOUDSDK_CONFIG"]
+func (env environment) gcloudAccount() string {
+	dir := env.lookup("CLOUDSDK_CONFIG")
 	if dir == "" {
-		if vars["HOME"] == "" {
+		home := env.lookup("HOME")
+		if home == "" {
 			return ""
 		}
-		dir = filepath.Join(vars["HOME"], ".config", "gcloud")
+		dir = filepath.Join(home, ".config", "gcloud")
 	}
 	name := "default"
 	if active, err := os.ReadFile(filepath.Join(dir, "active_config")); err == nil {

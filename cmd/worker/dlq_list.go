@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/urfave/cli/v3"
 
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
@@ -35,7 +36,7 @@ func (env environment) dlqListCommand() *cli.Command {
 			defer d.close()
 			d.streams = true
 			out := bufio.NewWriter(env.stdout)
-			l := lister{out: out, format: d.format, reveal: c.Bool("reveal")}
+			l := lister{out: out, painter: env.painter(env.stdout), format: d.format, reveal: c.Bool("reveal")}
 			return d.walk(ctx, d.filter, true, func(w *dlq.Walk) error {
 				if err := w.Each(ctx, l.letter, out.Flush); err != nil {
 					return err
@@ -49,6 +50,7 @@ func (env environment) dlqListCommand() *cli.Command {
 
 // lister prints letters as they come; it keeps none.
 type lister struct {
+	painter
 	out    io.Writer
 	format string
 	reveal bool
@@ -59,15 +61,20 @@ func (l *lister) letter(s *dlq.Stored) error {
 	l.count++
 	if l.format == "table" {
 		if l.count == 1 {
-			fmt.Fprintf(l.out, listFormat, "REJECTED", "REASON", "SERVICE", "FEATURE/ACTION", "ID", "DETAIL")
+			head := []string{"REJECTED", "REASON", "SERVICE", "FEATURE/ACTION", "ID", "DETAIL"}
+			for i := range head {
+				head[i] = l.paint(colourHead, head[i])
+			}
+			if err := l.row(head...); err != nil {
+				return err
+			}
 		}
 		id := s.EventID
 		if id == "" {
 			id = s.OriginalID
 		}
-		_, err := fmt.Fprintf(l.out, listFormat, shortTime(s.RejectedAt), cell(string(s.Reason)), cell(s.Service),
+		return l.row(l.paint(colourDim, shortTime(s.RejectedAt)), l.reason(string(s.Reason), cell(string(s.Reason))), cell(s.Service),
 			eventName(s.Feature, s.Action), cell(id), cell(detailOf(s)))
-		return err
 	}
 	separator := ""
 	if l.format == "json" {
@@ -75,15 +82,27 @@ func (l *lister) letter(s *dlq.Stored) error {
 			separator = "["
 		}
 	}
-	text, err := json.Marshal(summarize(s, l.reveal))
+	line, err := json.Marshal(summarize(s, l.reveal))
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(l.out, "%s%s\n", separator, text)
+	_, err = fmt.Fprintf(l.out, "%s%s\n", separator, line)
 	return err
 }
 
-const listFormat = "%-20s  %-20s  %-18s  %-32s  %-36s  %s\n"
+// listWidths are those of all columns but the last: letters come one by one, so
+// that nothing is known of those to come.
+var listWidths = []int{20, 20, 18, 32, 36}
+
+// row prints a row of the table. Colours do not count as width.
+func (l *lister) row(cells ...string) error {
+	for i, width := range listWidths {
+		cells[i] = text.Pad(cells[i], width, ' ')
+	}
+	line := strings.Join(cells, "  ")
+	_, err := fmt.Fprintln(l.out, line)
+	return err
+}
 
 func (l *lister) end() {
 	switch {
@@ -142,8 +161,8 @@ func summarize(s *dlq.Stored, reveal bool) letterJSON {
 	shown := dlq.Show(s.Original.Data, reveal)
 	if strings.HasPrefix(shown, "{") && json.Valid([]byte(shown)) {
 		l.Data = json.RawMessage(shown)
-	} else if text, err := json.Marshal(shown); err == nil {
-		l.Data = text
+	} else if quoted, err := json.Marshal(shown); err == nil {
+		l.Data = quoted
 	}
 	return l
 }

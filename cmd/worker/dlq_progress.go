@@ -18,18 +18,20 @@ func (d *desk) showBar(what string, total float64, unit string) {
 	}
 	opts := []progressbar.Option{
 		progressbar.OptionSetWriter(d.env.stderr), progressbar.OptionSetDescription(what),
-		progressbar.OptionClearOnFinish(), progressbar.OptionUseANSICodes(true),
+		// The library's own ticker would write whenever it likes.
+		progressbar.OptionSetSpinnerChangeInterval(0), progressbar.OptionClearOnFinish(), progressbar.OptionUseANSICodes(true),
 	}
 	if unit != "" {
 		opts = append(opts, progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString(unit))
 	}
 	d.bar = progressbar.NewOptions64(int64(total), opts...)
+	_ = d.bar.RenderBlank() // its clock begins; as all of it, it is only for show
 }
 
 // advance moves the bar on.
 func (d *desk) advance(n int) {
 	if d.bar != nil {
-		_ = d.bar.Add(n) // it is only for show
+		_ = d.bar.Add(n)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/urfave/cli/v3"
 
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
@@ -72,41 +73,53 @@ func (env environment) dlqShowCommand() *cli.Command {
 
 func (d *desk) show(s *dlq.Stored, reveal bool) error {
 	var b strings.Builder
+	p := d.env.painter(d.env.stdout)
 	put := func(name, value string) {
 		if value != "" {
-			fmt.Fprintf(&b, "%-14s %s\n", name, dlq.Plain(value))
+			fmt.Fprintf(&b, "%s %s\n", text.Pad(p.paint(colourDim, name), 14, ' '), value)
 		}
 	}
-	put("reason", string(s.Reason))
-	put("detail", s.Detail)
+	putPlain := func(name, value string) { put(name, dlq.Plain(value)) }
+	put("reason", p.reason(string(s.Reason), dlq.Plain(string(s.Reason))))
+	put("detail", p.reason(string(s.Reason), dlq.Plain(s.Detail)))
 	if s.Broken != nil {
-		put("broken", s.Broken.Error())
+		putPlain("broken", s.Broken.Error())
 	}
-	put("rejected", shortTime(s.RejectedAt))
-	put("attempts", fmt.Sprint(s.Attempts))
-	put("replays", fmt.Sprint(s.Replays))
-	put("event", s.EventID)
-	put("message", fmt.Sprintf("%s, published %s", s.OriginalID, shortTime(s.OriginalPublishTime)))
-	put("dead letter", s.ID)
-	put("subscription", s.Subscription)
-	put("worker", s.WorkerVersion)
+	putPlain("rejected", shortTime(s.RejectedAt))
+	putPlain("attempts", fmt.Sprint(s.Attempts))
+	putPlain("replays", fmt.Sprint(s.Replays))
+	putPlain("event", s.EventID)
+	putPlain("message", fmt.Sprintf("%s, published %s", s.OriginalID, shortTime(s.OriginalPublishTime)))
+	putPlain("dead letter", s.ID)
+	putPlain("subscription", s.Subscription)
+	putPlain("worker", s.WorkerVersion)
 	owner, runbook := d.owner(s.Service)
-	put("owner", owner)
-	put("runbook", runbook)
-	put("ordering key", s.Original.OrderingKey)
+	putPlain("owner", owner)
+	putPlain("runbook", runbook)
+	putPlain("ordering key", s.Original.OrderingKey)
 
 	field := dlq.Field(s.Detail)
-	b.WriteString("\nAttributes\n")
+	fmt.Fprintf(&b, "\n%s\n", p.paint(colourHead, "Attributes"))
 	for _, key := range slices.Sorted(maps.Keys(s.Original.Attributes)) {
-		fmt.Fprintf(&b, "  %s = %s", dlq.Plain(key), dlq.Plain(s.Original.Attributes[key]))
+		line := fmt.Sprintf("  %s = %s", dlq.Plain(key), dlq.Plain(s.Original.Attributes[key]))
 		if field == "attribute "+key {
-			b.WriteString("   <── here")
+			line += dlq.Here
 		}
-		b.WriteByte('\n')
+		b.WriteString(p.here(line) + "\n")
 	}
-	fmt.Fprintf(&b, "\nData, %d bytes\n", len(s.Original.Data))
-	b.WriteString(dlq.Point(dlq.Show(s.Original.Data, reveal), field))
-	fmt.Fprintf(&b, "\n\n%s\n", dlq.Mending(s))
+	fmt.Fprintf(&b, "\n%s, %d bytes\n", p.paint(colourHead, "Data"), len(s.Original.Data))
+	for line := range strings.SplitSeq(dlq.Point(dlq.Show(s.Original.Data, reveal), field), "\n") {
+		b.WriteString(p.here(line) + "\n")
+	}
+	fmt.Fprintf(&b, "\n%s\n", p.paint(colourHelp, dlq.Mending(s)))
 	_, err := io.WriteString(d.env.stdout, b.String())
 	return err
+}
+
+// here paints a line that is pointed at.
+func (p painter) here(line string) string {
+	if strings.HasSuffix(line, dlq.Here) {
+		return p.paint(colourBad, line)
+	}
+	return line
 }

@@ -3,10 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
-	"text/tabwriter"
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/urfave/cli/v3"
 
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
@@ -85,18 +85,27 @@ func (d *desk) printStats(s *dlq.Stats, groups []*dlq.Tally) error {
 		_, err := fmt.Fprintln(d.env.stdout, "no dead letters")
 		return err
 	}
-	w := tabwriter.NewWriter(d.env.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "COUNT\tREASON\tSERVICE\tENVIRONMENT\tFEATURE/ACTION\tFIRST\tLAST\tREPLAYED\tOWNER\tDETAIL")
+	p := d.env.painter(d.env.stdout)
+	w := table.NewWriter()
+	w.SetStyle(table.Style{Box: table.BoxStyle{PaddingRight: "  "}, Options: table.OptionsNoBordersAndSeparators})
+	w.SuppressTrailingSpaces()
+	var head table.Row
+	for _, name := range []string{"COUNT", "REASON", "SERVICE", "ENVIRONMENT", "FEATURE/ACTION", "FIRST", "LAST", "REPLAYED", "OWNER", "DETAIL"} {
+		head = append(head, p.paint(colourHead, name))
+	}
+	w.AppendHeader(head)
 	for _, g := range groups {
 		owner := g.Owner
 		if g.Runbook != "" {
 			owner += " " + g.Runbook
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d%%\t%s\t%s\n",
-			humanize.Comma(int64(g.Count)), cell(g.Reason), cell(g.Service), cell(g.Environment), eventName(g.Feature, g.Action),
-			shortTime(g.First), shortTime(g.Last), 100*g.ReplayedBefore/g.Count, cell(owner), cell(g.Detail))
+		w.AppendRow(table.Row{
+			p.paint(colourHead, humanize.Comma(int64(g.Count))), p.reason(g.Reason, cell(g.Reason)), cell(g.Service), cell(g.Environment),
+			eventName(g.Feature, g.Action), p.paint(colourDim, shortTime(g.First)), shortTime(g.Last),
+			fmt.Sprintf("%d%%", 100*g.ReplayedBefore/g.Count), cell(owner), cell(g.Detail),
+		})
 	}
-	if err := w.Flush(); err != nil {
+	if _, err := fmt.Fprintln(d.env.stdout, w.Render()); err != nil {
 		return err
 	}
 	_, err := fmt.Fprintf(d.env.stdout, "\n%s letters from %s to %s, %s of them replayed before\n",

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -106,15 +107,21 @@ func (h *dlqHouse) dlq(ctx context.Context, args ...string) dlqResult {
 func (h *dlqHouse) dlqHearing(ctx context.Context, hear func(string), args ...string) dlqResult {
 	var stdout bytes.Buffer
 	stderr := listener{hear: hear}
-	code := run(ctx, environment{
+	env := h.environment(args...)
+	env.stdout, env.stderr = &stdout, &stderr
+	return dlqResult{run(ctx, env), stdout.String(), stderr.String()}
+}
+
+// environment is that of a command without a terminal.
+func (h *dlqHouse) environment(args ...string) environment {
+	return environment{
 		args: append([]string{"worker", "dlq"}, args...),
 		vars: []string{
 			"GOOGLE_CLOUD_PROJECT=p", "PUBSUB_EMULATOR_HOST=" + h.Addr(), "USER=oncall", "LOG_FORMAT=json", "LOG_LEVEL=error",
 			"WORKER_SERVICES={services: [{id: sams, owner: team-sams, runbook: 'https://r'}]}",
 		},
-		stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr,
-	})
-	return dlqResult{code, stdout.String(), stderr.String()}
+		stdin: strings.NewReader(""), stdout: io.Discard, stderr: io.Discard,
+	}
 }
 
 // listener keeps what is written, and hands it over.

@@ -23,6 +23,9 @@ func Field(detail string) string {
 	return name
 }
 
+// Here marks a line.
+const Here = "   <── here"
+
 // Point marks the field's line in JSON as Show writes it; attributes have none.
 func Point(shown, field string) string {
 	if field == "" || strings.HasPrefix(field, attributePrefix) || !strings.HasPrefix(shown, "{") {
@@ -48,7 +51,7 @@ func Point(shown, field string) string {
 		}
 		at = next
 	}
-	lines[at] += "   <── here"
+	lines[at] += Here
 	return strings.Join(lines, "\n")
 }
 
