@@ -1,0 +1,108 @@
+# Who may do what, on single topics and subscriptions and never on the project.
+
+# Services publish events, and can neither read nor dead-letter any.
+resource "google_pubsub_topic_iam_member" "publisher" {
+  for_each = var.publishers
+
+  project = var.project_id
+  topic   = google_pubsub_topic.events.name
+  role    = "roles/pubsub.publisher"
+  member  = each.value
+
+  # Without a subscription what is published is gone.
+  depends_on = [google_pubsub_subscription.relay]
+}
+
+# The worker receives events and writes dead letters; it reads none.
+resource "google_pubsub_subscription_iam_member" "worker_receives" {
+  project      = var.project_id
+  subscription = google_pubsub_subscription.relay.name
+  role         = "roles/pubsub.subscriber"
+  member       = var.worker
+}
+
+resource "google_pubsub_topic_iam_member" "worker_dead_letters" {
+  project = var.project_id
+  topic   = google_pubsub_topic.dead_letters.name
+  role    = "roles/pubsub.publisher"
+  member  = var.worker
+
+  depends_on = [google_pubsub_subscription.oncall]
+}
+
+# On-call reads and removes dead letters, and publishes events again (replay).
+resource "google_pubsub_subscription_iam_member" "oncall_reads" {
+  for_each = var.oncall
+
+  project      = var.project_id
+  subscription = google_pubsub_subscription.oncall.name
+  role         = "roles/pubsub.subscriber"
+  member       = each.value
+}
+
+resource "google_pubsub_topic_iam_member" "oncall_replays" {
+  for_each = var.oncall
+
+  project = var.project_id
+  topic   = google_pubsub_topic.events.name
+  role    = "roles/pubsub.publisher"
+  member  = each.value
+}
+
+# Developers take copies only.
+resource "google_pubsub_subscription_iam_member" "developer_reads" {
+  for_each = var.developers
+
+  project      = var.project_id
+  subscription = google_pubsub_subscription.developers[0].name
+  role         = "roles/pubsub.subscriber"
+  member       = each.value
+}
+
+# Auditors read settings, for `worker check`.
+resource "google_pubsub_topic_iam_member" "auditor" {
+  for_each = {
+    for pair in setproduct([google_pubsub_topic.events.name, google_pubsub_topic.dead_letters.name], var.auditors) :
+    "${pair[0]} ${pair[1]}" => { topic = pair[0], member = pair[1] }
+  }
+
+  project = var.project_id
+  topic   = each.value.topic
+  role    = "roles/pubsub.viewer"
+  member  = each.value.member
+}
+
+resource "google_pubsub_subscription_iam_member" "auditor" {
+  for_each = {
+    for pair in setproduct([google_pubsub_subscription.relay.name, google_pubsub_subscription.oncall.name], var.auditors) :
+    "${pair[0]} ${pair[1]}" => { subscription = pair[0], member = pair[1] }
+  }
+
+  project      = var.project_id
+  subscription = each.value.subscription
+  role         = "roles/pubsub.viewer"
+  member       = each.value.member
+}
+
+# Pub/Sub's own agent moves what is out of attempts.
+data "google_project" "this" {
+  project_id = var.project_id
+}
+
+locals {
+  pubsub_agent = "serviceAccount:service-${data.google_project.this.number}@gcp-sa-pubsub.iam.gserviceaccount.com"
+}
+
+resource "google_pubsub_topic_iam_member" "agent_dead_letters" {
+  project = var.project_id
+  topic   = google_pubsub_topic.dead_letters.name
+  role    = "roles/pubsub.publisher"
+  member  = local.pubsub_agent
+}
+
+resource "google_pubsub_subscription_iam_member" "agent_removes" {
+  project      = var.project_id
+  subscription = google_pubsub_subscription.relay.name
+  role         = "roles/pubsub.subscriber"
+  member       = local.pubsub_agent
+}

@@ -1,0 +1,111 @@
+# Topics and subscriptions. Their settings are those that `worker check` wants;
+# the tests hold the one against the other.
+
+locals {
+  labels = merge(var.labels, { service = "telemetry-relay" })
+
+  letter_retention = "2678400s" # 31 days: Pub/Sub's most
+}
+
+resource "google_pubsub_topic" "events" {
+  project = var.project_id
+  name    = var.topic
+  labels  = local.labels
+
+  dynamic "message_storage_policy" {
+    for_each = length(var.allowed_regions) > 0 ? [var.allowed_regions] : []
+    content {
+      allowed_persistence_regions = message_storage_policy.value
+    }
+  }
+
+  lifecycle {
+    prevent_destroy = true
+  }
+}
+
+resource "google_pubsub_topic" "dead_letters" {
+  project = var.project_id
+  name    = "${var.topic}-dlq"
+  labels  = local.labels
+
+  dynamic "message_storage_policy" {
+    for_each = length(var.allowed_regions) > 0 ? [var.allowed_regions] : []
+    content {
+      allowed_persistence_regions = message_storage_policy.value
+    }
+  }
+
+  lifecycle {
+    prevent_destroy = true
+  }
+}
+
+# Where the worker receives. No retry policy: released events must come at once,
+# to the next worker too. No ordering, filter or exactly-once delivery.
+resource "google_pubsub_subscription" "relay" {
+  project = var.project_id
+  name    = "${var.topic}-relay"
+  topic   = google_pubsub_topic.events.id
+  labels  = local.labels
+
+  ack_deadline_seconds       = 60
+  message_retention_duration = var.event_retention
+
+  # Never: the default deletes the subscription, and what is in it, after 31
+  # idle days.
+  expiration_policy {
+    ttl = ""
+  }
+
+  # The safety net for an event that crashes every worker that takes it. What
+  # the worker rejects, it dead-letters itself, with a reason.
+  dead_letter_policy {
+    dead_letter_topic     = google_pubsub_topic.dead_letters.id
+    max_delivery_attempts = 100
+  }
+
+  lifecycle {
+    prevent_destroy = true
+  }
+
+  # Dead letters need somebody who keeps them before there can be any.
+  depends_on = [google_pubsub_subscription.oncall]
+}
+
+# Where on-call reads. Without a dead-letter policy and a retry policy: a letter
+# that is looked at and put back must stay, and be there at once.
+resource "google_pubsub_subscription" "oncall" {
+  project = var.project_id
+  name    = "${var.topic}-dlq-oncall"
+  topic   = google_pubsub_topic.dead_letters.id
+  labels  = local.labels
+
+  ack_deadline_seconds       = 60
+  message_retention_duration = local.letter_retention
+
+  expiration_policy {
+    ttl = ""
+  }
+
+  lifecycle {
+    prevent_destroy = true
+  }
+}
+
+# Copies for developers: whatever they do with them, on-call has its own.
+resource "google_pubsub_subscription" "developers" {
+  count = length(var.developers) > 0 ? 1 : 0
+
+  project = var.project_id
+  name    = "${var.topic}-dlq-developers"
+  topic   = google_pubsub_topic.dead_letters.id
+  labels  = local.labels
+
+  ack_deadline_seconds       = 60
+  message_retention_duration = local.letter_retention
+
+  expiration_policy {
+    ttl = ""
+  }
+}
