@@ -134,17 +134,10 @@ func TestAlertsLinkToPages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := regexp.MustCompile(`runbook_url: \S+/blob/main/(\S+)`).FindAllSubmatch(rules, -1)
-	if len(found) != len(alertNames) {
-		t.Errorf("%d links for %d alerts", len(found), len(alertNames))
-	}
-	for _, m := range found {
-		path, fragment, _ := strings.Cut(string(m[1]), "#")
-		text, err := os.ReadFile(filepath.Join("../..", path))
-		if err != nil {
-			t.Error(err)
-		} else if fragment != "" && !slices.Contains(anchors(string(text)), fragment) {
-			t.Errorf("%s has no heading %s", path, fragment)
+	for _, rule := range strings.Split(string(rules), "- alert: ")[1:] {
+		name, rest, _ := strings.Cut(rule, "\n")
+		if want := "/blob/main/docs/oncall/" + name + ".md\n"; !strings.Contains(rest, want) {
+			t.Errorf("the alert %s does not link to its page", name)
 		}
 	}
 }
