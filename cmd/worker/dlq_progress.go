@@ -35,6 +35,13 @@ func (d *desk) advance(n int) {
 	}
 }
 
+// describe changes what the bar says.
+func (d *desk) describe(what string) {
+	if d.bar != nil {
+		d.bar.Describe(what)
+	}
+}
+
 // hideBar takes the bar away.
 func (d *desk) hideBar() {
 	if d.bar != nil {

@@ -170,7 +170,12 @@ func (r *replay) replayAll(ctx context.Context, n *counts) error {
 	}
 	return r.pass(ctx, n, func(w *dlq.Walk) error {
 		r.showBar("replaying", total, "events")
-		w.OnProgress = nil
+		// A filter may choose none for long, which is no reason to show nothing.
+		read := 0
+		w.OnProgress = func(n int) {
+			read += n
+			r.describe("replaying; " + plural(read, "letter") + " read")
+		}
 		w.OnLate = r.news.add
 		report := r.report()
 		replayer := r.replayer(w, func(s *dlq.Stored, why error) {

@@ -268,7 +268,10 @@ func (q *Queue) extend(ctx context.Context) {
 		case <-ticker.C:
 		}
 		for part := range slices.Chunk(q.ackIDs(), maxIDs) {
-			err := q.sub.ModifyAckDeadline(ctx, part, q.opts.Lease)
+			// A request that hangs must not let the leases of the others end.
+			rpc, cancel := context.WithTimeout(ctx, min(requestTimeout, q.opts.ExtendEvery))
+			err := q.sub.ModifyAckDeadline(rpc, part, q.opts.Lease)
+			cancel()
 			if err != nil && ctx.Err() == nil {
 				q.opts.Logger.Warn("The hold on messages could not be extended", "error", err)
 			}

@@ -387,6 +387,38 @@ func TestExtend(t *testing.T) {
 	h.atRest(5)
 }
 
+// TestExtendHangs has a renewal that is never answered; those after it must be
+// made nevertheless.
+func TestExtendHangs(t *testing.T) {
+	t.Parallel()
+	h := newHall(t)
+	h.write(valid(5)...)
+	q := h.open(QueueOptions{ExtendEvery: 20 * time.Millisecond})
+	if _, err := q.Next(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan struct{}, 100)
+	h.SetFault(func(method string, req any) error {
+		if r, ok := req.(*pubsubpb.ModifyAckDeadlineRequest); ok && r.GetAckDeadlineSeconds() > 0 {
+			select {
+			case asked <- struct{}{}:
+			default:
+			}
+			return pubsubserver.ErrHang
+		}
+		return nil
+	})
+	for range 3 {
+		select {
+		case <-asked:
+		case <-time.After(10 * time.Second):
+			t.Fatal("not renewed")
+		}
+	}
+	h.must(q.Close())
+	h.atRest(5)
+}
+
 func TestWalkCancelled(t *testing.T) {
 	t.Parallel()
 	h := newHall(t)
