@@ -160,7 +160,7 @@ func (w *world) shell(command string) string {
 	cmd := exec.CommandContext(w.t.Context(), "bash", "-c", command)
 	cmd.Dir, cmd.Env = w.dir, w.environ
 	out, err := cmd.CombinedOutput()
-	text := w.shown(string(out))
+	text := w.names.Replace(string(out))
 	if text != "" && !strings.HasSuffix(text, "\n") {
 		text += "\n"
 	}
@@ -183,7 +183,7 @@ func (w *world) logged(body string) string {
 		}
 		var got string
 		w.eventually("the worker logs "+line, func() bool {
-			for said := range strings.Lines(w.shown(w.worker.String())) {
+			for said := range strings.Lines(w.names.Replace(w.worker.String())) {
 				if strings.Contains(said, mark) && strings.HasSuffix(said, "\n") {
 					got = said
 					return true
@@ -201,14 +201,6 @@ func (w *world) logged(body string) string {
 	return out.String()
 }
 
-// shown is a text with the names that things have in the pages.
-func (w *world) shown(text string) string {
-	for address, name := range w.names {
-		text = strings.ReplaceAll(text, address, name)
-	}
-	return text
-}
-
 // varies is what differs from run to run. The letters' own times are of a day
 // that stays.
 var varies = []struct {
@@ -217,7 +209,7 @@ var varies = []struct {
 }{
 	{regexp.MustCompile(`\b20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)`), "TIME"},
 	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "127.0.0.1:PORT"},
-	{regexp.MustCompile(`\b\d+(\.\d+)?(ms|µs|s)\b`), "DURATION"},
+	{regexp.MustCompile(`\b(\d+h)?(\d+m)?\d+(\.\d+)?(ms|µs|s)\b`), "DURATION"},
 	{regexp.MustCompile(`("duration_seconds":)[0-9.]+`), "${1}N"},
 	{regexp.MustCompile(`(_seconds )[0-9.e+]+`), "${1}N"},
 	{regexp.MustCompile(`("held":)\d+`), "${1}N"},
@@ -281,6 +273,7 @@ func TestSame(t *testing.T) {
 		`"time":"2026-11-22T23:15:00.5Z","matched":3`: `"time":"2026-11-23T00:15:00.71Z","matched":3`,
 		"dial tcp 127.0.0.1:4711: refused":            "dial tcp 127.0.0.1:80: refused",
 		"took 1.5s":                                   "took 300ms",
+		"good for 59m57s":                             "good for 1h0m0s",
 	} {
 		if same(a) != same(b) {
 			t.Errorf("%q and %q differ", same(a), same(b))

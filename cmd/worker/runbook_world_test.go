@@ -52,7 +52,7 @@ type world struct {
 	dir     string   // where the commands run
 	environ []string // what they see
 	// names are what addresses of the test are called in the pages.
-	names map[string]string
+	names *strings.Replacer
 	// worker is what the page's worker logs, if it has one.
 	worker *output
 }
@@ -89,12 +89,11 @@ func newWorld(t *testing.T, letters []*pubsubpb.PubsubMessage) *world {
 		"GOOGLE_CLOUD_PROJECT=" + runbookProject, "PUBSUB_EMULATOR_HOST=" + w.pubsub.Addr(),
 		"ENVIRONMENT_ID=prod", "WORKER_SERVICES=" + runbookServices,
 	}
-	gateway := strings.TrimPrefix(w.gateway.URL(), "http://")
-	w.names = map[string]string{
-		gateway:      "telemetry-gateway.sourcegraph.com:443",
-		w.sams.URL(): "https://accounts.sourcegraph.com",
-		strings.TrimPrefix(w.sams.URL(), "http://"): "accounts.sourcegraph.com:443",
-	}
+	host := func(url string) string { return strings.TrimPrefix(url, "http://") }
+	w.names = strings.NewReplacer(
+		w.gateway.URL(), "https://telemetry-gateway.sourcegraph.com", host(w.gateway.URL()), "telemetry-gateway.sourcegraph.com:443",
+		w.sams.URL(), "https://accounts.sourcegraph.com", host(w.sams.URL()), "accounts.sourcegraph.com:443",
+		w.dir+"/", "")
 	return w
 }
 
@@ -126,12 +125,15 @@ func (o *output) String() string {
 // run starts `worker run`; wait waits for its end.
 func (w *world) run(vars ...string) (wait func()) {
 	w.t.Helper()
+	// Pages that have a worker may use what it has.
+	w.environ = append(w.environ,
+		"TELEMETRY_GATEWAY_URL="+w.gateway.URL(), "SAMS_URL="+w.sams.URL(), "WORKER_INSECURE_DEV=true",
+		"SAMS_CLIENT_ID="+w.sams.ClientID(), "SAMS_CLIENT_SECRET="+w.sams.ClientSecret())
+	w.shell("worker setup --yes") // with the settings that it should have
 	w.worker = &output{}
 	cmd := exec.Command(w.path("worker"), "run")
 	cmd.Env = append(slices.Clone(w.environ), append([]string{
-		"TELEMETRY_GATEWAY_URL=" + w.gateway.URL(), "SAMS_URL=" + w.sams.URL(),
-		"SAMS_CLIENT_ID=" + w.sams.ClientID(), "SAMS_CLIENT_SECRET=" + w.sams.ClientSecret(),
-		"WORKER_INSECURE_DEV=true", "WORKER_MODE=drain", "WORKER_DRAIN_IDLE=1s", "WORKER_BATCH_MAX_DELAY=50ms", "WORKER_SHUTDOWN_TIMEOUT=2s",
+		"WORKER_MODE=drain", "WORKER_DRAIN_IDLE=1s", "WORKER_BATCH_MAX_DELAY=50ms", "WORKER_SHUTDOWN_TIMEOUT=2s",
 	}, vars...)...)
 	cmd.Stdout, cmd.Stderr = w.worker, w.worker
 	w.must(cmd.Start())
@@ -232,6 +234,9 @@ var situations = map[string]func(*world){
 		w.publish(messages...)
 		w.pubsub.SetFault(deadLetterTopicRefuses)
 		w.serve("The dead-letter topic does not take messages", "/-/readyz", "dead-letter")
+		w.pubsub.SetPermit(func(resource, permission string) bool {
+			return resource != runbookDLQ || permission != "pubsub.topics.publish"
+		})
 	},
 	"TelemetryRelayBooksDoNotBalance": func(w *world) {
 		w.publish(good(50)...)
