@@ -96,6 +96,8 @@ type Config struct {
 	CloudRunJob string        `env:"CLOUD_RUN_JOB"`
 	JobDeadline time.Duration `env:"JOB_EXECUTION_DEADLINE"`
 
+	Telemetry
+
 	// TopicGiven says that PUBSUB_TOPIC was set.
 	TopicGiven bool `env:"-"`
 	// Services says who may publish what: services.yaml, read.

@@ -62,6 +62,7 @@ func TestDefaults(t *testing.T) {
 		MaxOutstandingBytes:    128 << 20,
 		LogLevel:               "info",
 		LogFormat:              "auto",
+		Telemetry:              Telemetry{OTLPProtocol: "http/protobuf"},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(Config{}, "Services")); diff != "" {
 		t.Error(diff)
@@ -109,7 +110,7 @@ func TestEverythingSet(t *testing.T) {
 		DrainIdle: 2 * time.Second, ShutdownTimeout: 7 * time.Second, ServicesYAML: "{services: [{id: a}]}", BatchMaxEvents: 10, BatchMaxBytes: 1e6,
 		SubmitConcurrency: 2, SubmitTimeout: time.Minute, RejectAfter: 1, MaxOutstandingEvents: 10, MaxOutstandingBytes: 1e6, InsecureDev: true,
 		Port: "8080", DiagnosticsSecret: "x", LogLevel: "debug", LogFormat: "json", MSP: true, CloudRunJob: "relay", JobDeadline: 5 * time.Minute,
-		TopicGiven: true,
+		TopicGiven: true, Telemetry: Telemetry{OTLPProtocol: "http/protobuf"},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(Config{}, "Services")); diff != "" {
 		t.Error(diff)
@@ -196,6 +197,19 @@ func TestFaults(t *testing.T) {
 		{"DLQ_SUBSCRIPTION=telemetry-events-relay", []string{`DLQ_SUBSCRIPTION: is the same subscription as PUBSUB_SUBSCRIPTION`}},
 		{"PUBSUB_EMULATOR_HOST=localhost", []string{`PUBSUB_EMULATOR_HOST: expected host:port, got "localhost"`}},
 		{"LOG_LEVEL=trace", []string{`LOG_LEVEL: expected debug, info, warn or error, got "trace"`}},
+		{"SENTRY_DSN=nonsense", []string{"SENTRY_DSN: expected a DSN of the form https://KEY@HOST/PROJECT"}},
+		{"SENTRY_DSN=https://sentry.test/1", []string{"SENTRY_DSN: expected a DSN of the form https://KEY@HOST/PROJECT"}},
+		{"SENTRY_DSN=https://hunter2@sentry.test/path", []string{"SENTRY_DSN: expected a DSN of the form https://KEY@HOST/PROJECT, where PROJECT is a number"}},
+		{"SENTRY_DSN=http://hunter2@sentry.test/1", []string{"SENTRY_DSN: expected https:// (http:// is for loopback addresses only"}},
+		{"OTEL_SDK_DISABLED=perhaps", []string{`OTEL_SDK_DISABLED: expected true or false, got "perhaps"`}},
+		{"OTEL_EXPORTER_OTLP_ENDPOINT=collector:4318", []string{"OTEL_EXPORTER_OTLP_ENDPOINT: expected a URL such as https://host:4318"}},
+		{"OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318", []string{"OTEL_EXPORTER_OTLP_ENDPOINT: expected https:// (http:// is for loopback addresses only"}},
+		{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=https://me:hunter2@collector", []string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: expected a URL without user"}},
+		{"OTEL_EXPORTER_OTLP_PROTOCOL=http/json", []string{`OTEL_EXPORTER_OTLP_PROTOCOL: expected http/protobuf or grpc, got "http/json"`}},
+		{"OTEL_EXPORTER_OTLP_PROTOCOL=grpc OTEL_EXPORTER_OTLP_ENDPOINT=https://telemetry.googleapis.com", []string{"OTEL_EXPORTER_OTLP_PROTOCOL: expected http/protobuf for telemetry.googleapis.com"}},
+		{"OTEL_METRICS_EXPORTER=prometheus", []string{`OTEL_METRICS_EXPORTER: expected otlp or none, got "prometheus"`}},
+		{"OTEL_TRACES_EXPORTER=console", []string{`OTEL_TRACES_EXPORTER: expected otlp or none, got "console"`}},
+		{"OTEL_TRACES_SAMPLER=sometimes", []string{`OTEL_TRACES_SAMPLER: expected always_on or`}},
 		{"LOG_FORMAT=xml", []string{`LOG_FORMAT: expected auto, json or text, got "xml"`}},
 
 		{"TELEMETRY_GATEWAY_URL=gateway.test:443", []string{`TELEMETRY_GATEWAY_URL: expected a URL such as https://host or https://host:port`}},

@@ -66,6 +66,7 @@ func (c *Config) validate(purpose Purpose, vars map[string]string, broken map[st
 	c.validateLogging(faults)
 	if purpose == ForRun {
 		c.validateDependencies(faults)
+		c.validateTelemetry(faults)
 		c.validateRun(vars, broken, faults)
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/metrics"
+	"github.com/sourcegraph/telemetry-relay/internal/observe"
 	"github.com/sourcegraph/telemetry-relay/internal/policy"
 	"github.com/sourcegraph/telemetry-relay/internal/preflight"
 	"github.com/sourcegraph/telemetry-relay/internal/provision"
@@ -55,6 +56,20 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (summary relay.S
 
 	m := newMetrics(cfg.Services)
 	m.Info.WithLabelValues(opts.Version, string(cfg.Mode)).Set(1)
+	observer, err := observe.Start(ctx, observe.Options{
+		Config: cfg, Service: ServiceID, Version: opts.Version, Metrics: m.Registry, Logger: opts.Logger,
+	})
+	if err != nil {
+		return summary, err
+	}
+	closers = append(closers, func() error {
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), LastReport(ctx))
+		defer cancel()
+		if err := observer.Close(last); err != nil {
+			opts.Logger.Warn("The last of metrics and traces could not be sent", "error", err)
+		}
+		return nil
+	})
 	pubsub := PubSubOptions(cfg)
 	client, err := consume.NewClient(ctx, cfg.SubscriptionName(), pubsub...)
 	if err != nil {
@@ -96,6 +111,7 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (summary relay.S
 				return preflight.Run(ctx, needs, opts.Logger, pubsub...)
 			},
 			OnProgress: opts.OnProgress,
+			Tracer:     observer.Tracer(),
 			Metrics:    m,
 			Logger:     opts.Logger,
 		})
@@ -156,6 +172,15 @@ func Needs(cfg *config.Config) provision.Needs {
 		DeadLetterSubscription: cfg.DeadLetterSubscriptionName(),
 		Emulator:               cfg.EmulatorHost != "",
 	}
+}
+
+// LastReport is how long what reports about the run may take at its end. The
+// system that sends a signal kills soon, and the run itself has used most of that.
+func LastReport(ctx context.Context) time.Duration {
+	if ctx.Err() != nil {
+		return time.Second
+	}
+	return 4 * time.Second
 }
 
 // PubSubOptions are the options of every Pub/Sub client.

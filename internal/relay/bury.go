@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -22,6 +23,7 @@ type graveyard struct {
 type burial struct {
 	graves  []*held
 	results []error
+	ctx     context.Context // of the request
 }
 
 const (
@@ -70,7 +72,14 @@ func (r *Relay) sendLetters(now time.Time) {
 			Attempts:    h.sent,
 		}
 	}
-	r.spawn(func() { r.buried <- burial{graves: graves, results: r.letters.Write(r.work, letters)} })
+	ctx, ended := r.followLetters(graves, letters)
+	r.spawn(func() {
+		results := r.letters.Write(ctx, letters)
+		if ended != nil {
+			ended(results)
+		}
+		r.buried <- burial{graves: graves, results: results, ctx: ctx}
+	})
 }
 
 // interment takes the answer: what is confirmed is settled, the rest is tried
@@ -84,16 +93,16 @@ func (r *Relay) interment(b burial, now time.Time) {
 		switch err := b.results[i]; {
 		case err == nil:
 			r.m.DeadLetterPublishes.WithLabelValues("ok").Inc()
-			r.log.Debug("Dead-lettered a message", "message_id", h.message.ID, "reason", string(h.rejection.Reason), "detail", h.rejection.Detail)
+			r.log.DebugContext(b.ctx, "Dead-lettered a message", "message_id", h.message.ID, "reason", string(h.rejection.Reason), "detail", h.rejection.Detail)
 			r.interred(h)
 		case errors.Is(err, dlq.ErrTooLarge):
 			r.m.DeadLetterPublishes.WithLabelValues("too_large").Inc()
-			r.log.Error("A rejected message does not fit into a dead letter; it stays unacknowledged",
+			r.log.ErrorContext(b.ctx, "A rejected message does not fit into a dead letter; it stays unacknowledged",
 				"message_id", h.message.ID, "bytes", h.message.Size(), "reason", string(h.rejection.Reason), "detail", h.rejection.Detail)
 			r.expire(h)
 		case errors.Is(err, dlq.ErrBroken):
 			r.m.DeadLetterPublishes.WithLabelValues("error").Inc()
-			r.log.Error("A dead letter could not be made; the message is left to expire", "message_id", h.message.ID, "error", err)
+			r.log.ErrorContext(b.ctx, "A dead letter could not be made; the message is left to expire", "message_id", h.message.ID, "error", err)
 			r.expire(h)
 		default:
 			r.m.DeadLetterPublishes.WithLabelValues("error").Inc()
@@ -115,7 +124,7 @@ func (r *Relay) interment(b burial, now time.Time) {
 	default:
 		if g.away == "" || now.Sub(g.told) >= remindEvery {
 			g.told = now
-			r.log.Error("The dead-letter topic does not take messages; rejected events are held", "error", failure, "held", len(again)+len(r.graves))
+			r.log.ErrorContext(b.ctx, "The dead-letter topic does not take messages; rejected events are held", "error", failure, "held", len(again)+len(r.graves))
 		}
 		g.away = failure.Error()
 		g.next = now.Add(delay(r.rng, g.level, buryFirst, buryMost, 0))

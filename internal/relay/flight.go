@@ -71,6 +71,7 @@ func (r *Relay) retry(f *flight, why string, first, least time.Duration, now tim
 	r.m.EventsRetried.WithLabelValues(why).Add(float64(len(f.events)))
 	f.due = now.Add(delay(r.rng, f.level, first, retryMost, least))
 	f.level++
+	f.followRetry(why, now)
 	heap.Push(&r.flights.waiting, f)
 }
 
@@ -196,14 +197,18 @@ func (r *Relay) launch(f *flight) {
 	}
 	r.m.BatchEvents.Observe(float64(len(f.events)))
 	r.m.BatchBytes.Observe(float64(bytes))
-	r.log.Debug("Submitting a batch", "request_id", b.RequestID, "service_id", b.Publisher.ServiceID,
+	ctx, ended := r.follow(f, Submission{RequestID: b.RequestID, Events: len(b.Events), Bytes: bytes, Try: f.events[0].sent, Suspect: f.suspect})
+	r.log.DebugContext(ctx, "Submitting a batch", "request_id", b.RequestID, "service_id", b.Publisher.ServiceID,
 		"service_environment", b.Publisher.Environment, "events", len(b.Events), "bytes", bytes,
 		"suspect", f.suspect, "failures", f.failures)
 	r.spawn(func() {
-		result := r.gateway.Submit(r.work, b)
+		result := r.gateway.Submit(ctx, b)
+		if ended != nil {
+			ended(result)
+		}
 		r.results <- outcome{flight: f, sent: b.Events, result: result}
 		if result.Failure != nil {
-			r.log.Debug("A stream to the gateway failed", "request_id", b.RequestID, "code", result.Code().String(), "class", result.Failure.Class.String())
+			r.log.DebugContext(ctx, "A stream to the gateway failed", "request_id", b.RequestID, "code", result.Code().String(), "class", result.Failure.Class.String())
 		}
 	})
 }

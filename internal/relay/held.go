@@ -40,6 +40,8 @@ type held struct {
 	refusedAt    uint64    // the moment at which it last failed alone
 	failingSince uint64    // with which recording the present failures began, plus one; 0: none
 	singled      bool      // others were recorded between two of its failures
+
+	followed *followed // the batch that it was submitted with first; nil: it is not traced
 }
 
 // publisher is an identity with something held.
@@ -173,8 +175,12 @@ func twin(newest *held, h *held) *held {
 }
 
 // letGo takes an event out of the books' open items. It is settled.
-func (r *Relay) letGo(h *held) {
+func (r *Relay) letGo(h *held, as fate) {
 	h.gone = true
+	if h.followed != nil {
+		h.followed.settled(as)
+		h.followed = nil
+	}
 	r.twins -= len(h.twins)
 	if h.prev != nil {
 		h.prev.next = h.next

@@ -66,6 +66,9 @@ type Options struct {
 	// end. It must return at once.
 	OnProgress func(Progress)
 
+	// Tracer, if set, follows batches.
+	Tracer Tracer
+
 	// Decode replaces the decoder of events, if set: for tests.
 	Decode Decode
 	// Seed of what is drawn by chance; 0 means another one each time.

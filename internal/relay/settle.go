@@ -40,7 +40,7 @@ func (r *Relay) recorded(h *held, now time.Time) {
 	r.recent.add(r.seeds.fingerprint(h))
 	r.acked = append(r.acked, h.message)
 	r.settleTwins(h)
-	r.letGo(h)
+	r.letGo(h, wasRecorded)
 }
 
 // interred settles an event that the dead-letter topic has confirmed. Only its
@@ -55,7 +55,7 @@ func (r *Relay) interred(h *held) {
 	}
 	r.acked = append(r.acked, h.message)
 	r.settleTwins(h)
-	r.letGo(h)
+	r.letGo(h, wasRejected)
 }
 
 func (r *Relay) settleTwins(h *held) {
@@ -77,7 +77,7 @@ func (r *Relay) release(h *held) {
 	for _, m := range h.twins {
 		r.handBack(m)
 	}
-	r.letGo(h)
+	r.letGo(h, wasReleased)
 }
 
 func (r *Relay) handBack(m *consume.Message) {
@@ -90,7 +90,7 @@ func (r *Relay) expire(h *held) {
 	r.abandoned = append(r.abandoned, h.message)
 	r.abandoned = append(r.abandoned, h.twins...)
 	r.countReleased(1 + len(h.twins))
-	r.letGo(h)
+	r.letGo(h, wasReleased)
 }
 
 func (r *Relay) countReleased(n int) {

@@ -127,8 +127,8 @@ var mutants = []mutant{
 	},
 	{
 		name: "further deliveries are not settled", file: "internal/relay/settle.go",
-		old: "	r.acked = append(r.acked, h.message)\n	r.settleTwins(h)\n	r.letGo(h)\n}\n\n// interred",
-		new: "	r.acked = append(r.acked, h.message)\n	r.letGo(h)\n}\n\n// interred",
+		old: "	r.acked = append(r.acked, h.message)\n	r.settleTwins(h)\n	r.letGo(h, wasRecorded)\n}\n\n// interred",
+		new: "	r.acked = append(r.acked, h.message)\n	r.letGo(h, wasRecorded)\n}\n\n// interred",
 	},
 	{
 		name: "the idle clock runs behind a shut gate", file: "internal/relay/loop.go",
