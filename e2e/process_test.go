@@ -83,8 +83,14 @@ func (h *house) start(vars ...string) *process {
 // that it needs is there.
 func (h *house) startReady(vars ...string) *process {
 	h.t.Helper()
+	return h.startReadyAs("", vars...)
+}
+
+// startReadyAs is startReady with the token that the endpoints want.
+func (h *house) startReadyAs(token string, vars ...string) *process {
+	h.t.Helper()
 	p := h.start(append(vars, "WORKER_DIAGNOSTICS_ADDR="+freeAddr(h.t))...)
-	p.eventuallyAnswers("/-/readyz", "", http.StatusOK)
+	p.eventuallyAnswers("/-/readyz", token, http.StatusOK)
 	return p
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/logging"
+	"github.com/sourcegraph/telemetry-relay/internal/sentry"
 )
 
 // environment is what a command sees of the world around the process.
@@ -122,9 +123,16 @@ func (env environment) load(purpose config.Purpose) (*config.Config, *slog.Logge
 	if err != nil {
 		return nil, nil, err
 	}
-	log := logging.New(env.stderr, cfg.LogLevel, cfg.LogFormat)
-	slog.SetDefault(log) // of the libraries
-	return cfg, log, nil
+	return cfg, env.logger(cfg, &sentry.Reporter{}), nil
+}
+
+// logger makes the logger, also of the libraries. Repeated errors are neither
+// logged nor reported too often.
+func (env environment) logger(cfg *config.Config, reporter *sentry.Reporter) *slog.Logger {
+	h := logging.New(env.stderr, cfg.LogLevel, cfg.LogFormat).Handler()
+	log := slog.New(logging.Limit(reporter.Handler(logging.Correlate(h, cfg.TelemetryProject()))))
+	slog.SetDefault(log)
+	return log
 }
 
 // printJSON prints v as one line.

@@ -7,6 +7,8 @@ import (
 
 	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/app"
+	"github.com/sourcegraph/telemetry-relay/internal/relay"
+	"github.com/sourcegraph/telemetry-relay/internal/sentry"
 )
 
 func (env environment) runCommand() *cli.Command {
@@ -28,10 +30,28 @@ func (env environment) runCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			summary, err := app.Run(ctx, cfg, app.Options{Version: version().Version, Logger: log})
+			reporter, err := sentry.New(sentry.Options{
+				DSN: string(cfg.SentryDSN), Service: app.ServiceID, Environment: cfg.Environment, Version: version().Version,
+				Schedule: cfg.JobSchedule, Deadline: cfg.JobDeadline,
+				Secrets: []string{string(cfg.SAMSClientSecret), string(cfg.DiagnosticsSecret)},
+			})
 			if err != nil {
-				log.Error("The run failed", "error", err)
+				return err
 			}
+			log = env.logger(cfg, reporter)
+			defer func() {
+				if err := reporter.Close(app.LastReport(ctx)); err != nil {
+					log.Warn("The last reports were not sent", "error", err)
+				}
+			}()
+			var summary relay.Summary
+			err = reporter.Job(func() (err error) {
+				defer sentry.Panics(log)
+				if summary, err = app.Run(ctx, cfg, app.Options{Version: version().Version, Logger: log}); err != nil {
+					log.Error("The run failed", "error", err)
+				}
+				return err
+			})
 			if printErr := printJSON(env.stdout, summary); printErr != nil {
 				return printErr
 			}
