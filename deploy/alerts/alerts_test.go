@@ -3,8 +3,11 @@ package alerts_test
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+	"unicode"
 
 	"go.yaml.in/yaml/v3"
 
@@ -94,6 +97,40 @@ func TestMetricsExist(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestRunbook follows each alert's link to its page.
+func TestRunbook(t *testing.T) {
+	const home = "https://github.com/sourcegraph/telemetry-relay/blob/main/"
+	for _, r := range rules(t) {
+		link, ours := strings.CutPrefix(r.Annotations["runbook_url"], home)
+		page, anchor, _ := strings.Cut(link, "#")
+		data, err := os.ReadFile(filepath.Join("..", "..", filepath.FromSlash(page)))
+		switch {
+		case !ours || err != nil:
+			t.Errorf("%s: there is no page %s: %v", r.Alert, r.Annotations["runbook_url"], err)
+		case anchor != "" && !slices.Contains(anchors(string(data)), anchor):
+			t.Errorf("%s: %s has no heading for #%s", r.Alert, page, anchor)
+		case !strings.Contains(string(data), r.Alert):
+			t.Errorf("%s: %s does not name it", r.Alert, page)
+		}
+	}
+}
+
+// anchors are those that GitHub makes of the headings.
+func anchors(page string) (all []string) {
+	for line := range strings.Lines(page) {
+		if heading := strings.TrimLeft(line, "#"); heading != line {
+			anchor := strings.ReplaceAll(strings.ToLower(strings.TrimSpace(heading)), " ", "-")
+			all = append(all, strings.Map(func(c rune) rune {
+				if c == '-' || c == '_' || unicode.IsLetter(c) || unicode.IsDigit(c) {
+					return c
+				}
+				return -1
+			}, anchor))
+		}
+	}
+	return all
 }
 
 // TestEachAlertIsTested wants of every alert a test in which it fires, and one in
