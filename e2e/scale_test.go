@@ -24,6 +24,7 @@ import (
 var (
 	scaleLetters = flag.Int("scale.letters", 4000, "how many dead letters TestScale puts into the queue")
 	scaleSlow    = flag.Duration("scale.slow", 0, "how long TestScale's slow replay takes, beyond the leases' minute; 0 leaves out all but three commands")
+	scaleLarge   = flag.Int("scale.large", 0, "how many letters of 9 MB TestScaleLarge puts into the queue")
 )
 
 // Of so many letters one is the gateway's, one is of sams, and one waits for a
@@ -36,6 +37,9 @@ const scaleShare = 20
 //
 //	go test ./e2e -run 'TestScale$' -scale.letters=100000 -scale.slow=150s -v -timeout 30m
 func TestScale(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it measures a program that is built without the race detector")
+	}
 	n, share, all := *scaleLetters, *scaleLetters/scaleShare, *scaleSlow > 0
 	s := &scale{house: newHouse(t), left: n, dir: t.TempDir()}
 	s.turnstile = newTurnstile(t, s.house)
@@ -62,6 +66,30 @@ func TestScale(t *testing.T) {
 		`{"matched":%[1]d,"purged":%[1]d,"failed":0,"left":0}`)
 	s.take(dlqSubID, 0)
 	s.take(ledgerID, n-s.left)
+}
+
+// TestScaleLarge is about letters that are as large as they can be: what Pub/Sub
+// gives at once must fit into memory.
+//
+//	go test ./e2e -run TestScaleLarge -scale.large=40 -v
+func TestScaleLarge(t *testing.T) {
+	if *scaleLarge == 0 {
+		t.Skip("It needs much memory for the emulator; ask for it by -scale.large=40.")
+	}
+	s := &scale{house: newHouse(t), left: *scaleLarge, dir: t.TempDir()}
+	s.turnstile = newTurnstile(t, s.house)
+	for range s.left {
+		_, err := s.topics.Publish(s.context(), &pubsubpb.PublishRequest{Topic: s.topic(dlqID), Messages: []*pubsubpb.PubsubMessage{{
+			Data: random(9_000_000), Attributes: map[string]string{"service_id": "sams", "dlq_reason": "malformed_payload"},
+		}}})
+		s.must(err)
+	}
+	s.measure("stats")
+	s.lines("export.ndjson", s.measure("export", "--output", "json", filepath.Join(s.dir, "export.ndjson")),
+		`{"matched":%[1]d,"exported":%[1]d,"failed":0,"left":%[1]d}`)
+	s.measure("replay", "--yes", "--no-check")
+	s.take(dlqSubID, 0)
+	s.take(ledgerID, s.left)
 }
 
 // scale is a house with a full dead-letter queue.
