@@ -9,7 +9,11 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"unicode/utf8"
+
+	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Message is a message apart from what Pub/Sub itself gives it.
@@ -21,7 +25,6 @@ type Message struct {
 
 type jsonLine struct {
 	Attributes  map[string]string `json:"attributes,omitempty"`
-	Data        json.RawMessage   `json:"data,omitempty"`
 	DataBase64  *[]byte           `json:"dataBase64,omitempty"`
 	OrderingKey string            `json:"orderingKey,omitempty"`
 }
@@ -78,24 +81,46 @@ func shallow(data []byte) bool {
 	return json.Valid(slices.Concat([]byte("["), data, []byte("]")))
 }
 
-// Parse reads a line. It is strict: unknown keys and both forms of data at once
+// Parse reads a line. It is strict: unknown keys, also those that differ in
+// letter case only, keys that are there twice, and both forms of data at once
 // are errors. The message may share the line's memory.
 func Parse(text []byte) (Message, error) {
-	var l jsonLine
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&l); err != nil {
+	// The data is only looked through: whether it is good is for others to say.
+	d := jsontext.NewDecoder(bytes.NewReader(text), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	switch token, err := d.ReadToken(); {
+	case errors.Is(err, io.EOF):
+		return Message{}, errors.New("expected a JSON object, and found nothing")
+	case err != nil:
+		return Message{}, describe(err)
+	case token.Kind() != '{':
+		return Message{}, fmt.Errorf("expected a JSON object, and found a JSON %s", kindName(token.Kind()))
+	}
+	var (
+		m    Message
+		seen []string
+	)
+	for d.PeekKind() != '}' {
+		key, err := d.ReadToken()
+		if err != nil {
+			return Message{}, describe(err)
+		}
+		name := key.String()
+		if slices.Contains(seen, name) {
+			return Message{}, fmt.Errorf("%s is there twice", clipped(name))
+		}
+		seen = append(seen, name)
+		if err := m.read(d, text, name); err != nil {
+			return Message{}, describe(err)
+		}
+	}
+	if _, err := d.ReadToken(); err != nil {
 		return Message{}, describe(err)
 	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
 		return Message{}, errors.New("expected one JSON object a line, and found more behind it")
 	}
-	m := Message{Attributes: l.Attributes, OrderingKey: l.OrderingKey, Data: l.Data}
-	if l.DataBase64 != nil {
-		if l.Data != nil {
-			return Message{}, errors.New(`expected "data" or "dataBase64", and found both`)
-		}
-		m.Data = *l.DataBase64
+	if slices.Contains(seen, "data") && slices.Contains(seen, "dataBase64") {
+		return Message{}, errors.New(`expected "data" or "dataBase64", and found both`)
 	}
 	if len(m.Data) == 0 && len(m.Attributes) == 0 {
 		return Message{}, errors.New(`expected {"attributes":{…},"data":{…}}, and found neither`)
@@ -103,23 +128,71 @@ func Parse(text []byte) (Message, error) {
 	return m, nil
 }
 
+// read reads the value of a key.
+func (m *Message) read(d *jsontext.Decoder, text []byte, name string) error {
+	switch name {
+	case "attributes":
+		return value(d, name, &m.Attributes)
+	case "data":
+		data, err := d.ReadValue()
+		end := d.InputOffset() // the decoder's own copy is gone with the next token
+		m.Data = text[int(end)-len(data) : end : end]
+		return err
+	case "dataBase64":
+		return value(d, name, &m.Data)
+	case "orderingKey":
+		return value(d, name, &m.OrderingKey)
+	}
+	return fmt.Errorf("unknown field %s; expected attributes, data, dataBase64 or orderingKey", clipped(name))
+}
+
+// value reads a value into a Go one.
+func value(d *jsontext.Decoder, name string, into any) error {
+	kind := d.PeekKind()
+	err := jsonv2.UnmarshalDecode(d, into)
+	semantic, ok := errors.AsType[*jsonv2.SemanticError](err)
+	switch {
+	case !ok:
+		return err
+	case semantic.Err != nil && kind == '"':
+		return fmt.Errorf("%s: %w", name, semantic.Err) // base64's own
+	case semantic.JSONKind != 0:
+		kind = semantic.JSONKind
+	}
+	return fmt.Errorf("%s: expected another type than a JSON %s", name, kindName(kind))
+}
+
+func kindName(kind jsontext.Kind) string {
+	switch kind {
+	case '{':
+		return "object"
+	case '[':
+		return "array"
+	case '"':
+		return "string"
+	case '0':
+		return "number"
+	case 't', 'f':
+		return "bool"
+	default:
+		return "null"
+	}
+}
+
+// clipped is as much of a key as an error repeats.
+func clipped(key string) string {
+	const most = 80
+	return strconv.Quote(key[:min(len(key), most)])
+}
+
 // describe says what is wrong without showing the content.
 func describe(err error) error {
-	var (
-		syntax *json.SyntaxError
-		kind   *json.UnmarshalTypeError
-	)
+	syntax, ok := errors.AsType[*jsontext.SyntacticError](err)
 	switch {
-	case errors.Is(err, io.EOF):
-		return errors.New("expected a JSON object, and found nothing")
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return errors.New("the JSON object does not end")
-	case errors.As(err, &syntax):
-		return fmt.Errorf("not valid JSON at byte %d", syntax.Offset)
-	case errors.As(err, &kind) && kind.Field != "":
-		return fmt.Errorf("%s: expected another type than a JSON %s", kind.Field, kind.Value)
-	case errors.As(err, &kind):
-		return fmt.Errorf("expected a JSON object, and found a JSON %s", kind.Value)
+	case ok:
+		return fmt.Errorf("not valid JSON at byte %d", syntax.ByteOffset+1)
 	}
 	return err
 }

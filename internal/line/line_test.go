@@ -54,6 +54,17 @@ func TestExact(t *testing.T) {
 	}
 }
 
+// Data keeps what it says in every byte, also where that is wrong.
+func TestParseKeepsData(t *testing.T) {
+	for _, data := range []string{`{"a":1,"a":2}`, "{\"a\":\"\xff\"}", `{ "a" : 1.0e3 }`, `null`, `[1, 2]`, `"\ud800"`} {
+		text := []byte(`{"orderingKey":null,"attributes":{"a":"b"},"data":` + data + `}`)
+		m, err := Parse(text)
+		if err != nil || string(m.Data) != data || m.Attributes["a"] != "b" {
+			t.Errorf("%s: got %s, %v", data, m.Data, err)
+		}
+	}
+}
+
 // What is wide but not deep stays readable.
 func TestReadable(t *testing.T) {
 	for _, data := range []string{`{"a":1}`, `{"a":[` + strings.Repeat(`{},`, 20_000) + `{}]}`} {
@@ -74,8 +85,18 @@ func TestParseRefuses(t *testing.T) {
 		`{"data":{}} {}`:                  "found more behind it",
 		`{"data":{},"dataBase64":"e30="}`: "found both",
 		`{"date":{}}`:                     `unknown field "date"`,
-		`{}`:                              "found neither",
-		`{"dataBase64":"%"}`:              "illegal base64",
+		`{"Data":{}}`:                     `unknown field "Data"; expected attributes, data`,
+		`{"DATABASE64":"e30="}`:           `unknown field "DATABASE64"`,
+		`{"data":{},"data":{}}`:           `"data" is there twice`,
+		`{"data":{},"\u0064ata":{}}`:      `"data" is there twice`,
+		`{"attributes":{"a":"b"},"Attributes":{"c":"d"}}`: `unknown field "Attributes"`,
+		`{"attributes":["a"]}`:                            "attributes: expected another type than a JSON array",
+		`{"orderingKey":{},"data":{}}`:                    "orderingKey: expected another type than a JSON object",
+		`{"data":{"a":}}`:                                 "not valid JSON at byte 14",
+		`{"data":{}`:                                      "does not end",
+		`{"data":{},}`:                                    "not valid JSON",
+		`{}`:                                              "found neither",
+		`{"dataBase64":"%"}`:                              "illegal base64",
 	} {
 		_, err := Parse([]byte(text))
 		if err == nil || !strings.Contains(err.Error(), want) {
