@@ -20,8 +20,10 @@ import (
 
 // QueueOptions configures a Queue; zero values are the defaults.
 type QueueOptions struct {
-	// PullTimeout is how long one question for messages may wait for any; 3 s.
-	PullTimeout time.Duration
+	// PullTimeout is how long one question may wait for messages where there are
+	// none, 1 s, and AnswerTimeout how long the answer to one that does not wait
+	// may take on a slow line, 30 s.
+	PullTimeout, AnswerTimeout time.Duration
 	// Most is the most messages that Next returns at once; 1000.
 	Most int
 	// Quiet is how long nothing new may come before the queue counts as read
@@ -43,7 +45,8 @@ func (o QueueOptions) withDefaults() QueueOptions {
 			*d = to
 		}
 	}
-	set(&o.PullTimeout, 3*time.Second)
+	set(&o.PullTimeout, time.Second)
+	set(&o.AnswerTimeout, 30*time.Second)
 	set(&o.Quiet, 5*time.Second)
 	set(&o.Lease, time.Minute)
 	set(&o.ExtendEvery, 20*time.Second)
@@ -67,8 +70,12 @@ const (
 	leastWait = 100 * time.Millisecond
 	// lateAnswers is how many answers in a row may hold nothing but late letters.
 	lateAnswers = 3
-	// pullGrace is how long an answer may still take after the end.
-	pullGrace = 300 * time.Millisecond
+	// leastAnswers is how many answers without messages make a queue empty.
+	leastAnswers = 3
+	// pullGrace is how long an answer may still take after the end: longer than a
+	// question waits, because a server may go on with one that was cut, and give
+	// what is released to nobody.
+	pullGrace = 2 * time.Second
 )
 
 // Queue reads through the dead-letter queue once. What it has read is held until
@@ -126,27 +133,33 @@ func (q *Queue) Next(ctx context.Context) ([]*pubsubpb.PubsubMessage, error) {
 		if q.late >= lateAnswers && q.waited >= q.opts.Quiet {
 			return nil, io.EOF
 		}
-		// An empty answer does not mean an empty queue, and no answer at all means
-		// even less: the last one must be an answer.
-		last := empty >= 2 && time.Since(began) >= q.opts.Quiet
 		asked := time.Now()
-		received, err := q.pull(ctx, last)
-		messages := q.take(ctx, received)
-		switch {
-		case ctx.Err() != nil:
-			return nil, ctx.Err()
-		case err != nil:
-			return nil, err
-		case len(messages) > 0:
-			return messages, nil
-		case last:
+		messages, err := q.ask(ctx, true)
+		if err != nil || len(messages) > 0 {
+			return messages, err
+		}
+		// An empty answer does not mean an empty queue.
+		if empty++; empty >= leastAnswers && time.Since(began) >= q.opts.Quiet {
 			return nil, io.EOF
 		}
-		empty++
+		messages, err = q.ask(ctx, false)
+		if err != nil || len(messages) > 0 {
+			return messages, err
+		}
 		if err := pause(ctx, leastWait-time.Since(asked)); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// ask returns what is new in one answer.
+func (q *Queue) ask(ctx context.Context, immediately bool) ([]*pubsubpb.PubsubMessage, error) {
+	received, err := q.pull(ctx, immediately)
+	messages := q.take(ctx, received)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return messages, err
 }
 
 func pause(ctx context.Context, d time.Duration) error {
@@ -160,10 +173,15 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// pull asks until there is an answer.
+// pull asks until there is an answer; one that waits in vain is none, but no
+// error either.
 func (q *Queue) pull(ctx context.Context, immediately bool) ([]*pubsubpb.ReceivedMessage, error) {
 	return backoff.Retry(ctx, func() ([]*pubsubpb.ReceivedMessage, error) {
-		rpc, cancel := context.WithTimeout(context.WithoutCancel(ctx), q.opts.PullTimeout)
+		timeout := q.opts.PullTimeout
+		if immediately {
+			timeout = q.opts.AnswerTimeout
+		}
+		rpc, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 		defer cancel()
 		// A pull that is cut may have taken messages that nobody can give back.
 		stop := context.AfterFunc(ctx, func() { time.AfterFunc(pullGrace, cancel) })

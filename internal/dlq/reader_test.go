@@ -456,7 +456,7 @@ func TestPullErrors(t *testing.T) {
 		}
 		return nil
 	})
-	q := h.open(QueueOptions{PullTimeout: 20 * time.Millisecond, Patience: 100 * time.Millisecond})
+	q := h.open(QueueOptions{PullTimeout: 20 * time.Millisecond, AnswerTimeout: 20 * time.Millisecond, Patience: 100 * time.Millisecond})
 	if _, err := q.Next(t.Context()); status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("got %v", err)
 	}

@@ -1,0 +1,241 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/sourcegraph/telemetry-relay/config"
+	"github.com/sourcegraph/telemetry-relay/internal/app"
+	"github.com/sourcegraph/telemetry-relay/internal/dlq"
+	"github.com/sourcegraph/telemetry-relay/internal/event"
+	"github.com/sourcegraph/telemetry-relay/internal/topic"
+)
+
+// hostile are messages that somebody may publish, each of which becomes a letter.
+func hostile() map[string]*pubsubpb.PubsubMessage {
+	many := map[string]string{"service_id": "sams"}
+	for i := range 96 {
+		many[fmt.Sprint("key", i)] = strings.Repeat("v", 1024)
+	}
+	random := make([]byte, 9_900_000)
+	rand.NewChaCha8([32]byte{7}).Read(random)
+	return map[string]*pubsubpb.PubsubMessage{
+		"no JSON":            {Data: []byte("{nonsense \x1b[2J"), Attributes: map[string]string{"service_id": "sams"}},
+		"binary":             {Data: []byte("\xff\x00\x1f\x8b"), OrderingKey: "key"},
+		"10 MB":              {Data: []byte("[" + strings.Repeat(" ", 9_999_000) + "]")},
+		"10 MB of noise":     {Data: random},
+		"97 attributes":      {Data: []byte(typoData(3)), Attributes: many, OrderingKey: "k\"1"},
+		"names of ours":      {Data: []byte(goodData(2)), Attributes: map[string]string{"dlq_reason": "mine", "origin_x": "y"}},
+		"a letter":           {Data: []byte(typoData(1)), Attributes: deadLetter(1, "").GetAttributes()},
+		"a letter by itself": {Data: []byte(typoData(2)), Attributes: map[string]string{"service_id": "sams", "dlq_reason": "invalid_event", "dlq_encoding": "gzip"}},
+		"controls":           {Data: []byte(`{"feature":"\u001b[31m"}`), Attributes: map[string]string{"service_id": "\x1b[31m\u202e"}},
+		"only attributes":    {Attributes: map[string]string{"service_id": "sams"}},
+	}
+}
+
+// deadLetters writes the messages to the queue as the worker does.
+func (h *dlqHouse) deadLetters(messages map[string]*pubsubpb.PubsubMessage) {
+	h.t.Helper()
+	client, err := topic.NewClient(h.t.Context(), dlqTopic, app.PubSubOptions(&config.Config{EmulatorHost: h.Addr()})...)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer client.Close()
+	var letters []*dlq.Letter
+	for name, m := range messages {
+		letters = append(letters, &dlq.Letter{
+			MessageID: name, PublishTime: time.Now(), Data: m.GetData(), Attributes: m.GetAttributes(), OrderingKey: m.GetOrderingKey(),
+			Rejection: event.Rejection{Reason: event.InvalidEvent, Detail: "typo: unknown field"}, RejectedAt: time.Now(),
+		})
+	}
+	for i, err := range dlq.NewWriter(client, dlq.Origin{Subscription: "s", WorkerVersion: "v"}).Write(h.t.Context(), letters) {
+		if err != nil {
+			h.t.Fatalf("%s: %v", letters[i].MessageID, err)
+		}
+	}
+}
+
+// TestDLQHostile has every command meet every kind of message.
+func TestDLQHostile(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compresses megabytes")
+	}
+	t.Parallel()
+	h := newDLQHouse(t)
+	messages := hostile()
+	h.deadLetters(messages)
+	n := len(messages)
+	seen := func(args ...string) {
+		got := h.expect(0, "", args...)
+		bad := "\x1b\x00\u202e"
+		if slices.Contains(args, "json") {
+			bad = "\x1b\x00" // it is for programs
+		}
+		if strings.ContainsAny(got.stdout+got.stderr, bad) {
+			t.Errorf("worker dlq %v: what it prints reaches the terminal: %.500q", args, got.stdout+got.stderr)
+		}
+	}
+	seen("stats")
+	seen("stats", "--output", "json")
+	seen("list")
+	seen("list", "--output", "json")
+	seen("show", "--output", "json", "controls")
+	for name := range messages {
+		seen("show", name)
+		seen("show", "--reveal", name)
+	}
+	h.left(n)
+
+	// Exported and published as they are, they are the same messages again.
+	file := filepath.Join(t.TempDir(), "lines")
+	h.expect(0, fmt.Sprintf(`{"matched":%d,"exported":%[1]d,"failed":0,"left":%[1]d}`+"\n", n), "export", "--output", "json", file)
+	env := h.environment()
+	var stderr bytes.Buffer
+	env.args, env.stderr = []string{"worker", "publish", "--as-is", file}, &stderr
+	if status := run(t.Context(), env); status != 0 {
+		t.Errorf("publish: status %d, %s", status, stderr.String())
+	}
+	h.same("exported", messages, func(map[string]string) {})
+
+	backup := filepath.Join(t.TempDir(), "backup")
+	h.expect(0, fmt.Sprintf(`{"matched":%d,"purged":%[1]d,"failed":0,"left":0}`+"\n", n), "purge", "--output", "json", "--yes", "--all", "--backup", backup)
+	one, err1 := os.ReadFile(file)
+	other, err2 := os.ReadFile(backup)
+	if err1 != nil || err2 != nil || sorted(string(one)) != sorted(string(other)) {
+		t.Error("the backup differs from the export")
+	}
+}
+
+// TestDLQHostileReplay publishes the originals.
+func TestDLQHostileReplay(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compresses megabytes")
+	}
+	t.Parallel()
+	h := newDLQHouse(t)
+	messages := hostile()
+	h.deadLetters(messages)
+	n := len(messages)
+	h.expect(1, fmt.Sprintf(`{"matched":%d,"replayed":0,"failed":%[1]d,"left":%[1]d}`+"\n", n), "replay", "--yes", "--output", "json")
+	h.expect(0, fmt.Sprintf(`{"matched":%d,"replayed":%[1]d,"failed":0,"left":0}`+"\n", n), "replay", "--yes", "--output", "json", "--no-check")
+	h.same("replayed", messages, func(attributes map[string]string) {
+		for _, name := range []string{"replay_count", "origin_message_id", "origin_publish_time"} {
+			if attributes[name] == "" {
+				t.Errorf("no %s in %v", name, attributes)
+			}
+			delete(attributes, name)
+		}
+	})
+}
+
+// same makes sure that just these messages are on the main topic.
+func (h *dlqHouse) same(what string, messages map[string]*pubsubpb.PubsubMessage, strip func(map[string]string)) {
+	h.t.Helper()
+	want := map[string]string{}
+	key := func(m *pubsubpb.PubsubMessage) string {
+		text, err := proto.MarshalOptions{Deterministic: true}.Marshal(&pubsubpb.PubsubMessage{Data: m.GetData(), Attributes: m.GetAttributes(), OrderingKey: m.GetOrderingKey()})
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		return string(text)
+	}
+	for name, m := range messages {
+		want[key(m)] = name
+	}
+	for _, m := range h.replayed(len(messages)) {
+		strip(m.GetAttributes())
+		if _, ok := want[key(m)]; !ok {
+			h.t.Errorf("%s: nobody published %.300q %v", what, m.GetData(), m.GetAttributes())
+		}
+		delete(want, key(m))
+	}
+	for _, name := range want {
+		h.t.Errorf("%s: %s is missing", what, name)
+	}
+}
+
+// allCommands is each command as it runs without a question.
+func allCommands(t *testing.T) [][]string {
+	dir := t.TempDir()
+	return [][]string{
+		{"stats"}, {"list"}, {"show", "x"}, {"export", filepath.Join(dir, "export")}, {"export", "--remove", "--yes", filepath.Join(dir, "removed")},
+		{"replay", "--yes"}, {"replay", "--dry-run"}, {"replay", "--yes", "--canary", "1"}, {"purge", "--all", "--yes", "--backup", filepath.Join(dir, "backup")},
+	}
+}
+
+// TestDLQForbidden: each command says what may not be read, or published to, and
+// which role is missing.
+func TestDLQForbidden(t *testing.T) {
+	t.Parallel()
+	h := newDLQHouse(t)
+	h.put(deadLetter(1, goodData(1)))
+	forbid := func(method string, code codes.Code) {
+		h.SetFault(func(m string, _ any) error {
+			if m == method {
+				return status.Error(code, "no")
+			}
+			return nil
+		})
+	}
+	forbid("Pull", codes.PermissionDenied)
+	for _, args := range allCommands(t) {
+		got := h.expect(1, "", args...)
+		if !strings.Contains(got.stderr, "you may not read "+dlqSub+"; expected roles/pubsub.subscriber") {
+			t.Errorf("%v: %s", args, got.stderr)
+		}
+	}
+	forbid("Publish", codes.PermissionDenied)
+	got := h.expect(1, `{"matched":1,"replayed":0,"failed":1,"left":1}`+"\n", "replay", "--yes", "--output", "json")
+	if !strings.Contains(got.stderr, "publish to "+dlqMain+" (PUBSUB_TOPIC)") || !strings.Contains(got.stderr, "roles/pubsub.publisher") {
+		t.Error(got.stderr)
+	}
+	// What was read may not be removed.
+	forbid("Acknowledge", codes.PermissionDenied)
+	for _, args := range [][]string{
+		{"replay", "--yes"}, {"purge", "--all", "--yes", "--no-backup"}, {"export", "--remove", "--yes", filepath.Join(t.TempDir(), "x")},
+	} {
+		h.expect(1, "", args...)
+	}
+	h.SetFault(nil)
+	h.left(1)
+	h.replayed(1)
+}
+
+// TestDLQHeld: what another one holds is said by every command, as far as it can
+// be known: here, that nothing came.
+func TestDLQHeld(t *testing.T) {
+	t.Parallel()
+	h := newDLQHouse(t)
+	for i := range 5 {
+		h.put(deadLetter(i, goodData(i)))
+	}
+	other, err := dlq.NewClient(t.Context(), dlqSub, app.PubSubOptions(&config.Config{EmulatorHost: h.Addr()})...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if held, err := other.Pull(t.Context(), 10, true); err != nil || len(held) != 5 {
+		t.Fatalf("%d, %v", len(held), err)
+	}
+	for _, args := range allCommands(t) {
+		got := h.dlq(t.Context(), args...)
+		if !strings.Contains(got.stderr, "the queue gave nothing: it is empty, or its messages are held by someone else or not yet available") {
+			t.Errorf("%v: %s", args, got.stderr)
+		}
+	}
+	if got := h.Stats(dlqSub); got.Leased != 5 {
+		t.Errorf("%+v", got)
+	}
+}
