@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -90,22 +92,31 @@ func (d *desk) printStats(s *dlq.Stats, groups []*dlq.Tally) error {
 	w.SetStyle(table.Style{Box: table.BoxStyle{PaddingRight: "  "}, Options: table.OptionsNoBordersAndSeparators})
 	w.SuppressTrailingSpaces()
 	var head table.Row
-	for _, name := range []string{"COUNT", "REASON", "SERVICE", "ENVIRONMENT", "FEATURE/ACTION", "FIRST", "LAST", "REPLAYED", "OWNER", "DETAIL"} {
+	for _, name := range []string{"COUNT", "REASON", "SERVICE", "ENVIRONMENT", "FEATURE/ACTION", "FIRST", "LAST", "REPLAYED", "OWNER"} {
 		head = append(head, p.paint(colourHead, name))
 	}
 	w.AppendHeader(head)
 	for _, g := range groups {
-		owner := g.Owner
-		if g.Runbook != "" {
-			owner += " " + g.Runbook
-		}
 		w.AppendRow(table.Row{
 			p.paint(colourHead, humanize.Comma(int64(g.Count))), p.reason(g.Reason, cell(g.Reason)), cell(g.Service), cell(g.Environment),
 			eventName(g.Feature, g.Action), p.paint(colourDim, shortTime(g.First)), shortTime(g.Last),
-			fmt.Sprintf("%d%%", 100*g.ReplayedBefore/g.Count), cell(owner), cell(g.Detail),
+			fmt.Sprintf("%d%%", 100*g.ReplayedBefore/g.Count), cell(g.Owner),
 		})
 	}
-	if _, err := fmt.Fprintln(d.env.stdout, w.Render()); err != nil {
+	// What is wrong is a sentence, and would make the table too wide for any screen.
+	var out strings.Builder
+	for i, row := range strings.Split(w.Render(), "\n") {
+		out.WriteString(row + "\n")
+		if i == 0 {
+			continue
+		}
+		g := groups[i-1]
+		out.WriteString("       " + cell(g.Detail) + "\n")
+		if g.Runbook != "" {
+			out.WriteString("       " + p.paint(colourHelp, dlq.Plain(g.Runbook)) + "\n")
+		}
+	}
+	if _, err := io.WriteString(d.env.stdout, out.String()); err != nil {
 		return err
 	}
 	_, err := fmt.Fprintf(d.env.stdout, "\n%s letters from %s to %s, %s of them replayed before\n",
