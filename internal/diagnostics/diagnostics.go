@@ -19,6 +19,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 )
 
 // Options say what is served.
@@ -47,6 +48,9 @@ const (
 	writeTimeout = 2 * time.Minute
 	idleTimeout  = time.Minute
 	maxHeader    = 16 << 10
+	// Probes and scrapers are few; whoever opens more connections waits.
+	maxConnections = 100
+	maxScrapes     = 5 // at a time
 )
 
 // Start listens and serves until Close.
@@ -55,6 +59,7 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("serve the endpoints at %s (PORT or WORKER_DIAGNOSTICS_ADDR): %w", opts.Addr, err)
 	}
+	listener = netutil.LimitListener(listener, maxConnections)
 	s := &Server{
 		addr: listener.Addr(),
 		http: &http.Server{
@@ -86,7 +91,7 @@ func (s *Server) Close() error {
 // Handler serves the endpoints.
 func Handler(opts Options) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(opts.Metrics, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(opts.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes}))
 	mux.HandleFunc("GET /-/version", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, opts.Version) // exactly, since programs compare it
 	})

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -195,3 +196,78 @@ func TestHeaderIsBounded(t *testing.T) {
 		t.Errorf("a client may take all the time it likes: %+v", s.http)
 	}
 }
+
+// TestConnectionsAreBounded lets whoever comes when all connections are taken
+// wait until one is free.
+func TestConnectionsAreBounded(t *testing.T) {
+	s := start(t)
+	request := func(conn net.Conn, patience time.Duration) error {
+		_ = conn.SetDeadline(time.Now().Add(patience))
+		if _, err := fmt.Fprint(conn, "GET /-/version HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			return err
+		}
+		r, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(io.Discard, r.Body)
+		return errors.Join(err, r.Body.Close())
+	}
+	dial := func() net.Conn {
+		t.Helper()
+		conn, err := net.Dial("tcp", s.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		return conn
+	}
+	var open []net.Conn
+	for range maxConnections {
+		conn := dial()
+		if err := request(conn, 30*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, conn)
+	}
+	waiting := dial()
+	if err := request(waiting, 200*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("one connection too many: %v", err)
+	}
+	_ = open[0].Close()
+	_ = waiting.SetDeadline(time.Now().Add(30 * time.Second))
+	r, err := http.ReadResponse(bufio.NewReader(waiting), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	if r.StatusCode != http.StatusOK {
+		t.Errorf("after one was closed: %s", r.Status)
+	}
+}
+
+// TestBodyIsBounded sends a body to the one endpoint that reads any.
+func TestBodyIsBounded(t *testing.T) {
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest(http.MethodPost, "/debug/pprof/symbol", strings.NewReader(strings.Repeat("0x1+", 1<<20)))
+	r.RemoteAddr = loopback
+	counted := &countingReader{Reader: r.Body}
+	r.Body = counted
+	Handler(options()).ServeHTTP(w, r)
+	if counted.n > 2*maxHeader {
+		t.Errorf("%d bytes were read", counted.n)
+	}
+}
+
+type countingReader struct {
+	io.Reader
+	n int
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.n += n
+	return n, err
+}
+
+func (*countingReader) Close() error { return nil }
