@@ -1,0 +1,165 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"math"
+	"os"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/sourcegraph/telemetry-relay/config"
+)
+
+var updateScaling = flag.Bool("scaling.update", false, "write the results into docs/scaling.md")
+
+const scalingDoc = "../../docs/scaling.md"
+
+// scale is the arithmetic of docs/scaling.md.
+type scale map[string]float64
+
+func readScale(t *testing.T, text string) scale {
+	t.Helper()
+	s := scale{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| ([0-9.]+) \\|").FindAllStringSubmatch(text, -1) {
+		value, err := strconv.ParseFloat(row[2], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s[row[1]] = value
+	}
+	return s
+}
+
+// held is for how long an event is held.
+func (s scale) held(publishers float64) float64 {
+	return max(s["batch_delay_seconds"], publishers*s["stream_seconds"]/s["streams"]) + s["stream_seconds"]
+}
+
+// bound is one thing that limits an instance, in events a second.
+type bound struct {
+	name, how string
+	rate      func(publishers float64) float64
+}
+
+func (s scale) bounds() []bound {
+	return []bound{
+		{"CPU", "`cores × utilization ÷ cpu_seconds_per_million × 1,000,000`", func(float64) float64 {
+			return s["cores"] * s["utilization"] / s["cpu_seconds_per_million"] * 1e6
+		}},
+		{"streams to the gateway", "`streams × batch_events ÷ stream_seconds`", func(float64) float64 {
+			return s["streams"] * s["batch_events"] / s["stream_seconds"]
+		}},
+		{"what is held", "`outstanding_events ÷ held`", func(publishers float64) float64 {
+			return min(s["outstanding_events"], s["outstanding_bytes"]/s["message_bytes"]) / s.held(publishers)
+		}},
+		{"Pub/Sub", "`pubsub_streams × pubsub_stream_bytes ÷ message_bytes`", func(float64) float64 {
+			return s["pubsub_streams"] * s["pubsub_stream_bytes"] / s["message_bytes"]
+		}},
+	}
+}
+
+// rate is what one instance does: the lowest bound.
+func (s scale) rate(publishers float64) float64 {
+	lowest := math.Inf(1)
+	for _, b := range s.bounds() {
+		lowest = min(lowest, b.rate(publishers))
+	}
+	return lowest
+}
+
+func (s scale) boundRows() string {
+	var b strings.Builder
+	b.WriteString("| bound | how | 10 publishers | 100 publishers |\n|---|---|---|---|\n")
+	for _, bound := range s.bounds() {
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", bound.name, bound.how, perSecond(bound.rate(10)), perSecond(bound.rate(100)))
+	}
+	fmt.Fprintf(&b, "| **an instance** | the lowest | **%s** | **%s** |\n", perSecond(s.rate(10)), perSecond(s.rate(100)))
+	job := s["job_receive_seconds"] / s["job_interval_seconds"]
+	fmt.Fprintf(&b, "| **a job**, on average | `× job_receive_seconds ÷ job_interval_seconds` | **%s** | **%s** |\n", perSecond(s.rate(10)*job), perSecond(s.rate(100)*job))
+	return b.String()
+}
+
+func (s scale) loadRows() string {
+	var b strings.Builder
+	b.WriteString("| load, events/s | publishers | kind | instances | each, events/s | streams/s to the gateway | from Pub/Sub |\n|---|---|---|---|---|---|---|\n")
+	for _, load := range []float64{100, 1000, 10_000, 100_000, 1_000_000} {
+		for _, publishers := range []float64{10, 100} {
+			rate := s.rate(publishers)
+			kind, instances := "job or service", 1.0
+			if load > rate*s["job_receive_seconds"]/s["job_interval_seconds"] {
+				kind, instances = "service", math.Ceil(load/rate)
+			}
+			each := load / instances
+			// A batch is what a publisher has published by the time that a stream takes it.
+			batch := min(s["batch_events"], max(1, each/publishers*(s.held(publishers)-s["stream_seconds"])))
+			fmt.Fprintf(&b, "| %s | %.0f | %s | %s | %s | %s | %s/s |\n", humanize.Comma(int64(load)), publishers, kind, humanize.Comma(int64(instances)),
+				perSecond(each), perSecond(load/batch), humanize.Bytes(uint64(load*s["message_bytes"])))
+		}
+	}
+	return b.String()
+}
+
+// perSecond rounds to what is worth saying: two digits.
+func perSecond(n float64) string {
+	unit := math.Pow(10, max(0, math.Floor(math.Log10(n))-1))
+	return humanize.Comma(int64(math.Round(n/unit) * unit))
+}
+
+// TestScaling does the arithmetic of docs/scaling.md again.
+func TestScaling(t *testing.T) {
+	content, err := os.ReadFile(scalingDoc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(content)
+	s := readScale(t, text)
+	if len(s) != 14 {
+		t.Fatalf("%d inputs: %v", len(s), s)
+	}
+	defaults, err := config.Load([]string{"GOOGLE_CLOUD_PROJECT=my-project", "SAMS_CLIENT_ID=a", "SAMS_CLIENT_SECRET=b"}, config.ForRun)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]float64{
+		"batch_events": float64(defaults.BatchMaxEvents), "batch_delay_seconds": defaults.BatchMaxDelay.Seconds(), "streams": float64(defaults.SubmitConcurrency),
+		"outstanding_events": float64(defaults.MaxOutstandingEvents), "outstanding_bytes": float64(defaults.MaxOutstandingBytes),
+	} {
+		if s[name] != want {
+			t.Errorf("%s is %v, and by default %v", name, s[name], want)
+		}
+	}
+	// Every input decides something.
+	for name := range s {
+		other, less := maps.Clone(s), maps.Clone(s)
+		other[name] *= 1000
+		less[name] /= 1000
+		if reflect.DeepEqual([]string{other.boundRows(), other.loadRows()}, []string{s.boundRows(), s.loadRows()}) &&
+			reflect.DeepEqual([]string{less.boundRows(), less.loadRows()}, []string{s.boundRows(), s.loadRows()}) {
+			t.Errorf("%s changes nothing", name)
+		}
+	}
+	want := text
+	for marker, rows := range map[string]string{"bounds": s.boundRows(), "loads": s.loadRows()} {
+		part := regexp.MustCompile(`(?s)<!-- ` + marker + ` -->\n.*?<!-- end -->`)
+		if !part.MatchString(want) {
+			t.Fatalf("there is no place for %s", marker)
+		}
+		want = part.ReplaceAllLiteralString(want, "<!-- "+marker+" -->\n"+rows+"<!-- end -->")
+	}
+	switch {
+	case want == text:
+	case *updateScaling:
+		if err := os.WriteFile(scalingDoc, []byte(want), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	default:
+		t.Errorf("docs/scaling.md is not what its inputs give; run go test ./cmd/worker -run TestScaling -scaling.update\nwant:\n%s\n%s", s.boundRows(), s.loadRows())
+	}
+}
