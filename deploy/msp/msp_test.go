@@ -26,7 +26,7 @@ type spec struct {
 	Service struct {
 		ID, Name, Description, Kind string
 		Owners                      []string
-		IAM                         struct{ Roles []string }
+		IAM                         struct{ Services, Roles []string }
 	}
 	Build struct {
 		Image  string
@@ -95,6 +95,9 @@ func (s *spec) faults(now time.Time) (faults []string) {
 	add(s.Service.Kind == "job" || s.Service.Kind == "service", "service.kind: job or service")
 	for _, r := range s.Service.IAM.Roles {
 		add(role.MatchString(r), "service.iam.roles: %q is none", r)
+	}
+	for _, r := range s.Service.IAM.Roles {
+		add(!strings.HasPrefix(r, "roles/pubsub."), "service.iam.roles: %q is for the whole project; deploy/terraform grants less", r)
 	}
 	add(s.Build.Image != "" && !strings.Contains(filepath.Base(s.Build.Image), ":"), "build.image: required, without a tag")
 	add(s.Build.Source.Repo != "" && s.Build.Source.Dir != "", "build.source: repo and dir are required")
@@ -279,7 +282,8 @@ func TestRules(t *testing.T) {
 		{"job", "owners: [core-services]", "owners: []", "service.owners"},
 		{"job", "description: Relays telemetry events from Pub/Sub to Telemetry Gateway.", "description: ''", "service.description"},
 		{"job", "kind: job", "kind: cron", "service.kind"},
-		{"job", "kind: job", "kind: job\n  iam: {roles: [editor]}", "service.iam.roles"},
+		{"job", "roles/telemetry.tracesWriter", "editor", "service.iam.roles"},
+		{"job", "roles/telemetry.tracesWriter", "roles/pubsub.editor", "deploy/terraform grants less"},
 		{"job", "images/telemetry-relay", "images/telemetry-relay:1", "build.image"},
 		{"job", "dir: .", "dir: ''", "build.source"},
 		{"job", "name: Telemetry Relay", "name: Telemetry Relay of the Company", "service.name"},
