@@ -6,8 +6,6 @@ import (
 
 	"cloud.google.com/go/auth/credentials"
 	"cloud.google.com/go/auth/httptransport"
-
-	"github.com/sourcegraph/telemetry-relay/config"
 )
 
 // writeScopes are the least that Google Cloud wants for metrics and traces.
@@ -18,8 +16,8 @@ var writeScopes = []string{
 
 // googleClient returns a client that authenticates with Google Cloud as the
 // worker's service account.
-func (o *Observer) googleClient(c *config.Config) *http.Client {
-	client := &http.Client{Transport: &googleTransport{project: c.TelemetryProject(), base: newBase()}}
+func (o *Observer) googleClient() *http.Client {
+	client := &http.Client{Transport: &googleTransport{base: newBase()}}
 	o.clients = append(o.clients, client)
 	return client
 }
@@ -36,32 +34,37 @@ var newBase = func() roundTripper { return http.DefaultTransport.(*http.Transpor
 // googleTransport looks for credentials when they are first needed, by whoever
 // sends: that may take seconds where there are none.
 type googleTransport struct {
-	project string
-	base    roundTripper
+	base roundTripper
 
-	once          sync.Once
-	authenticated http.RoundTripper
-	err           error
+	mu            sync.Mutex
+	authenticated http.RoundTripper // nil: there are no credentials yet
 }
 
 // RoundTrip sends a request with an access token.
 func (t *googleTransport) RoundTrip(r *http.Request) (*http.Response, error) {
-	t.once.Do(func() {
-		var client *http.Client
-		client, t.err = httptransport.NewClient(&httptransport.Options{
-			DetectOpts:       &credentials.DetectOptions{Scopes: writeScopes},
-			Headers:          http.Header{"X-Goog-User-Project": {t.project}},
-			BaseRoundTripper: t.base,
-			DisableTelemetry: true,
-		})
-		if t.err == nil {
-			t.authenticated = client.Transport
-		}
-	})
-	if t.err != nil {
-		return nil, t.err
+	authenticated, err := t.transport()
+	if err != nil {
+		return nil, err
 	}
-	return t.authenticated.RoundTrip(r)
+	return authenticated.RoundTrip(r)
+}
+
+func (t *googleTransport) transport() (http.RoundTripper, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.authenticated != nil {
+		return t.authenticated, nil
+	}
+	client, err := httptransport.NewClient(&httptransport.Options{
+		DetectOpts:       &credentials.DetectOptions{Scopes: writeScopes},
+		BaseRoundTripper: t.base,
+		DisableTelemetry: true,
+	})
+	if err != nil {
+		return nil, err // asked again with the next request
+	}
+	t.authenticated = client.Transport
+	return t.authenticated, nil
 }
 
 // CloseIdleConnections is what http.Client calls.

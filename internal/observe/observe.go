@@ -69,7 +69,7 @@ func Start(ctx context.Context, opts Options) (o *Observer, err error) {
 		}
 	}
 	if follow {
-		if err := o.follow(ctx, tracesTo, about, opts); err != nil {
+		if err := o.follow(ctx, tracesTo, about); err != nil {
 			return o, errors.Join(fmt.Errorf("send traces over OTLP: %w", err), o.Close(ctx))
 		}
 	}
@@ -80,7 +80,7 @@ func Start(ctx context.Context, opts Options) (o *Observer, err error) {
 // push begins with a first push: what is counted from nothing to something needs
 // both to be seen, also when the job is over before the second.
 func (o *Observer) push(ctx context.Context, to config.Export, about *resource.Resource, opts Options) error {
-	exporter, err := o.metricExporter(ctx, to, opts)
+	exporter, err := o.metricExporter(ctx, to)
 	if err != nil {
 		return err
 	}
@@ -98,25 +98,25 @@ func (o *Observer) push(ctx context.Context, to config.Export, about *resource.R
 	return nil
 }
 
-func (o *Observer) metricExporter(ctx context.Context, to config.Export, opts Options) (metric.Exporter, error) {
+func (o *Observer) metricExporter(ctx context.Context, to config.Export) (metric.Exporter, error) {
 	if to.GRPC {
 		return otlpmetricgrpc.New(ctx, otlpmetricgrpc.WithEndpointURL(to.URL))
 	}
 	options := []otlpmetrichttp.Option{otlpmetrichttp.WithEndpointURL(to.URL)}
 	if to.Google {
-		options = append(options, otlpmetrichttp.WithHTTPClient(o.googleClient(opts.Config)))
+		options = append(options, otlpmetrichttp.WithHTTPClient(o.googleClient()))
 	}
 	return otlpmetrichttp.New(ctx, options...)
 }
 
-func (o *Observer) follow(ctx context.Context, to config.Export, about *resource.Resource, opts Options) error {
+func (o *Observer) follow(ctx context.Context, to config.Export, about *resource.Resource) error {
 	var client otlptrace.Client
 	if to.GRPC {
 		client = otlptracegrpc.NewClient(otlptracegrpc.WithEndpointURL(to.URL))
 	} else {
 		options := []otlptracehttp.Option{otlptracehttp.WithEndpointURL(to.URL)}
 		if to.Google {
-			options = append(options, otlptracehttp.WithHTTPClient(o.googleClient(opts.Config)))
+			options = append(options, otlptracehttp.WithHTTPClient(o.googleClient()))
 		}
 		client = otlptracehttp.NewClient(options...)
 	}
