@@ -24,7 +24,7 @@ func readme(t *testing.T) string {
 // each that it names exists, with the default that it says.
 func TestReadmeVariables(t *testing.T) {
 	defaults := map[string]string{}
-	for field := range reflect.TypeFor[config.Config]().Fields() {
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[config.Config]()) {
 		defaults[field.Tag.Get("env")] = field.Tag.Get("envDefault")
 	}
 	rows := regexp.MustCompile("(?m)^\\| (`[A-Z].*?) \\| (.*?) \\|").FindAllStringSubmatch(readme(t), -1)
