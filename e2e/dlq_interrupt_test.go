@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sync"
 	"syscall"
@@ -92,12 +93,7 @@ func TestDeadLettersAtTheTerminal(t *testing.T) {
 
 // TestDeadLettersInterrupted signals the worker while a request is on its way.
 func TestDeadLettersInterrupted(t *testing.T) {
-	const (
-		letters = 1200
-		main    = "projects/p/topics/telemetry-events"
-		ledger  = "projects/p/subscriptions/ledger"
-		queue   = "projects/p/subscriptions/telemetry-events-dlq-oncall"
-	)
+	const letters = 1200
 	for _, c := range []struct {
 		args    []string
 		methods []string
@@ -110,21 +106,7 @@ func TestDeadLettersInterrupted(t *testing.T) {
 		for _, method := range c.methods {
 			t.Run(c.args[0]+" "+method, func(t *testing.T) {
 				t.Parallel()
-				s, err := pubsubserver.Start(t.Context(), pubsubserver.Options{})
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(func() { s.Close() })
-				h := &house{t: t}
-				h.must(s.CreateTopic(main))
-				h.must(s.CreateTopic(main + "-dlq"))
-				h.must(s.CreateSubscription(ledger, main))
-				h.must(s.CreateSubscription(queue, main+"-dlq"))
-				for i := range letters {
-					m := event(i, "dlq_reason", "gateway_rejected", "dlq_detail", "left out", "dlq_message_id", fmt.Sprint("m", i))
-					_, err := s.Publish(main+"-dlq", m)
-					h.must(err)
-				}
+				s := fullQueue(t, letters)
 				reached := make(chan struct{})
 				var once sync.Once
 				s.SetFault(func(m string, _ any) error {
@@ -138,19 +120,20 @@ func TestDeadLettersInterrupted(t *testing.T) {
 					file = filepath.Join(t.TempDir(), "lines")
 					args = append(args, file)
 				}
-				p := start(t, []string{"GOOGLE_CLOUD_PROJECT=p", "PUBSUB_EMULATOR_HOST=" + s.Addr(), "ENVIRONMENT_ID=dev", "WORKER_SERVICES=" + services}, nil, args...)
+				p := start(t, s.environ(), nil, args...)
 				select {
 				case <-reached:
 				case <-time.After(patience):
 					t.Fatal(method + " is not called")
 				}
-				got := p.stop(syscall.SIGINT).exits(1)
-				contains(t, got.stderr, "interrupted")
-				state := s.Stats(queue)
-				if state.Leased != 0 || state.Backlog != letters-state.Acked {
-					t.Errorf("%+v: not everything is back", state)
+				signal := syscall.SIGINT
+				if method == "Publish" {
+					signal = syscall.SIGHUP // the line drops
 				}
-				if n := len(s.Messages(ledger)); c.args[0] == "replay" && n != state.Acked {
+				got := p.stop(signal).exits(1)
+				contains(t, got.stderr, "interrupted")
+				state := s.allBack(letters)
+				if n := len(s.Messages(s.ledger)); c.args[0] == "replay" && n != state.Acked {
 					t.Errorf("%d on the topic, and %d removed", n, state.Acked)
 				}
 				if file != "" {
@@ -162,6 +145,85 @@ func TestDeadLettersInterrupted(t *testing.T) {
 			})
 		}
 	}
+}
+
+// queueServer is a Pub/Sub of our own, which tells what is held.
+type queueServer struct {
+	*pubsubserver.Server
+	t             *testing.T
+	ledger, queue string
+}
+
+// fullQueue starts one with so many dead letters.
+func fullQueue(t *testing.T, letters int) *queueServer {
+	t.Helper()
+	const topic = "projects/p/topics/telemetry-events"
+	server, err := pubsubserver.Start(t.Context(), pubsubserver.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	s := &queueServer{server, t, "projects/p/subscriptions/ledger", "projects/p/subscriptions/telemetry-events-dlq-oncall"}
+	for _, err := range []error{
+		s.CreateTopic(topic), s.CreateTopic(topic + "-dlq"), s.CreateSubscription(s.ledger, topic), s.CreateSubscription(s.queue, topic+"-dlq"),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range letters {
+		m := event(i, "dlq_reason", "gateway_rejected", "dlq_detail", "left out", "dlq_message_id", fmt.Sprint("m", i))
+		if _, err := s.Publish(topic+"-dlq", m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s
+}
+
+func (s *queueServer) environ() []string {
+	return []string{"GOOGLE_CLOUD_PROJECT=p", "PUBSUB_EMULATOR_HOST=" + s.Addr(), "ENVIRONMENT_ID=dev", "WORKER_SERVICES=" + services}
+}
+
+// allBack makes sure that everything is in the queue but what was acknowledged,
+// and that nobody holds any.
+func (s *queueServer) allBack(letters int) pubsubserver.Stats {
+	s.t.Helper()
+	state := s.Stats(s.queue)
+	if state.Leased != 0 || state.Backlog != letters-state.Acked {
+		s.t.Errorf("%+v: not everything is back", state)
+	}
+	return state
+}
+
+// TestListIntoHead: a reader that has seen enough ends the command, which still
+// gives everything back.
+func TestListIntoHead(t *testing.T) {
+	t.Parallel()
+	const letters = 1200
+	s := fullQueue(t, letters)
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &process{t: t, cmd: exec.Command(workerBinary, "dlq", "list"), done: make(chan struct{}), started: time.Now()}
+	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = s.environ(), write, &p.stderr
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	write.Close()
+	go func() {
+		defer close(p.done)
+		_ = p.cmd.Wait() // the status is what is asked for
+	}()
+	// A pipe holds less than the list, so that the worker still writes.
+	if _, err := read.Read(make([]byte, 100)); err != nil {
+		t.Error(err)
+	}
+	read.Close()
+	if got := p.wait().exits(1); got.stderr != "" {
+		t.Errorf("it says %s", got.stderr)
+	}
+	s.allBack(letters)
 }
 
 // TestTwoAtOnce has two people replay the same queue. Each event is replayed by

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/urfave/cli/v3"
 
@@ -62,6 +63,7 @@ func run(ctx context.Context, env environment) int {
 		fmt.Fprintf(env.stderr, "worker: %v\nRun 'worker --help' or 'worker COMMAND --help' to see how it is used.\n", usage)
 		return exitUsage
 	case errors.As(err, &told):
+	case errors.Is(err, syscall.EPIPE): // whoever reads has had enough
 	default:
 		fmt.Fprintf(env.stderr, "worker: %v\n", err)
 	}

@@ -142,6 +142,7 @@ func (env environment) openDesk(ctx context.Context, c *cli.Command) (*desk, err
 	if err != nil {
 		return nil, err
 	}
+	outliveReaders()
 	return &desk{env: env, cfg: cfg, log: log, client: client, filter: filterOf(c), format: c.String("output"), inQueue: -1}, nil
 }
 

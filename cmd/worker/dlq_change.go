@@ -67,27 +67,32 @@ func (d *desk) agree(ctx context.Context, yes bool) (bool, error) {
 	if yes {
 		return true, nil
 	}
-	services := map[string]struct{}{}
-	var n counts
-	err := d.pass(ctx, &n, func(w *dlq.Walk) error {
-		return w.Each(ctx, func(s *dlq.Stored) error {
-			services[s.Service] = struct{}{}
-			return nil
-		}, nil)
-	})
+	n, services, err := d.count(ctx)
 	if err != nil {
 		return false, err
 	}
-	d.expected = n.matched
 	if n.matched == 0 {
 		return false, d.tell(n)
 	}
 	agreed, err := d.env.ask(ctx, fmt.Sprintf("%s %s of %s events of %s%s? They are: %s.", capital(d.change.action),
-		humanize.Comma(int64(n.matched)), humanize.Comma(int64(d.inQueue)), plural(len(services), "service"), d.change.where, d.filter))
+		humanize.Comma(int64(n.matched)), humanize.Comma(int64(d.inQueue)), plural(services, "service"), d.change.where, d.filter))
 	if err != nil {
 		return false, errors.New("interrupted; nothing was changed, and all letters are in the queue")
 	}
 	return agreed, nil
+}
+
+// count counts what is chosen, and of how many services.
+func (d *desk) count(ctx context.Context) (n counts, services int, err error) {
+	seen := map[string]struct{}{}
+	err = d.pass(ctx, &n, func(w *dlq.Walk) error {
+		return w.Each(ctx, func(s *dlq.Stored) error {
+			seen[s.Service] = struct{}{}
+			return nil
+		}, nil)
+	})
+	d.expected = n.matched
+	return n, len(seen), err
 }
 
 // run makes the change by work, which counts what it does, and tells it.

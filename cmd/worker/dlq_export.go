@@ -35,6 +35,9 @@ func (env environment) dlqExportCommand() *cli.Command {
 			if path == "-" {
 				path = ""
 			}
+			if err := unused(path); err != nil {
+				return err
+			}
 			return env.alter(ctx, c, func(d *desk) change {
 				d.streams = path == ""
 				return change{
@@ -88,6 +91,14 @@ func (d *desk) carry(ctx context.Context, w io.Writer, e *dlq.Exporter, remove b
 			return walk.Each(ctx, e.Letter, func() error { return e.Flush(ctx) })
 		})
 	})
+}
+
+// unused refuses a file that exists, before anybody is asked or waits.
+func unused(path string) error {
+	if _, err := os.Lstat(path); path != "" && err == nil {
+		return usagef("%s exists already, and is not overwritten", path)
+	}
+	return nil
 }
 
 // create creates a file that only the caller may read, and overwrites none.

@@ -12,8 +12,7 @@ import (
 // Without a total, -1, it has no remaining time; without a unit, no rate.
 func (d *desk) showBar(what string, total float64, unit string) {
 	d.hideBar()
-	// On one terminal the bar and the results would disturb each other.
-	if !logging.Terminal(d.env.stderr) || d.streams && logging.Terminal(d.env.stdout) {
+	if !d.watched() {
 		return
 	}
 	opts := []progressbar.Option{
@@ -26,6 +25,12 @@ func (d *desk) showBar(what string, total float64, unit string) {
 	}
 	d.bar = progressbar.NewOptions64(int64(total), opts...)
 	_ = d.bar.RenderBlank() // its clock begins; as all of it, it is only for show
+}
+
+// watched reports whether somebody sees a bar. On one terminal it and the results
+// would disturb each other.
+func (d *desk) watched() bool {
+	return logging.Terminal(d.env.stderr) && (!d.streams || !logging.Terminal(d.env.stdout))
 }
 
 // advance moves the bar on.

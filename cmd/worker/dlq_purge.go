@@ -37,6 +37,9 @@ func (env environment) dlqPurgeCommand() *cli.Command {
 			case backup != "" && c.Bool("no-backup"):
 				return usagef("expected --backup or --no-backup, got both")
 			}
+			if err := unused(backup); err != nil {
+				return err
+			}
 			where := " for good"
 			if backup != "" {
 				where = ", with a backup in " + backup

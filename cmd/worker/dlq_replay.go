@@ -164,6 +164,12 @@ func (r *replay) replayer(w *dlq.Walk, report func(*dlq.Stored, error)) *dlq.Rep
 
 // replayAll replays everything that is chosen.
 func (r *replay) replayAll(ctx context.Context, n *counts) error {
+	// A slow replay has a remaining time, for which all is counted first.
+	if r.rate > 0 && r.expected == 0 && r.watched() {
+		if _, _, err := r.count(ctx); err != nil {
+			return err
+		}
+	}
 	total := -1.0
 	if r.expected > 0 {
 		total = float64(r.expected)

@@ -244,6 +244,20 @@ func TestProgress(t *testing.T) {
 	}
 }
 
+// TestProgressAgreed: where nobody is asked, a slow replay counts first, so that
+// it has a remaining time.
+func TestProgressAgreed(t *testing.T) {
+	t.Parallel()
+	h, term := newDLQHouse(t), newTerminal(t)
+	for i := range 30 {
+		h.put(deadLetter(i, goodData(i)))
+	}
+	got := h.onTerminal(t.Context(), term, "replay", "--yes", "--rate", "100", "--output", "json")()
+	if got.status != 0 || got.stdout != `{"matched":30,"replayed":30,"failed":0,"left":0}`+"\n" || !strings.Contains(got.stderr, "/30, ") {
+		t.Errorf("%+v", got)
+	}
+}
+
 // TestColours: a terminal has them, unless it is asked not to; columns are as
 // wide with them as without.
 func TestColours(t *testing.T) {

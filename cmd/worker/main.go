@@ -21,12 +21,16 @@ func main() {
 	os.Exit(status)
 }
 
-// signalContext ends with the first SIGINT or SIGTERM; a second one ends the
-// process at once.
+// signalContext ends with the first SIGINT, SIGTERM or SIGHUP; a second one ends
+// the process at once.
 func signalContext() (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	// A line that drops must not leave anything held; nohup wants none of it.
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	go func() {
 		<-signals
 		cancel()
@@ -35,3 +39,7 @@ func signalContext() (context.Context, context.CancelFunc) {
 	}()
 	return ctx, cancel
 }
+
+// outliveReaders makes a write to a pipe that nobody reads any more an error in
+// place of the end of the process: what is held is to be given back first.
+func outliveReaders() { signal.Ignore(syscall.SIGPIPE) }
