@@ -133,7 +133,7 @@ func (w *world) run(vars ...string) (wait func()) {
 	w.worker = &output{}
 	cmd := exec.Command(w.path("worker"), "run")
 	cmd.Env = append(slices.Clone(w.environ), append([]string{
-		"WORKER_MODE=drain", "WORKER_DRAIN_IDLE=1s", "WORKER_BATCH_MAX_DELAY=50ms", "WORKER_SHUTDOWN_TIMEOUT=2s",
+		"WORKER_MODE=drain", "WORKER_DRAIN_IDLE=2s", "WORKER_BATCH_MAX_DELAY=50ms", "WORKER_SHUTDOWN_TIMEOUT=2s",
 	}, vars...)...)
 	cmd.Stdout, cmd.Stderr = w.worker, w.worker
 	w.must(cmd.Start())
@@ -212,6 +212,7 @@ var situations = map[string]func(*world){
 			return gatewayserver.Fault{Hang: true}
 		})
 		w.publish(good(12)...)
+		w.environ = append(w.environ, "WORKER_SUBMIT_TIMEOUT=2m") // so that it still hangs when the page is read
 		w.serve("The gateway accepts", "/metrics", "events_in_flight 12\n")
 	},
 	"TelemetryRelayGatewayAway": func(w *world) {
@@ -246,11 +247,11 @@ var situations = map[string]func(*world){
 	},
 	"TelemetryRelayJobEndsAtDeadline": func(w *world) {
 		w.publish(good(50)...)
-		w.run("WORKER_DRAIN_IDLE=5m", "JOB_EXECUTION_DEADLINE=10s")()
+		w.run("WORKER_DRAIN_IDLE=5m", "JOB_EXECUTION_DEADLINE=14s")()
 	},
 	"TelemetryRelayJobNotSucceeding": func(w *world) {
 		w.gateway.SetDown(true)
-		w.run("WORKER_DRAIN_IDLE=5m", "JOB_EXECUTION_DEADLINE=9s")()
+		w.run("WORKER_DRAIN_IDLE=5m", "JOB_EXECUTION_DEADLINE=12s")()
 	},
 }
 
