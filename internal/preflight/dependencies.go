@@ -183,7 +183,9 @@ func again[T any](ctx context.Context, try func() (T, error), hopeless func(erro
 		case hopeless(err):
 			return result, backoff.Permanent(err)
 		}
-		if ctx.Err() == nil || last == nil {
+		// That the time is over says less than what went wrong before; it may be
+		// known to the call before it is to ctx.
+		if last == nil || ctx.Err() == nil && !timedOut(err) {
 			last = err
 		}
 		return result, err
@@ -192,4 +194,9 @@ func again[T any](ctx context.Context, try func() (T, error), hopeless func(erro
 		err = last
 	}
 	return result, err
+}
+
+func timedOut(err error) bool {
+	f, is := errors.AsType[*submit.Failure](err)
+	return is && f.TimedOut() || errors.Is(err, context.DeadlineExceeded)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -179,5 +180,24 @@ func TestCheckConfiguration(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantFindings(t, Configuration(cfg), c.want...)
+	}
+}
+
+// TestAgain has a time that is over for the last call a little before it is for
+// the context.
+func TestAgain(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	away, late := &submit.Failure{Code: codes.Unavailable}, &submit.Failure{Code: codes.DeadlineExceeded}
+	calls := 0
+	_, err := again(ctx, func() (struct{}, error) {
+		if calls++; calls == 1 {
+			return struct{}{}, away
+		}
+		time.AfterFunc(time.Millisecond, cancel)
+		return struct{}{}, late
+	}, func(error) bool { return false })
+	if !errors.Is(err, away) {
+		t.Errorf("got %v, want what was wrong before", err)
 	}
 }
