@@ -111,7 +111,7 @@ func TestSetupAndCheck(t *testing.T) {
 	wantNotOK(t, checks(t, environ, 1), append([]string{"failure subscription retention", "warning subscription retry policy",
 		"warning subscription dead-letter policy", "warning subscription exactly-once delivery"}, emulated...)...)
 	text := execute(t, environ, nil, "check").exits(1)
-	contains(t, text.stdout, "failure  subscription retention", "1 hour: an outage of the gateway that lasts longer loses events. To do: run worker setup", "1 failures")
+	contains(t, text.stdout, "failure  subscription retention", "1 hour: an outage of the gateway that lasts longer loses events. To do: run worker setup", "1 failure,")
 	repaired := execute(t, environ, nil, "setup").exits(0)
 	contains(t, repaired.stdout, "retention: 1 hour → 7 days", "exactly-once delivery: on → off", "1 created or changed")
 	wantNotOK(t, checks(t, environ, 0), emulated...)
@@ -181,7 +181,7 @@ func TestCheckOutages(t *testing.T) {
 	}
 	nobody := freeAddr(t)
 	got = execute(t, h.environ("TELEMETRY_GATEWAY_URL=http://"+nobody, "PUBSUB_EMULATOR_HOST="+nobody), nil, "check", "--timeout", "2s").exits(1)
-	contains(t, got.stdout, "Pub/Sub", "does not answer: Unavailable", "failure  gateway", "2 failures")
+	contains(t, got.stdout, "Pub/Sub", "does not answer: Unavailable", "failure  gateway", "2 failures,")
 }
 
 func TestCheckAndSetupUsage(t *testing.T) {

@@ -134,6 +134,6 @@ func printFindings(w io.Writer, r checkReport) error {
 		return err
 	}
 	n := r.Counts
-	_, err := fmt.Fprintf(w, "\n%d ok, %d warnings, %d failures, %d skipped\n", n[provision.OK], n[provision.Warning], n[provision.Failure], n[provision.Skipped])
+	_, err := fmt.Fprintf(w, "\n%d ok, %s, %s, %d skipped\n", n[provision.OK], plural(n[provision.Warning], "warning"), plural(n[provision.Failure], "failure"), n[provision.Skipped])
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"time"
@@ -163,13 +164,21 @@ func judgeLine(gateway Gateway, at string, err error) Finding {
 	case refused != nil:
 		return failure(check, at, oneLine(refused), consequence, "check TELEMETRY_GATEWAY_URL, the clock, and the CA certificates of this machine")
 	case err != nil || state == nil:
-		return failure(check, at, "cannot be connected to", consequence, "check TELEMETRY_GATEWAY_URL and the network; then run this again")
+		return failure(check, at, "cannot be connected to"+because(err), consequence, "check TELEMETRY_GATEWAY_URL and the network; then run this again")
 	}
 	detail := tls.VersionName(state.Version)
 	if len(state.PeerCertificates) > 0 {
 		detail += ", certificate good until " + state.PeerCertificates[0].NotAfter.UTC().Format(time.DateOnly)
 	}
 	return ok(check, at, detail)
+}
+
+// because adds a reason, if there is more than that time was up.
+func because(err error) string {
+	if network, ok := errors.AsType[*net.OpError](err); ok {
+		return ": " + oneLine(network)
+	}
+	return ""
 }
 
 // again tries until it works, cannot work, or ctx ends.

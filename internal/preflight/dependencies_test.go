@@ -125,6 +125,8 @@ func TestCheckGateway(t *testing.T) {
 		return gatewayserver.Fault{Err: status.Error(codes.Unavailable, "the reason")}
 	})
 	wantFindings(t, o.check(t, soon), plainText, "failure gateway: does not answer: rpc error: code = Unavailable desc = the reason")
+	o.url = "https://127.0.0.1:1"
+	wantFindings(t, o.check(t, soon), "failure gateway TLS: cannot be connected to: dial tcp 127.0.0.1:1: connect: connection refused", "failure gateway: does not answer")
 	o.gateway.SetOnStream(nil)
 	o.url = o.sams.URL() // answers, but speaks no gRPC
 	wantFindings(t, o.check(t, soon), plainText, "failure gateway: ")

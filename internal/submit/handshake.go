@@ -3,8 +3,11 @@ package submit
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
+	"strings"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
@@ -57,10 +60,23 @@ func (c *Client) Connect(ctx context.Context) error {
 			if _, err := c.TLS(); err != nil {
 				return err
 			}
-			return context.Cause(ctx)
+			return errors.Join(context.Cause(ctx), reason(ctx, over.conn.Target()))
 		}
 	}
 }
+
+// reason says why a connection cannot be made, which gRPC tells to RPCs only.
+func reason(ctx context.Context, target string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reasonTimeout)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", strings.TrimPrefix(target, "dns:///"))
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
+const reasonTimeout = 2 * time.Second
 
 // TLS returns the state of the last connection with TLS, or why there is none;
 // both are nil when none was tried.
