@@ -174,13 +174,14 @@ func Needs(cfg *config.Config) provision.Needs {
 	}
 }
 
-// LastReport is how long what reports about the run may take at its end. The
-// system that sends a signal kills soon, and the run itself has used most of that.
+// LastReport is how long each of those that report about the run may take at its
+// end: OpenTelemetry and Sentry. Both together fit into what a job's deadline
+// leaves, and into what is left of the time between a signal and the kill.
 func LastReport(ctx context.Context) time.Duration {
 	if ctx.Err() != nil {
 		return time.Second
 	}
-	return 4 * time.Second
+	return 2 * time.Second
 }
 
 // PubSubOptions are the options of every Pub/Sub client.

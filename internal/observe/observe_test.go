@@ -106,6 +106,21 @@ func TestPush(t *testing.T) {
 	}
 }
 
+// TestResourceFromEnvironment: the standard's variable has the last word, and what
+// cannot be read of it does not stop the worker.
+func TestResourceFromEnvironment(t *testing.T) {
+	receiver := otlptest.Start(t)
+	for _, attributes := range []string{"service.instance.id=mine,team=core", "service.instance.id=mine,team=core,broken"} {
+		t.Setenv("OTEL_RESOURCE_ATTRIBUTES", attributes)
+		closeIt(t, start(t, metrics.New(), "OTEL_EXPORTER_OTLP_ENDPOINT="+receiver.URL))
+		pushes := receiver.Pushes()
+		last := pushes[len(pushes)-1].Resource
+		if last["service.instance.id"] != "mine" || last["team"] != "core" || last["service.name"] != "telemetry-relay" {
+			t.Errorf("%s: pushed by %v", attributes, last)
+		}
+	}
+}
+
 // TestInstances: two runs must not share their series.
 func TestInstances(t *testing.T) {
 	receiver := otlptest.Start(t)
