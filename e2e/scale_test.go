@@ -110,7 +110,7 @@ func (s *scale) measure(args ...string) measured {
 		s.t.Errorf("%s: exit status %d:\n%s", command, m.status, clip(m.stderr))
 	}
 	if m.delivered != s.left || m.twice != 0 {
-		s.t.Errorf("%s: %d letters were delivered, %d of them twice; want %d, each once", command, m.delivered, m.twice, s.left)
+		s.t.Errorf("%s: %d letters were delivered, and %d times one that was held; want %d, and none", command, m.delivered, m.twice, s.left)
 	}
 	if m.progress == 0 {
 		s.t.Errorf("%s: no progress is shown", command)
@@ -225,7 +225,7 @@ func (h *house) measure(s *turnstile, args ...string) measured {
 	<-read
 	m.took = time.Since(began)
 	m.status, m.stdout, m.stderr = cmd.ProcessState.ExitCode(), stdout.String(), shown.String()
-	m.delivered, m.twice, m.renewed, _ = s.counted()
+	m.delivered, m.twice, m.renewed = s.counted()
 	counts := map[string]bool{}
 	for _, count := range regexp.MustCompile(`\((\d+)/`).FindAllStringSubmatch(m.stderr, -1) {
 		counts[count[1]] = true

@@ -21,10 +21,12 @@ type turnstile struct {
 	topics pubsubpb.PublisherClient
 	addr   string
 
-	mu         sync.Mutex
-	deliveries map[string]int // by message id, in the command that is running
-	renewed    int            // leases that were extended
-	released   int
+	mu       sync.Mutex
+	messages map[string]string   // ack id → message id
+	seen     map[string]struct{} // ids of messages that were delivered
+	held     map[string]struct{} // of those, what was neither given back nor acknowledged
+	twice    int                 // deliveries of what was still held
+	renewed  int                 // leases that were extended
 }
 
 func newTurnstile(t *testing.T, h *house) *turnstile {
@@ -49,20 +51,16 @@ func newTurnstile(t *testing.T, h *house) *turnstile {
 func (s *turnstile) reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.deliveries, s.renewed, s.released = map[string]int{}, 0, 0
+	s.messages, s.seen, s.held = map[string]string{}, map[string]struct{}{}, map[string]struct{}{}
+	s.twice, s.renewed = 0, 0
 }
 
-// counted returns how many messages were delivered, how many of them more than
-// once, and how many leases were renewed and released.
-func (s *turnstile) counted() (delivered, again, renewed, released int) {
+// counted returns how many messages were delivered, how often one that was still
+// held, and how many leases were renewed.
+func (s *turnstile) counted() (delivered, twice, renewed int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, n := range s.deliveries {
-		if n > 1 {
-			again++
-		}
-	}
-	return len(s.deliveries), again, s.renewed, s.released
+	return len(s.seen), s.twice, s.renewed
 }
 
 // Pull passes on, and counts each message.
@@ -71,26 +69,41 @@ func (s *turnstile) Pull(ctx context.Context, r *pubsubpb.PullRequest) (*pubsubp
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, m := range response.GetReceivedMessages() {
-		s.deliveries[m.GetMessage().GetMessageId()]++
+		id := m.GetMessage().GetMessageId()
+		if _, ok := s.held[id]; ok {
+			s.twice++
+		}
+		s.messages[m.GetAckId()] = id
+		s.seen[id], s.held[id] = struct{}{}, struct{}{}
 	}
 	return response, err
 }
 
 // ModifyAckDeadline passes on, and counts each lease.
 func (s *turnstile) ModifyAckDeadline(ctx context.Context, r *pubsubpb.ModifyAckDeadlineRequest) (*emptypb.Empty, error) {
-	s.mu.Lock()
 	if r.GetAckDeadlineSeconds() == 0 {
-		s.released += len(r.GetAckIds())
+		s.settle(r.GetAckIds())
 	} else {
+		s.mu.Lock()
 		s.renewed += len(r.GetAckIds())
+		s.mu.Unlock()
 	}
-	s.mu.Unlock()
 	return s.subs.ModifyAckDeadline(ctx, r)
 }
 
 // Acknowledge passes on.
 func (s *turnstile) Acknowledge(ctx context.Context, r *pubsubpb.AcknowledgeRequest) (*emptypb.Empty, error) {
+	s.settle(r.GetAckIds())
 	return s.subs.Acknowledge(ctx, r)
+}
+
+// settle notes that the command has let go of messages.
+func (s *turnstile) settle(ackIDs []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range ackIDs {
+		delete(s.held, s.messages[id])
+	}
 }
 
 // Publish passes on.
