@@ -240,7 +240,7 @@ func TestCheckAway(t *testing.T) {
 	}
 	addr := l.Addr().String()
 	l.Close() // nobody listens there any more
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
 	defer cancel()
 	wantFindings(t, PubSub(ctx, allNeeds(), plain(addr)...), "failure Pub/Sub: does not answer: ", "skipped topics, subscriptions and permissions: Pub/Sub does not answer")
 

@@ -145,8 +145,12 @@ func insist[T any](ctx context.Context, a *Admin, about string, question func(co
 		answer, err := question(rpc)
 		switch status.Code(err) {
 		case codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted, codes.Aborted, codes.Internal, codes.Unknown, codes.Canceled:
-			if ctx.Err() == nil {
+			// That the time is over says less than what went wrong before; it may be
+			// known to the call before it is to ctx.
+			if last == nil || ctx.Err() == nil && status.Code(err) != codes.DeadlineExceeded {
 				last = err
+			}
+			if ctx.Err() == nil {
 				if a.Waiting != nil && time.Since(told) > remindEvery {
 					told = time.Now()
 					a.Waiting(about, err)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"github.com/google/go-cmp/cmp"
@@ -322,5 +323,26 @@ func TestSetupIsInterrupted(t *testing.T) {
 	f.mu.Unlock()
 	if _, err := Plan(ctx, f.Admin, n); err == nil {
 		t.Error("no error")
+	}
+}
+
+// TestReason has the last call end a little before the context does: what is told
+// is what was wrong before.
+func TestReason(t *testing.T) {
+	f, n := newFixture(t), needs()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	calls := 0
+	f.mu.Lock()
+	f.fault = func(string, any) error {
+		if calls++; calls == 1 {
+			return status.Error(codes.Unavailable, "away")
+		}
+		time.AfterFunc(time.Millisecond, cancel)
+		return status.Error(codes.DeadlineExceeded, "late")
+	}
+	f.mu.Unlock()
+	if _, err := f.Admin.Topic(ctx, n.Topic); status.Code(err) != codes.Unavailable {
+		t.Errorf("got %v", err)
 	}
 }
