@@ -39,15 +39,16 @@ func (env environment) runCommand() *cli.Command {
 				return err
 			}
 			log = env.logger(cfg, reporter)
+			ending := app.NewEnding(ctx, cfg)
 			defer func() {
-				if err := reporter.Close(app.LastReport(ctx)); err != nil {
+				if err := reporter.Close(ending.Time()); err != nil {
 					log.Warn("The last reports were not sent", "error", err)
 				}
 			}()
 			var summary relay.Summary
 			err = reporter.Job(func() (err error) {
 				defer sentry.Panics(log)
-				if summary, err = app.Run(ctx, cfg, app.Options{Version: version().Version, Logger: log}); err != nil {
+				if summary, err = app.Run(ctx, cfg, app.Options{Version: version().Version, Logger: log, Ending: ending}); err != nil {
 					log.Error("The run failed", "error", err)
 				}
 				return err

@@ -37,6 +37,8 @@ const ServiceID = "telemetry-relay"
 type Options struct {
 	Version string
 	Logger  *slog.Logger
+	// Ending, if set, bounds the last reports of the run together with others.
+	Ending *Ending
 	// OnProgress, if set, is told how far the run is.
 	OnProgress func(relay.Progress)
 	// OnListen, if set, is told where the endpoints are served.
@@ -56,6 +58,9 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (summary relay.S
 
 	m := newMetrics(cfg.Services)
 	m.Info.WithLabelValues(opts.Version, string(cfg.Mode)).Set(1)
+	if opts.Ending == nil {
+		opts.Ending = NewEnding(ctx, cfg)
+	}
 	observer, err := observe.Start(ctx, observe.Options{
 		Config: cfg, Service: ServiceID, Version: opts.Version, Metrics: m.Registry, Logger: opts.Logger,
 	})
@@ -63,7 +68,7 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (summary relay.S
 		return summary, err
 	}
 	closers = append(closers, func() error {
-		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), LastReport(ctx))
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), opts.Ending.Time())
 		defer cancel()
 		if err := observer.Close(last); err != nil {
 			opts.Logger.Warn("The last of metrics and traces could not be sent", "error", err)
@@ -172,16 +177,6 @@ func Needs(cfg *config.Config) provision.Needs {
 		DeadLetterSubscription: cfg.DeadLetterSubscriptionName(),
 		Emulator:               cfg.EmulatorHost != "",
 	}
-}
-
-// LastReport is how long each of those that report about the run may take at its
-// end: OpenTelemetry and Sentry. Both together fit into what a job's deadline
-// leaves, and into what is left of the time between a signal and the kill.
-func LastReport(ctx context.Context) time.Duration {
-	if ctx.Err() != nil {
-		return time.Second
-	}
-	return 2 * time.Second
 }
 
 // PubSubOptions are the options of every Pub/Sub client.
