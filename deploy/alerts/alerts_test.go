@@ -59,6 +59,9 @@ func read(t *testing.T, name string, into any) {
 // promtool runs Prometheus's own tool.
 func promtool(t *testing.T, args ...string) {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("-short leaves out what runs programs of their own")
+	}
 	path, err := exec.LookPath("promtool")
 	if err != nil {
 		if os.Getenv("REQUIRE_PROMTOOL") != "" {
