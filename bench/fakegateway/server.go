@@ -1,0 +1,206 @@
+// Package fakegateway is a Telemetry Gateway that costs next to nothing, for the
+// benchmark: it lists every event as recorded, and checks that each comes once
+// and under its own publisher.
+package fakegateway
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/sourcegraph/telemetry-relay/bench/load"
+	"github.com/sourcegraph/telemetry-relay/bench/rawgrpc"
+	telemetrygatewayv1 "github.com/sourcegraph/telemetry-relay/internal/telemetrygateway/v1"
+)
+
+// Report is what the server has seen.
+type Report struct {
+	Recorded int `json:"recorded"` // different events
+	Twice    int `json:"twice"`
+	Wrong    int `json:"wrong"` // invalid events, and those of another publisher
+	Streams  int `json:"streams"`
+	// First is when the first event was recorded.
+	First time.Time `json:"first"`
+	// From an event's timestamp to its being recorded, in milliseconds, where
+	// events are published at a rate.
+	P50 float64 `json:"p50_ms"`
+	P99 float64 `json:"p99_ms"`
+	Max float64 `json:"max_ms"`
+}
+
+// Server is a running gateway.
+type Server struct {
+	plan load.Plan
+	stop func()
+
+	mu      sync.Mutex
+	seen    []bool
+	report  Report
+	latency []time.Duration
+}
+
+// Start serves until Close.
+func Start(plan load.Plan) (*Server, string, error) {
+	s := &Server{plan: plan, seen: make([]bool, plan.Events)}
+	addr, stop, err := rawgrpc.Serve(s.record)
+	if err != nil {
+		return nil, "", err
+	}
+	s.stop = stop
+	return s, addr, nil
+}
+
+// Close stops the server and returns what it has seen.
+func (s *Server) Close() Report {
+	s.stop()
+	slices.Sort(s.latency)
+	if n := len(s.latency); n > 0 {
+		milliseconds := func(share float64) float64 {
+			return float64(s.latency[min(n-1, int(share*float64(n)))].Microseconds()) / 1000
+		}
+		s.report.P50, s.report.P99, s.report.Max = milliseconds(.5), milliseconds(.99), milliseconds(1)
+	}
+	return s.report
+}
+
+// record is one call of RecordEvents.
+func (s *Server) record(method string, call rawgrpc.Stream) error {
+	if method != telemetrygatewayv1.TelemeteryGatewayService_RecordEvents_FullMethodName {
+		return status.Error(codes.Unimplemented, method)
+	}
+	head, _ := metadata.FromIncomingContext(call.Context())
+	if token := head.Get("authorization"); len(token) != 1 || !strings.HasPrefix(token[0], "Bearer ") {
+		return status.Error(codes.Unauthenticated, "no token")
+	}
+	publisher := ""
+	for {
+		request, err := call.Recv()
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+		kind, _, n := protowire.ConsumeTag(request)
+		if n < 0 {
+			return protowire.ParseError(n)
+		}
+		content, m := protowire.ConsumeBytes(request[n:])
+		if m < 0 {
+			return protowire.ParseError(m)
+		}
+		switch kind {
+		case 1:
+			var r telemetrygatewayv1.RecordEventsRequestMetadata
+			if err := proto.Unmarshal(content, &r); err != nil {
+				return err
+			}
+			publisher = r.GetIdentifier().GetManagedService().GetServiceId()
+		case 2:
+			response, err := s.payload(publisher, content)
+			if err != nil {
+				return err
+			}
+			if err := call.Send(response); err != nil {
+				return err
+			}
+		default:
+			return status.Error(codes.InvalidArgument, fmt.Sprintf("field %d", kind))
+		}
+	}
+}
+
+// payload records the events and returns the answer.
+func (s *Server) payload(publisher string, content []byte) ([]byte, error) {
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.plan.AwayAfter > 0 && s.report.Recorded >= s.plan.AwayAfter {
+		return nil, status.Error(codes.Unavailable, "away")
+	}
+	s.report.Streams++
+	if s.report.First.IsZero() {
+		s.report.First = now
+	}
+	var response []byte
+	for len(content) > 0 {
+		_, _, n := protowire.ConsumeTag(content)
+		if n < 0 {
+			return nil, protowire.ParseError(n)
+		}
+		event, m := protowire.ConsumeBytes(content[n:])
+		if m < 0 {
+			return nil, protowire.ParseError(m)
+		}
+		content = content[n+m:]
+		id, at, err := read(event, s.plan.Rate > 0)
+		if err != nil {
+			return nil, err
+		}
+		i := load.Number(id)
+		switch {
+		case i < 0 || i >= len(s.seen) || !s.plan.Valid(i) || publisher != load.ServiceID(s.plan.Publisher(i)):
+			s.report.Wrong++
+			continue
+		case s.seen[i]:
+			s.report.Twice++
+		default:
+			s.seen[i] = true
+			s.report.Recorded++
+		}
+		if s.plan.Rate > 0 {
+			s.latency = append(s.latency, now.Sub(at))
+		}
+		response = protowire.AppendBytes(protowire.AppendTag(response, 1, protowire.BytesType), id)
+	}
+	return response, nil
+}
+
+// read returns an event's id, and its timestamp where that is wanted.
+func read(event []byte, wantTime bool) (id []byte, at time.Time, err error) {
+	for len(event) > 0 {
+		number, kind, n := protowire.ConsumeTag(event)
+		if n < 0 {
+			return nil, at, protowire.ParseError(n)
+		}
+		value, m := protowire.ConsumeBytes(event[n:])
+		if kind != protowire.BytesType || m < 0 {
+			return nil, at, status.Error(codes.InvalidArgument, "not an event")
+		}
+		event = event[n+m:]
+		switch number {
+		case 1:
+			id = value
+			if !wantTime {
+				return id, at, nil
+			}
+		case 2:
+			seconds, nanos := int64(0), int64(0)
+			for len(value) > 0 {
+				field, _, n := protowire.ConsumeTag(value)
+				v, m := protowire.ConsumeVarint(value[max(0, n):])
+				if n < 0 || m < 0 {
+					return nil, at, status.Error(codes.InvalidArgument, "not a timestamp")
+				}
+				value = value[n+m:]
+				if field == 1 {
+					seconds = int64(v)
+				} else {
+					nanos = int64(v)
+				}
+			}
+			return id, time.Unix(seconds, nanos), nil
+		}
+	}
+	return id, at, nil
+}

@@ -1,0 +1,122 @@
+// Command bench measures what the worker costs, beside consumers that only
+// acknowledge. See README.md.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/sourcegraph/telemetry-relay/bench/consumers"
+	"github.com/sourcegraph/telemetry-relay/bench/fakegateway"
+	"github.com/sourcegraph/telemetry-relay/bench/fakepubsub"
+	"github.com/sourcegraph/telemetry-relay/bench/load"
+	"github.com/sourcegraph/telemetry-relay/bench/runner"
+	"github.com/sourcegraph/telemetry-relay/internal/local/samsserver"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := root().Run(ctx, os.Args)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func root() *cli.Command {
+	return &cli.Command{
+		Name:  "bench",
+		Usage: "measure what the worker costs per event, beside consumers that only acknowledge",
+		Description: "Starts a Pub/Sub, a SAMS and a gateway that cost next to nothing as processes of\n" +
+			"their own, runs each consumer in turn, and checks that every event arrived exactly\n" +
+			"once. CPU is what the kernel charges the consumer's process.\n\n" +
+			"Example:\n\n   go run ./bench --runs 3 --scenario throughput,latency --json today.json",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "scenario", Value: "throughput", Usage: "what to measure, separated by commas, or all:\n" + runner.Names()},
+			&cli.IntFlag{Name: "events", Value: 1_000_000, Usage: "events of a full backlog"},
+			&cli.IntFlag{Name: "runs", Value: 3, Usage: "runs of each consumer, in turn"},
+			&cli.StringFlag{Name: "worker", Usage: "binary to measure; built if not given"},
+			&cli.StringFlag{Name: "json", Usage: "write all measurements to this file"},
+			&cli.StringFlag{Name: "compare", Usage: "show the change since the measurements in this file"},
+			&cli.StringFlag{Name: "profile", Usage: "write a CPU profile of a worker under full backlog to this file, and measure nothing"},
+		},
+		Commands: []*cli.Command{
+			server("pubsub", func(ctx context.Context, p load.Plan) (string, func() any, error) {
+				s, addr, err := fakepubsub.Start(p)
+				return addr, func() any { return s.Close() }, err
+			}),
+			server("gateway", func(ctx context.Context, p load.Plan) (string, func() any, error) {
+				s, addr, err := fakegateway.Start(p)
+				return addr, func() any { return s.Close() }, err
+			}),
+			server("sams", func(ctx context.Context, p load.Plan) (string, func() any, error) {
+				s, err := samsserver.Start(ctx, samsserver.Options{})
+				if err != nil {
+					return "", nil, err
+				}
+				return s.URL(), func() any { _ = s.Close(); return s.Stats() }, nil
+			}),
+			consumer("null", consumers.Null),
+			consumer("raw", consumers.Raw),
+		},
+		Action: func(ctx context.Context, c *cli.Command) error {
+			return runner.Run(ctx, runner.Options{
+				Scenarios: c.String("scenario"),
+				Events:    c.Int("events"),
+				Runs:      c.Int("runs"),
+				Worker:    c.String("worker"),
+				JSON:      c.String("json"),
+				Compare:   c.String("compare"),
+				Profile:   c.String("profile"),
+				Stdout:    os.Stdout,
+				Stderr:    os.Stderr,
+			})
+		},
+	}
+}
+
+// server is a hidden command that serves until its standard input ends, and
+// then prints what it has seen. Its first line says where it listens.
+func server(name string, start func(context.Context, load.Plan) (string, func() any, error)) *cli.Command {
+	return &cli.Command{
+		Name: name, Hidden: true,
+		Action: func(ctx context.Context, c *cli.Command) error {
+			var plan load.Plan
+			if err := json.Unmarshal([]byte(c.Args().First()), &plan); err != nil {
+				return err
+			}
+			addr, end, err := start(ctx, plan)
+			if err != nil {
+				return err
+			}
+			fmt.Println(addr)
+			if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+				return err
+			}
+			return json.NewEncoder(os.Stdout).Encode(end())
+		},
+	}
+}
+
+// consumer is a hidden command that consumes so many messages.
+func consumer(name string, consume func(ctx context.Context, addr string, n int) error) *cli.Command {
+	return &cli.Command{
+		Name: name, Hidden: true,
+		Action: func(ctx context.Context, c *cli.Command) error {
+			n, err := strconv.Atoi(c.Args().Get(1))
+			if err != nil {
+				return err
+			}
+			return consume(ctx, c.Args().Get(0), n)
+		},
+	}
+}

@@ -1,0 +1,149 @@
+// Package runner measures: it starts servers and consumers as processes, reads
+// what the kernel charges them, and reports.
+package runner
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/sourcegraph/telemetry-relay/bench/load"
+)
+
+// Options of a benchmark.
+type Options struct {
+	Scenarios string // names, separated by commas, or all
+	Events    int    // of a full backlog
+	Runs      int    // of each consumer
+	Worker    string // the binary; empty: it is built
+	JSON      string // file to write; empty: none
+	Compare   string // file to compare with; empty: none
+	Profile   string // file of a profile; empty: measure
+	Stdout    io.Writer
+	Stderr    io.Writer
+}
+
+type runner struct {
+	Options
+	worker string
+	dir    string
+}
+
+// Run measures the scenarios and prints a table for each.
+func Run(ctx context.Context, opts Options) (err error) {
+	if opts.Events < 1 || opts.Runs < 1 {
+		return fmt.Errorf("expected at least one event and one run, got %d and %d", opts.Events, opts.Runs)
+	}
+	list, err := chosen(opts.Scenarios)
+	if err != nil {
+		return err
+	}
+	var before []Measurement
+	if opts.Compare != "" {
+		b, err := os.ReadFile(opts.Compare)
+		if err != nil {
+			return err
+		}
+		if err := json.Unmarshal(b, &before); err != nil {
+			return fmt.Errorf("%s: %w", opts.Compare, err)
+		}
+	}
+	r := &runner{Options: opts, worker: opts.Worker}
+	if r.dir, err = os.MkdirTemp("", "bench"); err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(r.dir) }() // a temporary one
+	if r.worker == "" {
+		if r.worker, err = buildWorker(ctx, r.dir); err != nil {
+			return err
+		}
+	}
+	if opts.Profile != "" {
+		return r.profile(ctx)
+	}
+	var all []Measurement
+	for _, s := range list {
+		measured, err := r.scenario(ctx, s)
+		if err != nil {
+			return fmt.Errorf("scenario %s: %w", s.name, err)
+		}
+		all = append(all, measured...)
+		report(opts.Stdout, s, measured, before)
+	}
+	if opts.JSON == "" {
+		return nil
+	}
+	b, err := json.MarshalIndent(all, "", " ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(opts.JSON, append(b, '\n'), 0o600)
+}
+
+// scenario measures the cases in turn, so that what disturbs the machine for a
+// while disturbs all of them.
+func (r *runner) scenario(ctx context.Context, s scenario) (all []Measurement, err error) {
+	runs := r.Runs
+	if s.runs > 0 {
+		runs = s.runs
+	}
+	for run := range runs {
+		for _, c := range s.cases(r.Events) {
+			fmt.Fprintf(r.Stderr, "%s, run %d of %d: %s\n", s.name, run+1, runs, c.name)
+			m, err := r.measure(ctx, c.setup)
+			if err != nil {
+				return nil, err
+			}
+			m.Scenario, m.Case = s.name, c.name
+			all = append(all, m)
+		}
+	}
+	return all, nil
+}
+
+// profile fetches a CPU profile of a worker under full backlog.
+func (r *runner) profile(ctx context.Context) error {
+	addr, err := freeAddr()
+	if err != nil {
+		return err
+	}
+	fetched := make(chan error, 1)
+	go func() { fetched <- r.fetchProfile(ctx, "http://"+addr+"/debug/pprof/profile?seconds=4") }()
+	_, err = r.measure(ctx, setup{
+		consumer: worker, plan: load.Plan{Events: r.Events, Publishers: 10}, vars: []string{"WORKER_DIAGNOSTICS_ADDR=" + addr},
+	})
+	if profileErr := <-fetched; err == nil {
+		err = profileErr
+	}
+	return err
+}
+
+func (r *runner) fetchProfile(ctx context.Context, url string) error {
+	var response *http.Response
+	for ctx.Err() == nil {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return err
+		}
+		if response, err = http.DefaultClient.Do(request); err == nil {
+			break
+		}
+		time.Sleep(10 * time.Millisecond) // it is not there yet
+	}
+	if response == nil {
+		return ctx.Err()
+	}
+	defer func() { _ = response.Body.Close() }() // only read
+	b, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err
+	}
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("profile: HTTP %d: %s", response.StatusCode, b)
+	}
+	return os.WriteFile(r.Profile, b, 0o600)
+}

@@ -1,0 +1,101 @@
+package runner
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/sourcegraph/telemetry-relay/bench/load"
+)
+
+// scenario is a set of cases that are measured in turn and compared.
+type scenario struct {
+	name, about string
+	cases       func(events int) []testCase
+	runs        int // 0: as many as asked for
+}
+
+type testCase struct {
+	name string
+	setup
+}
+
+var scenarios = []scenario{
+	{name: "throughput", about: "a full backlog, beside consumers that only acknowledge", cases: func(n int) []testCase {
+		plan := load.Plan{Events: n, Publishers: 10}
+		return []testCase{
+			{null, setup{consumer: null, plan: plan}},
+			{raw, setup{consumer: raw, plan: plan}},
+			{worker, setup{consumer: worker, plan: plan}},
+		}
+	}},
+	{name: "latency", about: "1,000 events/s for 20 s: from publishing to being recorded", cases: func(int) []testCase {
+		plan := load.Plan{Events: 20_000, Publishers: 10, Rate: 1000}
+		return []testCase{
+			{"delay 1s", setup{consumer: worker, plan: plan}},
+			{"delay 0", setup{consumer: worker, plan: plan, vars: []string{"WORKER_BATCH_MAX_DELAY=0"}}},
+		}
+	}, runs: 1},
+	{name: "size", about: "backlogs from 10 thousand to 5 million events", cases: func(int) (cases []testCase) {
+		for _, n := range []int{10_000, 100_000, 1_000_000, 5_000_000} {
+			cases = append(cases, testCase{fmt.Sprintf("%d events", n), setup{consumer: worker, plan: load.Plan{Events: n, Publishers: 10}}})
+		}
+		return cases
+	}, runs: 1},
+	{name: "publishers", about: "from 1 to 500 publisher identities", cases: func(n int) (cases []testCase) {
+		for _, p := range []int{1, 10, 100, 500} {
+			cases = append(cases, testCase{fmt.Sprintf("%d publishers", p), setup{consumer: worker, plan: load.Plan{Events: n, Publishers: p}}})
+		}
+		return cases
+	}},
+	{name: "workers", about: "from 1 to 8 workers on one subscription", cases: func(n int) (cases []testCase) {
+		for _, w := range []int{1, 2, 4, 8} {
+			cases = append(cases, testCase{fmt.Sprintf("%d workers", w), setup{consumer: worker, workers: w, plan: load.Plan{Events: n, Publishers: 10}}})
+		}
+		return cases
+	}},
+	{name: "rejects", about: "1 % and 20 % of the events invalid", cases: func(n int) []testCase {
+		return []testCase{
+			{"no rejects", setup{consumer: worker, plan: load.Plan{Events: n, Publishers: 10}}},
+			{"1 % rejects", setup{consumer: worker, plan: load.Plan{Events: n, Publishers: 10, RejectEvery: 100}}},
+			{"20 % rejects", setup{consumer: worker, plan: load.Plan{Events: n, Publishers: 10, RejectEvery: 5}}},
+		}
+	}},
+	{name: "large", about: "events of 1 MB, while the gateway is away", cases: func(int) []testCase {
+		return []testCase{{"1 MB, gateway away", setup{
+			consumer: worker, plan: load.Plan{Events: 2000, Publishers: 10, Padding: 1 << 20, AwayAfter: 20},
+			vars: []string{"CLOUD_RUN_JOB=bench", "JOB_EXECUTION_DEADLINE=25s", "WORKER_SHUTDOWN_TIMEOUT=8s"}, unfinished: true,
+		}}}
+	}, runs: 1},
+	{name: "start", about: "one event: from the start of the process to its being recorded", cases: func(int) []testCase {
+		return []testCase{{"1 event", setup{
+			consumer: worker, plan: load.Plan{Events: 1, Publishers: 1}, vars: []string{"WORKER_BATCH_MAX_DELAY=0"},
+		}}}
+	}},
+}
+
+// Names lists the scenarios, one a line.
+func Names() string {
+	var b strings.Builder
+	for _, s := range scenarios {
+		fmt.Fprintf(&b, "%s: %s\n", s.name, s.about)
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// chosen returns the scenarios that a list names.
+func chosen(list string) (all []scenario, err error) {
+	if list == "all" {
+		return scenarios, nil
+	}
+next:
+	for name := range strings.SplitSeq(list, ",") {
+		for _, s := range scenarios {
+			if s.name == strings.TrimSpace(name) {
+				all = append(all, s)
+				continue next
+			}
+		}
+		return nil, fmt.Errorf("there is no scenario %q; expected all or some of:\n%s", name, Names())
+	}
+	return all, nil
+}
