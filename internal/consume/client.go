@@ -7,7 +7,10 @@ import (
 
 	pubsub "cloud.google.com/go/pubsub/v2/apiv1"
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"github.com/googleapis/gax-go/v2"
 	"google.golang.org/api/option"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 )
 
 // Client is the Subscriber that speaks to Pub/Sub.
@@ -57,7 +60,7 @@ func (c *Client) Stream(ctx context.Context, flow Flow) (Stream, error) {
 }
 
 func (c *Client) open(ctx context.Context, flow Flow) (pubsubpb.Subscriber_StreamingPullClient, error) {
-	stream, err := c.client.StreamingPull(ctx)
+	stream, err := c.client.StreamingPull(ctx, gax.WithGRPCOptions(grpc.ForceCodecV2(codec{})))
 	if err != nil {
 		return nil, err
 	}
@@ -69,9 +72,11 @@ func (c *Client) open(ctx context.Context, flow Flow) (pubsubpb.Subscriber_Strea
 	})
 	if err != nil {
 		// The reason is what Recv returns.
-		if _, reason := stream.Recv(); reason != nil {
+		var last response
+		if reason := stream.RecvMsg(&last); reason != nil {
 			err = reason
 		}
+		last.free()
 		return nil, streamError(err)
 	}
 	return stream, nil
@@ -84,20 +89,21 @@ type pullStream struct {
 	stream pubsubpb.Subscriber_StreamingPullClient
 	end    context.CancelFunc
 	forget func() bool // that ctx may end
+	last   response
 }
 
-func (s *pullStream) Recv() ([]*pubsubpb.ReceivedMessage, error) {
-	response, err := s.stream.Recv()
-	if err != nil {
+func (s *pullStream) Recv() ([]byte, error) {
+	s.last.free()
+	if err := s.stream.RecvMsg(&s.last); err != nil {
 		s.forget()
 		s.end()
 		return nil, streamError(err)
 	}
-	return response.GetReceivedMessages(), nil
+	return s.last.buffer.ReadOnlyData(), nil
 }
 
 // Pull asks once for messages that are there already.
-func (c *Client) Pull(ctx context.Context, most int) ([]*pubsubpb.ReceivedMessage, error) {
+func (c *Client) Pull(ctx context.Context, most int) ([]byte, error) {
 	response, err := c.client.Pull(ctx, &pubsubpb.PullRequest{
 		Subscription: c.subscription,
 		MaxMessages:  int32(most),
@@ -107,7 +113,8 @@ func (c *Client) Pull(ctx context.Context, most int) ([]*pubsubpb.ReceivedMessag
 	if err != nil {
 		return nil, err
 	}
-	return response.GetReceivedMessages(), nil
+	// It is asked for rarely: having it encoded once more costs nothing that counts.
+	return proto.Marshal(response)
 }
 
 // Acknowledge acknowledges the ack ids.

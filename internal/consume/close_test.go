@@ -41,7 +41,7 @@ func TestStreamEndsInGoodOrder(t *testing.T) {
 // lingering has streams that take a while to end.
 type lingering struct {
 	*fake
-	last     []*pubsubpb.ReceivedMessage // what a stream delivers meanwhile
+	last     []byte // what a stream delivers meanwhile
 	released atomic.Int64
 }
 
@@ -62,10 +62,10 @@ func (l *lingering) ModifyAckDeadline(ctx context.Context, ids []string, lease t
 type lingeringStream struct {
 	Stream
 	ctx  context.Context
-	last []*pubsubpb.ReceivedMessage
+	last []byte
 }
 
-func (s *lingeringStream) Recv() ([]*pubsubpb.ReceivedMessage, error) {
+func (s *lingeringStream) Recv() ([]byte, error) {
 	received, err := s.Stream.Recv()
 	if err != nil && s.ctx.Err() != nil {
 		time.Sleep(linger) // in fake time
@@ -82,7 +82,7 @@ func (s *lingeringStream) Recv() ([]*pubsubpb.ReceivedMessage, error) {
 func TestReleaseWaitsForStreams(t *testing.T) {
 	bubble(t, "release", func(t *testing.T) {
 		l := &lingering{fake: newFake(t, 20)}
-		l.last = []*pubsubpb.ReceivedMessage{{AckId: "late", Message: &pubsubpb.PubsubMessage{MessageId: "late"}}}
+		l.last = encode(&pubsubpb.ReceivedMessage{AckId: "late", Message: &pubsubpb.PubsubMessage{MessageId: "late"}})
 		r := newRig(t, l, Options{Streams: 1})
 		synctest.Wait()
 		r.cancel()

@@ -158,7 +158,7 @@ type fakeStream struct {
 	buffer [][]*pubsubpb.ReceivedMessage
 }
 
-func (s *fakeStream) Recv() ([]*pubsubpb.ReceivedMessage, error) {
+func (s *fakeStream) Recv() ([]byte, error) {
 	for {
 		if s.ctx.Err() != nil {
 			return nil, status.FromContextError(s.ctx.Err()).Err()
@@ -177,7 +177,7 @@ func (s *fakeStream) Recv() ([]*pubsubpb.ReceivedMessage, error) {
 		if len(s.buffer) > 0 {
 			out := s.buffer[0]
 			s.buffer = s.buffer[1:]
-			return out, nil
+			return encode(out...), nil
 		}
 		if onRecv != nil {
 			if err := onRecv(); err != nil {
@@ -198,9 +198,18 @@ func (s *fakeStream) Recv() ([]*pubsubpb.ReceivedMessage, error) {
 	}
 }
 
-func (f *fake) Pull(_ context.Context, most int) ([]*pubsubpb.ReceivedMessage, error) {
+func (f *fake) Pull(_ context.Context, most int) ([]byte, error) {
 	out, _ := f.take(most, f.pullLease)
-	return out, nil
+	return encode(out...), nil
+}
+
+// encode encodes a response.
+func encode(received ...*pubsubpb.ReceivedMessage) []byte {
+	b, err := proto.Marshal(&pubsubpb.StreamingPullResponse{ReceivedMessages: received})
+	if err != nil {
+		panic(err)
+	}
+	return b
 }
 
 func (f *fake) checkRequest(ids []string, request proto.Message) {

@@ -2,10 +2,11 @@ package consume
 
 import (
 	"context"
+	"hash/maphash"
 	"sync"
 	"time"
 
-	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"github.com/sourcegraph/telemetry-relay/internal/chain"
 )
 
 // leases is the table of what is held, and the queues of what is to be told to
@@ -15,9 +16,10 @@ type leases struct {
 	duration  time.Duration // of one lease
 	maxEvents int
 	maxBytes  int64
+	seed      maphash.Seed
 
 	mu       sync.Mutex
-	held     map[string]*Message // by message id; until released or confirmed
+	held     chain.Table[Message] // by message id; until released or confirmed
 	bytes    int64
 	acks     []*Message // to be acknowledged, in order
 	releases []string   // ack ids to be handed back
@@ -32,9 +34,20 @@ func newLeases(opts Options) *leases {
 		duration:  opts.LeaseDuration,
 		maxEvents: opts.MaxEvents,
 		maxBytes:  opts.MaxBytes,
-		held:      make(map[string]*Message),
+		seed:      maphash.MakeSeed(),
+		held:      chain.New(func(m *Message) *chain.Link[Message] { return &m.link }),
 		changed:   make(chan struct{}),
 	}
+}
+
+// find returns the message with this id, nil if it is not held. The caller holds
+// mu.
+func (l *leases) find(hash uint64, id string) *Message {
+	m := l.held.First(hash)
+	for m != nil && m.ID != id {
+		m = l.held.Next(m)
+	}
+	return m
 }
 
 // notify wakes everybody who waits for the table to change. The caller holds mu.
@@ -65,53 +78,33 @@ func (l *leases) wait(ctx context.Context, ready func() bool) error {
 // room waits until more may be held.
 func (l *leases) room(ctx context.Context) error {
 	return l.wait(ctx, func() bool {
-		return len(l.held) < l.maxEvents && l.bytes < l.maxBytes
+		return l.held.Len() < l.maxEvents && l.bytes < l.maxBytes
 	})
 }
 
-// add enters what a response delivered. It returns the messages that were not
-// held yet, and those that were delivered again while they are: their newest
-// ack id is the one that counts. The leases began up to late ago.
-func (l *leases) add(received []*pubsubpb.ReceivedMessage, now time.Time, late time.Duration) (fresh, again []*Message) {
-	fresh = make([]*Message, 0, len(received))
-	until := now.Add(l.duration - late)
+// add enters messages that were delivered. It returns those that were not held
+// yet, and those that were delivered again while they are: their newest ack id is
+// the one that counts. The leases may have begun as early as began. The slice of
+// what was received is used again.
+func (l *leases) add(received []*Message, now, began time.Time) (fresh, again []*Message) {
+	fresh = received[:0]
+	until := began.Add(l.duration)
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, r := range received {
-		p := r.GetMessage()
-		if m, held := l.held[p.GetMessageId()]; held {
-			m.ackID, m.until = r.GetAckId(), until
+		hash := maphash.String(l.seed, r.ID)
+		if m := l.find(hash, r.ID); m != nil {
+			m.ackID, m.until = r.ackID, until
 			again = append(again, m)
 			continue
 		}
-		// Each by itself: one that is held for long must not keep the data of all
-		// that came with it in memory.
-		m := &Message{
-			ID:          p.GetMessageId(),
-			PublishTime: p.GetPublishTime().AsTime(),
-			Data:        p.GetData(),
-			Attributes:  p.GetAttributes(),
-			OrderingKey: p.GetOrderingKey(),
-			Received:    now,
-			ackID:       r.GetAckId(),
-			until:       until,
-			size:        messageSize(p),
-		}
-		l.held[m.ID] = m
-		l.bytes += m.size
-		fresh = append(fresh, m)
+		r.Received, r.until = now, until
+		l.held.Add(hash, r)
+		l.bytes += r.size
+		fresh = append(fresh, r)
 	}
 	return fresh, again
-}
-
-// messageSize is roughly what a message costs in memory.
-func messageSize(p *pubsubpb.PubsubMessage) int64 {
-	size := len(p.GetData()) + len(p.GetMessageId()) + len(p.GetOrderingKey())
-	for k, v := range p.GetAttributes() {
-		size += len(k) + len(v)
-	}
-	return int64(size)
 }
 
 // drop takes a message out of the table. The caller holds mu.
@@ -120,7 +113,7 @@ func (l *leases) drop(m *Message) {
 		return
 	}
 	m.deadMark = true
-	delete(l.held, m.ID)
+	l.held.Remove(m)
 	l.bytes -= m.size
 }
 
@@ -268,7 +261,7 @@ func (l *leases) confirmReleases(ids []string, done bool) {
 func (l *leases) expiring(limit time.Time) (ids []string, messages []*Message) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, m := range l.held {
+	for m := range l.held.All() {
 		if m.until.Before(limit) {
 			ids = append(ids, m.ackID)
 			messages = append(messages, m)

@@ -4,7 +4,11 @@
 // acknowledgement is confirmed by Pub/Sub before it is believed.
 package consume
 
-import "time"
+import (
+	"time"
+
+	"github.com/sourcegraph/telemetry-relay/internal/chain"
+)
 
 // Message is one message that this process holds: Pub/Sub will not deliver it
 // to anybody else while its lease lasts. The exported fields are immutable.
@@ -23,6 +27,7 @@ type Message struct {
 	size     int64
 	acking   bool
 	deadMark bool // left to expire or released: no longer in the table
+	link     chain.Link[Message]
 }
 
 // Size is what the message counts against the bound on bytes.

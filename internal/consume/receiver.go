@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"github.com/cenkalti/backoff/v5"
 	"github.com/sourcegraph/conc/pool"
 	"google.golang.org/grpc/codes"
@@ -20,8 +19,9 @@ import (
 type Subscriber interface {
 	// Stream opens a streaming pull; it ends with ctx.
 	Stream(ctx context.Context, flow Flow) (Stream, error)
-	// Pull asks once, without waiting for messages to come.
-	Pull(ctx context.Context, most int) ([]*pubsubpb.ReceivedMessage, error)
+	// Pull asks once, without waiting for messages to come. It returns an encoded
+	// google.pubsub.v1.PullResponse.
+	Pull(ctx context.Context, most int) ([]byte, error)
 	// Acknowledge returns nil only when Pub/Sub has taken all of them.
 	Acknowledge(ctx context.Context, ackIDs []string) error
 	// ModifyAckDeadline sets the rest of the leases; 0 releases at once.
@@ -31,7 +31,9 @@ type Subscriber interface {
 // Stream delivers messages, hundreds at a time. When its context ends it may
 // deliver some more before it ends, too.
 type Stream interface {
-	Recv() ([]*pubsubpb.ReceivedMessage, error)
+	// Recv returns an encoded google.pubsub.v1.StreamingPullResponse, which is
+	// valid until the next call.
+	Recv() ([]byte, error)
 }
 
 // Flow is what one stream asks of Pub/Sub.
@@ -56,7 +58,7 @@ type Options struct {
 	Logger        *slog.Logger
 }
 
-// Handler takes what a response delivered: messages that are now held, and
+// Handler takes a part of what a response delivered: messages that are now held, and
 // messages that were delivered again while they are held. It may block to hold
 // the stream back. It is called concurrently.
 type Handler func(ctx context.Context, fresh, again []*Message)
@@ -133,14 +135,13 @@ func (r *Receiver) Receiving() bool { return r.open.Load() > 0 }
 func (r *Receiver) PullOnce(ctx context.Context, n int) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, rpcTimeout)
 	defer cancel()
-	received, err := r.sub.Pull(ctx, n)
+	response, err := r.sub.Pull(ctx, n)
 	if err != nil {
 		return 0, err
 	}
 	// The subscription's own deadline is what a pull gives, and we do not know it:
 	// it may be shorter than ours.
-	r.deliver(ctx, received, r.opts.LeaseDuration)
-	return len(received), nil
+	return r.deliver(ctx, newReader(), response, time.Now().Add(-r.opts.LeaseDuration))
 }
 
 // Ack acknowledges messages whose event is safe elsewhere.
@@ -210,9 +211,10 @@ func (r *Receiver) receive(ctx context.Context) (delivered bool, err error) {
 	// since some time after behind.
 	returned := time.Now()
 	behind := returned
+	reader := newReader()
 	for {
 		asked := time.Now()
-		received, err := stream.Recv()
+		response, err := stream.Recv()
 		if err != nil {
 			return delivered, err
 		}
@@ -222,27 +224,39 @@ func (r *Receiver) receive(ctx context.Context) (delivered bool, err error) {
 			behind = returned.Add(waited)
 		}
 		returned = time.Now()
-		r.deliver(ctx, received, returned.Sub(behind))
+		if _, err := r.deliver(ctx, reader, response, behind); err != nil {
+			return delivered, err
+		}
 		// When ctx has ended, room or not, the stream is read to its end: what it
 		// holds must be known to be handed back.
 		_ = r.leases.room(ctx)
 	}
 }
 
-// deliver enters what was received into the table. It may have waited in the
-// connection's buffers for as long as late, so its leases are that much older.
-func (r *Receiver) deliver(ctx context.Context, received []*pubsubpb.ReceivedMessage, late time.Duration) {
-	if len(received) == 0 {
-		return
-	}
-	fresh, again := r.leases.add(received, time.Now(), late)
-	if late > r.opts.LeaseDuration-2*r.lookInterval() {
-		select {
-		case r.urgent <- struct{}{}:
-		default:
+// deliver enters what a response brought into the table, piece by piece, and
+// returns how many messages there were. The response may have waited in the
+// connection's buffers, so its leases may have begun as early as began.
+func (r *Receiver) deliver(ctx context.Context, from *reader, response []byte, began time.Time) (n int, err error) {
+	for len(response) > 0 {
+		var messages []*Message
+		if messages, response, err = from.next(response); err != nil {
+			return n, err
 		}
+		if len(messages) == 0 {
+			continue
+		}
+		n += len(messages)
+		now := time.Now()
+		fresh, again := r.leases.add(messages, now, began)
+		if now.Sub(began) > r.opts.LeaseDuration-2*r.lookInterval() {
+			select {
+			case r.urgent <- struct{}{}:
+			default:
+			}
+		}
+		r.handle(ctx, fresh, again)
 	}
-	r.handle(ctx, fresh, again)
+	return n, nil
 }
 
 // fatal reports whether an error will not pass by itself. It follows the

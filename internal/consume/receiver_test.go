@@ -632,11 +632,13 @@ func TestMemory(t *testing.T) {
 			gone []weak.Pointer[Message]
 		)
 		r.handle = func(_ context.Context, fresh, _ []*Message) {
-			kept = fresh[0]
-			for _, m := range fresh[1:] {
+			if kept == nil {
+				kept, fresh = fresh[0], fresh[1:]
+			}
+			for _, m := range fresh {
 				gone = append(gone, weak.Make(m))
 			}
-			r.Ack(fresh[1:])
+			r.Ack(fresh)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)

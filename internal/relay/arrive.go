@@ -13,18 +13,18 @@ import (
 
 // arrival is what one response brought, decoded.
 type arrival struct {
-	events []held
+	events []*held
 	again  []*consume.Message
 }
 
 // sharedBuffer is the size of the buffers in which events are encoded.
-const sharedBuffer = 16 << 10
+const sharedBuffer = 4 << 10
 
 // receive decodes what arrives and hands it to the loop. It is called by the
 // receiver's goroutines, several at a time, and holds them back while the loop
 // is busy.
 func (r *Relay) receive(_ context.Context, fresh, again []*consume.Message) {
-	a := arrival{events: make([]held, len(fresh)), again: again}
+	a := arrival{events: make([]*held, len(fresh)), again: again}
 	// Some events share a buffer: few enough that one of them, if it is held for
 	// long, does not keep many others in memory. An event is usually shorter in
 	// the gateway's encoding than in JSON.
@@ -33,8 +33,10 @@ func (r *Relay) receive(_ context.Context, fresh, again []*consume.Message) {
 		if cap(buf)-len(buf) < len(m.Data) {
 			buf = make([]byte, 0, max(sharedBuffer, len(m.Data)))
 		}
-		a.events[i].message = m
-		buf = r.decode(buf, &a.events[i])
+		// Each by itself, for the same reason.
+		h := &held{message: m}
+		buf = r.decode(buf, h)
+		a.events[i] = h
 	}
 	// The loop takes arrivals until receiving has ended, so this ends.
 	select {
@@ -73,8 +75,8 @@ func (r *Relay) arrive(a arrival, now time.Time) {
 		s.duplicate.Inc()
 		r.books.Duplicates++
 	}
-	for i := range a.events {
-		r.admit(&a.events[i], now)
+	for _, h := range a.events {
+		r.admit(h, now)
 	}
 	r.flushSettled()
 }
@@ -90,7 +92,7 @@ func (r *Relay) admit(h *held, now time.Time) {
 		s := r.serviceOfMessage(h.message)
 		s.received.Inc()
 		switch {
-		case r.buriedIDs.has(h.message.ID):
+		case r.buriedIDs.has(r.seeds.message(h.message.ID)):
 			r.duplicate(s, h.message)
 		case r.stopping.on:
 			r.handBack(h.message)
@@ -104,21 +106,21 @@ func (r *Relay) admit(h *held, now time.Time) {
 	h.publisher = r.publisherOf(h.event.Publisher)
 	s := h.publisher.service
 	s.received.Inc()
-	key := identity{h.publisher, h.event.UUID}
-	newest := r.byID[key]
+	hash := r.idHash(h)
+	newest := r.sameID(h, hash)
 	if same := twin(newest, h); same != nil {
 		same.twins = append(same.twins, h.message)
 		r.twins++
 		return
 	}
 	switch {
-	case r.buriedIDs.has(h.message.ID), r.recent.has(r.seeds.fingerprint(h)):
+	case r.buriedIDs.has(r.seeds.message(h.message.ID)), r.recent.has(r.seeds.event(h)):
 		r.duplicate(s, h.message)
 	case r.stopping.on:
 		r.handBack(h.message)
 	default:
 		r.hold(h)
-		r.index(h, key, newest)
+		r.index(h, hash, newest)
 		r.groups.Add(now, lane{h.publisher, h.lane}, h.publisher, len(h.event.Wire), h)
 		return
 	}

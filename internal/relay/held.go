@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/sourcegraph/telemetry-relay/internal/chain"
 	"github.com/sourcegraph/telemetry-relay/internal/consume"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/metrics"
@@ -27,6 +28,7 @@ type held struct {
 	// twins are further deliveries of the same event, settled together with it.
 	twins []*consume.Message
 	older *held // with the same id, in another lane
+	link  chain.Link[held]
 
 	prev, next *held // in the order of arrival
 	gone       bool  // settled; it may still lie in a batch or a queue
@@ -54,12 +56,6 @@ type publisher struct {
 	service  *serviceMetrics
 }
 
-// identity is what the gateway's answers tell events apart by, within a stream.
-type identity struct {
-	publisher *publisher
-	id        [16]byte
-}
-
 // lane is a group of events that may share a stream.
 type lane struct {
 	publisher *publisher
@@ -75,14 +71,14 @@ type serviceMetrics struct {
 // holdings are all events that are held. The loop owns them.
 type holdings struct {
 	seeds       digests
-	byID        map[identity]*held // the newest of its chain
+	byID        chain.Table[held] // the newest of each publisher and id
 	publishers  map[event.Publisher]*publisher
 	services    map[string]*serviceMetrics
-	first, last *held // in the order of arrival
-	count       int   // events
-	twins       int   // further deliveries of them
-	recent      *recent[fingerprint]
-	buriedIDs   *recent[string] // ids of messages that were dead-lettered
+	first, last *held   // in the order of arrival
+	count       int     // events
+	twins       int     // further deliveries of them
+	recent      *recent // events that were recorded
+	buriedIDs   *recent // messages that were dead-lettered
 }
 
 // What is remembered of the past, per generation: some 10 MB at most.
@@ -95,11 +91,11 @@ const (
 func newHoldings() holdings {
 	return holdings{
 		seeds:      newDigests(),
-		byID:       make(map[identity]*held),
+		byID:       chain.New(func(h *held) *chain.Link[held] { return &h.link }),
 		publishers: make(map[event.Publisher]*publisher),
 		services:   make(map[string]*serviceMetrics),
-		recent:     newRecent[fingerprint](recentEvents),
-		buriedIDs:  newRecent[string](recentBuried),
+		recent:     newRecent(recentEvents),
+		buriedIDs:  newRecent(recentBuried),
 	}
 }
 
@@ -154,13 +150,30 @@ func (r *Relay) hold(h *held) {
 	r.count++
 }
 
+// idHash is the hash under which an event is found. What the gateway's answers
+// tell events apart by, within a stream, is the id.
+func (r *Relay) idHash(h *held) uint64 {
+	return maphash.Bytes(r.seeds.data, h.event.UUID[:]) ^ h.publisher.hash
+}
+
+// sameID returns the newest event that is held with the publisher and id of this
+// one, nil if there is none.
+func (r *Relay) sameID(h *held, hash uint64) *held {
+	other := r.byID.First(hash)
+	for other != nil && (other.publisher != h.publisher || other.event.UUID != h.event.UUID) {
+		other = r.byID.Next(other)
+	}
+	return other
+}
+
 // index enters a valid event under its id, in a lane of its own if others with
 // the same id are held.
-func (r *Relay) index(h *held, key identity, newest *held) {
+func (r *Relay) index(h *held, hash uint64, newest *held) {
 	if newest != nil {
 		h.older, h.lane = newest, newest.lane+1
+		r.byID.Remove(newest)
 	}
-	r.byID[key] = h
+	r.byID.Add(hash, h)
 	h.publisher.events++
 }
 
@@ -209,13 +222,12 @@ func (r *Relay) letGo(h *held, as fate) {
 }
 
 func (r *Relay) unindex(h *held) {
-	key := identity{h.publisher, h.event.UUID}
-	newest := r.byID[key]
+	hash := r.idHash(h)
+	newest := r.sameID(h, hash)
 	if newest == h {
-		if h.older == nil {
-			delete(r.byID, key)
-		} else {
-			r.byID[key] = h.older
+		r.byID.Remove(h)
+		if h.older != nil {
+			r.byID.Add(hash, h.older)
 		}
 		return
 	}

@@ -35,6 +35,7 @@ func (r *Relay) landed(o outcome, now time.Time) {
 	}
 	f.events = rest
 	if listed > 0 {
+		f.publisher.service.submitted.Add(float64(listed))
 		r.flights.recordedAt = r.flights.moment
 		r.flights.ignored, r.flights.failing = 0, 0
 		f.publisher.recorded = true

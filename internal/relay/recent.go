@@ -7,39 +7,62 @@ import (
 
 // recent remembers what was settled, for some minutes and in bounded memory, so
 // that a further delivery is known. It keeps two generations: the current one,
-// and the one before.
-type recent[K comparable] struct {
-	most    int // of one generation
-	current map[K]struct{}
-	before  map[K]struct{}
+// and the one before. Each is written in a row and found by an index of its own,
+// since a map of so many would miss the processor's caches several times an
+// event.
+type recent struct {
+	most            int // of one generation
+	current, before generation
 }
 
-func newRecent[K comparable](most int) *recent[K] {
-	return &recent[K]{most: most, current: make(map[K]struct{})}
+type generation struct {
+	all   []fingerprint
+	index []uint32 // places in all, plus one; 0: free. At least half of it is
 }
 
-func (r *recent[K]) add(key K) {
-	if len(r.current) >= r.most {
+func newRecent(most int) *recent {
+	r := &recent{most: most}
+	r.turn()
+	return r
+}
+
+func (r *recent) add(f fingerprint) {
+	if len(r.current.all) >= r.most {
 		r.turn()
 	}
-	r.current[key] = struct{}{}
+	g := &r.current
+	g.all = append(g.all, f)
+	*g.slot(f) = uint32(len(g.all))
 }
 
-// turn begins a new generation, and forgets the one before the current.
-func (r *recent[K]) turn() {
-	r.before, r.current = r.current, make(map[K]struct{})
-}
-
-func (r *recent[K]) has(key K) bool {
-	if _, ok := r.current[key]; ok {
-		return true
+// turn begins a new generation, and forgets the one before the current. Memory
+// is taken as it is used.
+func (r *recent) turn() {
+	r.before = r.current
+	size := 2
+	for size < 2*r.most {
+		size *= 2
 	}
-	_, ok := r.before[key]
-	return ok
+	r.current = generation{make([]fingerprint, 0, r.most), make([]uint32, size)}
 }
 
-// fingerprint stands for a recorded event: service, environment, id and bytes.
-// 128 bits: a collision would lose an event, and must not happen.
+func (r *recent) has(f fingerprint) bool { return r.current.has(f) || r.before.has(f) }
+
+func (g *generation) has(f fingerprint) bool { return len(g.all) > 0 && *g.slot(f) != 0 }
+
+// slot is where a fingerprint stands in the index, or a free one if it does not.
+func (g *generation) slot(f fingerprint) *uint32 {
+	mask := uint64(len(g.index) - 1)
+	for at := binary.LittleEndian.Uint64(f[:]) & mask; ; at = (at + 1) & mask {
+		if n := g.index[at]; n == 0 || g.all[n-1] == f {
+			return &g.index[at]
+		}
+	}
+}
+
+// fingerprint stands for a recorded event: service, environment, id and bytes;
+// or for the id of a message. 128 bits: a collision would lose an event, and
+// must not happen.
 type fingerprint [16]byte
 
 // digests are the seeds of one run.
@@ -51,12 +74,18 @@ func newDigests() digests {
 	return digests{maphash.MakeSeed(), maphash.MakeSeed(), maphash.MakeSeed()}
 }
 
-func (d digests) fingerprint(h *held) (f fingerprint) {
+func (d digests) event(h *held) (f fingerprint) {
 	var b [32]byte
 	copy(b[:16], h.event.UUID[:])
 	binary.LittleEndian.PutUint64(b[16:], h.digest)
 	binary.LittleEndian.PutUint64(b[24:], h.publisher.hash)
 	binary.LittleEndian.PutUint64(f[:8], maphash.Bytes(d.low, b[:]))
 	binary.LittleEndian.PutUint64(f[8:], maphash.Bytes(d.high, b[:]))
+	return f
+}
+
+func (d digests) message(id string) (f fingerprint) {
+	binary.LittleEndian.PutUint64(f[:8], maphash.String(d.low, id))
+	binary.LittleEndian.PutUint64(f[8:], maphash.String(d.high, id))
 	return f
 }

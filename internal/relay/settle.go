@@ -33,11 +33,9 @@ func (r *Relay) flushSettled() {
 
 // recorded settles an event that the gateway has listed.
 func (r *Relay) recorded(h *held, now time.Time) {
-	s := h.publisher.service
 	r.books.Submitted++
-	s.submitted.Inc()
 	r.m.EventDelivery.Observe(now.Sub(h.message.PublishTime).Seconds())
-	r.recent.add(r.seeds.fingerprint(h))
+	r.recent.add(r.seeds.event(h))
 	r.acked = append(r.acked, h.message)
 	r.settleTwins(h)
 	r.letGo(h, wasRecorded)
@@ -49,9 +47,9 @@ func (r *Relay) interred(h *held) {
 	reason := h.rejection.Reason
 	r.books.Rejected[reason]++
 	r.m.EventsRejected.WithLabelValues(r.serviceOfMessage(h.message).label, string(reason)).Inc()
-	r.buriedIDs.add(h.message.ID)
+	r.buriedIDs.add(r.seeds.message(h.message.ID))
 	for _, m := range h.twins {
-		r.buriedIDs.add(m.ID)
+		r.buriedIDs.add(r.seeds.message(m.ID))
 	}
 	r.acked = append(r.acked, h.message)
 	r.settleTwins(h)

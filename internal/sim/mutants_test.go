@@ -87,7 +87,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "a stale ack id", file: "internal/consume/leases.go",
-		old: "			m.ackID, m.until = r.GetAckId(), until",
+		old: "			m.ackID, m.until = r.ackID, until",
 		new: "			m.until = until",
 	},
 	{
@@ -143,8 +143,8 @@ var mutants = []mutant{
 	},
 	{
 		name: "the bound on what is held is not kept", file: "internal/consume/leases.go",
-		old: "len(l.held) < l.maxEvents && l.bytes < l.maxBytes",
-		new: "true || len(l.held) < l.maxEvents",
+		old: "l.held.Len() < l.maxEvents && l.bytes < l.maxBytes",
+		new: "true || l.held.Len() < l.maxEvents",
 	},
 	{
 		name: "a dead letter that failed is not repeated", file: "internal/relay/bury.go",

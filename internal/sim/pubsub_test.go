@@ -11,6 +11,7 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/sourcegraph/telemetry-relay/internal/consume"
@@ -186,7 +187,7 @@ type pullStream struct {
 	breaks chan struct{}
 }
 
-func (st *pullStream) Recv() ([]*pubsubpb.ReceivedMessage, error) {
+func (st *pullStream) Recv() ([]byte, error) {
 	s := st.s
 	for {
 		if err := st.w.pause(st.ctx, time.Duration(1+s.w.draw(15))*time.Millisecond); err != nil {
@@ -212,7 +213,7 @@ func (st *pullStream) Recv() ([]*pubsubpb.ReceivedMessage, error) {
 		changed, next := s.changed, s.next()
 		s.mu.Unlock()
 		if len(got) > 0 {
-			return got, nil
+			return proto.Marshal(&pubsubpb.StreamingPullResponse{ReceivedMessages: got})
 		}
 		timer := time.NewTimer(time.Until(next))
 		select {
@@ -230,7 +231,7 @@ func (st *pullStream) Recv() ([]*pubsubpb.ReceivedMessage, error) {
 	}
 }
 
-func (p port) Pull(ctx context.Context, most int) ([]*pubsubpb.ReceivedMessage, error) {
+func (p port) Pull(ctx context.Context, most int) ([]byte, error) {
 	p.w.pulls.Add(1)
 	if err := p.w.net(ctx, p.s.w.plan().pubsubAway); err != nil {
 		return nil, err
@@ -240,7 +241,7 @@ func (p port) Pull(ctx context.Context, most int) ([]*pubsubpb.ReceivedMessage, 
 	}
 	p.s.mu.Lock()
 	defer p.s.mu.Unlock()
-	return p.s.take(p.w, most, 10*time.Second), nil
+	return proto.Marshal(&pubsubpb.PullResponse{ReceivedMessages: p.s.take(p.w, most, 10*time.Second)})
 }
 
 func (p port) Acknowledge(ctx context.Context, ids []string) error {

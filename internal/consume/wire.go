@@ -1,0 +1,288 @@
+package consume
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+)
+
+// Responses are read as they come on the wire: building the generated messages
+// costs more than all that is done with them afterwards.
+
+// Field numbers, see google/pubsub/v1/pubsub.proto. Those of the two responses
+// are the same.
+const (
+	fieldReceived  = 1 // StreamingPullResponse.received_messages
+	fieldAckID     = 1 // ReceivedMessage.ack_id
+	fieldMessage   = 2 // ReceivedMessage.message
+	fieldData      = 1 // PubsubMessage.data
+	fieldAttribute = 2 // PubsubMessage.attributes
+	fieldMessageID = 3 // PubsubMessage.message_id
+	fieldPublished = 4 // PubsubMessage.publish_time
+	fieldOrdering  = 5 // PubsubMessage.ordering_key
+	fieldKey       = 1 // of an entry of attributes
+	fieldValue     = 2
+	fieldSeconds   = 1 // Timestamp.seconds
+	fieldNanos     = 2 // Timestamp.nanos
+)
+
+const (
+	// pieceSize is how many messages are taken out of a response at once: so few
+	// that they are still in the processor's cache when they are worked on.
+	pieceSize = 64
+	// maxInterned bounds the sets of attributes that are remembered.
+	maxInterned      = 1024
+	maxInternedBytes = 1024
+)
+
+// reader takes messages out of encoded responses. It is for one goroutine.
+type reader struct {
+	// known are the attributes of earlier messages, by their encoding: most messages of a
+	// publisher have the same.
+	known   map[string]map[string]string
+	scratch []byte
+	entry
+}
+
+// entry is where the parts of a message stand in the response.
+type entry struct {
+	ackID, id, ordering, data []byte
+	attributes                [][]byte
+	published                 time.Time
+}
+
+func newReader() *reader {
+	return &reader{known: make(map[string]map[string]string)}
+}
+
+// next takes up to pieceSize messages off the front of a response, and returns
+// the rest. Nothing of what it returns refers to the response.
+func (r *reader) next(response []byte) (messages []*Message, rest []byte, err error) {
+	messages = make([]*Message, 0, pieceSize)
+	for len(response) > 0 && len(messages) < pieceSize {
+		var received []byte
+		var number protowire.Number
+		if number, received, response, err = field(response); err != nil {
+			return nil, nil, err
+		}
+		if number != fieldReceived || received == nil {
+			continue
+		}
+		m, err := r.received(received)
+		if err != nil {
+			return nil, nil, err
+		}
+		messages = append(messages, m)
+	}
+	return messages, response, nil
+}
+
+// received reads one ReceivedMessage.
+func (r *reader) received(b []byte) (*Message, error) {
+	r.entry = entry{attributes: r.attributes[:0], published: time.Unix(0, 0).UTC()}
+	for len(b) > 0 {
+		number, value, rest, err := field(b)
+		if err != nil {
+			return nil, err
+		}
+		b = rest
+		switch {
+		case value == nil:
+		case number == fieldAckID:
+			r.ackID = value
+		case number == fieldMessage:
+			if err := r.message(value); err != nil {
+				return nil, err
+			}
+		}
+	}
+	// Each by itself: one that is held for long must not keep in memory what came
+	// with it.
+	r.scratch = append(append(append(r.scratch[:0], r.id...), r.ordering...), r.ackID...)
+	text := string(r.scratch)
+	m := &Message{
+		ID:          text[:len(r.id)],
+		PublishTime: r.published,
+		Data:        append([]byte(nil), r.data...),
+		OrderingKey: text[len(r.id) : len(r.id)+len(r.ordering)],
+		ackID:       text[len(r.id)+len(r.ordering):],
+	}
+	var err error
+	if m.Attributes, err = r.attributesOf(r.attributes); err != nil {
+		return nil, err
+	}
+	m.size = int64(len(m.Data) + len(m.ID) + len(m.OrderingKey))
+	for k, v := range m.Attributes {
+		m.size += int64(len(k) + len(v))
+	}
+	return m, nil
+}
+
+// message reads a PubsubMessage.
+func (r *reader) message(b []byte) error {
+	for len(b) > 0 {
+		number, value, rest, err := field(b)
+		if err != nil {
+			return err
+		}
+		b = rest
+		if value == nil {
+			continue
+		}
+		switch number {
+		case fieldData:
+			r.data = value
+		case fieldAttribute:
+			r.attributes = append(r.attributes, value)
+		case fieldMessageID:
+			r.id = value
+		case fieldPublished:
+			if r.published, err = timestamp(value); err != nil {
+				return err
+			}
+		case fieldOrdering:
+			r.ordering = value
+		}
+	}
+	return nil
+}
+
+// attributesOf returns the attributes with these entries. Messages with the same
+// ones share a map, which nobody changes.
+func (r *reader) attributesOf(entries [][]byte) (map[string]string, error) {
+	if len(entries) == 0 {
+		return nil, nil
+	}
+	r.scratch = r.scratch[:0]
+	for _, e := range entries {
+		r.scratch = protowire.AppendBytes(r.scratch, e)
+	}
+	if known, ok := r.known[string(r.scratch)]; ok {
+		return known, nil
+	}
+	attributes := make(map[string]string, len(entries))
+	for _, e := range entries {
+		key, value, err := keyAndValue(e)
+		if err != nil {
+			return nil, err
+		}
+		attributes[key] = value
+	}
+	if len(r.scratch) <= maxInternedBytes {
+		if len(r.known) >= maxInterned {
+			clear(r.known)
+		}
+		r.known[string(r.scratch)] = attributes
+	}
+	return attributes, nil
+}
+
+func keyAndValue(b []byte) (key, value string, err error) {
+	for len(b) > 0 {
+		number, text, rest, err := field(b)
+		if err != nil {
+			return "", "", err
+		}
+		b = rest
+		switch number {
+		case fieldKey:
+			key = string(text)
+		case fieldValue:
+			value = string(text)
+		}
+	}
+	return key, value, nil
+}
+
+func timestamp(b []byte) (time.Time, error) {
+	var seconds, nanos uint64
+	for len(b) > 0 {
+		number, kind, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return time.Time{}, malformed(n)
+		}
+		b = b[n:]
+		if kind != protowire.VarintType {
+			if n = protowire.ConsumeFieldValue(number, kind, b); n < 0 {
+				return time.Time{}, malformed(n)
+			}
+			b = b[n:]
+			continue
+		}
+		value, n := protowire.ConsumeVarint(b)
+		if n < 0 {
+			return time.Time{}, malformed(n)
+		}
+		b = b[n:]
+		switch number {
+		case fieldSeconds:
+			seconds = value
+		case fieldNanos:
+			nanos = value
+		}
+	}
+	return time.Unix(int64(seconds), int64(int32(nanos))).UTC(), nil
+}
+
+// field takes a field off the front of a message. The value is nil when it is of
+// another kind than bytes.
+func field(b []byte) (number protowire.Number, value, rest []byte, err error) {
+	number, kind, n := protowire.ConsumeTag(b)
+	if n < 0 {
+		return 0, nil, nil, malformed(n)
+	}
+	b = b[n:]
+	if kind == protowire.BytesType {
+		if value, n = protowire.ConsumeBytes(b); n < 0 {
+			return 0, nil, nil, malformed(n)
+		}
+		return number, value, b[n:], nil
+	}
+	if n = protowire.ConsumeFieldValue(number, kind, b); n < 0 {
+		return 0, nil, nil, malformed(n)
+	}
+	return number, nil, b[n:], nil
+}
+
+func malformed(n int) error {
+	return fmt.Errorf("read what Pub/Sub has sent: %w", protowire.ParseError(n))
+}
+
+// response is a response as it came.
+type response struct{ buffer mem.Buffer }
+
+// free gives the buffer back.
+func (r *response) free() {
+	if r.buffer != nil {
+		r.buffer.Free()
+		r.buffer = nil
+	}
+}
+
+// codec leaves responses as they are.
+type codec struct{}
+
+// Name is the name of the encoding on the wire, which is plain protobuf.
+func (codec) Name() string { return "proto" }
+
+func (codec) Marshal(v any) (mem.BufferSlice, error) {
+	m, ok := v.(proto.Message)
+	if !ok {
+		return nil, errors.New("consume: unknown type of request")
+	}
+	b, err := proto.Marshal(m)
+	return mem.BufferSlice{mem.SliceBuffer(b)}, err
+}
+
+func (codec) Unmarshal(data mem.BufferSlice, v any) error {
+	r, ok := v.(*response)
+	if !ok {
+		return errors.New("consume: unknown type of response")
+	}
+	r.buffer = data.MaterializeToBuffer(mem.DefaultBufferPool())
+	return nil
+}
