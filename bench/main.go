@@ -98,11 +98,13 @@ func server(name string, start func(context.Context, load.Plan) (string, func() 
 			if err != nil {
 				return err
 			}
-			fmt.Println(addr)
+			if _, err := fmt.Fprintln(c.Root().Writer, addr); err != nil {
+				return err
+			}
 			if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
 				return err
 			}
-			return json.NewEncoder(os.Stdout).Encode(end())
+			return json.NewEncoder(c.Root().Writer).Encode(end())
 		},
 	}
 }

@@ -200,6 +200,7 @@ func read(event []byte, wantTime bool) (id []byte, at time.Time, err error) {
 				}
 			}
 			return id, time.Unix(seconds, nanos), nil
+		default:
 		}
 	}
 	return id, at, nil

@@ -91,7 +91,7 @@ func (r *runner) measure(ctx context.Context, s setup) (m Measurement, err error
 		if err != nil {
 			return m, err
 		}
-		u, err := consume(ctx, os.Environ(), self, s.consumer, pubsub.addr, strconv.Itoa(s.plan.Events))
+		u, err := consume(ctx, os.Environ(), false, self, s.consumer, pubsub.addr, strconv.Itoa(s.plan.Events))
 		if err != nil {
 			return m, err
 		}
@@ -138,7 +138,7 @@ func (r *runner) runWorkers(ctx context.Context, s setup, environ []string) ([]u
 	used, errs := make([]usage, s.workers), make([]error, s.workers)
 	var wg sync.WaitGroup
 	for i := range s.workers {
-		wg.Go(func() { used[i], errs[i] = consume(ctx, environ, r.worker, "run") })
+		wg.Go(func() { used[i], errs[i] = consume(ctx, environ, s.unfinished, r.worker, "run") })
 	}
 	wg.Wait()
 	return used, errors.Join(errs...)

@@ -72,23 +72,22 @@ type usage struct {
 	CPU    float64 // seconds
 	PeakMB float64 // resident
 	Wall   float64 // seconds
-	output string
 }
 
-// consume runs a consumer to its end.
-func consume(ctx context.Context, environ []string, path string, arguments ...string) (usage, error) {
+// consume runs a consumer to its end. A worker that could not do its work exits
+// with status 1, which mayFail lets pass.
+func consume(ctx context.Context, environ []string, mayFail bool, path string, arguments ...string) (usage, error) {
 	cmd := exec.CommandContext(ctx, path, arguments...)
 	cmd.Env = environ
 	var stdout, stderr strings.Builder
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	began := time.Now()
-	if err := cmd.Run(); err != nil {
+	if err := cmd.Run(); err != nil && (!mayFail || cmd.ProcessState.ExitCode() != 1) {
 		return usage{}, fmt.Errorf("%s %s: %w\n%s%s", filepath.Base(path), strings.Join(arguments, " "), err, stdout.String(), stderr.String())
 	}
 	u := usage{
-		CPU:    (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds(),
-		Wall:   time.Since(began).Seconds(),
-		output: stdout.String(),
+		CPU:  (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds(),
+		Wall: time.Since(began).Seconds(),
 	}
 	if r, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
 		u.PeakMB = float64(r.Maxrss) / 1024 // KiB on Linux

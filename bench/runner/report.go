@@ -12,7 +12,7 @@ import (
 func report(w io.Writer, s scenario, measured, before []Measurement) {
 	fmt.Fprintf(w, "\n%s: %s\n", s.name, s.about)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprint(t, "case\truns\tevents/s\tCPU-s per 1 M\tmin–max\t× first\tpeak MiB\tfirst recorded ms\tp50 ms\tp99 ms\tRPCs per 1,000\t")
+	fmt.Fprint(t, "case\truns\tevents/s\tCPU-s per 1 M\tmin–max\t× first\tCPU-s\twall s\tpeak MiB\tfirst recorded ms\tp50 ms\tp99 ms\tRPCs per 1,000\t")
 	if len(before) > 0 {
 		fmt.Fprint(t, "CPU before\tchange\t")
 	}
@@ -28,9 +28,11 @@ func report(w io.Writer, s scenario, measured, before []Measurement) {
 	for _, name := range names {
 		all := of(measured, s.name, name)
 		now := median(all, cpu)
-		fmt.Fprintf(t, "%s\t%d\t%.0f\t%.2f\t%.2f–%.2f\t%.2f\t%.0f\t%.0f\t%.1f\t%.1f\t%.1f\t", name, len(all),
+		fmt.Fprintf(t, "%s\t%d\t%.0f\t%.2f\t%.2f–%.2f\t%.2f\t%.2f\t%.1f\t%.0f\t%.0f\t%.1f\t%.1f\t%.1f\t", name, len(all),
 			median(all, func(m Measurement) float64 { return m.EventsPerSecond }),
 			now, slices.Min(values(all, cpu)), slices.Max(values(all, cpu)), now/first,
+			median(all, func(m Measurement) float64 { return m.CPU }),
+			median(all, func(m Measurement) float64 { return m.Wall }),
 			median(all, func(m Measurement) float64 { return m.PeakMB }),
 			median(all, func(m Measurement) float64 { return m.FirstRecorded }),
 			median(all, func(m Measurement) float64 { return m.Gateway.P50 }),

@@ -124,7 +124,9 @@ func (r *runner) profile(ctx context.Context) error {
 
 func (r *runner) fetchProfile(ctx context.Context, url string) error {
 	var response *http.Response
-	for ctx.Err() == nil {
+	again := time.NewTicker(10 * time.Millisecond) // until it is there
+	defer again.Stop()
+	for response == nil {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 		if err != nil {
 			return err
@@ -132,10 +134,11 @@ func (r *runner) fetchProfile(ctx context.Context, url string) error {
 		if response, err = http.DefaultClient.Do(request); err == nil {
 			break
 		}
-		time.Sleep(10 * time.Millisecond) // it is not there yet
-	}
-	if response == nil {
-		return ctx.Err()
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	defer func() { _ = response.Body.Close() }() // only read
 	b, err := io.ReadAll(response.Body)

@@ -60,8 +60,8 @@ var scenarios = []scenario{
 			{"20 % rejects", setup{consumer: worker, plan: load.Plan{Events: n, Publishers: 10, RejectEvery: 5}}},
 		}
 	}},
-	{name: "large", about: "events of 1 MB, while the gateway is away", cases: func(int) []testCase {
-		return []testCase{{"1 MB, gateway away", setup{
+	{name: "large", about: "events of 1 MB, with the gateway and while it is away", cases: func(int) []testCase {
+		return []testCase{{"1 MB", setup{consumer: worker, plan: load.Plan{Events: 2000, Publishers: 10, Padding: 1 << 20}}}, {"1 MB, gateway away", setup{
 			consumer: worker, plan: load.Plan{Events: 2000, Publishers: 10, Padding: 1 << 20, AwayAfter: 20},
 			vars: []string{"CLOUD_RUN_JOB=bench", "JOB_EXECUTION_DEADLINE=25s", "WORKER_SHUTDOWN_TIMEOUT=8s"}, unfinished: true,
 		}}}
@@ -71,7 +71,16 @@ var scenarios = []scenario{
 			consumer: worker, plan: load.Plan{Events: 1, Publishers: 1}, vars: []string{"WORKER_BATCH_MAX_DELAY=0"},
 		}}}
 	}},
+	{name: "idle", about: "one event, and then nothing for " + idle, cases: func(int) []testCase {
+		return []testCase{
+			{"1 s", setup{consumer: worker, plan: load.Plan{Events: 1, Publishers: 1}}},
+			{idle, setup{consumer: worker, plan: load.Plan{Events: 1, Publishers: 1}, vars: []string{"WORKER_DRAIN_IDLE=" + idle}}},
+		}
+	}, runs: 1},
 }
+
+// idle is how long the worker has nothing to do in the scenario of that name.
+const idle = "30s"
 
 // Names lists the scenarios, one a line.
 func Names() string {

@@ -72,11 +72,9 @@ func (c *Client) open(ctx context.Context, flow Flow) (pubsubpb.Subscriber_Strea
 	})
 	if err != nil {
 		// The reason is what Recv returns.
-		var last response
-		if reason := stream.RecvMsg(&last); reason != nil {
+		if reason := stream.RecvMsg(NewResponse(nil)); reason != nil {
 			err = reason
 		}
-		last.free()
 		return nil, streamError(err)
 	}
 	return stream, nil
@@ -89,21 +87,20 @@ type pullStream struct {
 	stream pubsubpb.Subscriber_StreamingPullClient
 	end    context.CancelFunc
 	forget func() bool // that ctx may end
-	last   response
 }
 
-func (s *pullStream) Recv() ([]byte, error) {
-	s.last.free()
-	if err := s.stream.RecvMsg(&s.last); err != nil {
+func (s *pullStream) Recv() (Response, error) {
+	response := NewResponse(nil)
+	if err := s.stream.RecvMsg(response); err != nil {
 		s.forget()
 		s.end()
 		return nil, streamError(err)
 	}
-	return s.last.buffer.ReadOnlyData(), nil
+	return response, nil
 }
 
 // Pull asks once for messages that are there already.
-func (c *Client) Pull(ctx context.Context, most int) ([]byte, error) {
+func (c *Client) Pull(ctx context.Context, most int) (Response, error) {
 	response, err := c.client.Pull(ctx, &pubsubpb.PullRequest{
 		Subscription: c.subscription,
 		MaxMessages:  int32(most),
@@ -114,7 +111,11 @@ func (c *Client) Pull(ctx context.Context, most int) ([]byte, error) {
 		return nil, err
 	}
 	// It is asked for rarely: having it encoded once more costs nothing that counts.
-	return proto.Marshal(response)
+	encoded, err := proto.Marshal(response)
+	if err != nil {
+		return nil, err
+	}
+	return NewResponse(encoded), nil
 }
 
 // Acknowledge acknowledges the ack ids.

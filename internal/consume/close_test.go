@@ -23,11 +23,15 @@ func TestStreamEndsInGoodOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	for got := 0; got < 10; {
-		received, err := stream.Recv()
+		response, err := stream.Recv()
 		if err != nil {
 			t.Fatal(err)
 		}
-		got += len(received)
+		messages, err := newReader().next(response)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got += len(messages)
 	}
 	cancel()
 	if _, err := stream.Recv(); !errors.Is(err, errEnded) {
@@ -41,7 +45,7 @@ func TestStreamEndsInGoodOrder(t *testing.T) {
 // lingering has streams that take a while to end.
 type lingering struct {
 	*fake
-	last     []byte // what a stream delivers meanwhile
+	last     Response // what a stream delivers meanwhile
 	released atomic.Int64
 }
 
@@ -62,10 +66,10 @@ func (l *lingering) ModifyAckDeadline(ctx context.Context, ids []string, lease t
 type lingeringStream struct {
 	Stream
 	ctx  context.Context
-	last []byte
+	last Response
 }
 
-func (s *lingeringStream) Recv() ([]byte, error) {
+func (s *lingeringStream) Recv() (Response, error) {
 	received, err := s.Stream.Recv()
 	if err != nil && s.ctx.Err() != nil {
 		time.Sleep(linger) // in fake time

@@ -158,7 +158,7 @@ type fakeStream struct {
 	buffer [][]*pubsubpb.ReceivedMessage
 }
 
-func (s *fakeStream) Recv() ([]byte, error) {
+func (s *fakeStream) Recv() (Response, error) {
 	for {
 		if s.ctx.Err() != nil {
 			return nil, status.FromContextError(s.ctx.Err()).Err()
@@ -198,18 +198,18 @@ func (s *fakeStream) Recv() ([]byte, error) {
 	}
 }
 
-func (f *fake) Pull(_ context.Context, most int) ([]byte, error) {
+func (f *fake) Pull(_ context.Context, most int) (Response, error) {
 	out, _ := f.take(most, f.pullLease)
 	return encode(out...), nil
 }
 
 // encode encodes a response.
-func encode(received ...*pubsubpb.ReceivedMessage) []byte {
+func encode(received ...*pubsubpb.ReceivedMessage) Response {
 	b, err := proto.Marshal(&pubsubpb.StreamingPullResponse{ReceivedMessages: received})
 	if err != nil {
 		panic(err)
 	}
-	return b
+	return NewResponse(b)
 }
 
 func (f *fake) checkRequest(ids []string, request proto.Message) {

@@ -21,7 +21,7 @@ type Subscriber interface {
 	Stream(ctx context.Context, flow Flow) (Stream, error)
 	// Pull asks once, without waiting for messages to come. It returns an encoded
 	// google.pubsub.v1.PullResponse.
-	Pull(ctx context.Context, most int) ([]byte, error)
+	Pull(ctx context.Context, most int) (Response, error)
 	// Acknowledge returns nil only when Pub/Sub has taken all of them.
 	Acknowledge(ctx context.Context, ackIDs []string) error
 	// ModifyAckDeadline sets the rest of the leases; 0 releases at once.
@@ -31,9 +31,8 @@ type Subscriber interface {
 // Stream delivers messages, hundreds at a time. When its context ends it may
 // deliver some more before it ends, too.
 type Stream interface {
-	// Recv returns an encoded google.pubsub.v1.StreamingPullResponse, which is
-	// valid until the next call.
-	Recv() ([]byte, error)
+	// Recv returns an encoded google.pubsub.v1.StreamingPullResponse.
+	Recv() (Response, error)
 }
 
 // Flow is what one stream asks of Pub/Sub.
@@ -236,14 +235,12 @@ func (r *Receiver) receive(ctx context.Context) (delivered bool, err error) {
 // deliver enters what a response brought into the table, piece by piece, and
 // returns how many messages there were. The response may have waited in the
 // connection's buffers, so its leases may have begun as early as began.
-func (r *Receiver) deliver(ctx context.Context, from *reader, response []byte, began time.Time) (n int, err error) {
-	for len(response) > 0 {
-		var messages []*Message
-		if messages, response, err = from.next(response); err != nil {
+func (r *Receiver) deliver(ctx context.Context, from *reader, response Response, began time.Time) (n int, err error) {
+	defer func() { _ = response.Close() }() // of memory: it cannot fail
+	for {
+		messages, err := from.next(response)
+		if err != nil || len(messages) == 0 {
 			return n, err
-		}
-		if len(messages) == 0 {
-			continue
 		}
 		n += len(messages)
 		now := time.Now()
@@ -256,7 +253,6 @@ func (r *Receiver) deliver(ctx context.Context, from *reader, response []byte, b
 		}
 		r.handle(ctx, fresh, again)
 	}
-	return n, nil
 }
 
 // fatal reports whether an error will not pass by itself. It follows the

@@ -1,8 +1,11 @@
 package consume
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/mem"
@@ -45,6 +48,7 @@ type reader struct {
 	// publisher have the same.
 	known   map[string]map[string]string
 	scratch []byte
+	buffer  []byte // of the present message
 	entry
 }
 
@@ -52,38 +56,77 @@ type reader struct {
 type entry struct {
 	ackID, id, ordering, data []byte
 	attributes                [][]byte
-	published                 time.Time
+	seconds                   int64 // of the publish time
+	nanos                     int32
 }
 
 func newReader() *reader {
 	return &reader{known: make(map[string]map[string]string)}
 }
 
-// next takes up to pieceSize messages off the front of a response, and returns
-// the rest. Nothing of what it returns refers to the response.
-func (r *reader) next(response []byte) (messages []*Message, rest []byte, err error) {
+// next takes up to pieceSize messages off the front of a response; none: it is at
+// its end. Nothing of what it returns refers to the response.
+func (r *reader) next(response Response) (messages []*Message, err error) {
 	messages = make([]*Message, 0, pieceSize)
-	for len(response) > 0 && len(messages) < pieceSize {
-		var received []byte
-		var number protowire.Number
-		if number, received, response, err = field(response); err != nil {
-			return nil, nil, err
+	for response.Remaining() > 0 && len(messages) < pieceSize {
+		tag, err := binary.ReadUvarint(response)
+		if err != nil {
+			return nil, malformed(err)
 		}
-		if number != fieldReceived || received == nil {
+		number, kind := protowire.DecodeTag(tag)
+		if kind != protowire.BytesType {
+			if err := skip(response, kind); err != nil {
+				return nil, err
+			}
 			continue
 		}
-		m, err := r.received(received)
+		size, err := binary.ReadUvarint(response)
 		if err != nil {
-			return nil, nil, err
+			return nil, malformed(err)
+		}
+		if size > uint64(response.Remaining()) {
+			return nil, malformed(io.ErrUnexpectedEOF)
+		}
+		r.buffer = slices.Grow(r.buffer[:0], int(size))[:size]
+		if _, err := io.ReadFull(response, r.buffer); err != nil {
+			return nil, malformed(err)
+		}
+		if number != fieldReceived {
+			continue
+		}
+		m, err := r.received(r.buffer)
+		if err != nil {
+			return nil, err
 		}
 		messages = append(messages, m)
 	}
-	return messages, response, nil
+	return messages, nil
 }
+
+// skip leaves out a field that is not of kind bytes. Pub/Sub has none so far.
+func skip(response Response, kind protowire.Type) (err error) {
+	switch kind {
+	case protowire.VarintType:
+		_, err = binary.ReadUvarint(response)
+	case protowire.Fixed32Type:
+		_, err = response.Discard(4)
+	case protowire.Fixed64Type:
+		_, err = response.Discard(8)
+	default:
+		err = errWireType
+	}
+	if err != nil {
+		return malformed(err)
+	}
+	return nil
+}
+
+// errWireType is a field of a kind that protobuf has given up.
+var errWireType = errors.New("a group")
 
 // received reads one ReceivedMessage.
 func (r *reader) received(b []byte) (*Message, error) {
-	r.entry = entry{attributes: r.attributes[:0], published: time.Unix(0, 0).UTC()}
+	r.entry = entry{attributes: r.attributes[:0]}
 	for len(b) > 0 {
 		number, value, rest, err := field(b)
 		if err != nil {
@@ -106,7 +149,7 @@ func (r *reader) received(b []byte) (*Message, error) {
 	text := string(r.scratch)
 	m := &Message{
 		ID:          text[:len(r.id)],
-		PublishTime: r.published,
+		PublishTime: time.Unix(r.seconds, int64(r.nanos)).UTC(),
 		Data:        append([]byte(nil), r.data...),
 		OrderingKey: text[len(r.id) : len(r.id)+len(r.ordering)],
 		ackID:       text[len(r.id)+len(r.ordering):],
@@ -141,11 +184,12 @@ func (r *reader) message(b []byte) error {
 		case fieldMessageID:
 			r.id = value
 		case fieldPublished:
-			if r.published, err = timestamp(value); err != nil {
+			if err := r.timestamp(value); err != nil {
 				return err
 			}
 		case fieldOrdering:
 			r.ordering = value
+		default: // delivery counters and the like
 		}
 	}
 	return nil
@@ -193,39 +237,39 @@ func keyAndValue(b []byte) (key, value string, err error) {
 			key = string(text)
 		case fieldValue:
 			value = string(text)
+		default:
 		}
 	}
 	return key, value, nil
 }
 
-func timestamp(b []byte) (time.Time, error) {
-	var seconds, nanos uint64
+// timestamp reads the publish time.
+func (r *reader) timestamp(b []byte) error {
 	for len(b) > 0 {
 		number, kind, n := protowire.ConsumeTag(b)
 		if n < 0 {
-			return time.Time{}, malformed(n)
+			return malformed(protowire.ParseError(n))
 		}
 		b = b[n:]
-		if kind != protowire.VarintType {
-			if n = protowire.ConsumeFieldValue(number, kind, b); n < 0 {
-				return time.Time{}, malformed(n)
-			}
-			b = b[n:]
-			continue
+		var value uint64
+		if kind == protowire.VarintType {
+			value, n = protowire.ConsumeVarint(b)
+		} else {
+			number, n = 0, protowire.ConsumeFieldValue(number, kind, b)
 		}
-		value, n := protowire.ConsumeVarint(b)
 		if n < 0 {
-			return time.Time{}, malformed(n)
+			return malformed(protowire.ParseError(n))
 		}
 		b = b[n:]
 		switch number {
 		case fieldSeconds:
-			seconds = value
+			r.seconds = int64(value)
 		case fieldNanos:
-			nanos = value
+			r.nanos = int32(value)
+		default:
 		}
 	}
-	return time.Unix(int64(seconds), int64(int32(nanos))).UTC(), nil
+	return nil
 }
 
 // field takes a field off the front of a message. The value is nil when it is of
@@ -233,34 +277,29 @@ func timestamp(b []byte) (time.Time, error) {
 func field(b []byte) (number protowire.Number, value, rest []byte, err error) {
 	number, kind, n := protowire.ConsumeTag(b)
 	if n < 0 {
-		return 0, nil, nil, malformed(n)
+		return 0, nil, nil, malformed(protowire.ParseError(n))
 	}
 	b = b[n:]
 	if kind == protowire.BytesType {
 		if value, n = protowire.ConsumeBytes(b); n < 0 {
-			return 0, nil, nil, malformed(n)
+			return 0, nil, nil, malformed(protowire.ParseError(n))
 		}
 		return number, value, b[n:], nil
 	}
 	if n = protowire.ConsumeFieldValue(number, kind, b); n < 0 {
-		return 0, nil, nil, malformed(n)
+		return 0, nil, nil, malformed(protowire.ParseError(n))
 	}
 	return number, nil, b[n:], nil
 }
 
-func malformed(n int) error {
-	return fmt.Errorf("read what Pub/Sub has sent: %w", protowire.ParseError(n))
-}
+func malformed(err error) error { return fmt.Errorf("read what Pub/Sub has sent: %w", err) }
 
-// response is a response as it came.
-type response struct{ buffer mem.Buffer }
+// Response is an encoded response, read once. Whoever has it closes it.
+type Response = *mem.Reader
 
-// free gives the buffer back.
-func (r *response) free() {
-	if r.buffer != nil {
-		r.buffer.Free()
-		r.buffer = nil
-	}
+// NewResponse returns a response of these bytes.
+func NewResponse(encoded []byte) Response {
+	return mem.BufferSlice{mem.SliceBuffer(encoded)}.Reader()
 }
 
 // codec leaves responses as they are.
@@ -279,10 +318,11 @@ func (codec) Marshal(v any) (mem.BufferSlice, error) {
 }
 
 func (codec) Unmarshal(data mem.BufferSlice, v any) error {
-	r, ok := v.(*response)
+	r, ok := v.(Response)
 	if !ok {
 		return errors.New("consume: unknown type of response")
 	}
-	r.buffer = data.MaterializeToBuffer(mem.DefaultBufferPool())
+	data.Ref() // the reader frees each buffer when it has been read
+	r.Reset(data)
 	return nil
 }

@@ -81,9 +81,9 @@ type holdings struct {
 	buriedIDs   *recent // messages that were dead-lettered
 }
 
-// What is remembered of the past, per generation: some 10 MB at most.
+// What is remembered of the past, per generation: some 4 MB at most.
 const (
-	recentEvents  = 1 << 18
+	recentEvents  = 1 << 17
 	recentBuried  = 1 << 15
 	recentMinutes = 5
 )

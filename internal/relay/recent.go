@@ -21,9 +21,16 @@ type generation struct {
 }
 
 func newRecent(most int) *recent {
-	r := &recent{most: most}
-	r.turn()
-	return r
+	return &recent{most: most, current: newGeneration(most), before: newGeneration(most)}
+}
+
+// newGeneration takes memory that costs nothing before it is used.
+func newGeneration(most int) generation {
+	size := 2
+	for size < 2*most {
+		size *= 2
+	}
+	return generation{make([]fingerprint, 0, most), make([]uint32, size)}
 }
 
 func (r *recent) add(f fingerprint) {
@@ -35,15 +42,12 @@ func (r *recent) add(f fingerprint) {
 	*g.slot(f) = uint32(len(g.all))
 }
 
-// turn begins a new generation, and forgets the one before the current. Memory
-// is taken as it is used.
+// turn begins a new generation in the memory of the one before the current, which
+// is forgotten.
 func (r *recent) turn() {
-	r.before = r.current
-	size := 2
-	for size < 2*r.most {
-		size *= 2
-	}
-	r.current = generation{make([]fingerprint, 0, r.most), make([]uint32, size)}
+	r.before, r.current = r.current, r.before
+	clear(r.current.index)
+	r.current.all = r.current.all[:0]
 }
 
 func (r *recent) has(f fingerprint) bool { return r.current.has(f) || r.before.has(f) }

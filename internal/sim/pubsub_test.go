@@ -187,7 +187,7 @@ type pullStream struct {
 	breaks chan struct{}
 }
 
-func (st *pullStream) Recv() ([]byte, error) {
+func (st *pullStream) Recv() (consume.Response, error) {
 	s := st.s
 	for {
 		if err := st.w.pause(st.ctx, time.Duration(1+s.w.draw(15))*time.Millisecond); err != nil {
@@ -213,7 +213,7 @@ func (st *pullStream) Recv() ([]byte, error) {
 		changed, next := s.changed, s.next()
 		s.mu.Unlock()
 		if len(got) > 0 {
-			return proto.Marshal(&pubsubpb.StreamingPullResponse{ReceivedMessages: got})
+			return encode(got)
 		}
 		timer := time.NewTimer(time.Until(next))
 		select {
@@ -231,7 +231,7 @@ func (st *pullStream) Recv() ([]byte, error) {
 	}
 }
 
-func (p port) Pull(ctx context.Context, most int) ([]byte, error) {
+func (p port) Pull(ctx context.Context, most int) (consume.Response, error) {
 	p.w.pulls.Add(1)
 	if err := p.w.net(ctx, p.s.w.plan().pubsubAway); err != nil {
 		return nil, err
@@ -241,7 +241,12 @@ func (p port) Pull(ctx context.Context, most int) ([]byte, error) {
 	}
 	p.s.mu.Lock()
 	defer p.s.mu.Unlock()
-	return proto.Marshal(&pubsubpb.PullResponse{ReceivedMessages: p.s.take(p.w, most, 10*time.Second)})
+	return encode(p.s.take(p.w, most, 10*time.Second))
+}
+
+func encode(received []*pubsubpb.ReceivedMessage) (consume.Response, error) {
+	b, err := proto.Marshal(&pubsubpb.StreamingPullResponse{ReceivedMessages: received})
+	return consume.NewResponse(b), err
 }
 
 func (p port) Acknowledge(ctx context.Context, ids []string) error {
