@@ -10,10 +10,6 @@ import (
 	"time"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
-
-	"github.com/sourcegraph/telemetry-relay/config"
-	"github.com/sourcegraph/telemetry-relay/internal/app"
-	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 )
 
 // canaryHouse is a queue of 20 letters, and a replay that waits for canaries.
@@ -199,28 +195,15 @@ func TestCanaryFails(t *testing.T) {
 // is looked through again.
 func TestCanaryHidden(t *testing.T) {
 	h := newCanaryHouse(t)
-	other, err := dlq.NewClient(t.Context(), dlqSub, app.PubSubOptions(&config.Config{EmulatorHost: h.Addr()})...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Close()
-	var held []string
+	var release func()
 	looks := 0
 	got := h.dlqHearing(t.Context(), func(text string) {
 		switch {
 		case strings.Contains(text, "went ahead"):
-			letters, err := other.Pull(t.Context(), 5, true)
-			if err != nil || len(letters) != 5 {
-				t.Errorf("%d letters, %v", len(letters), err)
-			}
-			for _, l := range letters {
-				held = append(held, l.GetAckId())
-			}
+			release = h.hold(5)
 		case strings.Contains(text, "looking again in"):
 			if looks++; looks == 2 {
-				if err := other.ModifyAckDeadline(t.Context(), held, 0); err != nil {
-					t.Error(err)
-				}
+				release()
 			}
 		}
 	}, "replay", "--yes", "--output", "json", "--canary", "3", "--canary-wait", "1ms")

@@ -221,14 +221,7 @@ func TestDLQHeld(t *testing.T) {
 	for i := range 5 {
 		h.put(deadLetter(i, goodData(i)))
 	}
-	other, err := dlq.NewClient(t.Context(), dlqSub, app.PubSubOptions(&config.Config{EmulatorHost: h.Addr()})...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Close()
-	if held, err := other.Pull(t.Context(), 10, true); err != nil || len(held) != 5 {
-		t.Fatalf("%d, %v", len(held), err)
-	}
+	h.hold(5)
 	for _, args := range allCommands(t) {
 		got := h.dlq(t.Context(), args...)
 		if !strings.Contains(got.stderr, "the queue gave nothing: it is empty, or its messages are held by someone else or not yet available") {
@@ -238,4 +231,30 @@ func TestDLQHeld(t *testing.T) {
 	if got := h.Stats(dlqSub); got.Leased != 5 {
 		t.Errorf("%+v", got)
 	}
+}
+
+// hold has somebody else hold so many letters, for longer than any test takes,
+// until the returned function gives them back.
+func (h *dlqHouse) hold(n int) (release func()) {
+	h.t.Helper()
+	other, err := dlq.NewClient(h.t.Context(), dlqSub, app.PubSubOptions(&config.Config{EmulatorHost: h.Addr()})...)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { other.Close() })
+	letters, err := other.Pull(h.t.Context(), n, true)
+	if err != nil || len(letters) != n {
+		h.t.Errorf("%d letters, %v", len(letters), err)
+	}
+	var ids []string
+	for _, l := range letters {
+		ids = append(ids, l.GetAckId())
+	}
+	lease := func(d time.Duration) {
+		if err := other.ModifyAckDeadline(h.t.Context(), ids, d); err != nil {
+			h.t.Error(err)
+		}
+	}
+	lease(10 * time.Minute)
+	return func() { lease(0) }
 }
