@@ -173,7 +173,7 @@ func (d *desk) walk(ctx context.Context, filter *dlq.Filter, stop bool, act func
 		return err
 	}
 	if n := queue.Redelivered(); n > 0 {
-		d.say("worker: %d letters came twice: they were not held all the time, and somebody else may have had them meanwhile", n)
+		d.say("worker: %s came twice: not held all the time, so that somebody else may have had them meanwhile", plural(n, "letter"))
 	}
 	return nil
 }

@@ -37,6 +37,9 @@ func (r *replay) replayAfterCanaries(ctx context.Context, n *counts) error {
 		return err
 	}
 	ahead, limit := n.done, r.filter.Limit
+	if n.again > 0 {
+		return r.returned(n)
+	}
 	if ahead > 0 {
 		if err := r.await(ctx, n, &canaries); err != nil {
 			return err
@@ -59,6 +62,8 @@ func (r *replay) replayAfterCanaries(ctx context.Context, n *counts) error {
 // replay of the rest to tell.
 func (r *replay) replayCanaries(ctx context.Context, n *counts, canaries *dlq.Canaries) error {
 	return r.pass(ctx, n, func(w *dlq.Walk) error {
+		// A worker that runs all the time rejects them at once.
+		w.OnLate = r.lookout(n, canaries, true)
 		replayer := r.replayer(w, func(*dlq.Stored, error) {})
 		kind := replayer.OnReplayed
 		replayer.OnReplayed = func(s *dlq.Stored, m *pubsubpb.PubsubMessage) {
@@ -96,7 +101,7 @@ func (r *replay) await(ctx context.Context, n *counts, canaries *dlq.Canaries) e
 		case err != nil:
 			return fmt.Errorf("whether the canaries were rejected again cannot be seen: %s replayed, the rest is in the queue: %w", canary(n.done), err)
 		case n.again > 0:
-			return fmt.Errorf("%d of %s rejected again: the rest was not replayed, and is in the queue", n.again, canary(n.done))
+			return r.returned(n)
 		case last && missing && again < looksAgain:
 			again++
 			until = time.Now().Add(lookAgain)
@@ -141,21 +146,12 @@ func (r *replay) wait(ctx context.Context, d time.Duration) error {
 // are away that were there before.
 func (r *replay) look(ctx context.Context, n *counts, canaries *dlq.Canaries) (missing bool, err error) {
 	before := r.inQueue
-	report := r.reportReturned()
 	n.again = 0
 	all := &dlq.Filter{PublishedBefore: r.filter.PublishedBefore}
 	err = r.walk(ctx, all, false, func(w *dlq.Walk) error {
-		see := func(s *dlq.Stored, after bool) {
-			if canaries.Returned(s, after) {
-				n.again++
-				report(s)
-			}
-		}
-		w.OnLate = func(s *dlq.Stored) {
-			see(s, true)
-			r.news.add(s)
-		}
-		err := w.Each(ctx, func(s *dlq.Stored) error { see(s, false); return nil }, nil)
+		w.OnLate = r.lookout(n, canaries, true)
+		see := r.lookout(n, canaries, false)
+		err := w.Each(ctx, func(s *dlq.Stored) error { see(s); return nil }, nil)
 		if err == nil {
 			n.left = w.Queue.Held()
 		}
@@ -166,14 +162,23 @@ func (r *replay) look(ctx context.Context, n *counts, canaries *dlq.Canaries) (m
 	return missing, err
 }
 
-// reportReturned tells of canaries that came back, as long as there are not too
-// many.
-func (r *replay) reportReturned() func(*dlq.Stored) {
+// lookout returns what looks at letters for canaries, and counts and tells those
+// that came back. The letters came after the replay began, or all before.
+func (r *replay) lookout(n *counts, canaries *dlq.Canaries, after bool) func(*dlq.Stored) {
 	const most = 20
-	told := 0
 	return func(s *dlq.Stored) {
-		if told++; told <= most {
-			r.say("worker: canary %s was rejected again: %s: %s", nameOf(s), dlq.Plain(string(s.Reason)), dlq.Plain(detailOf(s)))
+		if canaries.Returned(s, after) {
+			if n.again++; n.again <= most {
+				r.say("worker: canary %s was rejected again: %s: %s", nameOf(s), dlq.Plain(string(s.Reason)), dlq.Plain(detailOf(s)))
+			}
+		}
+		if after {
+			r.news.add(s)
 		}
 	}
+}
+
+// returned is the end of a replay whose canaries came back.
+func (r *replay) returned(n *counts) error {
+	return fmt.Errorf("%d of %s were rejected again: the rest was not replayed, and is in the queue", n.again, canary(n.done))
 }

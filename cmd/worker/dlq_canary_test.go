@@ -115,6 +115,25 @@ func TestCanaryReturns(t *testing.T) {
 	}
 }
 
+// TestCanaryReturnsAtOnce: where the worker runs all the time, nothing has to be
+// waited for.
+func TestCanaryReturnsAtOnce(t *testing.T) {
+	h := newCanaryHouse(t)
+	h.SetFault(func(method string, req any) error {
+		if r, ok := req.(*pubsubpb.PublishRequest); ok && method == "Publish" {
+			h.rejectAgain(r.GetMessages()[0])
+		}
+		return nil
+	})
+	got := h.dlq(t.Context(), "replay", "--yes", "--output", "json", "--canary", "3", "--canary-wait", "20s")
+	h.want(got, 1, `{"matched":20,"replayed":3,"failed":0,"left":18,"canaries":3,"canaries_seen_again":1}`, "1 of 3 canaries were rejected again")
+	if strings.Contains(got.stderr, "went ahead") {
+		t.Errorf("it waits: %s", got.stderr)
+	}
+	h.replayed(3)
+	h.left(18)
+}
+
 // TestCanaryOthers: what only looks like a canary does not stop the rest, and is
 // not replayed itself.
 func TestCanaryOthers(t *testing.T) {

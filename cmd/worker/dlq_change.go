@@ -139,7 +139,7 @@ func (d *desk) pass(ctx context.Context, n *counts, act func(w *dlq.Walk) error)
 		err := act(w)
 		n.matched, n.left = w.Matched, w.Queue.Held()
 		if w.Late > 0 {
-			d.say("worker: %d letters came after the start and were left", w.Late)
+			d.say("worker: %s that came after the start: left in the queue", plural(w.Late, "letter"))
 		}
 		return err
 	})

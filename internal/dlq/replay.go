@@ -85,7 +85,11 @@ func (r *Replayer) Counts() (replayed, failed int) {
 func (r *Replayer) Letter(ctx context.Context, s *Stored) error {
 	if s.Replays >= r.MaxReplays {
 		r.Spared++
-		r.Report(s, fmt.Errorf("it was replayed %d times before; --max-replays is %d", s.Replays, r.MaxReplays))
+		times := "once"
+		if s.Replays != 1 {
+			times = fmt.Sprintf("%d times", s.Replays)
+		}
+		r.Report(s, fmt.Errorf("it was replayed %s before; --max-replays is %d", times, r.MaxReplays))
 		return nil
 	}
 	m, err := r.prepare(ctx, s)
