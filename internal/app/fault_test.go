@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -512,4 +513,32 @@ func TestNoDelayOneStream(t *testing.T) {
 		"WORKER_MAX_OUTSTANDING_EVENTS=1", "WORKER_MAX_OUTSTANDING_BYTES=3MiB")
 	h.drained(s, err, 300, none{})
 	h.once(300)
+}
+
+// TestFull has more publishers than fit beside each other: when nothing more can
+// be held, no batch waits for company that cannot come.
+func TestFull(t *testing.T) {
+	t.Parallel()
+	const events, held = 2000, 400
+	h := newHouse(t)
+	messages := numbered(events)
+	for i, m := range messages {
+		m.Attributes["service_environment"] = fmt.Sprintf("env-%d", i%20)
+	}
+	h.publish(messages...)
+	ctx, cancel := context.WithCancel(t.Context())
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		defer cancel()
+		for len(h.recordedIDs()) < events-held && ctx.Err() == nil {
+			time.Sleep(10 * time.Millisecond)
+		}
+	})
+	s, err := h.run(ctx, "WORKER_MODE=continuous", "WORKER_BATCH_MAX_DELAY=5m", "WORKER_BATCH_MAX_EVENTS=200",
+		"WORKER_MAX_OUTSTANDING_EVENTS="+strconv.Itoa(held))
+	cancel()
+	watch.Wait()
+	if err != nil || s.Submitted < events-held {
+		t.Errorf("%v, %s", err, toJSON(s))
+	}
 }

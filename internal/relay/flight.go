@@ -99,6 +99,11 @@ func (r *Relay) dispatch(now time.Time) {
 		r.probe(now)
 		return
 	}
+	if r.full() {
+		// Nothing more can come before something is settled: company would be
+		// waited for in vain.
+		r.groups.Flush()
+	}
 	for r.flying < r.gate.slots {
 		f := r.nextFlight(now)
 		if f == nil {
@@ -106,6 +111,12 @@ func (r *Relay) dispatch(now time.Time) {
 		}
 		r.launch(f)
 	}
+}
+
+// full reports whether nearly as much is held as may be. A part of what may be
+// held has been settled already, and waits for Pub/Sub to confirm that.
+func (r *Relay) full() bool {
+	return r.flying < r.gate.slots && r.groups.Len() > 0 && r.count >= r.opts.Consume.MaxEvents*3/4
 }
 
 // dispatchFresh submits what is fresh, as far as there are slots.
