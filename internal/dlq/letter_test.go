@@ -353,3 +353,11 @@ func FuzzRestore(f *testing.F) {
 		checkRestored(t, l, mustBuild(t, l))
 	})
 }
+
+func BenchmarkBuild(b *testing.B) {
+	l := letter(strings.Repeat("x", 350), map[string]string{"service_id": "svc", "service_environment": "prod", "service_version": "1.2.3"})
+	b.ReportAllocs()
+	for b.Loop() {
+		mustBuild(b, l)
+	}
+}

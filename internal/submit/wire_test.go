@@ -199,3 +199,37 @@ func BenchmarkAnswer(b *testing.B) {
 		}
 	}
 }
+
+// maxPayloadAllocations of a batch, however many events it has: the list of
+// buffers and the buffer's own frame.
+const maxPayloadAllocations = 4
+
+// TestPayloadAllocations guards that a batch is assembled in one pooled buffer.
+func TestPayloadAllocations(t *testing.T) {
+	p := payload(encodedEvents(1000))
+	assemble := func() {
+		b := p.marshal()
+		b.Free()
+	}
+	assemble()
+	if got := testing.AllocsPerRun(100, assemble); got > maxPayloadAllocations {
+		t.Errorf("%.1f allocations a batch, want at most %d", got, maxPayloadAllocations)
+	}
+}
+
+func BenchmarkPayload(b *testing.B) {
+	p := payload(encodedEvents(1000))
+	b.ReportAllocs()
+	for b.Loop() {
+		buffers := p.marshal()
+		buffers.Free()
+	}
+}
+
+func encodedEvents(n int) []*event.Event {
+	events := make([]*event.Event, n)
+	for i := range events {
+		events[i] = &event.Event{Wire: bytes.Repeat([]byte{1}, 250)}
+	}
+	return events
+}
