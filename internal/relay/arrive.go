@@ -92,7 +92,7 @@ func (r *Relay) admit(h *held, now time.Time) {
 		s := r.serviceOfMessage(h.message)
 		s.received.Inc()
 		switch {
-		case r.buriedIDs.has(r.seeds.message(h.message.ID)):
+		case r.wasBuried(h.message):
 			r.duplicate(s, h.message)
 		case r.stopping.on:
 			r.handBack(h.message)
@@ -114,7 +114,7 @@ func (r *Relay) admit(h *held, now time.Time) {
 		return
 	}
 	switch {
-	case r.buriedIDs.has(r.seeds.message(h.message.ID)), r.recent.has(r.seeds.event(h)):
+	case r.wasBuried(h.message), r.recent.has(r.seeds.event(h)):
 		r.duplicate(s, h.message)
 	case r.stopping.on:
 		r.handBack(h.message)

@@ -99,24 +99,28 @@ func (r *Relay) dispatch(now time.Time) {
 		r.probe(now)
 		return
 	}
-	if r.full() {
-		// Nothing more can come before something is settled: company would be
-		// waited for in vain.
-		r.groups.Flush()
-	}
+	flushed := false
 	for r.flying < r.gate.slots {
 		f := r.nextFlight(now)
-		if f == nil {
+		switch {
+		case f != nil:
+			r.launch(f)
+		case flushed || !r.full():
 			return
+		default:
+			// Nothing more can come before something is settled: company would be
+			// waited for in vain.
+			r.groups.Flush()
+			flushed = true
 		}
-		r.launch(f)
 	}
 }
 
-// full reports whether nearly as much is held as may be. A part of what may be
-// held has been settled already, and waits for Pub/Sub to confirm that.
+// full reports whether nearly as much is held as may be, and some of it waits for
+// company. A part of what may be held has been settled already, and waits for
+// Pub/Sub to confirm that.
 func (r *Relay) full() bool {
-	return r.flying < r.gate.slots && r.groups.Len() > 0 && r.count >= r.opts.Consume.MaxEvents*3/4
+	return r.groups.Len() > 0 && r.count >= r.opts.Consume.MaxEvents*3/4
 }
 
 // dispatchFresh submits what is fresh, as far as there are slots.

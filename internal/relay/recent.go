@@ -52,6 +52,8 @@ func (r *recent) turn() {
 
 func (r *recent) has(f fingerprint) bool { return r.current.has(f) || r.before.has(f) }
 
+func (r *recent) empty() bool { return len(r.current.all)+len(r.before.all) == 0 }
+
 func (g *generation) has(f fingerprint) bool { return len(g.all) > 0 && *g.slot(f) != 0 }
 
 // slot is where a fingerprint stands in the index, or a free one if it does not.

@@ -56,6 +56,12 @@ func (r *Relay) interred(h *held) {
 	r.letGo(h, wasRejected)
 }
 
+// wasBuried reports whether a message was dead-lettered lately. Mostly none was,
+// and then it costs nothing.
+func (r *Relay) wasBuried(m *consume.Message) bool {
+	return !r.buriedIDs.empty() && r.buriedIDs.has(r.seeds.message(m.ID))
+}
+
 func (r *Relay) settleTwins(h *held) {
 	for _, m := range h.twins {
 		r.duplicate(r.serviceOfMessage(m), m)
