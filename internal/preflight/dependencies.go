@@ -10,9 +10,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
-
 	"github.com/sourcegraph/telemetry-relay/config"
+	"github.com/sourcegraph/telemetry-relay/internal/patience"
 	"github.com/sourcegraph/telemetry-relay/internal/submit"
 )
 
@@ -183,27 +182,19 @@ func because(err error) string {
 
 // again tries until it works, cannot work, or ctx ends.
 func again[T any](ctx context.Context, try func() (T, error), hopeless func(error) bool) (T, error) {
-	var last error
-	result, err := backoff.Retry(ctx, func() (T, error) {
-		result, err := try()
+	return patience.Until(ctx, tryPause, try, func(err error) patience.Kind {
 		switch {
-		case err == nil:
-			return result, nil
 		case hopeless(err):
-			return result, backoff.Permanent(err)
+			return patience.Final
+		case timedOut(err):
+			return patience.Late
 		}
-		// That the time is over says less than what went wrong before; it may be
-		// known to the call before it is to ctx.
-		if last == nil || ctx.Err() == nil && !timedOut(err) {
-			last = err
-		}
-		return result, err
-	}, backoff.WithMaxElapsedTime(0))
-	if err != nil && last != nil && ctx.Err() != nil {
-		err = last
-	}
-	return result, err
+		return patience.Passing
+	})
 }
+
+// tryPause is the longest pause between two tries.
+const tryPause = time.Minute
 
 func timedOut(err error) bool {
 	f, is := errors.AsType[*submit.Failure](err)

@@ -10,13 +10,14 @@ import (
 	"cloud.google.com/go/iam/apiv1/iampb"
 	pubsub "cloud.google.com/go/pubsub/v2/apiv1"
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
-	"github.com/cenkalti/backoff/v5"
 	gax "github.com/googleapis/gax-go/v2"
 	"google.golang.org/api/iterator"
 	"google.golang.org/api/option"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
+
+	"github.com/sourcegraph/telemetry-relay/internal/patience"
 )
 
 // The permissions that the worker uses.
@@ -133,38 +134,26 @@ func (a *Admin) UpdateSubscription(ctx context.Context, s *pubsubpb.Subscription
 
 // insist asks until there is an answer, of whatever kind.
 func insist[T any](ctx context.Context, a *Admin, about string, question func(context.Context) (T, error)) (T, error) {
-	pause := backoff.NewExponentialBackOff()
-	pause.MaxInterval = askPause
-	var (
-		told time.Time
-		last error
-	)
-	answer, err := backoff.Retry(ctx, func() (T, error) {
+	var told time.Time
+	return patience.Until(ctx, askPause, func() (T, error) {
 		rpc, cancel := context.WithTimeout(ctx, askTimeout)
 		defer cancel()
 		answer, err := question(rpc)
-		switch status.Code(err) {
-		case codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted, codes.Aborted, codes.Internal, codes.Unknown, codes.Canceled:
-			// That the time is over says less than what went wrong before; it may be
-			// known to the call before it is to ctx.
-			if last == nil || ctx.Err() == nil && status.Code(err) != codes.DeadlineExceeded {
-				last = err
-			}
-			if ctx.Err() == nil {
-				if a.Waiting != nil && time.Since(told) > remindEvery {
-					told = time.Now()
-					a.Waiting(about, err)
-				}
-			}
-			return answer, err
+		if err != nil && kindOf(err) != patience.Final && ctx.Err() == nil && a.Waiting != nil && time.Since(told) > remindEvery {
+			told = time.Now()
+			a.Waiting(about, err)
 		}
-		if err != nil {
-			return answer, backoff.Permanent(err)
-		}
-		return answer, nil
-	}, backoff.WithBackOff(pause), backoff.WithMaxElapsedTime(0))
-	if err != nil && ctx.Err() != nil && last != nil {
-		err = last
+		return answer, err
+	}, kindOf)
+}
+
+// kindOf says whether an error is Pub/Sub's answer, or none yet.
+func kindOf(err error) patience.Kind {
+	switch status.Code(err) {
+	case codes.DeadlineExceeded:
+		return patience.Late
+	case codes.Unavailable, codes.ResourceExhausted, codes.Aborted, codes.Internal, codes.Unknown, codes.Canceled:
+		return patience.Passing
 	}
-	return answer, err
+	return patience.Final
 }

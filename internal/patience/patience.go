@@ -1,0 +1,48 @@
+// Package patience tries until there is an answer.
+package patience
+
+import (
+	"context"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+)
+
+// Kind is what an error says about trying again.
+type Kind int
+
+const (
+	// Passing: it may work the next time.
+	Passing Kind = iota
+	// Late is Passing, and says nothing but that time was up.
+	Late
+	// Final: it will not work.
+	Final
+)
+
+// Until tries until it works, an error is Final, or ctx ends, with growing pauses
+// of up to most. When ctx has ended, the error is what went wrong last: that the
+// time is over says less, and may be known to a try before it is to ctx.
+func Until[T any](ctx context.Context, most time.Duration, try func() (T, error), kind func(error) Kind) (T, error) {
+	pause := backoff.NewExponentialBackOff()
+	pause.MaxInterval = most
+	var last error
+	result, err := backoff.Retry(ctx, func() (T, error) {
+		result, err := try()
+		if err == nil {
+			return result, nil
+		}
+		k := kind(err)
+		if k == Final {
+			return result, backoff.Permanent(err)
+		}
+		if last == nil || ctx.Err() == nil && k != Late {
+			last = err
+		}
+		return result, err
+	}, backoff.WithBackOff(pause), backoff.WithMaxElapsedTime(0))
+	if err != nil && last != nil && ctx.Err() != nil {
+		err = last
+	}
+	return result, err
+}
