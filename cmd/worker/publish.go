@@ -93,33 +93,35 @@ type nowhere struct{}
 
 func (*nowhere) Publish(context.Context, []*pubsubpb.PubsubMessage) error { return nil }
 
-func (env environment) reportPublish(output string, p *publisher, err error) error {
+// report prints what became of the lines, as JSON or as a sentence. Without
+// another error, bad lines are one.
+func (p *publisher) report(env environment, output string, asJSON any, sentence, fault string, err error) error {
 	if output == "json" {
-		err = errors.Join(err, printJSON(env.stdout, p.done))
+		err = errors.Join(err, printJSON(env.stdout, asJSON))
 	} else {
-		_, printErr := fmt.Fprintf(env.stdout, "published %d events to %s; %d lines were not published\n", p.done.Published, p.topicName, p.done.Invalid)
+		_, printErr := fmt.Fprintln(env.stdout, sentence)
 		err = errors.Join(err, printErr)
 	}
 	if err == nil && p.done.Invalid > 0 {
-		return reported{errors.New("some lines were not published")}
+		return reported{errors.New(fault)}
 	}
 	return err
 }
 
+func (env environment) reportPublish(output string, p *publisher, err error) error {
+	return p.report(env, output, p.done,
+		fmt.Sprintf("published %d events to %s; %d lines were not published", p.done.Published, p.topicName, p.done.Invalid),
+		"some lines were not published", err)
+}
+
 func (env environment) reportCheck(output string, p *publisher, err error) error {
-	if output == "json" {
-		err = errors.Join(err, printJSON(env.stdout, struct {
-			Valid   int `json:"valid"`
-			Invalid int `json:"invalid"`
-		}{p.done.Published, p.done.Invalid}))
-	} else {
-		_, printErr := fmt.Fprintf(env.stdout, "checked %s: %d valid, %d invalid\n", p.source, p.done.Published, p.done.Invalid)
-		err = errors.Join(err, printErr)
-	}
-	if err == nil && p.done.Invalid > 0 {
-		return reported{errors.New("some lines are not valid")}
-	}
-	return err
+	counts := struct {
+		Valid   int `json:"valid"`
+		Invalid int `json:"invalid"`
+	}{p.done.Published, p.done.Invalid}
+	return p.report(env, output, counts,
+		fmt.Sprintf("checked %s: %d valid, %d invalid", p.source, counts.Valid, counts.Invalid),
+		"some lines are not valid", err)
 }
 
 // publisher publishes lines in their order.

@@ -47,12 +47,12 @@ const (
 
 // Pub/Sub's limits.
 const (
-	maxAttributes = 100
-	maxKey        = 256
-	maxValue      = 1024
+	maxAttributes = topic.MaxAttributes
+	maxKey        = topic.MaxKeyBytes
+	maxValue      = topic.MaxValueBytes
 	// maxMessage is 10 MB as documented; some servers take 10 MiB, so what lies
 	// between is tried.
-	maxMessage      = 10_000_000
+	maxMessage      = topic.MaxMessageBytes
 	maxMessageTried = 10 << 20
 )
 

@@ -10,6 +10,8 @@ const (
 	AttrReplayCount        = attrReplayCount
 	AttrOriginMessageID    = attrOriginID
 	AttrOriginPublishTime  = attrOriginPublished
+	AttrTraceparent        = attrTraceparent
+	AttrGoogleTraceparent  = attrGoogleTraceparent
 )
 
 // SchemaVersion is the only version of the topic message so far.

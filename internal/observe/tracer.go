@@ -155,7 +155,7 @@ func (t *Tracer) DeadLetters(ctx context.Context, letters []*dlq.Letter, batches
 
 var (
 	w3c          = propagation.TraceContext{}
-	traceparents = []string{"traceparent", "googclient_traceparent"}
+	traceparents = []string{event.AttrTraceparent, event.AttrGoogleTraceparent}
 )
 
 // addLink links a span to the trace in which a message was published, once.

@@ -219,7 +219,7 @@ func (s Step) changeByOne(ctx context.Context, w Writer) (Step, error) {
 	for _, d := range s.Differences {
 		err := w.UpdateSubscription(ctx, s.wanted, d.setting.Path)
 		if status.Code(err) == codes.InvalidArgument && d.Setting == retentionName && s.clip() {
-			d.To = span(emulatorRetention) + ", the most that an emulator takes"
+			d.To = clippedRetention
 			err = w.UpdateSubscription(ctx, s.wanted, d.setting.Path)
 		}
 		switch status.Code(err) {
@@ -243,7 +243,7 @@ func (s Step) clip() bool {
 	s.wanted.MessageRetentionDuration = durationpb.New(emulatorRetention)
 	for i, d := range s.Differences {
 		if d.Setting == retentionName {
-			s.Differences[i].To = span(emulatorRetention) + ", the most that an emulator takes"
+			s.Differences[i].To = clippedRetention
 		}
 	}
 	return true

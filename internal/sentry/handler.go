@@ -22,13 +22,13 @@ func (r *Reporter) Handler(next slog.Handler) slog.Handler {
 	if r.hub == nil {
 		return next
 	}
-	return handler{next: next, reporter: r}
+	return handler{next: next, reporter: r, attrs: map[string]any{}}
 }
 
 type handler struct {
 	next     slog.Handler
 	reporter *Reporter
-	attrs    map[string]any // of those that it was derived with
+	attrs    map[string]any // of those that it was derived with; never nil
 	group    string         // prefix of the keys
 }
 
@@ -41,9 +41,6 @@ func (h handler) Enabled(ctx context.Context, level slog.Level) bool {
 func (h handler) Handle(ctx context.Context, record slog.Record) error {
 	if record.Level >= slog.LevelError {
 		attrs := maps.Clone(h.attrs)
-		if attrs == nil {
-			attrs = map[string]any{}
-		}
 		record.Attrs(func(a slog.Attr) bool {
 			h.add(attrs, a)
 			return true
@@ -65,9 +62,6 @@ func (h handler) add(attrs map[string]any, a slog.Attr) {
 func (h handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	h.next = h.next.WithAttrs(attrs)
 	h.attrs = maps.Clone(h.attrs)
-	if h.attrs == nil {
-		h.attrs = map[string]any{}
-	}
 	for _, a := range attrs {
 		h.add(h.attrs, a)
 	}

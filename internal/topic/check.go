@@ -11,9 +11,9 @@ import (
 // Pub/Sub's limits of one message.
 const (
 	MaxMessageBytes = 10_000_000
-	maxAttributes   = 100
-	maxKeyBytes     = 256
-	maxValueBytes   = 1024
+	MaxAttributes   = 100
+	MaxKeyBytes     = 256
+	MaxValueBytes   = 1024
 	maxOrderingKey  = 1024
 )
 
@@ -24,19 +24,19 @@ func Check(m *pubsubpb.PubsubMessage) error {
 	if len(m.GetData()) == 0 && len(attributes) == 0 {
 		return errors.New("the message has neither data nor attributes: Pub/Sub takes none such")
 	}
-	if len(attributes) > maxAttributes {
-		return fmt.Errorf("the message has %d attributes: Pub/Sub takes at most %d", len(attributes), maxAttributes)
+	if len(attributes) > MaxAttributes {
+		return fmt.Errorf("the message has %d attributes: Pub/Sub takes at most %d", len(attributes), MaxAttributes)
 	}
 	for key, value := range attributes {
 		switch {
 		case key == "":
 			return errors.New("an attribute has an empty name: Pub/Sub takes none such")
-		case len(key) > maxKeyBytes:
-			return fmt.Errorf("attribute %.40q…: Pub/Sub takes names of at most %d bytes, got %d", key, maxKeyBytes, len(key))
+		case len(key) > MaxKeyBytes:
+			return fmt.Errorf("attribute %.40q…: Pub/Sub takes names of at most %d bytes, got %d", key, MaxKeyBytes, len(key))
 		case strings.HasPrefix(key, "goog") && !strings.HasPrefix(key, "googclient_"):
 			return fmt.Errorf("attribute %.40q: Pub/Sub keeps names that begin with goog for itself", key)
-		case len(value) > maxValueBytes:
-			return fmt.Errorf("attribute %.40q: Pub/Sub takes values of at most %d bytes, got %d", key, maxValueBytes, len(value))
+		case len(value) > MaxValueBytes:
+			return fmt.Errorf("attribute %.40q: Pub/Sub takes values of at most %d bytes, got %d", key, MaxValueBytes, len(value))
 		}
 	}
 	if n := len(m.GetOrderingKey()); n > maxOrderingKey {
