@@ -12,10 +12,12 @@ import (
 	"google.golang.org/api/option"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/batch"
+	"github.com/sourcegraph/telemetry-relay/internal/buffers"
 	"github.com/sourcegraph/telemetry-relay/internal/consume"
 	"github.com/sourcegraph/telemetry-relay/internal/diagnostics"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
@@ -184,6 +186,7 @@ func PubSubOptions(cfg *config.Config) []option.ClientOption {
 	opts := []option.ClientOption{
 		option.WithGRPCDialOption(grpc.WithInitialWindowSize(streamWindow)),
 		option.WithGRPCDialOption(grpc.WithInitialConnWindowSize(connectionWindow)),
+		option.WithGRPCDialOption(experimental.WithBufferPool(buffers.Pool)),
 	}
 	if cfg.EmulatorHost == "" {
 		// As the official client does: a line that died in silence is noticed.

@@ -19,6 +19,9 @@ type Client struct {
 	subscription string
 }
 
+// encoding has requests and responses go through our codec.
+var encoding = gax.WithGRPCOptions(grpc.ForceCodecV2(codec{}))
+
 // NewClient returns a client for a subscription, given by its full name.
 func NewClient(ctx context.Context, subscription string, opts ...option.ClientOption) (*Client, error) {
 	client, err := pubsub.NewSubscriptionAdminClient(ctx, opts...)
@@ -60,7 +63,7 @@ func (c *Client) Stream(ctx context.Context, flow Flow) (Stream, error) {
 }
 
 func (c *Client) open(ctx context.Context, flow Flow) (pubsubpb.Subscriber_StreamingPullClient, error) {
-	stream, err := c.client.StreamingPull(ctx, gax.WithGRPCOptions(grpc.ForceCodecV2(codec{})))
+	stream, err := c.client.StreamingPull(ctx, encoding)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +123,7 @@ func (c *Client) Pull(ctx context.Context, most int) (Response, error) {
 
 // Acknowledge acknowledges the ack ids.
 func (c *Client) Acknowledge(ctx context.Context, ackIDs []string) error {
-	return c.client.Acknowledge(ctx, &pubsubpb.AcknowledgeRequest{Subscription: c.subscription, AckIds: ackIDs})
+	return c.client.Acknowledge(ctx, &pubsubpb.AcknowledgeRequest{Subscription: c.subscription, AckIds: ackIDs}, encoding)
 }
 
 // ModifyAckDeadline sets the rest of the leases.

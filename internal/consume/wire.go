@@ -8,9 +8,13 @@ import (
 	"slices"
 	"time"
 
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/sourcegraph/telemetry-relay/internal/buffers"
 )
 
 // Responses are read as they come on the wire: building the generated messages
@@ -31,6 +35,9 @@ const (
 	fieldValue     = 2
 	fieldSeconds   = 1 // Timestamp.seconds
 	fieldNanos     = 2 // Timestamp.nanos
+
+	fieldSubscription = 1 // AcknowledgeRequest.subscription
+	fieldAckIDs       = 2 // AcknowledgeRequest.ack_ids
 )
 
 const (
@@ -309,20 +316,38 @@ type codec struct{}
 func (codec) Name() string { return "proto" }
 
 func (codec) Marshal(v any) (mem.BufferSlice, error) {
-	m, ok := v.(proto.Message)
-	if !ok {
-		return nil, errors.New("consume: unknown type of request")
+	switch v := v.(type) {
+	case *pubsubpb.AcknowledgeRequest:
+		return acknowledgement(v), nil
+	case proto.Message:
+		b, err := proto.Marshal(v)
+		return mem.BufferSlice{mem.SliceBuffer(b)}, err
 	}
-	b, err := proto.Marshal(m)
-	return mem.BufferSlice{mem.SliceBuffer(b)}, err
+	return nil, errors.New("consume: unknown type of request")
 }
 
 func (codec) Unmarshal(data mem.BufferSlice, v any) error {
-	r, ok := v.(Response)
-	if !ok {
-		return errors.New("consume: unknown type of response")
+	switch v := v.(type) {
+	case Response:
+		data.Ref() // the reader frees each buffer when it has been read
+		v.Reset(data)
+		return nil
+	case *emptypb.Empty:
+		return nil
 	}
-	data.Ref() // the reader frees each buffer when it has been read
-	r.Reset(data)
-	return nil
+	return errors.New("consume: unknown type of response")
+}
+
+// acknowledgement encodes a request that has hundreds of kilobytes of ack ids.
+func acknowledgement(v *pubsubpb.AcknowledgeRequest) mem.BufferSlice {
+	size := protowire.SizeTag(fieldSubscription) + protowire.SizeBytes(len(v.GetSubscription()))
+	for _, id := range v.GetAckIds() {
+		size += protowire.SizeTag(fieldAckIDs) + protowire.SizeBytes(len(id))
+	}
+	m := buffers.NewMessage(size)
+	m.String(fieldSubscription, v.GetSubscription())
+	for _, id := range v.GetAckIds() {
+		m.String(fieldAckIDs, id)
+	}
+	return m.Finish()
 }

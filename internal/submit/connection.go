@@ -14,10 +14,12 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/sourcegraph/telemetry-relay/internal/buffers"
 	telemetrygatewayv1 "github.com/sourcegraph/telemetry-relay/internal/telemetrygateway/v1"
 )
 
@@ -71,6 +73,7 @@ func dial(address string) (*connection, error) {
 		grpc.WithDisableRetry(),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithUserAgent("telemetry-relay"),
+		experimental.WithBufferPool(buffers.Pool),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)

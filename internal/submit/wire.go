@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/sourcegraph/telemetry-relay/internal/buffers"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	telemetrygatewayv1 "github.com/sourcegraph/telemetry-relay/internal/telemetrygateway/v1"
 )
@@ -51,28 +52,22 @@ func (codec) Unmarshal(data mem.BufferSlice, v any) error {
 	if !ok {
 		return errors.New("submit: unknown type of response")
 	}
-	buf := data.MaterializeToBuffer(mem.DefaultBufferPool())
+	buf := data.MaterializeToBuffer(buffers.Pool)
 	defer buf.Free()
 	return a.unmarshal(buf.ReadOnlyData())
 }
 
 func (p payload) marshal() mem.BufferSlice {
-	inner := 0
+	size := 0
 	for _, e := range p {
-		inner += protowire.SizeTag(fieldEvents) + protowire.SizeBytes(len(e.Wire))
+		size += protowire.SizeTag(fieldEvents) + protowire.SizeBytes(len(e.Wire))
 	}
-	size := protowire.SizeTag(fieldPayload) + protowire.SizeBytes(inner)
-	pool := mem.DefaultBufferPool()
-	buf := pool.Get(size)
-	b := (*buf)[:0]
-	b = protowire.AppendTag(b, fieldPayload, protowire.BytesType)
-	b = protowire.AppendVarint(b, uint64(inner))
+	m := buffers.NewMessage(size)
+	m.Header(fieldPayload, size)
 	for _, e := range p {
-		b = protowire.AppendTag(b, fieldEvents, protowire.BytesType)
-		b = protowire.AppendBytes(b, e.Wire)
+		m.Bytes(fieldEvents, e.Wire)
 	}
-	*buf = b
-	return mem.BufferSlice{mem.NewBuffer(buf, pool)}
+	return m.Finish()
 }
 
 func (a *answer) unmarshal(b []byte) error {
