@@ -48,6 +48,7 @@ func root() *cli.Command {
 			&cli.StringFlag{Name: "json", Usage: "write all measurements to this file"},
 			&cli.StringFlag{Name: "compare", Usage: "show the change since the measurements in this file"},
 			&cli.StringFlag{Name: "profile", Usage: "write a CPU profile of a worker under full backlog to this file, and measure nothing"},
+			&cli.IntFlag{Name: "publishers", Value: 10, Usage: "publishers of the backlog that is profiled"},
 		},
 		Commands: []*cli.Command{
 			server("pubsub", func(ctx context.Context, p load.Plan) (string, func() any, error) {
@@ -77,6 +78,7 @@ func root() *cli.Command {
 				JSON:      c.String("json"),
 				Compare:   c.String("compare"),
 				Profile:   c.String("profile"),
+				Profiled:  c.Int("publishers"),
 				Stdout:    os.Stdout,
 				Stderr:    os.Stderr,
 			})

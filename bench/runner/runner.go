@@ -23,6 +23,7 @@ type Options struct {
 	JSON      string // file to write; empty: none
 	Compare   string // file to compare with; empty: none
 	Profile   string // file of a profile; empty: measure
+	Profiled  int    // publishers of the profiled backlog
 	Stdout    io.Writer
 	Stderr    io.Writer
 }
@@ -114,7 +115,7 @@ func (r *runner) profile(ctx context.Context) error {
 	fetched := make(chan error, 1)
 	go func() { fetched <- r.fetchProfile(ctx, "http://"+addr+"/debug/pprof/profile?seconds=4") }()
 	_, err = r.measure(ctx, setup{
-		consumer: worker, plan: load.Plan{Events: r.Events, Publishers: 10}, vars: []string{"WORKER_DIAGNOSTICS_ADDR=" + addr},
+		consumer: worker, plan: load.Plan{Events: r.Events, Publishers: r.Profiled}, vars: []string{"WORKER_DIAGNOSTICS_ADDR=" + addr},
 	})
 	if profileErr := <-fetched; err == nil {
 		err = profileErr

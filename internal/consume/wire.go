@@ -329,8 +329,7 @@ func (codec) Marshal(v any) (mem.BufferSlice, error) {
 func (codec) Unmarshal(data mem.BufferSlice, v any) error {
 	switch v := v.(type) {
 	case Response:
-		data.Ref() // the reader frees each buffer when it has been read
-		v.Reset(data)
+		v.Reset(data) // it takes a reference of its own, and frees each buffer when it has been read
 		return nil
 	case *emptypb.Empty:
 		return nil

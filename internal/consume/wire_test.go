@@ -165,6 +165,52 @@ func TestReaderAllocations(t *testing.T) {
 	}
 }
 
+// countingPool counts the buffers that were not put back.
+type countingPool struct{ out int }
+
+func (p *countingPool) Get(n int) *[]byte {
+	p.out++
+	b := make([]byte, n)
+	return &b
+}
+
+func (p *countingPool) Put(*[]byte) { p.out-- }
+
+// TestBuffersComeBack decodes a response as gRPC has it done: when it has been
+// read, or given up, all its memory is free.
+func TestBuffersComeBack(t *testing.T) {
+	b := encoded(t, typicalResponse(100))
+	for _, all := range []bool{true, false} {
+		pool := &countingPool{}
+		var data mem.BufferSlice
+		for rest := b; len(rest) > 0; {
+			n := min(len(rest), 4<<10)
+			data = append(data, mem.Copy(rest[:n], pool))
+			rest = rest[n:]
+		}
+		response := NewResponse(nil)
+		if err := (codec{}).Unmarshal(data, response); err != nil {
+			t.Fatal(err)
+		}
+		data.Free() // as gRPC does afterwards
+		r := newReader()
+		for n := 0; all && n < 100; {
+			messages, err := r.next(response)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += len(messages)
+		}
+		if all && pool.out > 0 {
+			t.Errorf("%d buffers are not free after the last message", pool.out)
+		}
+		_ = response.Close() // of memory: it cannot fail
+		if pool.out > 0 {
+			t.Errorf("%d buffers are not free after the end", pool.out)
+		}
+	}
+}
+
 func count(r *reader, b []byte) (n int, err error) {
 	response := NewResponse(b)
 	for {
