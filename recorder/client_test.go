@@ -87,7 +87,7 @@ func TestPublishes(t *testing.T) {
 		if rejection != nil {
 			t.Fatal(rejection)
 		}
-		ids[e.ID] = true
+		ids[string(e.ID())] = true
 	}
 	if len(ids) != n {
 		t.Errorf("%d ids", len(ids))

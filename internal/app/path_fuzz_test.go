@@ -85,14 +85,14 @@ func relayed(tb testing.TB, m hostile) (reason event.Reason) {
 		if err := proto.Unmarshal(e.Wire, &decoded); err != nil {
 			tb.Fatalf("the gateway cannot decode the event of %.300q: %v", m.data, err)
 		}
-		if decoded.GetId() != e.ID || e.ID == "" || decoded.GetFeature() == "" || decoded.GetAction() == "" || decoded.GetTimestamp() == nil {
+		if decoded.GetId() != string(e.ID()) || len(e.ID()) == 0 || decoded.GetFeature() == "" || decoded.GetAction() == "" || decoded.GetTimestamp() == nil {
 			tb.Fatalf("the event %v is not complete", &decoded)
 		}
 		if len(decoded.ProtoReflect().GetUnknown()) > 0 {
 			tb.Fatalf("the event %v has unknown fields", &decoded)
 		}
 		// It may still be refused by the gateway.
-		rejection = &event.Rejection{Reason: event.GatewayRefused, Detail: "no", EventID: e.ID}
+		rejection = &event.Rejection{Reason: event.GatewayRefused, Detail: "no", EventID: string(e.ID())}
 	} else {
 		reason = rejection.Reason
 		if !slices.Contains(event.Reasons, reason) || rejection.Detail == "" || len(rejection.Detail) > event.MaxDetail || !utf8.ValidString(rejection.Detail) {

@@ -60,6 +60,7 @@ type pass struct {
 	feature, action, idText []byte
 
 	id           [16]byte
+	derived      [idLen]byte // idText, when the publisher gave none
 	idState      idState
 	timestamp    instant
 	hasTimestamp bool
@@ -129,23 +130,22 @@ func (p *pass) decode(buf []byte, m Message, service *policy.Service, publisher 
 		return Event{}, nil, reject(MalformedPayload, "", "malformed JSON at byte offset %d (the first is 0): expected %s", p.syntaxAt, p.syntax)
 	}
 	p.complete()
-	id := p.knownID()
 	if p.fault != "" {
-		return Event{}, nil, &Rejection{Reason: InvalidEvent, Detail: limit(p.fault), EventID: id}
+		return Event{}, nil, &Rejection{Reason: InvalidEvent, Detail: limit(p.fault), EventID: p.knownID()}
 	}
 	if detail := p.violation(service, publisher); detail != "" {
-		return Event{}, nil, &Rejection{Reason: PolicyViolation, Detail: limit(detail), EventID: id}
+		return Event{}, nil, &Rejection{Reason: PolicyViolation, Detail: limit(detail), EventID: p.knownID()}
 	}
 	if p.tooLarge {
-		return Event{}, nil, reject(Oversized, id, "the event is too large: expected at most %d bytes when encoded for the gateway", maxWire)
+		return Event{}, nil, reject(Oversized, p.knownID(), "the event is too large: expected at most %d bytes when encoded for the gateway", maxWire)
 	}
 	start := len(buf)
-	buf = p.assemble(buf, id, m.Attributes[attrVersion])
+	buf = p.assemble(buf, m.Attributes[attrVersion])
 	wire := buf[start:len(buf):len(buf)]
 	if detail := tooLarge(wire, publisher); detail != "" {
-		return Event{}, nil, &Rejection{Reason: Oversized, Detail: detail, EventID: id}
+		return Event{}, nil, &Rejection{Reason: Oversized, Detail: detail, EventID: p.knownID()}
 	}
-	return Event{ID: id, UUID: p.id, Publisher: publisher, Wire: wire}, buf, nil
+	return Event{UUID: p.id, Publisher: publisher, Wire: wire}, buf, nil
 }
 
 // document walks the whole data.
@@ -174,6 +174,7 @@ func (p *pass) complete() {
 	originID, published := p.message.Origin()
 	if p.idState == idAbsent {
 		p.id = deriveID(published, originID)
+		p.idText = appendID(p.derived[:0], p.id)
 	}
 	if !p.hasTimestamp {
 		var ok bool
@@ -185,13 +186,8 @@ func (p *pass) complete() {
 
 // knownID returns the event's id as text, or "" if the one given is not valid.
 func (p *pass) knownID() string {
-	switch p.idState {
-	case idGiven:
-		return string(p.idText)
-	case idAbsent:
-		var text [idLen]byte
-		return string(appendID(text[:0], p.id))
-	default:
+	if p.idState == idFaulty {
 		return ""
 	}
+	return string(p.idText)
 }

@@ -159,8 +159,8 @@ func closeAll(dst []byte, outer, middle, inner int) []byte {
 	return dst
 }
 
-// assemble appends the event.
-func (p *pass) assemble(buf []byte, id, version string) []byte {
+// assemble appends the event. It begins with the id, which Event.ID relies on.
+func (p *pass) assemble(buf []byte, version string) []byte {
 	version = validUTF8(version)
 	server := 0
 	if version != "" {
@@ -179,10 +179,10 @@ func (p *pass) assemble(buf []byte, id, version string) []byte {
 	// The timestamp has at most two tags, ten bytes of seconds and five of
 	// nanoseconds.
 	const timestamp = 2 + 2 + 10 + 5
-	buf = slices.Grow(buf, bytesFieldSize(len(id))+timestamp+bytesFieldSize(len(p.feature))+bytesFieldSize(len(p.action))+
+	buf = slices.Grow(buf, bytesFieldSize(len(p.idText))+timestamp+bytesFieldSize(len(p.feature))+bytesFieldSize(len(p.action))+
 		bytesFieldSize(source)+bytesFieldSize(len(p.params))+len(p.rest))
 
-	buf = appendBytesField(buf, numID, id)
+	buf = appendBytesField(buf, numID, p.idText)
 	buf, at := open(buf, numTimestamp)
 	if p.timestamp.seconds != 0 {
 		buf = appendVarintField(buf, numSeconds, uint64(p.timestamp.seconds))

@@ -48,15 +48,22 @@ type Publisher struct {
 
 // Event is a valid event in the gateway's form.
 type Event struct {
-	// ID is a UUID in text form: the publisher's own, or derived from the
-	// message.
-	ID string
-	// UUID is ID in binary form.
+	// UUID is the id: the publisher's own, or derived from the message.
 	UUID [16]byte
 	// Publisher is who recorded it.
 	Publisher Publisher
 	// Wire is the encoded telemetrygateway.v1.Event.
 	Wire []byte
+}
+
+// ID is the id in text form, as the publisher wrote it. It is a part of Wire,
+// which begins with it.
+func (e *Event) ID() []byte {
+	const at = 2 // after the tag and the length, a byte each
+	if len(e.Wire) < at {
+		return nil
+	}
+	return e.Wire[at : at+int(e.Wire[1])]
 }
 
 // Rejection says why a message is not a valid event.

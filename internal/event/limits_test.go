@@ -90,8 +90,8 @@ func TestReplayKeepsID(t *testing.T) {
 	d := NewDecoder(testServices(t), "")
 	const data = `{"feature":"ab","action":"cd"}`
 	original, rejection := d.Decode(testMessage(data))
-	if rejection != nil || original.ID != derivedID {
-		t.Fatalf("%s, %v", original.ID, rejection)
+	if rejection != nil || string(original.ID()) != derivedID {
+		t.Fatalf("%s, %v", original.ID(), rejection)
 	}
 	for _, test := range []struct {
 		name, count, id, published string
@@ -116,8 +116,8 @@ func TestReplayKeepsID(t *testing.T) {
 		if test.same {
 			want = original
 		}
-		if rejection != nil || event.ID != want.ID || string(event.Wire) != string(want.Wire) {
-			t.Errorf("%s: id %s, want %s; %v", test.name, event.ID, want.ID, rejection)
+		if rejection != nil || string(event.ID()) != string(want.ID()) || string(event.Wire) != string(want.Wire) {
+			t.Errorf("%s: id %s, want %s; %v", test.name, event.ID(), want.ID(), rejection)
 		}
 		compare(t, m)
 	}

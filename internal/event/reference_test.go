@@ -404,7 +404,7 @@ func refEqual(want outcome, event Event, rejection *Rejection) string {
 			return "event id " + rejection.EventID + ", want " + want.id
 		case rejection.Detail == "" || len(rejection.Detail) > MaxDetail || !utf8.ValidString(rejection.Detail):
 			return "bad detail " + strconv.Quote(rejection.Detail)
-		case event.ID != "" || event.Wire != nil:
+		case event.ID() != nil || event.Wire != nil:
 			return "an event besides the rejection"
 		}
 		return ""
@@ -413,12 +413,13 @@ func refEqual(want outcome, event Event, rejection *Rejection) string {
 	if err := proto.Unmarshal(event.Wire, &got); err != nil {
 		return "wire bytes: " + err.Error()
 	}
-	id, err := hex.DecodeString(strings.ReplaceAll(event.ID, "-", ""))
+	text := string(event.ID())
+	id, err := hex.DecodeString(strings.ReplaceAll(text, "-", ""))
 	switch {
 	case want.reason != "":
 		return "accepted, want " + string(want.reason)
-	case err != nil || !bytes.Equal(id, event.UUID[:]) || event.ID != want.id || got.GetId() != want.id:
-		return "id " + event.ID + ", want " + want.id
+	case err != nil || !bytes.Equal(id, event.UUID[:]) || text != want.id || got.GetId() != want.id:
+		return "id " + text + ", want " + want.id
 	case event.Publisher != want.publisher:
 		return "publisher " + event.Publisher.ServiceID + "/" + event.Publisher.Environment
 	case !proto.Equal(&got, want.event):

@@ -36,7 +36,7 @@ const (
 
 // bury rejects an event that was valid on arrival.
 func (r *Relay) bury(h *held, reason event.Reason, why string) {
-	h.rejection = &event.Rejection{Reason: reason, Detail: why, EventID: h.event.ID}
+	h.rejection = &event.Rejection{Reason: reason, Detail: why, EventID: string(h.event.ID())}
 	if r.stopping.on && r.graveyard.away != "" {
 		r.unsettled++
 		r.release(h)

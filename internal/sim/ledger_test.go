@@ -58,7 +58,7 @@ func newLedger(w *world) *ledger {
 	return &ledger{w: w, kinds: map[variant]kind{}, of: map[string]variant{}, records: map[variant]int{}, letters: map[string][]string{}, omitted: map[variant]bool{}, listed: map[*worker]map[variant]time.Time{}}
 }
 
-func variantOf(p event.Publisher, e *event.Event) variant { return variant{p, e.ID, string(e.Wire)} }
+func variantOf(p event.Publisher, e *event.Event) variant { return variant{p, string(e.ID()), string(e.Wire)} }
 
 // published enters a message.
 func (l *ledger) published(m *message) {
@@ -82,7 +82,7 @@ func (l *ledger) kindOf(p event.Publisher, e *event.Event) kind {
 	defer l.mu.Unlock()
 	k, ok := l.kinds[variantOf(p, e)]
 	if !ok {
-		l.w.violation("an event that nobody published: %s", e.ID)
+		l.w.violation("an event that nobody published: %s", e.ID())
 	}
 	return k
 }
@@ -105,7 +105,7 @@ func (l *ledger) answered(by *worker, b submit.Batch, listed []bool) {
 	for i, e := range b.Events {
 		v := variantOf(b.Publisher, e)
 		if at, ok := l.listed[by][v]; ok && now.Sub(at) < 4*time.Minute {
-			l.w.violation("the event %s was submitted again %v after it had been listed", e.ID, now.Sub(at))
+			l.w.violation("the event %s was submitted again %v after it had been listed", e.ID(), now.Sub(at))
 		}
 		if listed != nil && listed[i] {
 			l.listed[by][v] = now
@@ -135,10 +135,10 @@ func (l *ledger) omitOnce(p event.Publisher, e *event.Event) bool {
 func (l *ledger) batch(b submit.Batch) {
 	ids := map[string]bool{}
 	for _, e := range b.Events {
-		if ids[e.ID] {
-			l.w.violation("the id %s is twice in a stream", e.ID)
+		if ids[string(e.ID())] {
+			l.w.violation("the id %s is twice in a stream", e.ID())
 		}
-		ids[e.ID] = true
+		ids[string(e.ID())] = true
 		if e.Publisher != b.Publisher {
 			l.w.violation("an event of %v in a stream of %v", e.Publisher, b.Publisher)
 		}

@@ -154,7 +154,7 @@ func TestSubmit(t *testing.T) {
 func TestOmitted(t *testing.T) {
 	f := newFixture(t)
 	b := batchOf(t, 5)
-	f.onPayload(gatewayserver.Fault{Omit: []string{b.Events[0].ID, b.Events[3].ID}})
+	f.onPayload(gatewayserver.Fault{Omit: []string{string(b.Events[0].ID()), string(b.Events[3].ID())}})
 	if r := f.Submit(t.Context(), b); r.Failure != nil || !slices.Equal(r.Listed, []bool{false, true, true, false, true}) {
 		t.Errorf("%+v", r)
 	}

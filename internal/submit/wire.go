@@ -1,6 +1,7 @@
 package submit
 
 import (
+	"bytes"
 	"errors"
 
 	"google.golang.org/grpc/mem"
@@ -106,7 +107,7 @@ func (a *answer) list(id []byte) {
 		}
 		i := a.next
 		a.next++
-		if a.events[i].ID == string(id) {
+		if bytes.Equal(a.events[i].ID(), id) {
 			a.listed[i] = true
 			return
 		}

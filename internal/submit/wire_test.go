@@ -39,7 +39,7 @@ func encoded(t testing.TB, all []*telemetrygatewayv1.Event) []*event.Event {
 		if err != nil {
 			t.Fatal(err)
 		}
-		events[i] = &event.Event{ID: e.GetId(), Wire: wire}
+		events[i] = &event.Event{Wire: wire}
 	}
 	return events
 }
@@ -91,7 +91,7 @@ func response(ids ...string) []byte {
 func named(ids ...string) []*event.Event {
 	events := make([]*event.Event, len(ids))
 	for i, id := range ids {
-		events[i] = &event.Event{ID: id}
+		events[i] = &event.Event{Wire: protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), id)}
 	}
 	return events
 }
@@ -201,10 +201,10 @@ func BenchmarkAnswer(b *testing.B) {
 }
 
 // maxPayloadAllocations of a batch, however many events it has: the list of
-// buffers and the buffer's own frame.
+// buffers, and what goes with it.
 const maxPayloadAllocations = 4
 
-// TestPayloadAllocations guards that a batch is assembled in one pooled buffer.
+// TestPayloadAllocations guards that a batch is assembled in pooled buffers.
 func TestPayloadAllocations(t *testing.T) {
 	p := payload(encodedEvents(1000))
 	assemble := func() {
