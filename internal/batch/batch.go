@@ -36,7 +36,13 @@ type Groups[G, O comparable, T any] struct {
 	// timers are the groups that wait for their time: those that are not queued.
 	timers timers[G, O, T]
 	items  int
+	epoch  time.Time // of the first item
+	// spare are groups that are gone, with their memory: most come again.
+	spare []*group[G, O, T]
 }
+
+// maxSpare bounds the groups that wait to be used again.
+const maxSpare = 64
 
 type group[G, O comparable, T any] struct {
 	key    G
@@ -53,7 +59,7 @@ type group[G, O comparable, T any] struct {
 type item[T any] struct {
 	value T
 	bytes int
-	due   time.Time
+	due   time.Duration // since the epoch
 }
 
 type owner[G, O comparable, T any] struct {
@@ -75,10 +81,14 @@ func NewGroups[G, O comparable, T any](limits Limits) *Groups[G, O, T] {
 // Add puts an item of so many bytes into a group. It becomes due when its group
 // is full, and latest after the delay.
 func (g *Groups[G, O, T]) Add(now time.Time, key G, ownerKey O, bytes int, value T) {
+	if g.epoch.IsZero() {
+		g.epoch = now
+	}
+	due := now.Sub(g.epoch) + g.limits.Delay
 	at, ok := g.groups[key]
-	due := now.Add(g.limits.Delay)
 	if !ok {
-		at = &group[G, O, T]{key: key, owner: g.owner(ownerKey), due: due}
+		at = g.group()
+		at.key, at.owner, at.due = key, g.owner(ownerKey), g.epoch.Add(due)
 		at.owner.groups++
 		g.groups[key] = at
 		heap.Push(&g.timers, at)
@@ -103,6 +113,17 @@ func (g *Groups[G, O, T]) owner(key O) *owner[G, O, T] {
 		g.owners[key] = o
 	}
 	return o
+}
+
+// group is a group without items: one that is gone, or a new one.
+func (g *Groups[G, O, T]) group() *group[G, O, T] {
+	last := len(g.spare) - 1
+	if last < 0 {
+		return new(group[G, O, T])
+	}
+	at := g.spare[last]
+	g.spare = g.spare[:last]
+	return at
 }
 
 // queue gives a group that is not among the timers its place among its owner's
@@ -177,8 +198,14 @@ func (g *Groups[G, O, T]) take(now time.Time, at *group[G, O, T]) Batch[T] {
 		g.remove(at)
 		return b
 	}
-	at.items = at.items[n:]
-	at.due = at.items[0].due
+	if rest := len(at.items) - n; rest <= n {
+		copy(at.items, at.items[n:])
+		clear(at.items[rest:])
+		at.items = at.items[:rest]
+	} else {
+		at.items = at.items[n:]
+	}
+	at.due = g.epoch.Add(at.items[0].due)
 	if g.full(at) || at.flushed > 0 || !at.due.After(now) {
 		g.queue(at)
 	} else {
@@ -192,6 +219,10 @@ func (g *Groups[G, O, T]) remove(at *group[G, O, T]) {
 	at.owner.groups--
 	if at.owner.groups == 0 {
 		delete(g.owners, at.owner.key)
+	}
+	if len(g.spare) < maxSpare {
+		*at = group[G, O, T]{items: at.items[:0]}
+		g.spare = append(g.spare, at)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 // bulk, so its lock is taken a few times per response, not per message.
 type leases struct {
 	duration  time.Duration // of one lease
+	epoch     time.Time     // from which the ends of leases are counted
 	maxEvents int
 	maxBytes  int64
 	seed      maphash.Seed
@@ -32,6 +33,7 @@ type leases struct {
 func newLeases(opts Options) *leases {
 	return &leases{
 		duration:  opts.LeaseDuration,
+		epoch:     time.Now(),
 		maxEvents: opts.MaxEvents,
 		maxBytes:  opts.MaxBytes,
 		seed:      maphash.MakeSeed(),
@@ -88,7 +90,7 @@ func (l *leases) room(ctx context.Context) error {
 // what was received is used again.
 func (l *leases) add(received []*Message, now, began time.Time) (fresh, again []*Message) {
 	fresh = received[:0]
-	until := began.Add(l.duration)
+	until := began.Add(l.duration).Sub(l.epoch)
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -101,7 +103,7 @@ func (l *leases) add(received []*Message, now, began time.Time) (fresh, again []
 		}
 		r.Received, r.until = now, until
 		l.held.Add(hash, r)
-		l.bytes += r.size
+		l.bytes += r.Size()
 		fresh = append(fresh, r)
 	}
 	return fresh, again
@@ -114,7 +116,7 @@ func (l *leases) drop(m *Message) {
 	}
 	m.deadMark = true
 	l.held.Remove(m)
-	l.bytes -= m.size
+	l.bytes -= m.Size()
 }
 
 func (l *leases) ack(messages []*Message) {
@@ -166,6 +168,7 @@ func (l *leases) takeAcks(ctx context.Context) ([]pendingAck, error) {
 	var batch []pendingAck
 	err := l.wait(ctx, func() bool {
 		size := 0
+		batch = make([]pendingAck, 0, min(len(l.acks), maxIDs))
 		for n := range l.acks {
 			size += len(l.acks[n].ackID) + idOverhead
 			if n == maxIDs || size > maxIDBytes {
@@ -262,7 +265,7 @@ func (l *leases) expiring(limit time.Time) (ids []string, messages []*Message) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for m := range l.held.All() {
-		if m.until.Before(limit) {
+		if m.until < limit.Sub(l.epoch) {
 			ids = append(ids, m.ackID)
 			messages = append(messages, m)
 		}
@@ -276,7 +279,7 @@ func (l *leases) extended(ids []string, messages []*Message, until time.Time) {
 	defer l.mu.Unlock()
 	for i, m := range messages {
 		if m.ackID == ids[i] {
-			m.until = until
+			m.until = until.Sub(l.epoch)
 		}
 	}
 }

@@ -23,12 +23,12 @@ type Message struct {
 
 	// Owned by leases.
 	ackID    string
-	until    time.Time // when the lease ends, as far as we know
-	size     int64
+	until    time.Duration // when the lease ends, as far as we know: since leases.epoch
+	size     int32
 	acking   bool
 	deadMark bool // left to expire or released: no longer in the table
 	link     chain.Link[Message]
 }
 
 // Size is what the message counts against the bound on bytes.
-func (m *Message) Size() int64 { return m.size }
+func (m *Message) Size() int64 { return int64(m.size) }

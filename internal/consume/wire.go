@@ -53,10 +53,16 @@ const (
 type reader struct {
 	// known are the attributes of earlier messages, by their encoding: most messages of a
 	// publisher have the same.
-	known   map[string]map[string]string
+	known   map[string]attributes
 	scratch []byte
 	buffer  []byte // of the present message
 	entry
+}
+
+// attributes are a message's, and how many bytes they have.
+type attributes struct {
+	values map[string]string
+	size   int
 }
 
 // entry is where the parts of a message stand in the response.
@@ -68,7 +74,7 @@ type entry struct {
 }
 
 func newReader() *reader {
-	return &reader{known: make(map[string]map[string]string)}
+	return &reader{known: make(map[string]attributes)}
 }
 
 // next takes up to pieceSize messages off the front of a response; none: it is at
@@ -154,22 +160,19 @@ func (r *reader) received(b []byte) (*Message, error) {
 	// with it.
 	r.scratch = append(append(append(r.scratch[:0], r.id...), r.ordering...), r.ackID...)
 	text := string(r.scratch)
-	m := &Message{
+	shared, err := r.attributesOf(r.attributes)
+	if err != nil {
+		return nil, err
+	}
+	return &Message{
 		ID:          text[:len(r.id)],
 		PublishTime: time.Unix(r.seconds, int64(r.nanos)).UTC(),
 		Data:        append([]byte(nil), r.data...),
+		Attributes:  shared.values,
 		OrderingKey: text[len(r.id) : len(r.id)+len(r.ordering)],
 		ackID:       text[len(r.id)+len(r.ordering):],
-	}
-	var err error
-	if m.Attributes, err = r.attributesOf(r.attributes); err != nil {
-		return nil, err
-	}
-	m.size = int64(len(m.Data) + len(m.ID) + len(m.OrderingKey))
-	for k, v := range m.Attributes {
-		m.size += int64(len(k) + len(v))
-	}
-	return m, nil
+		size:        int32(len(r.data) + len(r.id) + len(r.ordering) + shared.size), // Pub/Sub allows 10 MB
+	}, nil
 }
 
 // message reads a PubsubMessage.
@@ -204,32 +207,36 @@ func (r *reader) message(b []byte) error {
 
 // attributesOf returns the attributes with these entries. Messages with the same
 // ones share a map, which nobody changes.
-func (r *reader) attributesOf(entries [][]byte) (map[string]string, error) {
+func (r *reader) attributesOf(entries [][]byte) (attributes, error) {
 	if len(entries) == 0 {
-		return nil, nil
+		return attributes{}, nil
 	}
-	r.scratch = r.scratch[:0]
+	encoded := r.scratch[:0]
 	for _, e := range entries {
-		r.scratch = protowire.AppendBytes(r.scratch, e)
+		encoded = protowire.AppendBytes(encoded, e)
 	}
-	if known, ok := r.known[string(r.scratch)]; ok {
+	r.scratch = encoded
+	if known, ok := r.known[string(encoded)]; ok {
 		return known, nil
 	}
-	attributes := make(map[string]string, len(entries))
+	all := attributes{values: make(map[string]string, len(entries))}
 	for _, e := range entries {
 		key, value, err := keyAndValue(e)
 		if err != nil {
-			return nil, err
+			return attributes{}, err
 		}
-		attributes[key] = value
+		all.values[key] = value
 	}
-	if len(r.scratch) <= maxInternedBytes {
+	for key, value := range all.values {
+		all.size += len(key) + len(value)
+	}
+	if len(encoded) <= maxInternedBytes {
 		if len(r.known) >= maxInterned {
 			clear(r.known)
 		}
-		r.known[string(r.scratch)] = attributes
+		r.known[string(encoded)] = all
 	}
-	return attributes, nil
+	return all, nil
 }
 
 func keyAndValue(b []byte) (key, value string, err error) {

@@ -109,7 +109,8 @@ func (r *Relay) admit(h *held, now time.Time) {
 	hash := r.idHash(h)
 	newest := r.sameID(h, hash)
 	if same := twin(newest, h); same != nil {
-		same.twins = append(same.twins, h.message)
+		rare := same.apart()
+		rare.twins = append(rare.twins, h.message)
 		r.twins++
 		return
 	}

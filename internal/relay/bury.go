@@ -69,7 +69,7 @@ func (r *Relay) sendLetters(now time.Time) {
 			OrderingKey: h.message.OrderingKey,
 			Rejection:   *h.rejection,
 			RejectedAt:  now,
-			Attempts:    h.sent,
+			Attempts:    int(h.sent),
 		}
 	}
 	ctx, ended := r.followLetters(graves, letters)

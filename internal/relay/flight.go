@@ -212,7 +212,7 @@ func (r *Relay) launch(f *flight) {
 	}
 	r.m.BatchEvents.Observe(float64(len(f.events)))
 	r.m.BatchBytes.Observe(float64(bytes))
-	ctx, ended := r.follow(f, Submission{RequestID: b.RequestID, Events: len(b.Events), Bytes: bytes, Try: f.events[0].sent, Suspect: f.suspect})
+	ctx, ended := r.follow(f, Submission{RequestID: b.RequestID, Events: len(b.Events), Bytes: bytes, Try: int(f.events[0].sent), Suspect: f.suspect})
 	r.log.DebugContext(ctx, "Submitting a batch", "request_id", b.RequestID, "service_id", b.Publisher.ServiceID,
 		"service_environment", b.Publisher.Environment, "events", len(b.Events), "bytes", bytes,
 		"suspect", f.suspect, "failures", f.failures)

@@ -18,22 +18,30 @@ type held struct {
 	message   *consume.Message
 	event     event.Event
 	rejection *event.Rejection // why it goes to the dead-letter topic; nil: it does not
-	panicked  bool             // its processing failed in a way that must not happen
 	digest    uint64           // of the message's data
 
 	publisher *publisher // nil: rejected on arrival
-	// lane keeps different events with the same id apart: only events of one
-	// lane share a stream, since the gateway's answer has nothing but ids.
-	lane int32
-	// twins are further deliveries of the same event, settled together with it.
-	twins []*consume.Message
-	older *held // with the same id, in another lane
-	link  chain.Link[held]
+	link      chain.Link[held]
 
 	prev, next *held // in the order of arrival
-	gone       bool  // settled; it may still lie in a batch or a queue
+	older      *held // with the same id, in another lane
+	// lane keeps different events with the same id apart: only events of one
+	// lane share a stream, since the gateway's answer has nothing but ids.
+	lane     int32
+	sent     int32 // submissions
+	gone     bool  // settled; it may still lie in a batch or a queue
+	panicked bool  // its processing failed in a way that must not happen
 
-	sent         int       // submissions
+	followed *followed // the batch that it was submitted with first; nil: it is not traced
+	rare     *rare     // nil: it has nothing of it
+}
+
+// rare is what few events have. Tens of thousands may be held, so it is apart.
+type rare struct {
+	// twins are further deliveries of the same event, settled together with it.
+	twins []*consume.Message
+
+	// What speaks against the event.
 	leftOutAt    uint64    // the moment at which it was last left out of an answer
 	suspected    time.Time // since when; zero: it is no suspect
 	proven       bool      // it was left out while others were recorded
@@ -42,8 +50,22 @@ type held struct {
 	refusedAt    uint64    // the moment at which it last failed alone
 	failingSince uint64    // with which recording the present failures began, plus one; 0: none
 	singled      bool      // others were recorded between two of its failures
+}
 
-	followed *followed // the batch that it was submitted with first; nil: it is not traced
+// apart is what few events have.
+func (h *held) apart() *rare {
+	if h.rare == nil {
+		h.rare = new(rare)
+	}
+	return h.rare
+}
+
+// twins are the further deliveries.
+func (h *held) twins() []*consume.Message {
+	if h.rare == nil {
+		return nil
+	}
+	return h.rare.twins
 }
 
 // publisher is an identity with something held.
@@ -194,7 +216,7 @@ func (r *Relay) letGo(h *held, as fate) {
 		h.followed.settled(as)
 		h.followed = nil
 	}
-	r.twins -= len(h.twins)
+	r.twins -= len(h.twins())
 	if h.prev != nil {
 		h.prev.next = h.next
 	} else {
@@ -211,7 +233,7 @@ func (r *Relay) letGo(h *held, as fate) {
 		r.unindex(h)
 	}
 	// Its neighbours of the same arrival may be held for long.
-	h.message, h.event.Wire, h.twins = nil, nil, nil
+	h.message, h.event.Wire, h.rare = nil, nil, nil
 	if h.publisher == nil {
 		return
 	}

@@ -80,7 +80,7 @@ func (r *Relay) leftOut(f *flight, partly bool, now time.Time) {
 	for _, h := range f.events {
 		if r.countOmission(h, f, partly, now) {
 			r.bury(h, event.GatewayRejected, fmt.Sprintf(
-				"the gateway left the event out of %d answers in %d submissions while it recorded others, without saying why", h.omitted, h.sent))
+				"the gateway left the event out of %d answers in %d submissions while it recorded others, without saying why", h.apart().omitted, h.sent))
 			continue
 		}
 		suspects.events = append(suspects.events, h)
@@ -91,26 +91,27 @@ func (r *Relay) leftOut(f *flight, partly bool, now time.Time) {
 // countOmission decides whether an omission counts against the event, and
 // whether it was the last one that is allowed.
 func (r *Relay) countOmission(h *held, f *flight, partly bool, now time.Time) bool {
-	othersRecorded := partly || (h.leftOutAt > 0 && r.flights.recordedAt > h.leftOutAt)
-	h.leftOutAt = r.flights.moment
-	if h.suspected.IsZero() {
-		h.suspected = now
+	rare := h.apart()
+	othersRecorded := partly || (rare.leftOutAt > 0 && r.flights.recordedAt > rare.leftOutAt)
+	rare.leftOutAt = r.flights.moment
+	if rare.suspected.IsZero() {
+		rare.suspected = now
 	}
 	switch {
 	case r.gate.shut, r.flights.ignoredAt > f.launched:
 		return false // the gateway seems to record nothing at all
 	case othersRecorded:
-		h.proven = true
+		rare.proven = true
 	case !f.suspect:
 		return false
 	}
-	h.omitted++
+	rare.omitted++
 	// Was it never left out while others were recorded, then an outage may just
 	// begin. That shows soon, when anything else comes.
-	if !h.proven && (h.omitted < unprovenOmissions || now.Sub(h.suspected) < unprovenTime) {
+	if !rare.proven && (rare.omitted < unprovenOmissions || now.Sub(rare.suspected) < unprovenTime) {
 		return false
 	}
-	return h.omitted >= r.opts.RejectAfter
+	return rare.omitted >= r.opts.RejectAfter
 }
 
 const (
@@ -199,7 +200,7 @@ func (r *Relay) passing(f *flight, failure *submit.Failure, now time.Time) {
 	if len(f.events) == 1 && f.isolated && othersSucceed && r.countRefusal(f.events[0], f, failure) {
 		h := f.events[0]
 		r.bury(h, event.GatewayRefused, fmt.Sprintf(
-			"%d streams with this event alone failed (%s) while the gateway recorded others", h.refused, failure.Code))
+			"%d streams with this event alone failed (%s) while the gateway recorded others", h.apart().refused, failure.Code))
 		return
 	}
 	r.retry(f, "failed", retryFirst, failure.RetryAfter, now)
@@ -208,8 +209,8 @@ func (r *Relay) passing(f *flight, failure *submit.Failure, now time.Time) {
 // noteFailing counts the events whose streams fail although they were cut out.
 func (r *Relay) noteFailing(f *flight) {
 	for _, h := range f.events {
-		if h.failingSince != r.flights.recordedAt+1 {
-			h.failingSince = r.flights.recordedAt + 1
+		if rare := h.apart(); rare.failingSince != r.flights.recordedAt+1 {
+			rare.failingSince = r.flights.recordedAt + 1
 			r.flights.failing++
 		}
 	}
@@ -218,23 +219,24 @@ func (r *Relay) noteFailing(f *flight) {
 // countRefusal decides whether the failure of a stream with a single event counts
 // against the event, and whether it was the last one that is allowed.
 func (r *Relay) countRefusal(h *held, f *flight, failure *submit.Failure) bool {
-	if r.flights.failedAt > h.refusedAt {
-		h.refused, h.singled = 0, false // others fail too
+	rare := h.apart()
+	if r.flights.failedAt > rare.refusedAt {
+		rare.refused, rare.singled = 0, false // others fail too
 	}
-	h.singled = h.singled || (h.refusedAt > 0 && r.flights.recordedAt > h.refusedAt)
-	h.refusedAt = r.flights.moment
+	rare.singled = rare.singled || (rare.refusedAt > 0 && r.flights.recordedAt > rare.refusedAt)
+	rare.refusedAt = r.flights.moment
 	if r.flights.recordedAt < f.trouble || r.flights.recordedAt < r.flights.failedAt {
 		return false
 	}
-	if !h.singled && r.flights.failing > poisonsAtOnce {
+	if !rare.singled && r.flights.failing > poisonsAtOnce {
 		return false // too many for it to be their fault
 	}
-	h.refused++
+	rare.refused++
 	if failure.TimedOut() {
 		return false // that is what slowness looks like
 	}
 	allowed := max(r.opts.RejectAfter, leastFailures)
-	if !h.singled {
+	if !rare.singled {
 		// Nothing was recorded between two of its failures: an outage may just
 		// have begun.
 		allowed = max(allowed, unprovenFailures)
@@ -242,7 +244,7 @@ func (r *Relay) countRefusal(h *held, f *flight, failure *submit.Failure) bool {
 	if failure.OfTheLine() {
 		allowed += lineFaults
 	}
-	return h.refused >= allowed
+	return rare.refused >= allowed
 }
 
 // poisonsAtOnce is how many events may fail alone, with nothing recorded in

@@ -3,6 +3,7 @@ package relay
 import (
 	"encoding/binary"
 	"hash/maphash"
+	"math/bits"
 )
 
 // recent remembers what was settled, for some minutes and in bounded memory, so
@@ -17,7 +18,14 @@ type recent struct {
 
 type generation struct {
 	all   []fingerprint
-	index []uint32 // places in all, plus one; 0: free. At least half of it is
+	index []uint32 // entries; 0: free. At least half of it is
+	bits  int      // of an entry that are a place
+}
+
+// An entry of the index is a place in all, plus one, and above it as many bits of
+// the fingerprint as fit: only if they are equal, it is worth to look there.
+func (g *generation) entry(place uint32, f fingerprint) uint32 {
+	return uint32(f.high())<<g.bits | place
 }
 
 func newRecent(most int) *recent {
@@ -30,7 +38,7 @@ func newGeneration(most int) generation {
 	for size < 2*most {
 		size *= 2
 	}
-	return generation{make([]fingerprint, 0, most), make([]uint32, size)}
+	return generation{make([]fingerprint, 0, most), make([]uint32, size), bits.Len(uint(most))}
 }
 
 func (r *recent) add(f fingerprint) {
@@ -39,7 +47,7 @@ func (r *recent) add(f fingerprint) {
 	}
 	g := &r.current
 	g.all = append(g.all, f)
-	*g.slot(f) = uint32(len(g.all))
+	*g.slot(f) = g.entry(uint32(len(g.all)), f)
 }
 
 // turn begins a new generation in the memory of the one before the current, which
@@ -58,9 +66,13 @@ func (g *generation) has(f fingerprint) bool { return len(g.all) > 0 && *g.slot(
 
 // slot is where a fingerprint stands in the index, or a free one if it does not.
 func (g *generation) slot(f fingerprint) *uint32 {
-	mask := uint64(len(g.index) - 1)
-	for at := binary.LittleEndian.Uint64(f[:]) & mask; ; at = (at + 1) & mask {
-		if n := g.index[at]; n == 0 || g.all[n-1] == f {
+	mask, same := uint64(len(g.index)-1), g.entry(0, f)
+	for at := f.low() & mask; ; at = (at + 1) & mask {
+		entry := g.index[at]
+		if entry == 0 {
+			return &g.index[at]
+		}
+		if place := entry ^ same; place>>g.bits == 0 && g.all[place-1] == f {
 			return &g.index[at]
 		}
 	}
@@ -70,6 +82,9 @@ func (g *generation) slot(f fingerprint) *uint32 {
 // or for the id of a message. 128 bits: a collision would lose an event, and
 // must not happen.
 type fingerprint [16]byte
+
+func (f *fingerprint) low() uint64  { return binary.LittleEndian.Uint64(f[:8]) }
+func (f *fingerprint) high() uint64 { return binary.LittleEndian.Uint64(f[8:]) }
 
 // digests are the seeds of one run.
 type digests struct {

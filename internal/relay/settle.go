@@ -48,7 +48,7 @@ func (r *Relay) interred(h *held) {
 	r.books.Rejected[reason]++
 	r.m.EventsRejected.WithLabelValues(r.serviceOfMessage(h.message).label, string(reason)).Inc()
 	r.buriedIDs.add(r.seeds.message(h.message.ID))
-	for _, m := range h.twins {
+	for _, m := range h.twins() {
 		r.buriedIDs.add(r.seeds.message(m.ID))
 	}
 	r.acked = append(r.acked, h.message)
@@ -63,7 +63,7 @@ func (r *Relay) wasBuried(m *consume.Message) bool {
 }
 
 func (r *Relay) settleTwins(h *held) {
-	for _, m := range h.twins {
+	for _, m := range h.twins() {
 		r.duplicate(r.serviceOfMessage(m), m)
 	}
 }
@@ -78,7 +78,7 @@ func (r *Relay) duplicate(s *serviceMetrics, m *consume.Message) {
 // release hands an event back to Pub/Sub, with all its deliveries.
 func (r *Relay) release(h *held) {
 	r.handBack(h.message)
-	for _, m := range h.twins {
+	for _, m := range h.twins() {
 		r.handBack(m)
 	}
 	r.letGo(h, wasReleased)
@@ -92,8 +92,8 @@ func (r *Relay) handBack(m *consume.Message) {
 // expire leaves an event to come back when its lease has ended.
 func (r *Relay) expire(h *held) {
 	r.abandoned = append(r.abandoned, h.message)
-	r.abandoned = append(r.abandoned, h.twins...)
-	r.countReleased(1 + len(h.twins))
+	r.abandoned = append(r.abandoned, h.twins()...)
+	r.countReleased(1 + len(h.twins()))
 	r.letGo(h, wasReleased)
 }
 

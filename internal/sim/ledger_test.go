@@ -58,7 +58,9 @@ func newLedger(w *world) *ledger {
 	return &ledger{w: w, kinds: map[variant]kind{}, of: map[string]variant{}, records: map[variant]int{}, letters: map[string][]string{}, omitted: map[variant]bool{}, listed: map[*worker]map[variant]time.Time{}}
 }
 
-func variantOf(p event.Publisher, e *event.Event) variant { return variant{p, string(e.ID()), string(e.Wire)} }
+func variantOf(p event.Publisher, e *event.Event) variant {
+	return variant{p, string(e.ID()), string(e.Wire)}
+}
 
 // published enters a message.
 func (l *ledger) published(m *message) {
