@@ -4,6 +4,7 @@ import (
 	"context"
 	"hash/maphash"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sourcegraph/telemetry-relay/internal/chain"
@@ -28,6 +29,9 @@ type leases struct {
 	changed  chan struct{}
 	// receiving ends when the streams are to be closed; nil: none are open.
 	receiving context.Context
+
+	// How much is held, for who does not need it to the last one.
+	events, size atomic.Int64
 }
 
 func newLeases(opts Options) *leases {
@@ -54,8 +58,15 @@ func (l *leases) find(hash uint64, id string) *Message {
 
 // notify wakes everybody who waits for the table to change. The caller holds mu.
 func (l *leases) notify() {
+	l.count()
 	close(l.changed)
 	l.changed = make(chan struct{})
+}
+
+// count tells how much is held. The caller holds mu.
+func (l *leases) count() {
+	l.events.Store(int64(l.held.Len()))
+	l.size.Store(l.bytes)
 }
 
 // wait returns when ready does, which is called under the lock whenever the
@@ -106,6 +117,7 @@ func (l *leases) add(received []*Message, now, began time.Time) (fresh, again []
 		l.bytes += r.Size()
 		fresh = append(fresh, r)
 	}
+	l.count()
 	return fresh, again
 }
 

@@ -129,6 +129,15 @@ func (r *Receiver) Receive(ctx context.Context) error {
 // Receiving reports whether a stream is open.
 func (r *Receiver) Receiving() bool { return r.open.Load() > 0 }
 
+// Crowded reports whether so much is held that the streams will hardly bring more
+// before something is settled and Pub/Sub has confirmed it.
+func (r *Receiver) Crowded() bool {
+	// A stream that is not open leaves its share to nobody.
+	open, streams := int64(r.open.Load()), int64(r.opts.Streams)
+	most := func(bound int64) int64 { return bound * open / streams * 7 / 8 }
+	return r.leases.events.Load() >= most(int64(r.opts.MaxEvents)) || r.leases.size.Load() >= most(r.opts.MaxBytes)
+}
+
 // PullOnce asks for at most n messages without waiting for some to come, hands
 // them to the handler and returns how many there were.
 func (r *Receiver) PullOnce(ctx context.Context, n int) (int, error) {

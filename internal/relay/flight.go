@@ -105,7 +105,7 @@ func (r *Relay) dispatch(now time.Time) {
 		switch {
 		case f != nil:
 			r.launch(f)
-		case flushed || !r.full():
+		case flushed || r.groups.Len() == 0 || !r.receiver.Crowded():
 			return
 		default:
 			// Nothing more can come before something is settled: company would be
@@ -114,13 +114,6 @@ func (r *Relay) dispatch(now time.Time) {
 			flushed = true
 		}
 	}
-}
-
-// full reports whether nearly as much is held as may be, and some of it waits for
-// company. A part of what may be held has been settled already, and waits for
-// Pub/Sub to confirm that.
-func (r *Relay) full() bool {
-	return r.groups.Len() > 0 && r.count >= r.opts.Consume.MaxEvents*3/4
 }
 
 // dispatchFresh submits what is fresh, as far as there are slots.
