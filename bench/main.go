@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strconv"
 	"syscall"
 
 	"github.com/urfave/cli/v3"
@@ -68,6 +67,7 @@ func root() *cli.Command {
 			}),
 			consumer("null", consumers.Null),
 			consumer("raw", consumers.Raw),
+			consumer("submit", consumers.Submit),
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
 			return runner.Run(ctx, runner.Options{
@@ -111,16 +111,16 @@ func server(name string, start func(context.Context, load.Plan) (string, func() 
 	}
 }
 
-// consumer is a hidden command that consumes so many messages.
-func consumer(name string, consume func(ctx context.Context, addr string, n int) error) *cli.Command {
+// consumer is a hidden command that consumes a plan's messages from a server.
+func consumer(name string, consume func(ctx context.Context, addr string, plan load.Plan) error) *cli.Command {
 	return &cli.Command{
 		Name: name, Hidden: true,
 		Action: func(ctx context.Context, c *cli.Command) error {
-			n, err := strconv.Atoi(c.Args().Get(1))
-			if err != nil {
+			var plan load.Plan
+			if err := json.Unmarshal([]byte(c.Args().Get(1)), &plan); err != nil {
 				return err
 			}
-			return consume(ctx, c.Args().Get(0), n)
+			return consume(ctx, c.Args().Get(0), plan)
 		},
 	}
 }

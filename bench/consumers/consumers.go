@@ -14,6 +14,8 @@ import (
 	"google.golang.org/api/option"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/sourcegraph/telemetry-relay/bench/load"
 )
 
 const (
@@ -30,9 +32,9 @@ func options(addr string) []option.ClientOption {
 	}
 }
 
-// Null is the official client at its best settings: it acknowledges n messages
-// and ends.
-func Null(ctx context.Context, addr string, n int) error {
+// Null is the official client at its best settings: it acknowledges the
+// plan's messages and ends.
+func Null(ctx context.Context, addr string, plan load.Plan) error {
 	client, err := pubsub.NewClient(ctx, project, options(addr)...)
 	if err != nil {
 		return err
@@ -45,7 +47,7 @@ func Null(ctx context.Context, addr string, n int) error {
 	var count atomic.Int64
 	err = s.Receive(ctx, func(_ context.Context, m *pubsub.Message) {
 		m.Ack()
-		if count.Add(1) == int64(n) {
+		if count.Add(1) == int64(plan.Events) {
 			cancel()
 		}
 	})
@@ -56,8 +58,9 @@ func Null(ctx context.Context, addr string, n int) error {
 }
 
 // Raw is the low-level client: streams, acknowledgements in bulk, and nothing
-// else. It extends no lease. It ends when it has acknowledged n messages.
-func Raw(ctx context.Context, addr string, n int) error {
+// else. It extends no lease. It ends when it has acknowledged the plan's
+// messages.
+func Raw(ctx context.Context, addr string, plan load.Plan) error {
 	client, err := apiv1.NewSubscriptionAdminClient(ctx, options(addr)...)
 	if err != nil {
 		return err
@@ -98,7 +101,7 @@ func Raw(ctx context.Context, addr string, n int) error {
 			}
 		})
 	}
-	for count.Load() < int64(n) {
+	for count.Load() < int64(plan.Events) {
 		ids := <-acks
 		rpc, cancelRPC := context.WithTimeout(ctx, 10*time.Second)
 		err := client.Acknowledge(rpc, &pubsubpb.AcknowledgeRequest{Subscription: subscription, AckIds: ids})

@@ -26,6 +26,8 @@ type Plan struct {
 	// AwayAfter makes the gateway fail for good when it has recorded so many
 	// events; 0: never.
 	AwayAfter int `json:"away_after"`
+	// Batch is how many events the plainest client of the gateway sends at once.
+	Batch int `json:"batch"`
 }
 
 // Environment is that of all publishers.

@@ -2,12 +2,12 @@ package runner
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -23,6 +23,7 @@ const (
 	null   = "null"
 	raw    = "raw"
 	worker = "worker"
+	bare   = "submit" // sends to the gateway, and receives nothing
 )
 
 // setup is one thing to measure.
@@ -91,7 +92,15 @@ func (r *runner) measure(ctx context.Context, s setup) (m Measurement, err error
 		if err != nil {
 			return m, err
 		}
-		u, err := consume(ctx, os.Environ(), false, self, s.consumer, pubsub.addr, strconv.Itoa(s.plan.Events))
+		plan, err := json.Marshal(s.plan)
+		if err != nil {
+			return m, err
+		}
+		addr := pubsub.addr
+		if s.consumer == bare {
+			addr = gateway.addr
+		}
+		u, err := consume(ctx, os.Environ(), false, self, s.consumer, addr, string(plan))
 		if err != nil {
 			return m, err
 		}
@@ -107,7 +116,10 @@ func (r *runner) measure(ctx context.Context, s setup) (m Measurement, err error
 		m.PeakMB = max(m.PeakMB, u.PeakMB)
 	}
 	m.CPUPerMillion = m.CPU / float64(s.plan.Events) * 1e6
-	if m.Pubsub.Seconds > 0 {
+	switch {
+	case s.consumer == bare:
+		m.EventsPerSecond = float64(m.Gateway.Recorded) / m.Wall
+	case m.Pubsub.Seconds > 0:
 		m.EventsPerSecond = float64(m.Pubsub.Acked) / m.Pubsub.Seconds
 	}
 	if !m.Gateway.First.IsZero() {
@@ -122,6 +134,12 @@ func (r *runner) measure(ctx context.Context, s setup) (m Measurement, err error
 // verify checks that every event arrived exactly once.
 func verify(s setup, m Measurement) error {
 	p, g := m.Pubsub, m.Gateway
+	if s.consumer == bare {
+		if g.Recorded != s.plan.Events || g.Twice > 0 || g.Wrong > 0 {
+			return fmt.Errorf("%s: not every event arrived exactly once: %+v", s.consumer, g)
+		}
+		return nil
+	}
 	if p.Acked != s.plan.Events || p.Wrong > 0 {
 		return fmt.Errorf("%s: not every message was acknowledged, or a wrong one was: %+v", s.consumer, p)
 	}

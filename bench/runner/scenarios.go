@@ -28,6 +28,13 @@ var scenarios = []scenario{
 			{worker, setup{consumer: worker, plan: plan}},
 		}
 	}},
+	{name: "floor", about: "what the two ends cost alone: receiving, and sending batches of 1,000 and of 60 events", cases: func(n int) []testCase {
+		return []testCase{
+			{raw, setup{consumer: raw, plan: load.Plan{Events: n, Publishers: 10}}},
+			{"submit 1,000", setup{consumer: bare, plan: load.Plan{Events: n, Publishers: 10, Batch: 1000}}},
+			{"submit 60", setup{consumer: bare, plan: load.Plan{Events: n, Publishers: 500, Batch: 60}}},
+		}
+	}},
 	{name: "latency", about: "1,000 events/s for 20 s: from publishing to being recorded", cases: func(int) []testCase {
 		plan := load.Plan{Events: 20_000, Publishers: 10, Rate: 1000}
 		return []testCase{
