@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/sourcegraph/telemetry-relay/internal/race"
 	"github.com/sourcegraph/telemetry-relay/recorder/internal/hook"
 )
 
@@ -273,7 +274,7 @@ func TestConfig(t *testing.T) {
 // TestAllocations guards the price of a typical event, options and all: the
 // target is at most 10.
 func TestAllocations(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	ctx := tracedContext()

@@ -21,6 +21,7 @@ import (
 
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/line"
+	"github.com/sourcegraph/telemetry-relay/internal/race"
 )
 
 var (
@@ -191,7 +192,7 @@ func TestValuesAreCut(t *testing.T) {
 // in it.
 func big(t *testing.T) {
 	t.Helper()
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("compresses megabytes")
 	}
 }

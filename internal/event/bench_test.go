@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/sourcegraph/telemetry-relay/internal/policy"
+	"github.com/sourcegraph/telemetry-relay/internal/race"
 )
 
 const typicalEvent = `{"feature":"cody.webview.request","action":"certError","id":"01a1f872-5b00-7578-ad5d-325956f1dfc7","timestamp":"2026-11-20T10:13:26.400Z","metadata":{"tier":-1,"durationMs":3918},"user":{"anonymousUserId":"455d46ae-e8bd-4c11-881d-1a76da064151"},"client":{"name":"VSCode.Cody","version":"1.84.0"},"interaction":{"traceId":"1386b39c59355d4cc09710021d13be3c"}}`
@@ -59,7 +60,7 @@ func BenchmarkDecode(b *testing.B) {
 }
 
 func TestAllocations(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("the race detector empties sync.Pool at random")
 	}
 	d := benchDecoder(t)

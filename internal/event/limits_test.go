@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sourcegraph/telemetry-relay/internal/policy"
+	"github.com/sourcegraph/telemetry-relay/internal/race"
 	gateway "github.com/sourcegraph/telemetry-relay/internal/telemetrygateway/v1"
 )
 
@@ -244,7 +245,7 @@ func TestDuplicatesAmongMany(t *testing.T) {
 // TestHostile has documents near Pub/Sub's limit of 10 MB that would be slow
 // with any step that is quadratic.
 func TestHostile(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("slow with the race detector, and nothing in it is concurrent")
 	}
 	const size = 10_000_000
@@ -294,7 +295,7 @@ func TestHostile(t *testing.T) {
 
 // TestOversized finds the exact limits.
 func TestOversized(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("slow with the race detector, and nothing in it is concurrent")
 	}
 	d := NewDecoder(testServices(t), "dev")

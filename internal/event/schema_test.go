@@ -12,6 +12,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"pgregory.net/rapid"
+
+	"github.com/sourcegraph/telemetry-relay/internal/race"
 )
 
 // The JSON Schema in docs/ is for publishers in other languages. These tests hold
@@ -170,7 +172,7 @@ func TestSchemaGenerated(t *testing.T) {
 	schema := compileSchema(t)
 	if checks := flag.Lookup("rapid.checks"); checks.Value.String() == checks.DefValue {
 		enough := "20000"
-		if raceEnabled {
+		if race.Enabled {
 			enough = "1000" // the detector is slow, and there is one goroutine
 		}
 		_ = flag.Set("rapid.checks", enough)
@@ -206,7 +208,7 @@ func TestSchemaGenerated(t *testing.T) {
 
 // TestSchemaCalendar compares every day that there may be, and every leap day.
 func TestSchemaCalendar(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("the race detector is slow, and there is one goroutine")
 	}
 	schema := compileSchema(t)
