@@ -42,12 +42,14 @@ func root() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "scenario", Value: "throughput", Usage: "what to measure, separated by commas, or all:\n" + runner.Names()},
 			&cli.IntFlag{Name: "events", Value: 1_000_000, Usage: "events of a full backlog"},
+			&cli.IntFlag{Name: "publishers", Value: 10, Usage: "publishers of a full backlog"},
 			&cli.IntFlag{Name: "runs", Value: 3, Usage: "runs of each consumer, in turn"},
 			&cli.StringFlag{Name: "worker", Usage: "binary to measure; built if not given"},
+			&cli.StringFlag{Name: "against", Usage: "another binary, measured in turn with the worker: what does a change change?"},
+			&cli.StringSliceFlag{Name: "set", Usage: "NAME=VALUE, a variable of every worker's environment (repeatable)"},
 			&cli.StringFlag{Name: "json", Usage: "write all measurements to this file"},
 			&cli.StringFlag{Name: "compare", Usage: "show the change since the measurements in this file"},
 			&cli.StringFlag{Name: "profile", Usage: "write a CPU profile of a worker under full backlog to this file, and measure nothing"},
-			&cli.IntFlag{Name: "publishers", Value: 10, Usage: "publishers of the backlog that is profiled"},
 		},
 		Commands: []*cli.Command{
 			server("pubsub", func(ctx context.Context, p load.Plan) (string, func() any, error) {
@@ -71,16 +73,18 @@ func root() *cli.Command {
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
 			return runner.Run(ctx, runner.Options{
-				Scenarios: c.String("scenario"),
-				Events:    c.Int("events"),
-				Runs:      c.Int("runs"),
-				Worker:    c.String("worker"),
-				JSON:      c.String("json"),
-				Compare:   c.String("compare"),
-				Profile:   c.String("profile"),
-				Profiled:  c.Int("publishers"),
-				Stdout:    os.Stdout,
-				Stderr:    os.Stderr,
+				Scenarios:  c.String("scenario"),
+				Events:     c.Int("events"),
+				Publishers: c.Int("publishers"),
+				Runs:       c.Int("runs"),
+				Worker:     c.String("worker"),
+				Against:    c.String("against"),
+				Set:        c.StringSlice("set"),
+				JSON:       c.String("json"),
+				Compare:    c.String("compare"),
+				Profile:    c.String("profile"),
+				Stdout:     os.Stdout,
+				Stderr:     os.Stderr,
 			})
 		},
 	}

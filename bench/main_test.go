@@ -32,7 +32,7 @@ func TestCounts(t *testing.T) {
 	const events = 50_000
 	file := filepath.Join(t.TempDir(), "measured.json")
 	err := runner.Run(t.Context(), runner.Options{
-		Scenarios: "throughput", Events: events, Runs: 1, JSON: file, Stdout: io.Discard, Stderr: io.Discard,
+		Scenarios: "throughput", Events: events, Publishers: 10, Runs: 1, JSON: file, Stdout: io.Discard, Stderr: io.Discard,
 	})
 	if err != nil {
 		t.Fatal(err)

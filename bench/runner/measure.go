@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -32,6 +34,7 @@ type setup struct {
 	plan     load.Plan
 	workers  int      // processes on one subscription; 0 means 1
 	vars     []string // of the worker's environment, besides the usual
+	binary   string   // of the worker; empty: the one that is measured
 	// unfinished: the events are not expected to be recorded.
 	unfinished bool
 }
@@ -156,7 +159,7 @@ func (r *runner) runWorkers(ctx context.Context, s setup, environ []string) ([]u
 	used, errs := make([]usage, s.workers), make([]error, s.workers)
 	var wg sync.WaitGroup
 	for i := range s.workers {
-		wg.Go(func() { used[i], errs[i] = consume(ctx, environ, s.unfinished, r.worker, "run") })
+		wg.Go(func() { used[i], errs[i] = consume(ctx, environ, s.unfinished, cmp.Or(s.binary, r.worker), "run") })
 	}
 	wg.Wait()
 	return used, errors.Join(errs...)
@@ -182,7 +185,7 @@ func (r *runner) environ(s setup, pubsub, gateway, sams string) ([]string, error
 		"WORKER_INSECURE_DEV=true", "ENVIRONMENT_ID=" + load.Environment, "WORKER_SERVICES_FILE=" + file,
 		"WORKER_MODE=drain", "WORKER_DRAIN_IDLE=1s", "LOG_LEVEL=warn",
 	}
-	return append(environ, s.vars...), nil
+	return slices.Concat(environ, r.Set, s.vars), nil
 }
 
 // freeAddr returns an address that nobody listens on just now.

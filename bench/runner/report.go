@@ -7,8 +7,8 @@ import (
 	"text/tabwriter"
 )
 
-// report prints the medians of a scenario's cases, relative to the first one,
-// and to the same case of earlier measurements.
+// report prints the medians of a scenario's cases, relative to the first one in
+// the same run, and to the same case of earlier measurements.
 func report(w io.Writer, s scenario, measured, before []Measurement) {
 	fmt.Fprintf(w, "\n%s: %s\n", s.name, s.about)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -24,13 +24,17 @@ func report(w io.Writer, s scenario, measured, before []Measurement) {
 		}
 	}
 	cpu := func(m Measurement) float64 { return m.CPUPerMillion }
-	first := median(of(measured, s.name, names[0]), cpu)
+	first := values(of(measured, s.name, names[0]), cpu)
 	for _, name := range names {
 		all := of(measured, s.name, name)
 		now := median(all, cpu)
+		ratios := values(all, cpu)
+		for i := range ratios {
+			ratios[i] /= first[i]
+		}
 		fmt.Fprintf(t, "%s\t%d\t%.0f\t%.2f\t%.2f–%.2f\t%.2f\t%.2f\t%.1f\t%.0f\t%.0f\t%.1f\t%.1f\t%.1f\t", name, len(all),
 			median(all, func(m Measurement) float64 { return m.EventsPerSecond }),
-			now, slices.Min(values(all, cpu)), slices.Max(values(all, cpu)), now/first,
+			now, slices.Min(values(all, cpu)), slices.Max(values(all, cpu)), middle(ratios),
 			median(all, func(m Measurement) float64 { return m.CPU }),
 			median(all, func(m Measurement) float64 { return m.Wall }),
 			median(all, func(m Measurement) float64 { return m.PeakMB }),
@@ -68,7 +72,10 @@ func values(all []Measurement, value func(Measurement) float64) []float64 {
 }
 
 func median(all []Measurement, value func(Measurement) float64) float64 {
-	v := values(all, value)
+	return middle(values(all, value))
+}
+
+func middle(v []float64) float64 {
 	slices.Sort(v)
 	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
 }

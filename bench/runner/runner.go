@@ -16,16 +16,18 @@ import (
 
 // Options of a benchmark.
 type Options struct {
-	Scenarios string // names, separated by commas, or all
-	Events    int    // of a full backlog
-	Runs      int    // of each consumer
-	Worker    string // the binary; empty: it is built
-	JSON      string // file to write; empty: none
-	Compare   string // file to compare with; empty: none
-	Profile   string // file of a profile; empty: measure
-	Profiled  int    // publishers of the profiled backlog
-	Stdout    io.Writer
-	Stderr    io.Writer
+	Scenarios  string   // names, separated by commas, or all
+	Events     int      // of a full backlog
+	Publishers int      // of a full backlog
+	Runs       int      // of each consumer
+	Worker     string   // the binary; empty: it is built
+	Against    string   // another one, measured in turn with it; empty: none
+	JSON       string   // file to write; empty: none
+	Compare    string   // file to compare with; empty: none
+	Profile    string   // file of a profile; empty: measure
+	Set        []string // NAME=VALUE: of every worker's environment, besides what the scenario sets
+	Stdout     io.Writer
+	Stderr     io.Writer
 }
 
 type runner struct {
@@ -36,8 +38,8 @@ type runner struct {
 
 // Run measures the scenarios and prints a table for each.
 func Run(ctx context.Context, opts Options) (err error) {
-	if opts.Events < 1 || opts.Runs < 1 {
-		return fmt.Errorf("expected at least one event and one run, got %d and %d", opts.Events, opts.Runs)
+	if opts.Events < 1 || opts.Publishers < 1 || opts.Runs < 1 {
+		return fmt.Errorf("expected at least one event, publisher and run, got %d, %d and %d", opts.Events, opts.Publishers, opts.Runs)
 	}
 	list, err := chosen(opts.Scenarios)
 	if err != nil {
@@ -93,7 +95,7 @@ func (r *runner) scenario(ctx context.Context, s scenario) (all []Measurement, e
 		runs = s.runs
 	}
 	for run := range runs {
-		for _, c := range s.cases(r.Events) {
+		for _, c := range r.doubled(s.cases(r.Options)) {
 			fmt.Fprintf(r.Stderr, "%s, run %d of %d: %s\n", s.name, run+1, runs, c.name)
 			m, err := r.measure(ctx, c.setup)
 			if err != nil {
@@ -106,6 +108,19 @@ func (r *runner) scenario(ctx context.Context, s scenario) (all []Measurement, e
 	return all, nil
 }
 
+// doubled adds to each case of the worker the same with the other binary.
+func (r *runner) doubled(cases []testCase) (all []testCase) {
+	for _, c := range cases {
+		all = append(all, c)
+		if c.consumer == worker && r.Against != "" {
+			c.name += ", against"
+			c.binary = r.Against
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
 // profile fetches a CPU profile of a worker under full backlog.
 func (r *runner) profile(ctx context.Context) error {
 	addr, err := freeAddr()
@@ -115,7 +130,7 @@ func (r *runner) profile(ctx context.Context) error {
 	fetched := make(chan error, 1)
 	go func() { fetched <- r.fetchProfile(ctx, "http://"+addr+"/debug/pprof/profile?seconds=4") }()
 	_, err = r.measure(ctx, setup{
-		consumer: worker, plan: load.Plan{Events: r.Events, Publishers: r.Profiled}, vars: []string{"WORKER_DIAGNOSTICS_ADDR=" + addr},
+		consumer: worker, plan: load.Plan{Events: r.Events, Publishers: r.Publishers}, vars: []string{"WORKER_DIAGNOSTICS_ADDR=" + addr},
 	})
 	if profileErr := <-fetched; err == nil {
 		err = profileErr

@@ -10,7 +10,7 @@ import (
 // scenario is a set of cases that are measured in turn and compared.
 type scenario struct {
 	name, about string
-	cases       func(events int) []testCase
+	cases       func(o Options) []testCase
 	runs        int // 0: as many as asked for
 }
 
@@ -20,65 +20,65 @@ type testCase struct {
 }
 
 var scenarios = []scenario{
-	{name: "throughput", about: "a full backlog, beside consumers that only acknowledge", cases: func(n int) []testCase {
-		plan := load.Plan{Events: n, Publishers: 10}
+	{name: "throughput", about: "a full backlog, beside consumers that only acknowledge", cases: func(o Options) []testCase {
+		plan := load.Plan{Events: o.Events, Publishers: o.Publishers}
 		return []testCase{
 			{null, setup{consumer: null, plan: plan}},
 			{raw, setup{consumer: raw, plan: plan}},
 			{worker, setup{consumer: worker, plan: plan}},
 		}
 	}},
-	{name: "floor", about: "what the two ends cost alone: receiving, and sending batches of 1,000 and of 60 events", cases: func(n int) []testCase {
+	{name: "floor", about: "what the two ends cost alone: receiving, and sending batches of 1,000 and of 60 events", cases: func(o Options) []testCase {
 		return []testCase{
-			{raw, setup{consumer: raw, plan: load.Plan{Events: n, Publishers: 10}}},
-			{"submit 1,000", setup{consumer: bare, plan: load.Plan{Events: n, Publishers: 10, Batch: 1000}}},
-			{"submit 60", setup{consumer: bare, plan: load.Plan{Events: n, Publishers: 500, Batch: 60}}},
+			{raw, setup{consumer: raw, plan: load.Plan{Events: o.Events, Publishers: 10}}},
+			{"submit 1,000", setup{consumer: bare, plan: load.Plan{Events: o.Events, Publishers: 10, Batch: 1000}}},
+			{"submit 60", setup{consumer: bare, plan: load.Plan{Events: o.Events, Publishers: 500, Batch: 60}}},
 		}
 	}},
-	{name: "latency", about: "1,000 events/s for 20 s: from publishing to being recorded", cases: func(int) []testCase {
+	{name: "latency", about: "1,000 events/s for 20 s: from publishing to being recorded", cases: func(Options) []testCase {
 		plan := load.Plan{Events: 20_000, Publishers: 10, Rate: 1000}
 		return []testCase{
 			{"delay 1s", setup{consumer: worker, plan: plan}},
 			{"delay 0", setup{consumer: worker, plan: plan, vars: []string{"WORKER_BATCH_MAX_DELAY=0"}}},
 		}
 	}, runs: 1},
-	{name: "size", about: "backlogs from 10 thousand to 5 million events", cases: func(int) (cases []testCase) {
+	{name: "size", about: "backlogs from 10 thousand to 5 million events", cases: func(Options) (cases []testCase) {
 		for _, n := range []int{10_000, 100_000, 1_000_000, 5_000_000} {
 			cases = append(cases, testCase{fmt.Sprintf("%d events", n), setup{consumer: worker, plan: load.Plan{Events: n, Publishers: 10}}})
 		}
 		return cases
 	}, runs: 1},
-	{name: "publishers", about: "from 1 to 500 publisher identities", cases: func(n int) (cases []testCase) {
+	{name: "publishers", about: "from 1 to 500 publisher identities", cases: func(o Options) (cases []testCase) {
 		for _, p := range []int{1, 10, 100, 500} {
-			cases = append(cases, testCase{fmt.Sprintf("%d publishers", p), setup{consumer: worker, plan: load.Plan{Events: n, Publishers: p}}})
+			cases = append(cases, testCase{fmt.Sprintf("%d publishers", p), setup{consumer: worker, plan: load.Plan{Events: o.Events, Publishers: p}}})
 		}
 		return cases
 	}},
-	{name: "workers", about: "from 1 to 8 workers on one subscription", cases: func(n int) (cases []testCase) {
+	{name: "workers", about: "from 1 to 8 workers on one subscription", cases: func(o Options) (cases []testCase) {
 		for _, w := range []int{1, 2, 4, 8} {
-			cases = append(cases, testCase{fmt.Sprintf("%d workers", w), setup{consumer: worker, workers: w, plan: load.Plan{Events: n, Publishers: 10}}})
+			cases = append(cases, testCase{fmt.Sprintf("%d workers", w), setup{consumer: worker, workers: w, plan: load.Plan{Events: o.Events, Publishers: 10}}})
 		}
 		return cases
 	}},
-	{name: "rejects", about: "1 % and 20 % of the events invalid", cases: func(n int) []testCase {
+	{name: "rejects", about: "1 % and 20 % of the events invalid", cases: func(o Options) []testCase {
 		return []testCase{
-			{"no rejects", setup{consumer: worker, plan: load.Plan{Events: n, Publishers: 10}}},
-			{"1 % rejects", setup{consumer: worker, plan: load.Plan{Events: n, Publishers: 10, RejectEvery: 100}}},
-			{"20 % rejects", setup{consumer: worker, plan: load.Plan{Events: n, Publishers: 10, RejectEvery: 5}}},
+			{"no rejects", setup{consumer: worker, plan: load.Plan{Events: o.Events, Publishers: 10}}},
+			{"1 % rejects", setup{consumer: worker, plan: load.Plan{Events: o.Events, Publishers: 10, RejectEvery: 100}}},
+			{"20 % rejects", setup{consumer: worker, plan: load.Plan{Events: o.Events, Publishers: 10, RejectEvery: 5}}},
 		}
 	}},
-	{name: "large", about: "events of 1 MB, with the gateway and while it is away", cases: func(int) []testCase {
+	{name: "large", about: "events of 1 MB, with the gateway and while it is away", cases: func(Options) []testCase {
 		return []testCase{{"1 MB", setup{consumer: worker, plan: load.Plan{Events: 2000, Publishers: 10, Padding: 1 << 20}}}, {"1 MB, gateway away", setup{
 			consumer: worker, plan: load.Plan{Events: 2000, Publishers: 10, Padding: 1 << 20, AwayAfter: 20},
 			vars: []string{"CLOUD_RUN_JOB=bench", "JOB_EXECUTION_DEADLINE=25s", "WORKER_SHUTDOWN_TIMEOUT=8s"}, unfinished: true,
 		}}}
 	}, runs: 1},
-	{name: "start", about: "one event: from the start of the process to its being recorded", cases: func(int) []testCase {
+	{name: "start", about: "one event: from the start of the process to its being recorded", cases: func(Options) []testCase {
 		return []testCase{{"1 event", setup{
 			consumer: worker, plan: load.Plan{Events: 1, Publishers: 1}, vars: []string{"WORKER_BATCH_MAX_DELAY=0"},
 		}}}
 	}},
-	{name: "idle", about: "one event, and then nothing for " + idle, cases: func(int) []testCase {
+	{name: "idle", about: "one event, and then nothing for " + idle, cases: func(Options) []testCase {
 		return []testCase{
 			{"1 s", setup{consumer: worker, plan: load.Plan{Events: 1, Publishers: 1}}},
 			{idle, setup{consumer: worker, plan: load.Plan{Events: 1, Publishers: 1}, vars: []string{"WORKER_DRAIN_IDLE=" + idle}}},
