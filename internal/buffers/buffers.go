@@ -6,18 +6,23 @@ import (
 	"sync"
 
 	"google.golang.org/grpc/mem"
+
+	"github.com/sourcegraph/telemetry-relay/internal/race"
 )
 
 const (
-	smallest = 8  // 256 B: what is smaller is cheaper to allocate
-	largest  = 20 // 1 MiB: what is larger is rare, and should not stay in memory
+	smallest = 256     // bytes: what is smaller is cheaper to allocate
+	largest  = 1 << 20 // what is larger is rare, and should not stay in memory
+
+	steps    = 4 // sizes from one power of two to the next: at most a fifth of a buffer is unused
+	stepBits = 2
+	sizes    = (20-8)*steps + 1
 )
 
-// pool has buffers of each power of two between. Other than those of gRPC's own
-// pool they are not cleared before they are used again, which costs more than
-// filling them, and at most half of one is unused.
+// pool has buffers of some sizes. Other than those of gRPC's own pool they are not
+// cleared before they are used again, which costs more than filling them.
 type pool struct {
-	sizes [largest + 1]sync.Pool
+	sizes [sizes]sync.Pool
 }
 
 // Pool is for the whole process.
@@ -25,32 +30,45 @@ var Pool mem.BufferPool = new(pool)
 
 // Get returns a buffer of this length. It holds anything: who takes it fills it.
 func (p *pool) Get(length int) *[]byte {
-	size := sizeOf(length)
-	if size < smallest || size > largest {
+	if length > largest || length < smallest {
 		b := make([]byte, length)
 		return &b
 	}
-	if b, ok := p.sizes[size].Get().(*[]byte); ok {
+	class, size := classOf(length)
+	if b, ok := p.sizes[class].Get().(*[]byte); ok {
 		*b = (*b)[:length]
 		return b
 	}
-	b := make([]byte, length, 1<<size)
+	b := make([]byte, length, size)
 	return &b
 }
 
-// Put takes a buffer back.
+// Put takes a buffer back. Nobody may have any part of it any more.
 func (p *pool) Put(b *[]byte) {
-	size := sizeOf(cap(*b))
-	if size < smallest || size > largest || cap(*b) != 1<<size {
+	if cap(*b) > largest || cap(*b) < smallest {
 		return
 	}
-	p.sizes[size].Put(b)
+	class, size := classOf(cap(*b))
+	if cap(*b) != size {
+		return // not from here
+	}
+	if race.Enabled {
+		spoil((*b)[:size])
+	}
+	p.sizes[class].Put(b)
 }
 
-// sizeOf is the exponent of the power of two that holds so many bytes.
-func sizeOf(length int) int {
-	if length == 0 {
-		return 0
+// classOf returns the smallest size that holds so many bytes, and its number.
+func classOf(length int) (class, size int) {
+	power := bits.Len(uint(length-1)) - 1 // the power of two below
+	shift := power - stepBits
+	step := (length-1)>>shift + 1 // of the steps above it: steps+1 to 2*steps
+	return (power-8)*steps + step - steps, step << shift
+}
+
+// spoil makes whoever reads what was given back see that it is not there.
+func spoil(b []byte) {
+	for i := range b {
+		b[i] = 0xDB
 	}
-	return bits.Len(uint(length - 1))
 }

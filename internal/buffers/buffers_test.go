@@ -4,8 +4,8 @@ import "testing"
 
 func TestSizes(t *testing.T) {
 	for _, c := range []struct{ length, capacity int }{
-		{0, 0}, {1, 1}, {100, 100}, {128, 128}, {129, 256}, {256, 256}, {257, 512}, {16 << 10, 16 << 10},
-		{16<<10 + 1, 32 << 10}, {1 << 20, 1 << 20}, {1<<20 + 1, 1<<20 + 1},
+		{0, 0}, {1, 1}, {255, 255}, {256, 256}, {257, 320}, {320, 320}, {321, 384}, {512, 512}, {513, 640}, {897, 1024},
+		{16 << 10, 16 << 10}, {16<<10 + 1, 20 << 10}, {1<<20 - 1, 1 << 20}, {1 << 20, 1 << 20}, {1<<20 + 1, 1<<20 + 1},
 	} {
 		for range 3 { // new ones and used ones
 			b := Pool.Get(c.length)
@@ -17,14 +17,32 @@ func TestSizes(t *testing.T) {
 	}
 }
 
+// TestClasses holds each length against the sizes around it.
+func TestClasses(t *testing.T) {
+	last, lastSize := -1, smallest-1
+	for length := smallest; length <= largest; length++ {
+		class, size := classOf(length)
+		switch {
+		case length <= lastSize && (class != last || size != lastSize),
+			length > lastSize && (class != last+1 || size < length || size-length > size/5),
+			class >= sizes:
+			t.Fatalf("%d bytes are of size %d, number %d, after size %d, number %d", length, size, class, lastSize, last)
+		}
+		last, lastSize = class, size
+	}
+	if last != sizes-1 || lastSize != largest {
+		t.Errorf("the largest is %d, number %d, want %d, number %d", lastSize, last, largest, sizes-1)
+	}
+}
+
 // TestForeign puts what is not of the pool: it must not come back as something
 // larger than it is.
 func TestForeign(t *testing.T) {
 	for range 100 {
 		b := make([]byte, 300)
 		Pool.Put(&b)
-		if got := Pool.Get(400); cap(*got) != 512 {
-			t.Fatalf("capacity %d, want 512", cap(*got))
+		if got := Pool.Get(310); cap(*got) != 320 {
+			t.Fatalf("capacity %d, want 320", cap(*got))
 		}
 	}
 }

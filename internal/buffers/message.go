@@ -10,8 +10,9 @@ const (
 	// large that their number costs nothing, and so small that hardly more memory is
 	// taken than the message has.
 	chunkSize = 32 << 10
-	// copied is how long a field may be to be copied; a longer one is handed over.
-	copied = chunkSize / 2
+	// MaxCopied is how long a field may be to be copied, in bytes; a longer one is
+	// handed over.
+	MaxCopied = chunkSize / 2
 	// header is how long the tag and the length of a field are at most.
 	header = 2 * 5
 )
@@ -38,7 +39,7 @@ func (m *Message) Header(number protowire.Number, size int) {
 // Bytes appends a field. A long value is not copied, and must not change.
 func (m *Message) Bytes(number protowire.Number, value []byte) {
 	m.Header(number, len(value))
-	if len(value) > copied {
+	if len(value) > MaxCopied {
 		m.finish()
 		m.size -= len(value)
 		m.parts = append(m.parts, mem.SliceBuffer(value))
@@ -52,7 +53,7 @@ func (m *Message) Bytes(number protowire.Number, value []byte) {
 func (m *Message) String(number protowire.Number, value string) {
 	m.Header(number, len(value))
 	for value != "" {
-		b := m.room(min(len(value), copied))
+		b := m.room(min(len(value), MaxCopied))
 		n := min(len(value), cap(*b)-len(*b))
 		*b = append(*b, value[:n]...)
 		value = value[n:]

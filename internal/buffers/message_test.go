@@ -17,7 +17,7 @@ func TestMessage(t *testing.T) {
 		var want []byte
 		m := NewMessage(rng.IntN(200_000)) // which need not be true
 		for range rng.IntN(300) {
-			value := bytes.Repeat([]byte{byte(rng.IntN(256))}, []int{0, 1, 36, 300, copied, copied + 1, chunkSize - 3, 3 * chunkSize}[rng.IntN(8)])
+			value := bytes.Repeat([]byte{byte(rng.IntN(256))}, []int{0, 1, 36, 300, MaxCopied, MaxCopied + 1, chunkSize - 3, 3 * chunkSize}[rng.IntN(8)])
 			number := protowire.Number(1 + rng.IntN(20))
 			want = protowire.AppendBytes(protowire.AppendTag(want, number, protowire.BytesType), value)
 			switch rng.IntN(3) {

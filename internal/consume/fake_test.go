@@ -1,6 +1,7 @@
 package consume
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -46,6 +47,7 @@ type fake struct {
 	onAck      func(ctx context.Context, ids []string) error
 	onModify   func(ids []string, lease time.Duration) error
 	redelivery int // deliveries beyond the first of each
+	unknown    int // ack ids that were never given out
 }
 
 type modification struct {
@@ -131,10 +133,15 @@ func (f *fake) take(most int, lease time.Duration) (out []*pubsubpb.ReceivedMess
 		f.byAckID[m.ackID] = m
 		out = append(out, &pubsubpb.ReceivedMessage{
 			AckId:   m.ackID,
-			Message: &pubsubpb.PubsubMessage{MessageId: m.id, Data: make([]byte, m.size)},
+			Message: &pubsubpb.PubsubMessage{MessageId: m.id, Data: content(m.id, m.size)},
 		})
 	}
 	return out, next
+}
+
+// content is the data of a message.
+func content(id string, size int) []byte {
+	return bytes.Repeat([]byte(id+"."), size/(len(id)+1)+1)[:size]
 }
 
 func (f *fake) Stream(ctx context.Context, flow Flow) (Stream, error) {
@@ -238,11 +245,20 @@ func (f *fake) Acknowledge(ctx context.Context, ids []string) error {
 	defer f.mu.Unlock()
 	for _, id := range ids {
 		// As in the service, an id that is out of date has no effect.
-		if m := f.byAckID[id]; m != nil && m.ackID == id && time.Now().Before(m.until) {
+		if m := f.known(id); m != nil && m.ackID == id && time.Now().Before(m.until) {
 			m.acked = true
 		}
 	}
 	return nil
+}
+
+// known returns what was delivered with this ack id. The caller holds mu.
+func (f *fake) known(ackID string) *fakeMessage {
+	m := f.byAckID[ackID]
+	if m == nil {
+		f.unknown++
+	}
+	return m
 }
 
 func (f *fake) ModifyAckDeadline(_ context.Context, ids []string, lease time.Duration) error {
@@ -256,7 +272,7 @@ func (f *fake) ModifyAckDeadline(_ context.Context, ids []string, lease time.Dur
 		}
 	}
 	for _, id := range ids {
-		if m := f.byAckID[id]; m != nil && m.ackID == id && time.Now().Before(m.until) {
+		if m := f.known(id); m != nil && m.ackID == id && time.Now().Before(m.until) {
 			m.until = time.Now().Add(lease)
 		}
 	}

@@ -108,7 +108,7 @@ func (l *leases) add(received []*Message, now, began time.Time) (fresh, again []
 	for _, r := range received {
 		hash := maphash.String(l.seed, r.ID)
 		if m := l.find(hash, r.ID); m != nil {
-			m.ackID, m.until = r.ackID, until
+			m.ackID, m.until, m.shared = r.ackID, until, true // with r, and with who is told
 			again = append(again, m)
 			continue
 		}
@@ -131,12 +131,14 @@ func (l *leases) drop(m *Message) {
 	l.bytes -= m.Size()
 }
 
-func (l *leases) ack(messages []*Message) {
+// ack queues acknowledgements; finished means that nobody else has anything of
+// these messages any more.
+func (l *leases) ack(messages []*Message, finished bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, m := range messages {
 		if !m.acking && !m.deadMark {
-			m.acking = true
+			m.acking, m.finished = true, finished
 			l.acks = append(l.acks, m)
 		}
 	}
@@ -175,12 +177,12 @@ type pendingAck struct {
 }
 
 // takeAcks waits for acknowledgements to send and takes as many as fit into one
-// request.
-func (l *leases) takeAcks(ctx context.Context) ([]pendingAck, error) {
-	var batch []pendingAck
+// request. They are written over those of the batch before.
+func (l *leases) takeAcks(ctx context.Context, batch []pendingAck) ([]pendingAck, error) {
+	clear(batch) // what is settled must not be kept alive
 	err := l.wait(ctx, func() bool {
 		size := 0
-		batch = make([]pendingAck, 0, min(len(l.acks), maxIDs))
+		batch = batch[:0]
 		for n := range l.acks {
 			size += len(l.acks[n].ackID) + idOverhead
 			if n == maxIDs || size > maxIDBytes {
@@ -188,8 +190,9 @@ func (l *leases) takeAcks(ctx context.Context) ([]pendingAck, error) {
 			}
 			batch = append(batch, pendingAck{l.acks[n], l.acks[n].ackID})
 		}
-		clear(l.acks[:len(batch)]) // what is settled must not be kept alive
-		l.acks = l.acks[len(batch):]
+		rest := copy(l.acks, l.acks[len(batch):])
+		clear(l.acks[rest:])
+		l.acks = l.acks[:rest]
 		l.sending += len(batch)
 		return len(batch) > 0
 	})
@@ -209,6 +212,9 @@ func (l *leases) confirmAcks(batch []pendingAck, done bool) {
 			continue
 		}
 		l.drop(p.message)
+		if p.message.finished && !p.message.shared {
+			p.message.reuse()
+		}
 	}
 	l.notify()
 }
@@ -278,6 +284,7 @@ func (l *leases) expiring(limit time.Time) (ids []string, messages []*Message) {
 	defer l.mu.Unlock()
 	for m := range l.held.All() {
 		if m.until < limit.Sub(l.epoch) {
+			m.shared = true
 			ids = append(ids, m.ackID)
 			messages = append(messages, m)
 		}

@@ -5,13 +5,17 @@
 package consume
 
 import (
+	"sync"
 	"time"
+	"unsafe"
 
+	"github.com/sourcegraph/telemetry-relay/internal/buffers"
 	"github.com/sourcegraph/telemetry-relay/internal/chain"
 )
 
 // Message is one message that this process holds: Pub/Sub will not deliver it
-// to anybody else while its lease lasts. The exported fields are immutable.
+// to anybody else while its lease lasts. The exported fields are immutable, until
+// it is settled by Receiver.Finish: then its memory is used for another one.
 type Message struct {
 	ID          string
 	PublishTime time.Time
@@ -20,6 +24,10 @@ type Message struct {
 	OrderingKey string
 	// Received is when this process got it first.
 	Received time.Time
+	// Room is memory for who has the message, and lives as long as it does. It is
+	// empty, and has room for as many bytes as there are in Data, unless those are more
+	// than maxRoom.
+	Room []byte
 
 	// Owned by leases.
 	ackID    string
@@ -27,7 +35,45 @@ type Message struct {
 	size     int32
 	acking   bool
 	deadMark bool // left to expire or released: no longer in the table
+	finished bool // whoever had it has nothing of it any more
+	shared   bool // something else here has a part of it, or had
 	link     chain.Link[Message]
+
+	memory *[]byte // of its texts, data and room
+}
+
+// maxRoom is the largest room, in bytes. A request copies what is not longer, so
+// that nothing of the room is on its way when the message's memory is used again.
+const maxRoom = buffers.MaxCopied
+
+// spare are messages without any memory that nobody has any more.
+var spare = sync.Pool{New: func() any { return new(Message) }}
+
+// newMessage returns a message with these texts and this data, which it copies, each
+// message by itself: one that is held for long must not keep in memory what came
+// with it.
+func newMessage(id, ordering, ackID, data []byte) *Message {
+	texts, room := len(id)+len(ordering)+len(ackID), len(data)
+	if room > maxRoom {
+		room = 0
+	}
+	m := spare.Get().(*Message)
+	*m = Message{memory: buffers.Pool.Get(texts + len(data) + room)}
+	b := append(append(append(append((*m.memory)[:0], id...), ordering...), ackID...), data...)
+	all := unsafe.String(unsafe.SliceData(b), texts)
+	m.ID, m.OrderingKey, m.ackID = all[:len(id)], all[len(id):len(id)+len(ordering)], all[len(id)+len(ordering):]
+	if len(data) > 0 {
+		m.Data = b[texts:len(b):len(b)]
+	}
+	m.Room = b[len(b) : len(b) : len(b)+room]
+	return m
+}
+
+// reuse gives the memory of a message back, which nobody may have any part of.
+func (m *Message) reuse() {
+	buffers.Pool.Put(m.memory)
+	*m = Message{}
+	spare.Put(m)
 }
 
 // Size is what the message counts against the bound on bytes.

@@ -153,7 +153,11 @@ func (r *Receiver) PullOnce(ctx context.Context, n int) (int, error) {
 }
 
 // Ack acknowledges messages whose event is safe elsewhere.
-func (r *Receiver) Ack(messages []*Message) { r.leases.ack(messages) }
+func (r *Receiver) Ack(messages []*Message) { r.leases.ack(messages, false) }
+
+// Finish is Ack for messages of which nobody has anything any more: no text, no
+// data, no room. Their memory is used again.
+func (r *Receiver) Finish(messages []*Message) { r.leases.ack(messages, true) }
 
 // Release hands messages back, so that anybody can get them at once.
 func (r *Receiver) Release(messages []*Message) { r.leases.release(messages) }
@@ -278,12 +282,20 @@ func fatal(err error) bool {
 // acknowledge sends acknowledgements until ctx ends.
 func (r *Receiver) acknowledge(ctx context.Context) {
 	pause := newBackOff(50*time.Millisecond, 2*time.Second)
+	var (
+		batch []pendingAck
+		ids   []string
+		err   error
+	)
 	for {
-		batch, err := r.leases.takeAcks(ctx)
-		if err != nil {
+		if batch, err = r.leases.takeAcks(ctx, batch); err != nil {
 			return
 		}
-		if r.sendAcks(ctx, batch) {
+		ids = ids[:0]
+		for _, p := range batch {
+			ids = append(ids, p.ackID)
+		}
+		if r.sendAcks(ctx, batch, ids) {
 			pause.Reset()
 			continue
 		}
@@ -295,11 +307,7 @@ func (r *Receiver) acknowledge(ctx context.Context) {
 
 // sendAcks reports whether Pub/Sub answered. An ack id that it does not accept
 // is found by halving, so that it does not hold up the others.
-func (r *Receiver) sendAcks(ctx context.Context, batch []pendingAck) bool {
-	ids := make([]string, len(batch))
-	for i, p := range batch {
-		ids[i] = p.ackID
-	}
+func (r *Receiver) sendAcks(ctx context.Context, batch []pendingAck, ids []string) bool {
 	rpc, cancel := context.WithTimeout(ctx, rpcTimeout)
 	err := r.sub.Acknowledge(rpc, ids)
 	cancel()
@@ -313,8 +321,8 @@ func (r *Receiver) sendAcks(ctx context.Context, batch []pendingAck) bool {
 		return false
 	case len(batch) > 1:
 		half := len(batch) / 2
-		first := r.sendAcks(ctx, batch[:half])
-		return r.sendAcks(ctx, batch[half:]) && first
+		first := r.sendAcks(ctx, batch[:half], ids[:half])
+		return r.sendAcks(ctx, batch[half:], ids[half:]) && first
 	default:
 		r.log.Warn("Pub/Sub refused an acknowledgement; it will deliver the message again", "message_id", batch[0].message.ID, "error", err)
 		r.leases.giveUpAcks(batch)

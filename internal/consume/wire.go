@@ -156,23 +156,15 @@ func (r *reader) received(b []byte) (*Message, error) {
 			}
 		}
 	}
-	// Each by itself: one that is held for long must not keep in memory what came
-	// with it.
-	r.scratch = append(append(append(r.scratch[:0], r.id...), r.ordering...), r.ackID...)
-	text := string(r.scratch)
 	shared, err := r.attributesOf(r.attributes)
 	if err != nil {
 		return nil, err
 	}
-	return &Message{
-		ID:          text[:len(r.id)],
-		PublishTime: time.Unix(r.seconds, int64(r.nanos)).UTC(),
-		Data:        append([]byte(nil), r.data...),
-		Attributes:  shared.values,
-		OrderingKey: text[len(r.id) : len(r.id)+len(r.ordering)],
-		ackID:       text[len(r.id)+len(r.ordering):],
-		size:        int32(len(r.data) + len(r.id) + len(r.ordering) + shared.size), // Pub/Sub allows 10 MB
-	}, nil
+	m := newMessage(r.id, r.ordering, r.ackID, r.data)
+	m.PublishTime = time.Unix(r.seconds, int64(r.nanos)).UTC()
+	m.Attributes = shared.values
+	m.size = int32(len(r.data) + len(r.id) + len(r.ordering) + shared.size) // Pub/Sub allows 10 MB
+	return m, nil
 }
 
 // message reads a PubsubMessage.

@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/sourcegraph/telemetry-relay/internal/race"
 )
 
 // seen is what is compared of a message.
@@ -162,6 +164,35 @@ func TestReaderAllocations(t *testing.T) {
 	})
 	if got := perRun / n; got > maxAllocations {
 		t.Errorf("%.2f allocations a message, want at most %.1f", got, maxAllocations)
+	}
+}
+
+// TestReuseAllocations guards that messages use the memory of earlier ones.
+func TestReuseAllocations(t *testing.T) {
+	if race.Enabled {
+		t.Skip("the race detector empties sync.Pool at random")
+	}
+	const n = 10 * pieceSize
+	b := encoded(t, typicalResponse(n))
+	r := newReader()
+	perRun := testing.AllocsPerRun(10, func() {
+		response := NewResponse(b)
+		for {
+			messages, err := r.next(response)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(messages) == 0 {
+				return
+			}
+			for _, m := range messages {
+				m.reuse()
+			}
+		}
+	})
+	// What is left is a piece's.
+	if got := perRun / n; got > .1 {
+		t.Errorf("%.2f allocations a message, want at most .1", got)
 	}
 }
 

@@ -17,25 +17,15 @@ type arrival struct {
 	again  []*consume.Message
 }
 
-// sharedBuffer is the size of the buffers in which events are encoded.
-const sharedBuffer = 4 << 10
-
 // receive decodes what arrives and hands it to the loop. It is called by the
 // receiver's goroutines, several at a time, and holds them back while the loop
 // is busy.
 func (r *Relay) receive(_ context.Context, fresh, again []*consume.Message) {
 	a := arrival{events: make([]*held, len(fresh)), again: again}
-	// Some events share a buffer: few enough that one of them, if it is held for
-	// long, does not keep many others in memory. An event is usually shorter in
-	// the gateway's encoding than in JSON.
-	var buf []byte
 	for i, m := range fresh {
-		if cap(buf)-len(buf) < len(m.Data) {
-			buf = make([]byte, 0, max(sharedBuffer, len(m.Data)))
-		}
-		// Each by itself, for the same reason.
-		h := &held{message: m}
-		buf = r.decode(buf, h)
+		h := spare.Get().(*held)
+		h.message = m
+		r.decode(h)
 		a.events[i] = h
 	}
 	// The loop takes arrivals until receiving has ended, so this ends.
@@ -47,19 +37,19 @@ func (r *Relay) receive(_ context.Context, fresh, again []*consume.Message) {
 
 // decode fills in the event, or why it is none. A panic is contained: it takes
 // down this event only.
-func (r *Relay) decode(buf []byte, h *held) (extended []byte) {
+func (r *Relay) decode(h *held) {
 	defer func() {
 		if p := recover(); p != nil {
 			// The value may hold a part of the message.
 			r.log.Error("The processing of a message panicked; it is left to expire",
 				"message_id", h.message.ID, "panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
-			h.panicked, extended = true, buf
+			h.panicked = true
 		}
 	}()
 	m := event.Message{ID: h.message.ID, PublishTime: h.message.PublishTime, Data: h.message.Data, Attributes: h.message.Attributes}
-	h.event, extended, h.rejection = r.decoded(buf, m)
+	// An event is usually shorter in the gateway's encoding than in JSON.
+	h.event, _, h.rejection = r.decoded(h.message.Room, m)
 	h.digest = maphash.Bytes(r.seeds.data, m.Data)
-	return extended
 }
 
 // arrive enters what has arrived into the books and puts it on its way.

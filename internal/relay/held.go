@@ -2,6 +2,7 @@ package relay
 
 import (
 	"hash/maphash"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -35,6 +36,9 @@ type held struct {
 	followed *followed // the batch that it was submitted with first; nil: it is not traced
 	rare     *rare     // nil: it has nothing of it
 }
+
+// spare are events that nobody has any more.
+var spare = sync.Pool{New: func() any { return new(held) }}
 
 // rare is what few events have. Tens of thousands may be held, so it is apart.
 type rare struct {

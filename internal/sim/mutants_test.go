@@ -87,8 +87,8 @@ var mutants = []mutant{
 	},
 	{
 		name: "a stale ack id", file: "internal/consume/leases.go",
-		old: "			m.ackID, m.until = r.ackID, until",
-		new: "			m.until = until",
+		old: "			m.ackID, m.until, m.shared = r.ackID, until, true",
+		new: "			m.until, m.shared = until, true",
 	},
 	{
 		name: "leases are not extended", file: "internal/consume/receiver.go",
@@ -127,8 +127,8 @@ var mutants = []mutant{
 	},
 	{
 		name: "further deliveries are not settled", file: "internal/relay/settle.go",
-		old: "	r.acked = append(r.acked, h.message)\n	r.settleTwins(h)\n	r.letGo(h, wasRecorded)\n}\n\n// interred",
-		new: "	r.acked = append(r.acked, h.message)\n	r.letGo(h, wasRecorded)\n}\n\n// interred",
+		old: "	r.settleTwins(h)\n	r.letGo(h, wasRecorded)\n",
+		new: "	r.letGo(h, wasRecorded)\n",
 	},
 	{
 		name: "the idle clock runs behind a shut gate", file: "internal/relay/loop.go",
@@ -145,6 +145,21 @@ var mutants = []mutant{
 		name: "the bound on what is held is not kept", file: "internal/consume/leases.go",
 		old: "l.held.Len() < l.maxEvents && l.bytes < l.maxBytes",
 		new: "true || l.held.Len() < l.maxEvents",
+	},
+	{
+		name: "the memory of an event is used again while it lies in a queue", file: "internal/relay/settle.go",
+		old: "	r.letGo(h, wasReleased)\n}\n\nfunc (r *Relay) handBack",
+		new: "	r.letGo(h, wasReleased)\n	*h = held{}\n	spare.Put(h)\n}\n\nfunc (r *Relay) handBack",
+	},
+	{
+		name: "the memory of a message is used again before it is settled", file: "internal/relay/arrive.go",
+		old: "	h.digest = maphash.Bytes(r.seeds.data, m.Data)\n",
+		new: "	h.digest = maphash.Bytes(r.seeds.data, m.Data)\n	h.message.Reuse()\n",
+		more: &mutant{
+			file: "internal/consume/message.go",
+			old:  "// reuse gives",
+			new:  "// Reuse gives a copy back.\nfunc (m *Message) Reuse() { c := *m; c.reuse() }\n\n// reuse gives",
+		},
 	},
 	{
 		name: "a dead letter that failed is not repeated", file: "internal/relay/bury.go",

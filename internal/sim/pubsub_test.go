@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -16,6 +17,9 @@ import (
 
 	"github.com/sourcegraph/telemetry-relay/internal/consume"
 )
+
+// ackIDPadding makes ack ids about as long as Pub/Sub's.
+var ackIDPadding = strings.Repeat("-", 180)
 
 // subscription is a simulated Pub/Sub subscription: at least once, out of order,
 // with leases that end.
@@ -129,7 +133,7 @@ func (s *subscription) take(to *worker, n int, lease time.Duration) (out []*pubs
 	s.rng.Shuffle(len(available), func(i, j int) { available[i], available[j] = available[j], available[i] })
 	for _, m := range available[:min(n, len(available))] {
 		s.acks++
-		m.ackID = "ack-" + strconv.Itoa(s.acks)
+		m.ackID = "ack-" + strconv.Itoa(s.acks) + ackIDPadding
 		s.byAck[m.ackID] = m
 		m.until, m.holder, m.given = now.Add(lease), to, now
 		if m.deliveries++; m.deliveries > 1 {
