@@ -26,9 +26,15 @@ type leases struct {
 	acks     []*Message // to be acknowledged, in order
 	releases []string   // ack ids to be handed back
 	sending  int        // acknowledgements and releases on their way
-	changed  chan struct{}
 	// receiving ends when the streams are to be closed; nil: none are open.
 	receiving context.Context
+
+	// Who waits for the table to change is told of what it waits for alone: that is
+	// cheaper than waking everybody for everything.
+	toAck     signal // acknowledgements were queued
+	toRelease signal // releases were queued, or may be sent now
+	freed     signal // less is held
+	confirmed signal // less is unconfirmed
 
 	// How much is held, for who does not need it to the last one.
 	events, size atomic.Int64
@@ -42,7 +48,6 @@ func newLeases(opts Options) *leases {
 		maxBytes:  opts.MaxBytes,
 		seed:      maphash.MakeSeed(),
 		held:      chain.New(func(m *Message) *chain.Link[Message] { return &m.link }),
-		changed:   make(chan struct{}),
 	}
 }
 
@@ -56,32 +61,39 @@ func (l *leases) find(hash uint64, id string) *Message {
 	return m
 }
 
-// notify wakes everybody who waits for the table to change. The caller holds mu.
-func (l *leases) notify() {
-	l.count()
-	close(l.changed)
-	l.changed = make(chan struct{})
-}
-
 // count tells how much is held. The caller holds mu.
 func (l *leases) count() {
 	l.events.Store(int64(l.held.Len()))
 	l.size.Store(l.bytes)
 }
 
-// wait returns when ready does, which is called under the lock whenever the
-// table has changed.
-func (l *leases) wait(ctx context.Context, ready func() bool) error {
+// signal wakes those who wait for something. It is under the lock of what they
+// wait for.
+type signal struct{ wait chan struct{} } // nil: nobody waits
+
+func (s *signal) wake() {
+	if s.wait != nil {
+		close(s.wait)
+		s.wait = nil
+	}
+}
+
+// wait returns when ready does, which is called under the lock at first and
+// whenever there is a signal.
+func (l *leases) wait(ctx context.Context, s *signal, ready func() bool) error {
 	for {
 		l.mu.Lock()
 		if ready() {
 			l.mu.Unlock()
 			return nil
 		}
-		changed := l.changed
+		if s.wait == nil {
+			s.wait = make(chan struct{})
+		}
+		signalled := s.wait
 		l.mu.Unlock()
 		select {
-		case <-changed:
+		case <-signalled:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -90,7 +102,7 @@ func (l *leases) wait(ctx context.Context, ready func() bool) error {
 
 // room waits until more may be held.
 func (l *leases) room(ctx context.Context) error {
-	return l.wait(ctx, func() bool {
+	return l.wait(ctx, &l.freed, func() bool {
 		return l.held.Len() < l.maxEvents && l.bytes < l.maxBytes
 	})
 }
@@ -121,7 +133,7 @@ func (l *leases) add(received []*Message, now, began time.Time) (fresh, again []
 	return fresh, again
 }
 
-// drop takes a message out of the table. The caller holds mu.
+// drop takes a message out of the table. The caller holds mu, and calls dropped.
 func (l *leases) drop(m *Message) {
 	if m.deadMark {
 		return
@@ -129,6 +141,12 @@ func (l *leases) drop(m *Message) {
 	m.deadMark = true
 	l.held.Remove(m)
 	l.bytes -= m.Size()
+}
+
+// dropped tells that less is held. The caller holds mu.
+func (l *leases) dropped() {
+	l.count()
+	l.freed.wake()
 }
 
 // ack queues acknowledgements; finished means that nobody else has anything of
@@ -142,7 +160,7 @@ func (l *leases) ack(messages []*Message, finished bool) {
 			l.acks = append(l.acks, m)
 		}
 	}
-	l.notify()
+	l.toAck.wake()
 }
 
 func (l *leases) release(messages []*Message) {
@@ -155,7 +173,8 @@ func (l *leases) release(messages []*Message) {
 		l.releases = append(l.releases, m.ackID)
 		l.drop(m)
 	}
-	l.notify()
+	l.dropped()
+	l.toRelease.wake()
 }
 
 func (l *leases) abandon(messages []*Message) {
@@ -166,7 +185,7 @@ func (l *leases) abandon(messages []*Message) {
 			l.drop(m)
 		}
 	}
-	l.notify()
+	l.dropped()
 }
 
 // pendingAck is an acknowledgement on its way, with the ack id that was newest
@@ -180,7 +199,7 @@ type pendingAck struct {
 // request. They are written over those of the batch before.
 func (l *leases) takeAcks(ctx context.Context, batch []pendingAck) ([]pendingAck, error) {
 	clear(batch) // what is settled must not be kept alive
-	err := l.wait(ctx, func() bool {
+	err := l.wait(ctx, &l.toAck, func() bool {
 		size := 0
 		batch = batch[:0]
 		for n := range l.acks {
@@ -216,7 +235,16 @@ func (l *leases) confirmAcks(batch []pendingAck, done bool) {
 			p.message.reuse()
 		}
 	}
-	l.notify()
+	l.answered()
+}
+
+// answered notes that Pub/Sub has answered acknowledgements. The caller holds mu.
+func (l *leases) answered() {
+	l.dropped()
+	l.confirmed.wake()
+	if len(l.acks) > 0 {
+		l.toAck.wake()
+	}
 }
 
 // giveUpAcks ends what takeAcks began for ack ids that Pub/Sub does not accept:
@@ -232,7 +260,7 @@ func (l *leases) giveUpAcks(batch []pendingAck) {
 		}
 		l.drop(p.message)
 	}
-	l.notify()
+	l.answered()
 }
 
 // receiveUntil notes that streams are open, until ctx ends and then until
@@ -248,7 +276,7 @@ func (l *leases) received() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.receiving = nil
-	l.notify()
+	l.toRelease.wake()
 }
 
 // takeReleases waits for messages to hand back and takes as many ack ids as fit
@@ -256,7 +284,7 @@ func (l *leases) received() {
 // deliver the messages to them once more.
 func (l *leases) takeReleases(ctx context.Context) ([]string, error) {
 	var ids []string
-	err := l.wait(ctx, func() bool {
+	err := l.wait(ctx, &l.toRelease, func() bool {
 		if l.receiving != nil && l.receiving.Err() != nil {
 			return false
 		}
@@ -273,8 +301,9 @@ func (l *leases) confirmReleases(ids []string, done bool) {
 	l.sending -= len(ids)
 	if !done {
 		l.releases = append(l.releases, ids...)
+		l.toRelease.wake()
 	}
-	l.notify()
+	l.confirmed.wake()
 }
 
 // expiring returns the ack ids of the leases that end before limit, and what
@@ -305,7 +334,7 @@ func (l *leases) extended(ids []string, messages []*Message, until time.Time) {
 
 // settled waits until every acknowledgement and release has been confirmed.
 func (l *leases) settled(ctx context.Context) error {
-	return l.wait(ctx, func() bool {
+	return l.wait(ctx, &l.confirmed, func() bool {
 		return len(l.acks) == 0 && len(l.releases) == 0 && l.sending == 0
 	})
 }

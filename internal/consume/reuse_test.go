@@ -20,7 +20,7 @@ type holder struct {
 	t    *testing.T
 	mu   sync.Mutex
 	held []*Message
-	kept []*Message // acknowledged, and not finished
+	kept []*Message       // acknowledged, and not finished
 	seen map[*Message]int // deliveries
 }
 
