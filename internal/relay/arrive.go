@@ -3,7 +3,6 @@ package relay
 import (
 	"context"
 	"fmt"
-	"hash/maphash"
 	"runtime/debug"
 	"time"
 
@@ -49,7 +48,9 @@ func (r *Relay) decode(h *held) {
 	m := event.Message{ID: h.message.ID, PublishTime: h.message.PublishTime, Data: h.message.Data, Attributes: h.message.Attributes}
 	// An event is usually shorter in the gateway's encoding than in JSON.
 	h.event, _, h.rejection = r.decoded(h.message.Room, m)
-	h.digest = maphash.Bytes(r.seeds.data, m.Data)
+	if h.rejection == nil {
+		h.print = r.seeds.event(&h.event, m.Data)
+	}
 }
 
 // arrive enters what has arrived into the books and puts it on its way.
@@ -64,6 +65,9 @@ func (r *Relay) arrive(a arrival, now time.Time) {
 		s.received.Inc()
 		s.duplicate.Inc()
 		r.books.Duplicates++
+	}
+	for _, h := range a.events {
+		r.recent.touch(&h.print)
 	}
 	for _, h := range a.events {
 		r.admit(h, now)
@@ -105,7 +109,7 @@ func (r *Relay) admit(h *held, now time.Time) {
 		return
 	}
 	switch {
-	case r.wasBuried(h.message), r.recent.has(r.seeds.event(h)):
+	case r.wasBuried(h.message), r.recent.has(&h.print):
 		r.duplicate(s, h.message)
 	case r.stopping.on:
 		r.handBack(h.message)

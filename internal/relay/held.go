@@ -19,7 +19,7 @@ type held struct {
 	message   *consume.Message
 	event     event.Event
 	rejection *event.Rejection // why it goes to the dead-letter topic; nil: it does not
-	digest    uint64           // of the message's data
+	print     fingerprint      // of a valid event
 
 	publisher *publisher // nil: rejected on arrival
 	link      chain.Link[held]
@@ -131,7 +131,7 @@ func (r *Relay) publisherOf(id event.Publisher) *publisher {
 	if !ok {
 		p = &publisher{
 			id:      id,
-			hash:    maphash.Comparable(r.seeds.data, id),
+			hash:    r.seeds.publisher(id),
 			service: r.serviceOf(id.ServiceID),
 		}
 		r.publishers[id] = p
@@ -206,7 +206,7 @@ func (r *Relay) index(h *held, hash uint64, newest *held) {
 // twin returns the same event of the chain, if it is held already.
 func twin(newest *held, h *held) *held {
 	for at := newest; at != nil; at = at.older {
-		if at.digest == h.digest {
+		if at.print == h.print {
 			return at
 		}
 	}

@@ -4,76 +4,83 @@ import (
 	"encoding/binary"
 	"hash/maphash"
 	"math/bits"
+
+	"github.com/sourcegraph/telemetry-relay/internal/event"
 )
 
 // recent remembers what was settled, for some minutes and in bounded memory, so
 // that a further delivery is known. It keeps two generations: the current one,
-// and the one before. Each is written in a row and found by an index of its own,
-// since a map of so many would miss the processor's caches several times an
-// event.
+// and the one before. Each is written in a row and found by an index, since a map
+// of so many would miss the processor's caches several times an event. The index
+// has both of them side by side, so that a search misses them once.
 type recent struct {
-	most            int // of one generation
-	current, before generation
+	most    int // of one generation
+	current int // which one it is
+	all     [2][]fingerprint
+	index   [][2]uint32 // entries; 0: free. At least half of each generation's are
+	bits    int         // of an entry that are a place
+	touched uint32      // nothing: see touch
 }
 
-type generation struct {
-	all   []fingerprint
-	index []uint32 // entries; 0: free. At least half of it is
-	bits  int      // of an entry that are a place
-}
-
-// An entry of the index is a place in all, plus one, and above it as many bits of
-// the fingerprint as fit: only if they are equal, it is worth to look there.
-func (g *generation) entry(place uint32, f fingerprint) uint32 {
-	return uint32(f.high())<<g.bits | place
-}
-
+// newRecent takes memory that costs nothing before it is used.
 func newRecent(most int) *recent {
-	return &recent{most: most, current: newGeneration(most), before: newGeneration(most)}
-}
-
-// newGeneration takes memory that costs nothing before it is used.
-func newGeneration(most int) generation {
 	size := 2
 	for size < 2*most {
 		size *= 2
 	}
-	return generation{make([]fingerprint, 0, most), make([]uint32, size), bits.Len(uint(most))}
+	r := &recent{most: most, index: make([][2]uint32, size), bits: bits.Len(uint(most))}
+	for g := range r.all {
+		r.all[g] = make([]fingerprint, 0, most)
+	}
+	return r
+}
+
+// entry is a place in all, plus one, and above it as many bits of the fingerprint
+// as fit: only if they are equal, it is worth to look there.
+func (r *recent) entry(place uint32, f *fingerprint) uint32 {
+	return uint32(f.high())<<r.bits | place
 }
 
 func (r *recent) add(f fingerprint) {
-	if len(r.current.all) >= r.most {
+	if len(r.all[r.current]) >= r.most {
 		r.turn()
 	}
-	g := &r.current
-	g.all = append(g.all, f)
-	*g.slot(f) = g.entry(uint32(len(g.all)), f)
+	g := r.current
+	r.all[g] = append(r.all[g], f)
+	*r.slot(g, &f) = r.entry(uint32(len(r.all[g])), &f)
 }
 
 // turn begins a new generation in the memory of the one before the current, which
 // is forgotten.
 func (r *recent) turn() {
-	r.before, r.current = r.current, r.before
-	clear(r.current.index)
-	r.current.all = r.current.all[:0]
+	r.current = 1 - r.current
+	for i := range r.index {
+		r.index[i][r.current] = 0
+	}
+	r.all[r.current] = r.all[r.current][:0]
 }
 
-func (r *recent) has(f fingerprint) bool { return r.current.has(f) || r.before.has(f) }
+func (r *recent) has(f *fingerprint) bool { return *r.slot(0, f) != 0 || *r.slot(1, f) != 0 }
 
-func (r *recent) empty() bool { return len(r.current.all)+len(r.before.all) == 0 }
+func (r *recent) empty() bool { return len(r.all[0])+len(r.all[1]) == 0 }
 
-func (g *generation) has(f fingerprint) bool { return len(g.all) > 0 && *g.slot(f) != 0 }
+// touch reads where the search for a fingerprint begins. Done for many in a row,
+// before they are searched for, the processor waits for all of it at once.
+func (r *recent) touch(f *fingerprint) {
+	r.touched |= r.index[f.low()&uint64(len(r.index)-1)][0]
+}
 
-// slot is where a fingerprint stands in the index, or a free one if it does not.
-func (g *generation) slot(f fingerprint) *uint32 {
-	mask, same := uint64(len(g.index)-1), g.entry(0, f)
+// slot is where a fingerprint of a generation stands in the index, or a free one
+// if it does not.
+func (r *recent) slot(g int, f *fingerprint) *uint32 {
+	mask, same := uint64(len(r.index)-1), r.entry(0, f)
 	for at := f.low() & mask; ; at = (at + 1) & mask {
-		entry := g.index[at]
-		if entry == 0 {
-			return &g.index[at]
+		slot := &r.index[at][g]
+		if *slot == 0 {
+			return slot
 		}
-		if place := entry ^ same; place>>g.bits == 0 && g.all[place-1] == f {
-			return &g.index[at]
+		if place := *slot ^ same; place>>r.bits == 0 && r.all[g][place-1] == *f {
+			return slot
 		}
 	}
 }
@@ -95,14 +102,19 @@ func newDigests() digests {
 	return digests{maphash.MakeSeed(), maphash.MakeSeed(), maphash.MakeSeed()}
 }
 
-func (d digests) event(h *held) (f fingerprint) {
+// event is the fingerprint of an event that was made of these data.
+func (d digests) event(e *event.Event, data []byte) (f fingerprint) {
 	var b [32]byte
-	copy(b[:16], h.event.UUID[:])
-	binary.LittleEndian.PutUint64(b[16:], h.digest)
-	binary.LittleEndian.PutUint64(b[24:], h.publisher.hash)
+	copy(b[:16], e.UUID[:])
+	binary.LittleEndian.PutUint64(b[16:], maphash.Bytes(d.data, data))
+	binary.LittleEndian.PutUint64(b[24:], d.publisher(e.Publisher))
 	binary.LittleEndian.PutUint64(f[:8], maphash.Bytes(d.low, b[:]))
 	binary.LittleEndian.PutUint64(f[8:], maphash.Bytes(d.high, b[:]))
 	return f
+}
+
+func (d digests) publisher(p event.Publisher) uint64 {
+	return maphash.String(d.low, p.ServiceID) ^ maphash.String(d.high, p.Environment)
 }
 
 func (d digests) message(id string) (f fingerprint) {

@@ -8,11 +8,11 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 )
 
-// settled makes an event as the loop settles it.
-func settled(n uint64) *held {
-	h := &held{digest: n, publisher: &publisher{id: event.Publisher{ServiceID: "svc", Environment: "prod"}, hash: 7}}
-	binary.LittleEndian.PutUint64(h.event.UUID[:], n)
-	return h
+// settled is the fingerprint of an event that was settled.
+func settled(seeds digests, n uint64) fingerprint {
+	e := event.Event{Publisher: event.Publisher{ServiceID: "svc", Environment: "prod"}}
+	binary.LittleEndian.PutUint64(e.UUID[:], n)
+	return seeds.event(&e, e.UUID[:])
 }
 
 // TestRecent compares what is remembered with maps: the present generation and
@@ -24,7 +24,9 @@ func TestRecent(t *testing.T) {
 	current, before := map[uint64]bool{}, map[uint64]bool{}
 	for range 20_000 {
 		n := rng.Uint64N(300)
-		if got, want := r.has(seeds.event(settled(n))), current[n] || before[n]; got != want {
+		f := settled(seeds, n)
+		r.touch(&f)
+		if got, want := r.has(&f), current[n] || before[n]; got != want {
 			t.Fatalf("%d is remembered: %v, want %v", n, got, want)
 		}
 		if current[n] {
@@ -34,35 +36,43 @@ func TestRecent(t *testing.T) {
 			before, current = current, map[uint64]bool{}
 			r.turn()
 		}
-		r.add(seeds.event(settled(n)))
+		r.add(f)
 		current[n] = true
 	}
 }
 
 // TestFingerprints differ by all that makes an event another one.
 func TestFingerprints(t *testing.T) {
-	seeds, base := newDigests(), settled(1)
-	for name, change := range map[string]func(*held){
-		"id":        func(h *held) { h.event.UUID[15] = 1 },
-		"data":      func(h *held) { h.digest++ },
-		"publisher": func(h *held) { h.publisher = &publisher{hash: 8} },
+	seeds := newDigests()
+	e := event.Event{Publisher: event.Publisher{ServiceID: "svc", Environment: "prod"}}
+	base := seeds.event(&e, []byte("data"))
+	if seeds.event(&e, []byte("data")) != base {
+		t.Error("the same event has two fingerprints")
+	}
+	for name, change := range map[string]func(*event.Event){
+		"id":          func(e *event.Event) { e.UUID[15] = 1 },
+		"service":     func(e *event.Event) { e.Publisher.ServiceID = "other" },
+		"environment": func(e *event.Event) { e.Publisher.Environment = "dev" },
+		"identity":    func(e *event.Event) { e.Publisher = event.Publisher{ServiceID: "prod", Environment: "svc"} },
 	} {
-		other := *base
+		other := e
 		change(&other)
-		if seeds.event(base) == seeds.event(&other) {
+		if seeds.event(&other, []byte("data")) == base {
 			t.Errorf("another %s has the same fingerprint", name)
 		}
+	}
+	if seeds.event(&e, []byte("Data")) == base {
+		t.Error("other data have the same fingerprint")
 	}
 }
 
 // TestRemembering allocates nothing, event by event.
 func TestRemembering(t *testing.T) {
-	seeds, r, h := newDigests(), newRecent(1000), settled(0)
+	seeds, r := newDigests(), newRecent(1000)
 	n := uint64(0)
 	remember := func() {
 		n++
-		h.digest = n
-		if f := seeds.event(h); !r.has(f) {
+		if f := settled(seeds, n); !r.has(&f) {
 			r.add(f)
 		}
 	}
@@ -73,11 +83,12 @@ func TestRemembering(t *testing.T) {
 
 // BenchmarkSettle is what is done to remember an event that was recorded.
 func BenchmarkSettle(b *testing.B) {
-	seeds, r, h := newDigests(), newRecent(recentEvents), settled(0)
+	seeds, r := newDigests(), newRecent(recentEvents)
+	n := uint64(0)
 	b.ReportAllocs()
 	for b.Loop() {
-		h.digest++
-		if f := seeds.event(h); !r.has(f) {
+		n++
+		if f := settled(seeds, n); !r.has(&f) {
 			r.add(f)
 		}
 	}

@@ -41,7 +41,7 @@ func (r *Relay) flushSettled() {
 func (r *Relay) recorded(h *held, now time.Time) {
 	r.books.Submitted++
 	r.m.EventDelivery.Observe(now.Sub(h.message.PublishTime).Seconds())
-	r.recent.add(r.seeds.event(h))
+	r.recent.add(h.print)
 	r.recordings = append(r.recordings, h.message)
 	r.settleTwins(h)
 	r.letGo(h, wasRecorded)
@@ -67,7 +67,11 @@ func (r *Relay) interred(h *held) {
 // wasBuried reports whether a message was dead-lettered lately. Mostly none was,
 // and then it costs nothing.
 func (r *Relay) wasBuried(m *consume.Message) bool {
-	return !r.buriedIDs.empty() && r.buriedIDs.has(r.seeds.message(m.ID))
+	if r.buriedIDs.empty() {
+		return false
+	}
+	f := r.seeds.message(m.ID)
+	return r.buriedIDs.has(&f)
 }
 
 func (r *Relay) settleTwins(h *held) {

@@ -37,12 +37,12 @@ var mutants = []mutant{
 	},
 	{
 		name: "duplicates by id alone", file: "internal/relay/held.go",
-		old: "		if at.digest == h.digest {",
-		new: "		if at.digest == h.digest || true {",
+		old: "		if at.print == h.print {",
+		new: "		if at.print == h.print || true {",
 	},
 	{
 		name: "recorded events remembered by id alone", file: "internal/relay/recent.go",
-		old: "	binary.LittleEndian.PutUint64(b[16:], h.digest)\n",
+		old: "	binary.LittleEndian.PutUint64(b[16:], maphash.Bytes(d.data, data))\n",
 		new: "",
 	},
 	{
@@ -153,8 +153,8 @@ var mutants = []mutant{
 	},
 	{
 		name: "the memory of a message is used again before it is settled", file: "internal/relay/arrive.go",
-		old: "	h.digest = maphash.Bytes(r.seeds.data, m.Data)\n",
-		new: "	h.digest = maphash.Bytes(r.seeds.data, m.Data)\n	h.message.Reuse()\n",
+		old: "		h.print = r.seeds.event(&h.event, m.Data)\n",
+		new: "		h.print = r.seeds.event(&h.event, m.Data)\n		h.message.Reuse()\n",
 		more: &mutant{
 			file: "internal/consume/message.go",
 			old:  "// reuse gives",
