@@ -69,18 +69,22 @@ func (r *Relay) arrive(a arrival, now time.Time) {
 	for _, h := range a.events {
 		r.recent.touch(&h.print)
 	}
-	for _, h := range a.events {
-		r.admit(h, now)
+	c := &cohort{events: a.events}
+	for i, h := range a.events {
+		if !r.admit(h, c, i, now) {
+			c.events[i] = nil
+		}
 	}
 	r.flushSettled()
 }
 
-func (r *Relay) admit(h *held, now time.Time) {
+// admit reports whether the event is held from now on.
+func (r *Relay) admit(h *held, c *cohort, place int, now time.Time) bool {
 	if h.panicked {
 		r.serviceOfMessage(h.message).received.Inc()
 		r.abandoned = append(r.abandoned, h.message)
 		r.countReleased(1)
-		return
+		return false
 	}
 	if h.rejection != nil {
 		s := r.serviceOfMessage(h.message)
@@ -91,10 +95,11 @@ func (r *Relay) admit(h *held, now time.Time) {
 		case r.stopping.on:
 			r.handBack(h.message)
 		default:
-			r.hold(h)
+			r.hold(h, c, place)
 			r.graves = append(r.graves, h)
+			return true
 		}
-		return
+		return false
 	}
 
 	h.publisher = r.publisherOf(h.event.Publisher)
@@ -106,7 +111,7 @@ func (r *Relay) admit(h *held, now time.Time) {
 		rare := same.apart()
 		rare.twins = append(rare.twins, h.message)
 		r.twins++
-		return
+		return false
 	}
 	switch {
 	case r.wasBuried(h.message), r.recent.has(&h.print):
@@ -114,12 +119,13 @@ func (r *Relay) admit(h *held, now time.Time) {
 	case r.stopping.on:
 		r.handBack(h.message)
 	default:
-		r.hold(h)
+		r.hold(h, c, place)
 		r.index(h, hash, newest)
 		r.groups.Add(now, lane{h.publisher, h.lane}, h.publisher, len(h.event.Wire), h)
-		return
+		return true
 	}
 	if h.publisher.events == 0 && h.publisher.flying == 0 {
 		delete(r.publishers, h.publisher.id)
 	}
+	return false
 }

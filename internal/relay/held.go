@@ -24,12 +24,14 @@ type held struct {
 	publisher *publisher // nil: rejected on arrival
 	link      chain.Link[held]
 
-	prev, next *held // in the order of arrival
-	older      *held // with the same id, in another lane
+	with  *cohort
+	place int32 // in it
+	older *held // with the same id, in another lane
 	// lane keeps different events with the same id apart: only events of one
 	// lane share a stream, since the gateway's answer has nothing but ids.
 	lane     int32
 	sent     int32 // submissions
+	newest   bool  // of those with its id: it is in byID
 	gone     bool  // settled; it may still lie in a batch or a queue
 	panicked bool  // its processing failed in a way that must not happen
 
@@ -39,6 +41,16 @@ type held struct {
 
 // spare are events that nobody has any more.
 var spare = sync.Pool{New: func() any { return new(held) }}
+
+// cohort are events that came together. What is held is kept in order by cohorts
+// rather than one by one: there are few of them, so that they are at hand when one
+// of their events is settled, unlike its neighbours.
+type cohort struct {
+	received   time.Time
+	events     []*held // nil: settled
+	left       int     // that are not
+	prev, next *cohort // in the order of arrival
+}
 
 // rare is what few events have. Tens of thousands may be held, so it is apart.
 type rare struct {
@@ -100,7 +112,7 @@ type holdings struct {
 	byID        chain.Table[held] // the newest of each publisher and id
 	publishers  map[event.Publisher]*publisher
 	services    map[string]*serviceMetrics
-	first, last *held   // in the order of arrival
+	first, last *cohort // in the order of arrival
 	count       int     // events
 	twins       int     // further deliveries of them
 	recent      *recent // events that were recorded
@@ -164,16 +176,44 @@ func (r *Relay) serviceOfMessage(m *consume.Message) *serviceMetrics {
 	return r.serviceOf(m.Attributes[event.AttrServiceID])
 }
 
-// hold enters an event at the end of the list.
-func (r *Relay) hold(h *held) {
-	h.prev = r.last
-	if r.last != nil {
-		r.last.next = h
-	} else {
-		r.first = h
+// hold enters an event of a cohort.
+func (r *Relay) hold(h *held, with *cohort, place int) {
+	if with.left == 0 {
+		with.received = h.message.Received
+		with.prev = r.last
+		if r.last != nil {
+			r.last.next = with
+		} else {
+			r.first = with
+		}
+		r.last = with
 	}
-	r.last = h
+	with.left++
+	h.with, h.place = with, int32(place)
 	r.count++
+}
+
+// leave takes an event out of its cohort, and the cohort out of the list with its
+// last.
+func (r *Relay) leave(h *held) {
+	with := h.with
+	with.events[h.place] = nil // it may be held for long
+	h.with = nil
+	r.count--
+	if with.left--; with.left > 0 {
+		return
+	}
+	if with.prev != nil {
+		with.prev.next = with.next
+	} else {
+		r.first = with.next
+	}
+	if with.next != nil {
+		with.next.prev = with.prev
+	} else {
+		r.last = with.prev
+	}
+	with.prev, with.next = nil, nil
 }
 
 // idHash is the hash under which an event is found. What the gateway's answers
@@ -198,8 +238,10 @@ func (r *Relay) index(h *held, hash uint64, newest *held) {
 	if newest != nil {
 		h.older, h.lane = newest, newest.lane+1
 		r.byID.Remove(newest)
+		newest.newest = false
 	}
 	r.byID.Add(hash, h)
+	h.newest = true
 	h.publisher.events++
 }
 
@@ -221,18 +263,7 @@ func (r *Relay) letGo(h *held, as fate) {
 		h.followed = nil
 	}
 	r.twins -= len(h.twins())
-	if h.prev != nil {
-		h.prev.next = h.next
-	} else {
-		r.first = h.next
-	}
-	if h.next != nil {
-		h.next.prev = h.prev
-	} else {
-		r.last = h.prev
-	}
-	h.prev, h.next = nil, nil
-	r.count--
+	r.leave(h)
 	if h.publisher != nil {
 		r.unindex(h)
 	}
@@ -248,16 +279,15 @@ func (r *Relay) letGo(h *held, as fate) {
 }
 
 func (r *Relay) unindex(h *held) {
-	hash := r.idHash(h)
-	newest := r.sameID(h, hash)
-	if newest == h {
+	if h.newest {
 		r.byID.Remove(h)
 		if h.older != nil {
-			r.byID.Add(hash, h.older)
+			r.byID.Add(r.idHash(h), h.older)
+			h.older.newest = true
 		}
 		return
 	}
-	for at := newest; at != nil; at = at.older {
+	for at := r.sameID(h, r.idHash(h)); at != nil; at = at.older {
 		if at.older == h {
 			at.older = h.older
 			return
@@ -270,5 +300,5 @@ func (r *Relay) oldestAge(now time.Time) time.Duration {
 	if r.first == nil {
 		return 0
 	}
-	return now.Sub(r.first.message.Received)
+	return now.Sub(r.first.received)
 }
