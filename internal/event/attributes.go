@@ -44,9 +44,10 @@ func (d *Decoder) publisher(attributes map[string]string) (*policy.Service, Publ
 	if environment == "" {
 		environment = d.defaultEnvironment
 	}
-	// The id of the service rather than the attribute's copy: it does not keep
-	// the message in memory.
-	return service, Publisher{service.ID, validUTF8(environment)}, nil
+	if service.ID != "" {
+		id = service.ID // which is the same string for all messages, and quickly compared
+	}
+	return service, Publisher{id, validUTF8(environment)}, nil
 }
 
 func validServiceID(id string) bool {

@@ -85,14 +85,18 @@ func NewSet(services []*Service, allowUnknown bool) (*Set, error) {
 	return set, nil
 }
 
+// unlisted is a service that may publish anything: any that is not listed.
+var unlisted = &Service{}
+
 // Lookup returns what the service may publish, and whether it may publish at
-// all.
+// all. For one that is not listed and may, that is a Service without an ID, the
+// same for all.
 func (s *Set) Lookup(serviceID string) (*Service, bool) {
 	if service, ok := s.byID[serviceID]; ok {
 		return service, true
 	}
 	if s.allowUnknown {
-		return &Service{ID: serviceID}, true
+		return unlisted, true
 	}
 	return nil, false
 }
