@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync/atomic"
 
 	"github.com/sourcegraph/conc/pool"
 	"google.golang.org/grpc"
@@ -23,8 +22,8 @@ import (
 const inFlight = 8
 
 // Submit is the plainest client of the gateway: it copies encoded events into
-// batches, sends each in a stream of its own, and waits for the answer. It ends
-// when it has sent the plan's events.
+// batches, sends each in a stream of its own, or all of a publisher's in one, and
+// waits for the answer. It ends when it has sent the plan's events.
 func Submit(ctx context.Context, addr string, plan load.Plan) error {
 	maker, err := load.NewEventMaker()
 	if err != nil {
@@ -35,44 +34,62 @@ func Submit(ctx context.Context, addr string, plan load.Plan) error {
 		return err
 	}
 	ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer bench")
-	rounds := (plan.Events/plan.Publishers + plan.Batch - 1) / plan.Batch
-	var next atomic.Int64
 	p := pool.New().WithContext(ctx).WithCancelOnError()
-	for range inFlight {
-		p.Go(func(ctx context.Context) error {
-			var buf []byte
-			for {
-				n := int(next.Add(1)) - 1
-				if n >= rounds*plan.Publishers {
-					return nil
-				}
-				publisher, round := n%plan.Publishers, n/plan.Publishers
-				buf = buf[:0]
-				for i := round * plan.Batch; i < (round+1)*plan.Batch; i++ {
-					if event := i*plan.Publishers + publisher; event < plan.Events {
-						buf = maker.Append(buf, event)
-					}
-				}
-				if err := submit(ctx, conn, load.ServiceID(publisher), buf); err != nil {
-					return err
-				}
-			}
-		})
+	for first := range inFlight {
+		p.Go(func(ctx context.Context) error { return submitShare(ctx, conn, maker, plan, first) })
 	}
 	return errors.Join(p.Wait(), conn.Close())
 }
 
-// submit sends one batch, given as an encoded EventsPayload.
-func submit(ctx context.Context, conn *grpc.ClientConn, service string, events []byte) error {
+// submitShare sends the events of every so many'th publisher, in turns.
+func submitShare(ctx context.Context, conn *grpc.ClientConn, maker *load.EventMaker, plan load.Plan, first int) error {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	defer cancel() // ends what is still open
+	kept := make(map[int]grpc.ClientStream)
+	rounds := (plan.Events/plan.Publishers + plan.Batch - 1) / plan.Batch
+	var events []byte
+	for round := range rounds {
+		for publisher := first; publisher < plan.Publishers; publisher += inFlight {
+			events = events[:0]
+			for i := round * plan.Batch; i < (round+1)*plan.Batch; i++ {
+				if event := i*plan.Publishers + publisher; event < plan.Events {
+					events = maker.Append(events, event)
+				}
+			}
+			stream := kept[publisher]
+			if stream == nil {
+				var err error
+				if stream, err = open(ctx, conn, load.ServiceID(publisher)); err != nil {
+					return err
+				}
+			}
+			if err := send(stream, events); err != nil {
+				return err
+			}
+			if plan.KeepStreams {
+				kept[publisher] = stream
+			} else if err := end(stream); err != nil {
+				return err
+			}
+		}
+	}
+	for _, stream := range kept {
+		if err := end(stream); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// open opens a stream of one publisher.
+func open(ctx context.Context, conn *grpc.ClientConn, service string) (grpc.ClientStream, error) {
 	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true},
 		telemetrygatewayv1.TelemeteryGatewayService_RecordEvents_FullMethodName, grpc.ForceCodecV2(plain{}))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	environment := load.Environment
-	open, err := proto.Marshal(&telemetrygatewayv1.RecordEventsRequest{Payload: &telemetrygatewayv1.RecordEventsRequest_Metadata{
+	head, err := proto.Marshal(&telemetrygatewayv1.RecordEventsRequest{Payload: &telemetrygatewayv1.RecordEventsRequest_Metadata{
 		Metadata: &telemetrygatewayv1.RecordEventsRequestMetadata{
 			RequestId: "bench",
 			Identifier: &telemetrygatewayv1.Identifier{Identifier: &telemetrygatewayv1.Identifier_ManagedService{
@@ -81,27 +98,29 @@ func submit(ctx context.Context, conn *grpc.ClientConn, service string, events [
 		},
 	}})
 	if err != nil {
+		return nil, err
+	}
+	return stream, stream.SendMsg(mem.BufferSlice{mem.SliceBuffer(head)})
+}
+
+// send sends one batch, given as an encoded EventsPayload, and waits for the answer.
+func send(stream grpc.ClientStream, events []byte) error {
+	head := protowire.AppendVarint(protowire.AppendTag(nil, 2, protowire.BytesType), uint64(len(events)))
+	if err := stream.SendMsg(mem.BufferSlice{mem.SliceBuffer(head), mem.SliceBuffer(events)}); err != nil {
 		return err
 	}
-	head := protowire.AppendVarint(protowire.AppendTag(nil, 2, protowire.BytesType), uint64(len(events)))
-	for _, message := range []mem.BufferSlice{{mem.SliceBuffer(open)}, {mem.SliceBuffer(head), mem.SliceBuffer(events)}} {
-		if err := stream.SendMsg(message); err != nil {
-			return err
-		}
-	}
+	return stream.RecvMsg(nil)
+}
+
+// end ends a stream whose answers have all come.
+func end(stream grpc.ClientStream) error {
 	if err := stream.CloseSend(); err != nil {
 		return err
 	}
-	for answers := 0; ; answers++ {
-		if err := stream.RecvMsg(nil); errors.Is(err, io.EOF) {
-			if answers != 1 {
-				return fmt.Errorf("%d answers from the gateway", answers)
-			}
-			return nil
-		} else if err != nil {
-			return err
-		}
+	if err := stream.RecvMsg(nil); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("an answer too many from the gateway, or none: %w", err)
 	}
+	return nil
 }
 
 // plain sends what is encoded already, and does not look at answers.

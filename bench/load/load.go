@@ -28,6 +28,8 @@ type Plan struct {
 	AwayAfter int `json:"away_after"`
 	// Batch is how many events the plainest client of the gateway sends at once.
 	Batch int `json:"batch"`
+	// KeepStreams has it send all batches of a publisher in one stream.
+	KeepStreams bool `json:"keep_streams"`
 }
 
 // Environment is that of all publishers.

@@ -33,6 +33,7 @@ var scenarios = []scenario{
 			{raw, setup{consumer: raw, plan: load.Plan{Events: o.Events, Publishers: 10}}},
 			{"submit 1,000", setup{consumer: bare, plan: load.Plan{Events: o.Events, Publishers: 10, Batch: 1000}}},
 			{"submit 60", setup{consumer: bare, plan: load.Plan{Events: o.Events, Publishers: 500, Batch: 60}}},
+			{"submit 60, a stream a publisher", setup{consumer: bare, plan: load.Plan{Events: o.Events, Publishers: 500, Batch: 60, KeepStreams: true}}},
 		}
 	}},
 	{name: "latency", about: "1,000 events/s for 20 s: from publishing to being recorded", cases: func(Options) []testCase {
