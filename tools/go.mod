@@ -12,6 +12,7 @@ require (
 	github.com/CycloneDX/cyclonedx-go v0.12.0
 	github.com/bufbuild/protocompile v0.14.1
 	github.com/google/licenseclassifier/v2 v2.0.0
+	github.com/google/pprof v0.0.0-20261105003125-4bf881d7fb0b
 	github.com/moby/buildkit v0.32.2
 	gonum.org/v1/plot v0.17.0
 	google.golang.org/protobuf v1.36.12

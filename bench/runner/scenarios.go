@@ -55,9 +55,9 @@ var scenarios = []scenario{
 		}
 		return cases
 	}},
-	{name: "workers", about: "from 1 to 8 workers on one subscription", cases: func(o Options) (cases []testCase) {
+	{name: "workers", about: "from 1 to 8 workers on one subscription, with four backlogs' events", cases: func(o Options) (cases []testCase) {
 		for _, w := range []int{1, 2, 4, 8} {
-			cases = append(cases, testCase{fmt.Sprintf("%d workers", w), setup{consumer: worker, workers: w, plan: load.Plan{Events: o.Events, Publishers: 10}}})
+			cases = append(cases, testCase{fmt.Sprintf("%d workers", w), setup{consumer: worker, workers: w, plan: load.Plan{Events: 4 * o.Events, Publishers: 10}}})
 		}
 		return cases
 	}},
