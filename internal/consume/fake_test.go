@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -408,4 +409,32 @@ func (f *fake) lastFlow() Flow {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.flow
+}
+
+// misbehave has a share of all requests and streams fail. The function that it
+// returns sets that share, which is 0 at first.
+func (f *fake) misbehave(seed uint64) (set func(share float64)) {
+	var mu sync.Mutex // guards the following
+	rng, share := rand.New(rand.NewPCG(seed, 8)), 0.0
+	fault := func() error {
+		mu.Lock()
+		defer mu.Unlock()
+		if rng.Float64() >= share {
+			return nil
+		}
+		return status.Error([]codes.Code{codes.Unavailable, codes.Internal, codes.InvalidArgument}[rng.IntN(3)], "a fault")
+	}
+	f.onAck = func(context.Context, []string) error { return fault() }
+	f.onModify = func([]string, time.Duration) error { return fault() }
+	f.onStream = func() error {
+		if fault() != nil {
+			return errAway
+		}
+		return nil
+	}
+	return func(to float64) {
+		mu.Lock()
+		defer mu.Unlock()
+		share = to
+	}
 }

@@ -60,6 +60,7 @@ func newMessage(id, ordering, ackID, data []byte) *Message {
 	m := spare.Get().(*Message)
 	*m = Message{memory: buffers.Pool.Get(texts + len(data) + room)}
 	b := append(append(append(append((*m.memory)[:0], id...), ordering...), ackID...), data...)
+	// Nobody writes to these bytes before reuse.
 	all := unsafe.String(unsafe.SliceData(b), texts)
 	m.ID, m.OrderingKey, m.ackID = all[:len(id)], all[len(id):len(id)+len(ordering)], all[len(id)+len(ordering):]
 	if len(data) > 0 {

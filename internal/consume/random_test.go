@@ -1,15 +1,10 @@
 package consume
 
 import (
-	"context"
 	"math/rand/v2"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 )
 
 // Whatever goes wrong, every message is acknowledged in the end, nothing stays
@@ -21,27 +16,8 @@ func TestRandom(t *testing.T) {
 			f := newFake(t, 500)
 			f.perAnswer = 1 + rng.IntN(100)
 			f.buffered = rng.IntN(5)
-			var mu sync.Mutex // guards faults, rate
-			faults := rand.New(rand.NewPCG(seed, 8))
-			rate := 0.0
-			fault := func() error {
-				mu.Lock()
-				defer mu.Unlock()
-				if faults.Float64() >= rate {
-					return nil
-				}
-				return status.Error([]codes.Code{codes.Unavailable, codes.Internal, codes.InvalidArgument}[faults.IntN(3)], "a fault")
-			}
-			f.onAck = func(context.Context, []string) error { return fault() }
-			f.onModify = func([]string, time.Duration) error { return fault() }
-			f.onStream = func() error {
-				if err := fault(); err != nil {
-					return errAway
-				}
-				return nil
-			}
+			set := f.misbehave(seed)
 			r := newRig(t, f, Options{MaxEvents: 200 + rng.IntN(400), Streams: 1 + rng.IntN(4)})
-			set := func(to float64) { mu.Lock(); rate = to; mu.Unlock() }
 			seen, settled := 0, map[*Message]bool{}
 			step := func() {
 				all := r.box.all()

@@ -9,9 +9,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 )
 
 // holder has messages until it settles them, and watches that nobody else
@@ -78,19 +75,7 @@ func TestReuse(t *testing.T) {
 			f.publish(200, 100)
 			f.perAnswer = 1 + rng.IntN(100)
 			f.buffered = rng.IntN(5)
-			var mu sync.Mutex // guards faults, rate
-			faults := rand.New(rand.NewPCG(seed, 4))
-			rate := 0.0
-			fault := func() error {
-				mu.Lock()
-				defer mu.Unlock()
-				if faults.Float64() >= rate {
-					return nil
-				}
-				return status.Error([]codes.Code{codes.Unavailable, codes.Internal, codes.InvalidArgument}[faults.IntN(3)], "a fault")
-			}
-			f.onAck = func(context.Context, []string) error { return fault() }
-			f.onModify = func([]string, time.Duration) error { return fault() }
+			set := f.misbehave(seed)
 			h := &holder{t: t, seen: map[*Message]int{}}
 			r := &rig{t: t}
 			r.Receiver = NewReceiver(f, defaults(Options{MaxEvents: 100 + rng.IntN(200), Streams: 1 + rng.IntN(4)}), func(ctx context.Context, fresh, again []*Message) {
@@ -104,9 +89,7 @@ func TestReuse(t *testing.T) {
 				time.Sleep(time.Duration(rng.IntN(40)) * time.Second / 4)
 				switch rng.IntN(8) {
 				case 0:
-					mu.Lock()
-					rate = rng.Float64() / 2
-					mu.Unlock()
+					set(rng.Float64() / 2)
 				case 1:
 					f.breakStreams()
 				case 2:
@@ -117,9 +100,7 @@ func TestReuse(t *testing.T) {
 					h.step(rng, r.Receiver)
 				}
 			}
-			mu.Lock()
-			rate = 0
-			mu.Unlock()
+			set(0)
 			for range 60 {
 				time.Sleep(20 * time.Second)
 				h.step(rng, r.Receiver)
@@ -211,7 +192,7 @@ func TestFinishedWhileExtended(t *testing.T) {
 			t.Fatalf("%d requests, want 1", n)
 		}
 		f.set(func() {
-			if f.unknown > 0 || f.queue[0].until.Sub(time.Now()) < 20*time.Second {
+			if f.unknown > 0 || time.Until(f.queue[0].until) < 20*time.Second {
 				t.Error("the lease of another message was extended, or of none")
 			}
 		})
