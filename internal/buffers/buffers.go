@@ -16,13 +16,15 @@ const (
 
 	steps    = 4 // sizes from one power of two to the next: at most a fifth of a buffer is unused
 	stepBits = 2
-	sizes    = (20-8)*steps + 1
+
+	// Sizes is how many sizes there are.
+	Sizes = (20-8)*steps + 1
 )
 
 // pool has buffers of some sizes. Other than those of gRPC's own pool they are not
 // cleared before they are used again, which costs more than filling them.
 type pool struct {
-	sizes [sizes]sync.Pool
+	sizes [Sizes]sync.Pool
 }
 
 // Pool is for the whole process.
@@ -30,12 +32,12 @@ var Pool mem.BufferPool = new(pool)
 
 // Get returns a buffer of this length. It holds anything: who takes it fills it.
 func (p *pool) Get(length int) *[]byte {
-	if length > largest || length < smallest {
+	n, size, pooled := SizeFor(length)
+	if !pooled {
 		b := make([]byte, length)
 		return &b
 	}
-	class, size := classOf(length)
-	if b, ok := p.sizes[class].Get().(*[]byte); ok {
+	if b, ok := p.sizes[n].Get().(*[]byte); ok {
 		*b = (*b)[:length]
 		return b
 	}
@@ -45,29 +47,31 @@ func (p *pool) Get(length int) *[]byte {
 
 // Put takes a buffer back. Nobody may have any part of it any more.
 func (p *pool) Put(b *[]byte) {
-	if cap(*b) > largest || cap(*b) < smallest {
-		return
-	}
-	class, size := classOf(cap(*b))
-	if cap(*b) != size {
+	n, size, pooled := SizeFor(cap(*b))
+	if !pooled || cap(*b) != size {
 		return // not from here
 	}
 	if race.Enabled {
-		spoil((*b)[:size])
+		Spoil((*b)[:size])
 	}
-	p.sizes[class].Put(b)
+	p.sizes[n].Put(b)
 }
 
-// classOf returns the smallest size that holds so many bytes, and its number.
-func classOf(length int) (class, size int) {
+// SizeFor returns the smallest size, in bytes, that holds so many, and its number.
+// What is smaller or larger than all of them is not worth to be used again.
+func SizeFor(length int) (number, size int, pooled bool) {
+	if length > largest || length < smallest {
+		return 0, 0, false
+	}
 	power := bits.Len(uint(length-1)) - 1 // the power of two below
 	shift := power - stepBits
 	step := (length-1)>>shift + 1 // of the steps above it: steps+1 to 2*steps
-	return (power-8)*steps + step - steps, step << shift
+	return (power-8)*steps + step - steps, step << shift, true
 }
 
-// spoil makes whoever reads what was given back see that it is not there.
-func spoil(b []byte) {
+// Spoil makes whoever reads what was given back see that it is not there. It is for
+// tests: those under the race detector.
+func Spoil(b []byte) {
 	for i := range b {
 		b[i] = 0xDB
 	}

@@ -21,17 +21,17 @@ func TestSizes(t *testing.T) {
 func TestClasses(t *testing.T) {
 	last, lastSize := -1, smallest-1
 	for length := smallest; length <= largest; length++ {
-		class, size := classOf(length)
+		class, size, pooled := SizeFor(length)
 		switch {
-		case length <= lastSize && (class != last || size != lastSize),
+		case !pooled, length <= lastSize && (class != last || size != lastSize),
 			length > lastSize && (class != last+1 || size < length || size-length > size/5),
-			class >= sizes:
+			class >= Sizes:
 			t.Fatalf("%d bytes are of size %d, number %d, after size %d, number %d", length, size, class, lastSize, last)
 		}
 		last, lastSize = class, size
 	}
-	if last != sizes-1 || lastSize != largest {
-		t.Errorf("the largest is %d, number %d, want %d, number %d", lastSize, last, largest, sizes-1)
+	if last != Sizes-1 || lastSize != largest {
+		t.Errorf("the largest is %d, number %d, want %d, number %d", lastSize, last, largest, Sizes-1)
 	}
 }
 

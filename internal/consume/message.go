@@ -11,14 +11,30 @@ import (
 
 	"github.com/sourcegraph/telemetry-relay/internal/buffers"
 	"github.com/sourcegraph/telemetry-relay/internal/chain"
+	"github.com/sourcegraph/telemetry-relay/internal/race"
 )
 
 // Message is one message that this process holds: Pub/Sub will not deliver it
 // to anybody else while its lease lasts. The exported fields are immutable, until
 // it is settled by Receiver.Finish: then its memory is used for another one.
 type Message struct {
-	ID          string
+	// What is needed to settle a message stands together: by then it is far from
+	// the processor.
 	PublishTime time.Time
+
+	// Owned by leases.
+	ackID    string
+	link     chain.Link[Message]
+	until    time.Duration // when the lease ends, as far as we know: since leases.epoch
+	size     int32
+	acking   bool
+	deadMark bool // left to expire or released: no longer in the table
+	finished bool // whoever had it has nothing of it any more
+	shared   bool // something else here has a part of it, or had
+
+	memory []byte // of its texts, data and room
+
+	ID          string
 	Data        []byte
 	Attributes  map[string]string
 	OrderingKey string
@@ -28,26 +44,28 @@ type Message struct {
 	// empty, and has room for as many bytes as there are in Data, unless those are more
 	// than maxRoom.
 	Room []byte
-
-	// Owned by leases.
-	ackID    string
-	until    time.Duration // when the lease ends, as far as we know: since leases.epoch
-	size     int32
-	acking   bool
-	deadMark bool // left to expire or released: no longer in the table
-	finished bool // whoever had it has nothing of it any more
-	shared   bool // something else here has a part of it, or had
-	link     chain.Link[Message]
-
-	memory *[]byte // of its texts, data and room
 }
 
 // maxRoom is the largest room, in bytes. A request copies what is not longer, so
 // that nothing of the room is on its way when the message's memory is used again.
 const maxRoom = buffers.MaxCopied
 
-// spare are messages without any memory that nobody has any more.
-var spare = sync.Pool{New: func() any { return new(Message) }}
+// spare are messages that nobody has any more, by the size of their memory. They
+// hold anything.
+var spare [buffers.Sizes]sync.Pool
+
+// empty returns a message with so many bytes of memory.
+func empty(size int) *Message {
+	class, capacity, pooled := buffers.SizeFor(size)
+	if !pooled {
+		return &Message{memory: make([]byte, 0, size)}
+	}
+	if m, ok := spare[class].Get().(*Message); ok {
+		*m = Message{memory: m.memory}
+		return m
+	}
+	return &Message{memory: make([]byte, 0, capacity)}
+}
 
 // newMessage returns a message with these texts and this data, which it copies, each
 // message by itself: one that is held for long must not keep in memory what came
@@ -57,9 +75,8 @@ func newMessage(id, ordering, ackID, data []byte) *Message {
 	if room > maxRoom {
 		room = 0
 	}
-	m := spare.Get().(*Message)
-	*m = Message{memory: buffers.Pool.Get(texts + len(data) + room)}
-	b := append(append(append(append((*m.memory)[:0], id...), ordering...), ackID...), data...)
+	m := empty(texts + len(data) + room)
+	b := append(append(append(append(m.memory, id...), ordering...), ackID...), data...)
 	// Nobody writes to these bytes before reuse.
 	all := unsafe.String(unsafe.SliceData(b), texts)
 	m.ID, m.OrderingKey, m.ackID = all[:len(id)], all[len(id):len(id)+len(ordering)], all[len(id)+len(ordering):]
@@ -70,11 +87,16 @@ func newMessage(id, ordering, ackID, data []byte) *Message {
 	return m
 }
 
-// reuse gives the memory of a message back, which nobody may have any part of.
+// reuse gives a message and its memory back, which nobody may have any part of.
 func (m *Message) reuse() {
-	buffers.Pool.Put(m.memory)
-	*m = Message{}
-	spare.Put(m)
+	class, capacity, pooled := buffers.SizeFor(cap(m.memory))
+	if !pooled || capacity != cap(m.memory) {
+		return
+	}
+	if race.Enabled {
+		buffers.Spoil(m.memory[:capacity])
+	}
+	spare[class].Put(m)
 }
 
 // Size is what the message counts against the bound on bytes.

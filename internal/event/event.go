@@ -48,12 +48,12 @@ type Publisher struct {
 
 // Event is a valid event in the gateway's form.
 type Event struct {
+	// Wire is the encoded telemetrygateway.v1.Event.
+	Wire []byte
 	// UUID is the id: the publisher's own, or derived from the message.
 	UUID [16]byte
 	// Publisher is who recorded it.
 	Publisher Publisher
-	// Wire is the encoded telemetrygateway.v1.Event.
-	Wire []byte
 }
 
 // ID is the id in text form, as the publisher wrote it. It is a part of Wire,

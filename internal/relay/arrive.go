@@ -23,7 +23,7 @@ func (r *Relay) receive(_ context.Context, fresh, again []*consume.Message) {
 	a := arrival{events: make([]*held, len(fresh)), again: again}
 	for i, m := range fresh {
 		h := spare.Get().(*held)
-		h.message = m
+		*h = held{message: m}
 		r.decode(h)
 		a.events[i] = h
 	}

@@ -16,30 +16,30 @@ import (
 // held is one event from its arrival to its settlement. After its arrival, only
 // the loop touches it.
 type held struct {
+	// What is needed of every event to settle it stands together: by then it is far
+	// from the processor.
 	message   *consume.Message
-	event     event.Event
-	rejection *event.Rejection // why it goes to the dead-letter topic; nil: it does not
-	print     fingerprint      // of a valid event
-
-	publisher *publisher // nil: rejected on arrival
+	publisher *publisher  // nil: rejected on arrival
+	print     fingerprint // of a valid event
 	link      chain.Link[held]
-
-	with  *cohort
-	place int32 // in it
-	older *held // with the same id, in another lane
+	with      *cohort
+	place     int32 // in it
 	// lane keeps different events with the same id apart: only events of one
 	// lane share a stream, since the gateway's answer has nothing but ids.
 	lane     int32
-	sent     int32 // submissions
-	newest   bool  // of those with its id: it is in byID
-	gone     bool  // settled; it may still lie in a batch or a queue
-	panicked bool  // its processing failed in a way that must not happen
-
+	sent     int32     // submissions
+	newest   bool      // of those with its id: it is in byID
+	gone     bool      // settled; it may still lie in a batch or a queue
+	panicked bool      // its processing failed in a way that must not happen
 	followed *followed // the batch that it was submitted with first; nil: it is not traced
 	rare     *rare     // nil: it has nothing of it
+	older    *held     // with the same id, in another lane
+	event    event.Event
+
+	rejection *event.Rejection // why it goes to the dead-letter topic; nil: it does not
 }
 
-// spare are events that nobody has any more.
+// spare are events that nobody has any more. They hold anything.
 var spare = sync.Pool{New: func() any { return new(held) }}
 
 // cohort are events that came together. What is held is kept in order by cohorts

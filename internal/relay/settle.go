@@ -45,7 +45,6 @@ func (r *Relay) recorded(h *held, now time.Time) {
 	r.recordings = append(r.recordings, h.message)
 	r.settleTwins(h)
 	r.letGo(h, wasRecorded)
-	*h = held{}
 	spare.Put(h)
 }
 

@@ -149,7 +149,7 @@ var mutants = []mutant{
 	{
 		name: "the memory of an event is used again while it lies in a queue", file: "internal/relay/settle.go",
 		old: "	r.letGo(h, wasReleased)\n}\n\nfunc (r *Relay) handBack",
-		new: "	r.letGo(h, wasReleased)\n	*h = held{}\n	spare.Put(h)\n}\n\nfunc (r *Relay) handBack",
+		new: "	r.letGo(h, wasReleased)\n	spare.Put(h)\n}\n\nfunc (r *Relay) handBack",
 	},
 	{
 		name: "the memory of a message is used again before it is settled", file: "internal/relay/arrive.go",
