@@ -46,7 +46,8 @@ func submitShare(ctx context.Context, conn *grpc.ClientConn, maker *load.EventMa
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends what is still open
 	kept := make(map[int]grpc.ClientStream)
-	rounds := (plan.Events/plan.Publishers + plan.Batch - 1) / plan.Batch
+	turn := plan.Batch * plan.Publishers // events of all publishers' batches
+	rounds := (plan.Events + turn - 1) / turn
 	var events []byte
 	for round := range rounds {
 		for publisher := first; publisher < plan.Publishers; publisher += inFlight {
@@ -55,6 +56,9 @@ func submitShare(ctx context.Context, conn *grpc.ClientConn, maker *load.EventMa
 				if event := i*plan.Publishers + publisher; event < plan.Events {
 					events = maker.Append(events, event)
 				}
+			}
+			if len(events) == 0 {
+				continue // the last ones have fewer
 			}
 			stream := kept[publisher]
 			if stream == nil {

@@ -1,7 +1,8 @@
 //go:build !race
 
-// Package race tells tests whether the race detector is on: it slows them down,
-// and empties sync.Pool at random, so that allocations cannot be counted.
+// Package race tells whether the race detector is on: it slows tests down, and
+// empties sync.Pool at random, so that allocations cannot be counted; and under it,
+// memory that is given back is spoiled.
 package race
 
 // Enabled says that the race detector is on.
