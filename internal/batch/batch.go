@@ -24,37 +24,30 @@ type Batch[T any] struct {
 	Bytes int
 }
 
-// Groups holds what waits, in groups of items that may travel together. G names
-// a group, and O its owner: groups of one owner share a turn, so that one with
-// many events does not hold up the others. It is not safe for concurrent use.
-type Groups[G, O comparable, T any] struct {
-	limits Limits
-	groups map[G]*group[G, O, T]
-	owners map[O]*owner[G, O, T]
-	// turns are the owners with something due, the next one first.
-	turns []*owner[G, O, T]
-	// timers are the groups that wait for their time: those that are not queued.
-	timers timers[G, O, T]
-	items  int
-	epoch  time.Time // of the first item
-	// spare are groups that are gone, with their memory: most come again.
-	spare []*group[G, O, T]
+// Owner is whose turn it is: groups of one owner share a turn, so that one with many
+// events does not hold up the others.
+type Owner[K, T any] struct {
+	// Key is the owner for the caller.
+	Key  K
+	due  []*Group[K, T]
+	turn bool // among turns
 }
 
-// maxSpare bounds the groups that wait to be used again.
-const maxSpare = 64
-
-type group[G, O comparable, T any] struct {
-	key    G
-	owner  *owner[G, O, T]
+// Group has items that may travel together. It belongs to the caller, so that
+// nothing is searched for, and is empty when only its owner is set.
+type Group[K, T any] struct {
+	Owner  *Owner[K, T]
 	items  []item[T]
 	bytes  int
 	due    time.Time // of its oldest item
 	queued bool      // among its owner's due groups
 	// flushed is how many of its items are due whatever their time.
 	flushed int
-	timer   int // its place among the timers, while it is not queued
+	timer   int // its place among the timers, while it has items and is not queued
 }
+
+// Empty reports whether nothing waits in the group.
+func (at *Group[K, T]) Empty() bool { return len(at.items) == 0 }
 
 type item[T any] struct {
 	value T
@@ -62,35 +55,38 @@ type item[T any] struct {
 	due   time.Duration // since the epoch
 }
 
-type owner[G, O comparable, T any] struct {
-	key    O
-	due    []*group[G, O, T]
-	groups int
-	turn   bool // among turns
+// Groups is what waits. It is not safe for concurrent use.
+type Groups[K, T any] struct {
+	limits Limits
+	// turns are the owners with something due, the next one first.
+	turns []*Owner[K, T]
+	// timers are the groups that wait for their time: those that are not queued.
+	timers timers[K, T]
+	items  int
+	epoch  time.Time // of the first item
+	// spare is memory of groups that have become empty.
+	spare [][]item[T]
 }
 
-// NewGroups returns empty groups.
-func NewGroups[G, O comparable, T any](limits Limits) *Groups[G, O, T] {
-	return &Groups[G, O, T]{
-		limits: limits,
-		groups: make(map[G]*group[G, O, T]),
-		owners: make(map[O]*owner[G, O, T]),
-	}
-}
+// maxSpare bounds the memory that waits to be used again: so many times what one
+// batch has.
+const maxSpare = 64
+
+// NewGroups returns the state of groups that are empty.
+func NewGroups[K, T any](limits Limits) *Groups[K, T] { return &Groups[K, T]{limits: limits} }
 
 // Add puts an item of so many bytes into a group. It becomes due when its group
 // is full, and latest after the delay.
-func (g *Groups[G, O, T]) Add(now time.Time, key G, ownerKey O, bytes int, value T) {
+func (g *Groups[K, T]) Add(now time.Time, at *Group[K, T], bytes int, value T) {
 	if g.epoch.IsZero() {
 		g.epoch = now
 	}
 	due := now.Sub(g.epoch) + g.limits.Delay
-	at, ok := g.groups[key]
-	if !ok {
-		at = g.group()
-		at.key, at.owner, at.due = key, g.owner(ownerKey), g.epoch.Add(due)
-		at.owner.groups++
-		g.groups[key] = at
+	if at.Empty() {
+		at.due = g.epoch.Add(due)
+		if last := len(g.spare) - 1; last >= 0 {
+			at.items, g.spare = g.spare[last], g.spare[:last]
+		}
 		heap.Push(&g.timers, at)
 	}
 	at.items = append(at.items, item[T]{value, bytes, due})
@@ -102,47 +98,27 @@ func (g *Groups[G, O, T]) Add(now time.Time, key G, ownerKey O, bytes int, value
 	}
 }
 
-func (g *Groups[G, O, T]) full(at *group[G, O, T]) bool {
+func (g *Groups[K, T]) full(at *Group[K, T]) bool {
 	return len(at.items) >= g.limits.Events || at.bytes >= g.limits.Bytes
-}
-
-func (g *Groups[G, O, T]) owner(key O) *owner[G, O, T] {
-	o, ok := g.owners[key]
-	if !ok {
-		o = &owner[G, O, T]{key: key}
-		g.owners[key] = o
-	}
-	return o
-}
-
-// group is a group without items: one that is gone, or a new one.
-func (g *Groups[G, O, T]) group() *group[G, O, T] {
-	last := len(g.spare) - 1
-	if last < 0 {
-		return new(group[G, O, T])
-	}
-	at := g.spare[last]
-	g.spare = g.spare[:last]
-	return at
 }
 
 // queue gives a group that is not among the timers its place among its owner's
 // due ones, and the owner a turn.
-func (g *Groups[G, O, T]) queue(at *group[G, O, T]) {
+func (g *Groups[K, T]) queue(at *Group[K, T]) {
 	at.queued = true
-	at.owner.due = append(at.owner.due, at)
-	if !at.owner.turn {
-		at.owner.turn = true
-		g.turns = append(g.turns, at.owner)
+	at.Owner.due = append(at.Owner.due, at)
+	if !at.Owner.turn {
+		at.Owner.turn = true
+		g.turns = append(g.turns, at.Owner)
 	}
 }
 
 // Len is how many items wait.
-func (g *Groups[G, O, T]) Len() int { return g.items }
+func (g *Groups[K, T]) Len() int { return g.items }
 
 // Due says when something becomes due by its time, or that nothing will. What is
 // due already is not counted: Next has it.
-func (g *Groups[G, O, T]) Due() (time.Time, bool) {
+func (g *Groups[K, T]) Due() (time.Time, bool) {
 	if len(g.timers) == 0 {
 		return time.Time{}, false
 	}
@@ -151,12 +127,12 @@ func (g *Groups[G, O, T]) Due() (time.Time, bool) {
 
 // Next takes the next batch that is due, in turns by owner. An owner that busy
 // names is passed over. The second result is false when there is none.
-func (g *Groups[G, O, T]) Next(now time.Time, busy func(O) bool) (Batch[T], bool) {
+func (g *Groups[K, T]) Next(now time.Time, busy func(K) bool) (Batch[T], bool) {
 	for len(g.timers) > 0 && !g.timers[0].due.After(now) {
-		g.queue(heap.Pop(&g.timers).(*group[G, O, T]))
+		g.queue(heap.Pop(&g.timers).(*Group[K, T]))
 	}
 	for i, o := range g.turns {
-		if busy != nil && busy(o.key) {
+		if busy != nil && busy(o.Key) {
 			continue
 		}
 		at := o.due[0]
@@ -177,7 +153,7 @@ func (g *Groups[G, O, T]) Next(now time.Time, busy func(O) bool) (Batch[T], bool
 }
 
 // take cuts a batch from the front of a group.
-func (g *Groups[G, O, T]) take(now time.Time, at *group[G, O, T]) Batch[T] {
+func (g *Groups[K, T]) take(now time.Time, at *Group[K, T]) Batch[T] {
 	n, size := 0, 0
 	for n < len(at.items) && n < g.limits.Events {
 		if n > 0 && size+at.items[n].bytes > g.limits.Bytes {
@@ -195,7 +171,7 @@ func (g *Groups[G, O, T]) take(now time.Time, at *group[G, O, T]) Batch[T] {
 	at.bytes -= size
 	at.flushed = max(0, at.flushed-n)
 	if n == len(at.items) {
-		g.remove(at)
+		g.emptied(at)
 		return b
 	}
 	if rest := len(at.items) - n; rest <= n {
@@ -214,30 +190,28 @@ func (g *Groups[G, O, T]) take(now time.Time, at *group[G, O, T]) Batch[T] {
 	return b
 }
 
-func (g *Groups[G, O, T]) remove(at *group[G, O, T]) {
-	delete(g.groups, at.key)
-	at.owner.groups--
-	if at.owner.groups == 0 {
-		delete(g.owners, at.owner.key)
+// emptied takes the memory of a group that has nothing any more.
+func (g *Groups[K, T]) emptied(at *Group[K, T]) {
+	if len(g.spare) < maxSpare && cap(at.items) <= 2*g.limits.Events {
+		g.spare = append(g.spare, at.items[:0])
 	}
-	if len(g.spare) < maxSpare {
-		*at = group[G, O, T]{items: at.items[:0]}
-		g.spare = append(g.spare, at)
-	}
+	at.items = nil
 }
 
 // Flush makes everything that waits now due.
-func (g *Groups[G, O, T]) Flush() {
-	for _, at := range g.groups {
-		at.flushed = len(at.items)
-	}
+func (g *Groups[K, T]) Flush() {
 	for len(g.timers) > 0 {
-		g.queue(heap.Pop(&g.timers).(*group[G, O, T]))
+		g.queue(heap.Pop(&g.timers).(*Group[K, T]))
+	}
+	for _, o := range g.turns {
+		for _, at := range o.due {
+			at.flushed = len(at.items)
+		}
 	}
 }
 
 // TakeAll takes everything that waits, in a definite order.
-func (g *Groups[G, O, T]) TakeAll() []T {
+func (g *Groups[K, T]) TakeAll() []T {
 	g.Flush()
 	all := make([]T, 0, g.items)
 	for _, o := range g.turns {
@@ -245,29 +219,31 @@ func (g *Groups[G, O, T]) TakeAll() []T {
 			for _, it := range at.items {
 				all = append(all, it.value)
 			}
+			*at = Group[K, T]{Owner: at.Owner}
 		}
+		o.due, o.turn = nil, false
 	}
-	*g = *NewGroups[G, O, T](g.limits)
+	*g = *NewGroups[K, T](g.limits)
 	return all
 }
 
 // timers is a heap of groups by the time at which they become due.
-type timers[G, O comparable, T any] []*group[G, O, T]
+type timers[K, T any] []*Group[K, T]
 
-func (t timers[G, O, T]) Len() int           { return len(t) }
-func (t timers[G, O, T]) Less(i, j int) bool { return t[i].due.Before(t[j].due) }
-func (t timers[G, O, T]) Swap(i, j int) {
+func (t timers[K, T]) Len() int           { return len(t) }
+func (t timers[K, T]) Less(i, j int) bool { return t[i].due.Before(t[j].due) }
+func (t timers[K, T]) Swap(i, j int) {
 	t[i], t[j] = t[j], t[i]
 	t[i].timer, t[j].timer = i, j
 }
 
-func (t *timers[G, O, T]) Push(x any) {
-	at := x.(*group[G, O, T])
+func (t *timers[K, T]) Push(x any) {
+	at := x.(*Group[K, T])
 	at.timer = len(*t)
 	*t = append(*t, at)
 }
 
-func (t *timers[G, O, T]) Pop() any {
+func (t *timers[K, T]) Pop() any {
 	last := len(*t) - 1
 	at := (*t)[last]
 	(*t)[last] = nil

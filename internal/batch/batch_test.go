@@ -19,15 +19,36 @@ var (
 
 func at(d time.Duration) time.Time { return start.Add(d) }
 
+// named are groups by their names, and owners by theirs.
+type named[T any] struct {
+	*Groups[string, T]
+	groups map[string]*Group[string, T]
+	owners map[string]*Owner[string, T]
+}
+
+func newNamed[T any](limits Limits) *named[T] {
+	return &named[T]{NewGroups[string, T](limits), map[string]*Group[string, T]{}, map[string]*Owner[string, T]{}}
+}
+
+func (n *named[T]) Add(now time.Time, key, owner string, bytes int, value T) {
+	if n.owners[owner] == nil {
+		n.owners[owner] = &Owner[string, T]{Key: owner}
+	}
+	if n.groups[key] == nil {
+		n.groups[key] = &Group[string, T]{Owner: n.owners[owner]}
+	}
+	n.Groups.Add(now, n.groups[key], bytes, value)
+}
+
 // add adds numbered items of one size to a group that is its own owner.
-func add(g *Groups[string, string, int], now time.Time, key string, bytes int, items ...int) {
+func add(g *named[int], now time.Time, key string, bytes int, items ...int) {
 	for _, item := range items {
 		g.Add(now, key, key, bytes, item)
 	}
 }
 
 // drain takes what is due at now.
-func drain(g *Groups[string, string, int], now time.Time) (all [][]int) {
+func drain(g *named[int], now time.Time) (all [][]int) {
 	for {
 		b, ok := g.Next(now, nil)
 		if !ok {
@@ -46,7 +67,7 @@ func want(t *testing.T, what string, got [][]int, want ...[]int) {
 
 func TestBoundaries(t *testing.T) {
 	t.Run("count", func(t *testing.T) {
-		g := NewGroups[string, string, int](limits)
+		g := newNamed[int](limits)
 		add(g, start, "a", 1, 1, 2)
 		want(t, "one less", drain(g, start))
 		add(g, start, "a", 1, 3)
@@ -58,7 +79,7 @@ func TestBoundaries(t *testing.T) {
 		}
 	})
 	t.Run("bytes", func(t *testing.T) {
-		g := NewGroups[string, string, int](limits)
+		g := newNamed[int](limits)
 		add(g, start, "a", 99, 1)
 		want(t, "one less", drain(g, start))
 		add(g, start, "a", 1, 2)
@@ -72,7 +93,7 @@ func TestBoundaries(t *testing.T) {
 		}
 	})
 	t.Run("delay", func(t *testing.T) {
-		g := NewGroups[string, string, int](limits)
+		g := newNamed[int](limits)
 		add(g, start, "a", 1, 1)
 		if due, ok := g.Due(); !ok || !due.Equal(at(time.Second)) {
 			t.Errorf("due %v, %v", due, ok)
@@ -84,7 +105,7 @@ func TestBoundaries(t *testing.T) {
 		}
 	})
 	t.Run("no delay", func(t *testing.T) {
-		g := NewGroups[string, string, int](Limits{Events: 3, Bytes: 100})
+		g := newNamed[int](Limits{Events: 3, Bytes: 100})
 		add(g, start, "a", 1, 1, 2)
 		if due, ok := g.Due(); !ok || !due.Equal(start) {
 			t.Errorf("due %v, %v", due, ok)
@@ -92,7 +113,7 @@ func TestBoundaries(t *testing.T) {
 		want(t, "at once", drain(g, start), []int{1, 2})
 	})
 	t.Run("an item over the limit travels alone", func(t *testing.T) {
-		g := NewGroups[string, string, int](limits)
+		g := newNamed[int](limits)
 		add(g, start, "a", 1, 1)
 		add(g, start, "a", 500, 2)
 		add(g, start, "a", 0, 3)
@@ -100,14 +121,14 @@ func TestBoundaries(t *testing.T) {
 		want(t, "batches", drain(g, at(time.Second)), []int{1}, []int{2}, []int{3}, []int{4})
 	})
 	t.Run("the exact limits at once", func(t *testing.T) {
-		g := NewGroups[string, string, int](Limits{Events: 1, Bytes: 1, Delay: time.Hour})
+		g := newNamed[int](Limits{Events: 1, Bytes: 1, Delay: time.Hour})
 		add(g, start, "a", 1, 1, 2, 3)
 		want(t, "batches", drain(g, start), []int{1}, []int{2}, []int{3})
 	})
 }
 
 func TestGroupsStayApart(t *testing.T) {
-	g := NewGroups[string, string, int](limits)
+	g := newNamed[int](limits)
 	add(g, start, "a", 1, 1)
 	add(g, at(1), "b", 1, 2)
 	add(g, at(2), "a", 1, 3)
@@ -115,7 +136,7 @@ func TestGroupsStayApart(t *testing.T) {
 }
 
 func TestLeftoversKeepTheirTime(t *testing.T) {
-	g := NewGroups[string, string, int](limits)
+	g := newNamed[int](limits)
 	add(g, start, "a", 1, 1, 2)
 	add(g, at(500*time.Millisecond), "a", 1, 3, 4)
 	want(t, "full", drain(g, at(500*time.Millisecond)), []int{1, 2, 3})
@@ -128,14 +149,14 @@ func TestLeftoversKeepTheirTime(t *testing.T) {
 
 func TestFlush(t *testing.T) {
 	t.Run("also what does not fit into the first batch", func(t *testing.T) {
-		g := NewGroups[string, string, int](limits)
+		g := newNamed[int](limits)
 		add(g, start, "a", 1, 1, 2, 3, 4, 5, 6, 7)
 		add(g, start, "b", 1, 8)
 		g.Flush()
 		want(t, "batches", drain(g, start), []int{1, 2, 3}, []int{8}, []int{4, 5, 6}, []int{7})
 	})
 	t.Run("not what comes later", func(t *testing.T) {
-		g := NewGroups[string, string, int](limits)
+		g := newNamed[int](limits)
 		add(g, start, "a", 1, 1, 2)
 		g.Flush()
 		add(g, start, "a", 60, 3)
@@ -144,7 +165,7 @@ func TestFlush(t *testing.T) {
 		want(t, "the rest", drain(g, at(time.Second)), []int{4})
 	})
 	t.Run("nothing", func(t *testing.T) {
-		g := NewGroups[string, string, int](limits)
+		g := newNamed[int](limits)
 		g.Flush()
 		want(t, "batches", drain(g, at(time.Hour)))
 	})
@@ -152,7 +173,7 @@ func TestFlush(t *testing.T) {
 
 func TestFairness(t *testing.T) {
 	const quiet = 20
-	g := NewGroups[string, string, int](limits)
+	g := newNamed[int](limits)
 	// The noisy owner comes first, with full groups and one that has many batches.
 	for i := range 100 {
 		for range 3 {
@@ -202,7 +223,7 @@ func TestFairness(t *testing.T) {
 }
 
 func TestBusyOwners(t *testing.T) {
-	g := NewGroups[string, string, int](limits)
+	g := newNamed[int](limits)
 	add(g, start, "a", 1, 1, 2, 3, 4, 5, 6)
 	add(g, start, "b", 1, 7, 8, 9, 10, 11, 12)
 	next := func(busy ...string) []int {
@@ -211,14 +232,14 @@ func TestBusyOwners(t *testing.T) {
 	}
 	got := [][]int{next("a"), next("a", "b"), next("a"), next(), next("b"), next()}
 	want(t, "batches", got, []int{7, 8, 9}, nil, []int{10, 11, 12}, []int{1, 2, 3}, []int{4, 5, 6}, nil)
-	if g.Len() != 0 || len(g.owners) != 0 || len(g.groups) != 0 || len(g.turns) != 0 {
+	if g.Len() != 0 || len(g.turns) != 0 || len(g.timers) != 0 || !g.groups["a"].Empty() || g.groups["a"].queued {
 		t.Errorf("what is empty has left something behind: %+v", g)
 	}
 }
 
 func TestTakeAll(t *testing.T) {
-	fill := func() *Groups[string, string, int] {
-		g := NewGroups[string, string, int](limits)
+	fill := func() *named[int] {
+		g := newNamed[int](limits)
 		for i := range 50 {
 			add(g, at(time.Duration(i/7)), fmt.Sprint(i%9), 10, i)
 		}
@@ -283,7 +304,7 @@ func (m *model) ready(key string, now time.Time) (batch []int, ok bool) {
 func TestModel(t *testing.T) {
 	for seed := range uint64(300) {
 		rng := rand.New(rand.NewPCG(seed, 1))
-		g := NewGroups[string, byte, int](limits)
+		g := newNamed[int](limits)
 		m := model{groups: map[string][]modelItem{}}
 		keys := []string{"a1", "a2", "a3", "b1", "b2", "c1"} // the letter is the owner
 		now, value := start, 0
@@ -298,7 +319,7 @@ func TestModel(t *testing.T) {
 				if rng.IntN(20) == 0 {
 					bytes = 200
 				}
-				g.Add(now, key, key[0], bytes, value)
+				g.Add(now, key, key[:1], bytes, value)
 				m.groups[key] = append(m.groups[key], modelItem{value, bytes, now.Add(limits.Delay)})
 				groupOf[value] = key
 			case 4:
@@ -314,7 +335,7 @@ func TestModel(t *testing.T) {
 				}
 			default:
 				busyOwner := "abcd"[rng.IntN(4)]
-				b, ok := g.Next(now, func(o byte) bool { return o == busyOwner })
+				b, ok := g.Next(now, func(o string) bool { return o[0] == busyOwner })
 				var candidates []string
 				owners := map[byte]bool{}
 				for _, key := range keys {
@@ -385,12 +406,12 @@ func TestModel(t *testing.T) {
 // What has left must not stay in memory, even while its group or owner does.
 func TestMemory(t *testing.T) {
 	type thing struct{ _ [64]byte }
-	g := NewGroups[int, string, *thing](Limits{Events: 10, Bytes: 1 << 20, Delay: time.Hour})
+	g := newNamed[*thing](Limits{Events: 10, Bytes: 1 << 20, Delay: time.Hour})
 	var pointers []weak.Pointer[thing]
 	for i := range 1005 {
 		p := new(thing)
 		pointers = append(pointers, weak.Make(p))
-		g.Add(start, i%2, "owner", 1, p)
+		g.Add(start, fmt.Sprint(i%2), "owner", 1, p)
 	}
 	for {
 		if _, ok := g.Next(start, nil); !ok {
@@ -411,11 +432,18 @@ func TestMemory(t *testing.T) {
 }
 
 func BenchmarkGroups(b *testing.B) {
-	g := NewGroups[int, int, int](Limits{Events: 1000, Bytes: 3 << 20, Delay: time.Second})
+	g := NewGroups[int, int](Limits{Events: 1000, Bytes: 3 << 20, Delay: time.Second})
+	var (
+		owners [8]Owner[int, int]
+		groups [64]Group[int, int]
+	)
+	for i := range groups {
+		groups[i].Owner = &owners[i%len(owners)]
+	}
 	b.ReportAllocs()
 	now := start
 	for i := range b.N {
-		g.Add(now, i%64, i%8, 500, i)
+		g.Add(now, &groups[i%64], 500, i)
 		if i%1000 == 0 {
 			now = now.Add(10 * time.Millisecond)
 			for {

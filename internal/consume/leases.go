@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/sourcegraph/telemetry-relay/internal/chain"
+	"github.com/sourcegraph/telemetry-relay/internal/table"
 )
 
 // leases is the table of what is held, and the queues of what is to be told to
@@ -21,7 +21,7 @@ type leases struct {
 	seed      maphash.Seed
 
 	mu       sync.Mutex
-	held     chain.Table[Message] // by message id; until released or confirmed
+	held     table.Table[Message] // by message id; until released or confirmed
 	bytes    int64
 	acks     []*Message // to be acknowledged, in order
 	releases []string   // ack ids to be handed back
@@ -47,18 +47,14 @@ func newLeases(opts Options) *leases {
 		maxEvents: opts.MaxEvents,
 		maxBytes:  opts.MaxBytes,
 		seed:      maphash.MakeSeed(),
-		held:      chain.New(func(m *Message) *chain.Link[Message] { return &m.link }),
+		held:      table.New[Message](),
 	}
 }
 
 // find returns the message with this id, nil if it is not held. The caller holds
 // mu.
 func (l *leases) find(hash uint64, id string) *Message {
-	m := l.held.First(hash)
-	for m != nil && m.ID != id {
-		m = l.held.Next(m)
-	}
-	return m
+	return l.held.Find(hash, func(m *Message) bool { return m.ID == id })
 }
 
 // count tells how much is held. The caller holds mu.
@@ -114,18 +110,23 @@ func (l *leases) room(ctx context.Context) error {
 func (l *leases) add(received []*Message, now, began time.Time) (fresh, again []*Message) {
 	fresh = received[:0]
 	until := began.Add(l.duration).Sub(l.epoch)
+	for _, r := range received {
+		r.hash = maphash.String(l.seed, r.ID)
+	}
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, r := range received {
-		hash := maphash.String(l.seed, r.ID)
-		if m := l.find(hash, r.ID); m != nil {
+		l.held.Touch(r.hash)
+	}
+	for _, r := range received {
+		if m := l.find(r.hash, r.ID); m != nil {
 			m.ackID, m.until, m.shared = r.ackID, until, true // with r, and with who is told
 			again = append(again, m)
 			continue
 		}
 		r.Received, r.until = now, until
-		l.held.Add(hash, r)
+		l.held.Add(r.hash, r)
 		l.bytes += r.Size()
 		fresh = append(fresh, r)
 	}
@@ -139,7 +140,7 @@ func (l *leases) drop(m *Message) {
 		return
 	}
 	m.deadMark = true
-	l.held.Remove(m)
+	l.held.Remove(m.hash, m)
 	l.bytes -= m.Size()
 }
 

@@ -10,7 +10,6 @@ import (
 	"unsafe"
 
 	"github.com/sourcegraph/telemetry-relay/internal/buffers"
-	"github.com/sourcegraph/telemetry-relay/internal/chain"
 	"github.com/sourcegraph/telemetry-relay/internal/race"
 )
 
@@ -24,7 +23,7 @@ type Message struct {
 
 	// Owned by leases.
 	ackID    string
-	link     chain.Link[Message]
+	hash     uint64        // of the id
 	until    time.Duration // when the lease ends, as far as we know: since leases.epoch
 	size     int32
 	acking   bool

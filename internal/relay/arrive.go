@@ -49,7 +49,7 @@ func (r *Relay) decode(h *held) {
 	// An event is usually shorter in the gateway's encoding than in JSON.
 	h.event, _, h.rejection = r.decoded(h.message.Room, m)
 	if h.rejection == nil {
-		h.print = r.seeds.event(&h.event, m.Data)
+		h.identity, h.hash, h.print = r.seeds.event(&h.event, m.Data)
 	}
 }
 
@@ -68,6 +68,7 @@ func (r *Relay) arrive(a arrival, now time.Time) {
 	}
 	for _, h := range a.events {
 		r.recent.touch(&h.print)
+		r.byID.Touch(h.hash)
 	}
 	c := &cohort{events: a.events}
 	for i, h := range a.events {
@@ -102,11 +103,9 @@ func (r *Relay) admit(h *held, c *cohort, place int, now time.Time) bool {
 		return false
 	}
 
-	h.publisher = r.publisherOf(h.event.Publisher)
-	s := h.publisher.service
-	s.received.Inc()
-	hash := r.idHash(h)
-	newest := r.sameID(h, hash)
+	h.publisher = r.publisherOf(h)
+	h.publisher.received++
+	newest := r.sameID(h)
 	if same := twin(newest, h); same != nil {
 		rare := same.apart()
 		rare.twins = append(rare.twins, h.message)
@@ -115,17 +114,15 @@ func (r *Relay) admit(h *held, c *cohort, place int, now time.Time) bool {
 	}
 	switch {
 	case r.wasBuried(h.message), r.recent.has(&h.print):
-		r.duplicate(s, h.message)
+		r.duplicate(h.publisher.service, h.message)
 	case r.stopping.on:
 		r.handBack(h.message)
 	default:
 		r.hold(h, c, place)
-		r.index(h, hash, newest)
-		r.groups.Add(now, lane{h.publisher, h.lane}, h.publisher, len(h.event.Wire), h)
+		r.index(h, newest)
+		r.groups.Add(now, h.publisher.group(h.lane), len(h.event.Wire), h)
 		return true
 	}
-	if h.publisher.events == 0 && h.publisher.flying == 0 {
-		delete(r.publishers, h.publisher.id)
-	}
+	r.forget(h.publisher)
 	return false
 }

@@ -154,6 +154,7 @@ func (r *Relay) nextFresh(now time.Time) *flight {
 		if !ok {
 			return nil
 		}
+		b.Items[0].publisher.left(b.Items[0].lane)
 		// What was released while it waited is settled already.
 		events := slices.DeleteFunc(b.Items, func(h *held) bool { return h.gone })
 		if len(events) > 0 {
@@ -190,6 +191,7 @@ func (r *Relay) launch(f *flight) {
 	f.launched = r.flights.moment
 	r.flying++
 	f.publisher.flying++
+	f.publisher.count()
 	r.books.Batches++
 	b := submit.Batch{
 		RequestID: requestID(),

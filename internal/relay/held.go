@@ -1,16 +1,16 @@
 package relay
 
 import (
-	"hash/maphash"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/sourcegraph/telemetry-relay/internal/chain"
+	"github.com/sourcegraph/telemetry-relay/internal/batch"
 	"github.com/sourcegraph/telemetry-relay/internal/consume"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/metrics"
+	"github.com/sourcegraph/telemetry-relay/internal/table"
 )
 
 // held is one event from its arrival to its settlement. After its arrival, only
@@ -21,7 +21,7 @@ type held struct {
 	message   *consume.Message
 	publisher *publisher  // nil: rejected on arrival
 	print     fingerprint // of a valid event
-	link      chain.Link[held]
+	hash      uint64      // of publisher and id
 	with      *cohort
 	place     int32 // in it
 	// lane keeps different events with the same id apart: only events of one
@@ -36,6 +36,7 @@ type held struct {
 	older    *held     // with the same id, in another lane
 	event    event.Event
 
+	identity  uint64           // the hash of who published it
 	rejection *event.Rejection // why it goes to the dead-letter topic; nil: it does not
 }
 
@@ -88,17 +89,42 @@ func (h *held) twins() []*consume.Message {
 type publisher struct {
 	id       event.Publisher
 	hash     uint64
-	events   int // held
-	flying   int // streams
+	known    bool // it is among the publishers
+	events   int  // held
+	received int  // since the metrics were told
+	flying   int  // streams
 	recorded bool
 	service  *serviceMetrics
+	waiting  batch.Owner[*publisher, *held]
+	first    group            // of lane 0
+	lanes    map[int32]*group // the others in which something waits
 }
 
-// lane is a group of events that may share a stream.
-type lane struct {
-	publisher *publisher
-	number    int32
+// group is where the events of a lane wait for company.
+func (p *publisher) group(lane int32) *group {
+	if lane == 0 {
+		return &p.first
+	}
+	g, ok := p.lanes[lane]
+	if !ok {
+		if p.lanes == nil {
+			p.lanes = make(map[int32]*group)
+		}
+		g = &group{Owner: &p.waiting}
+		p.lanes[lane] = g
+	}
+	return g
 }
+
+// left forgets the group of a lane in which nothing waits any more.
+func (p *publisher) left(lane int32) {
+	if g, ok := p.lanes[lane]; ok && g.Empty() {
+		delete(p.lanes, lane)
+	}
+}
+
+// group are events of one lane.
+type group = batch.Group[*publisher, *held]
 
 // serviceMetrics are the counters of one value of the label service.
 type serviceMetrics struct {
@@ -109,8 +135,8 @@ type serviceMetrics struct {
 // holdings are all events that are held. The loop owns them.
 type holdings struct {
 	seeds       digests
-	byID        chain.Table[held] // the newest of each publisher and id
-	publishers  map[event.Publisher]*publisher
+	byID        table.Table[held] // the newest of each publisher and id
+	publishers  table.Table[publisher]
 	services    map[string]*serviceMetrics
 	first, last *cohort // in the order of arrival
 	count       int     // events
@@ -129,26 +155,46 @@ const (
 func newHoldings() holdings {
 	return holdings{
 		seeds:      newDigests(),
-		byID:       chain.New(func(h *held) *chain.Link[held] { return &h.link }),
-		publishers: make(map[event.Publisher]*publisher),
+		byID:       table.New[held](),
+		publishers: table.New[publisher](),
 		services:   make(map[string]*serviceMetrics),
 		recent:     newRecent(recentEvents),
 		buriedIDs:  newRecent(recentBuried),
 	}
 }
 
-// publisherOf returns the identity's state, new if nothing of it is held.
-func (r *Relay) publisherOf(id event.Publisher) *publisher {
-	p, ok := r.publishers[id]
-	if !ok {
+// publisherOf returns the state of an event's identity, new if nothing of it is held.
+func (r *Relay) publisherOf(h *held) *publisher {
+	p := r.publishers.Find(h.identity, func(p *publisher) bool { return p.id == h.event.Publisher })
+	if p == nil {
 		p = &publisher{
-			id:      id,
-			hash:    r.seeds.publisher(id),
-			service: r.serviceOf(id.ServiceID),
+			id:      h.event.Publisher,
+			hash:    h.identity,
+			known:   true,
+			service: r.serviceOf(h.event.Publisher.ServiceID),
 		}
-		r.publishers[id] = p
+		p.waiting.Key, p.first.Owner = p, &p.waiting
+		r.publishers.Add(p.hash, p)
 	}
 	return p
+}
+
+// forget leaves nothing of a publisher that has nothing here any more.
+func (r *Relay) forget(p *publisher) {
+	if p.known && p.events == 0 && p.flying == 0 {
+		p.known = false
+		p.count()
+		r.publishers.Remove(p.hash, p)
+	}
+}
+
+// count tells the metrics what was received. A counter is far from the processor
+// when there are many publishers, so that is not done event by event.
+func (p *publisher) count() {
+	if p.received > 0 {
+		p.service.received.Add(float64(p.received))
+		p.received = 0
+	}
 }
 
 // serviceOf returns the counters of a service. What services.yaml does not list
@@ -216,31 +262,23 @@ func (r *Relay) leave(h *held) {
 	with.prev, with.next = nil, nil
 }
 
-// idHash is the hash under which an event is found. What the gateway's answers
-// tell events apart by, within a stream, is the id.
-func (r *Relay) idHash(h *held) uint64 {
-	return maphash.Bytes(r.seeds.data, h.event.UUID[:]) ^ h.publisher.hash
-}
-
 // sameID returns the newest event that is held with the publisher and id of this
 // one, nil if there is none.
-func (r *Relay) sameID(h *held, hash uint64) *held {
-	other := r.byID.First(hash)
-	for other != nil && (other.publisher != h.publisher || other.event.UUID != h.event.UUID) {
-		other = r.byID.Next(other)
-	}
-	return other
+func (r *Relay) sameID(h *held) *held {
+	return r.byID.Find(h.hash, func(other *held) bool {
+		return other.publisher == h.publisher && other.event.UUID == h.event.UUID
+	})
 }
 
 // index enters a valid event under its id, in a lane of its own if others with
 // the same id are held.
-func (r *Relay) index(h *held, hash uint64, newest *held) {
+func (r *Relay) index(h, newest *held) {
 	if newest != nil {
 		h.older, h.lane = newest, newest.lane+1
-		r.byID.Remove(newest)
+		r.byID.Remove(newest.hash, newest)
 		newest.newest = false
 	}
-	r.byID.Add(hash, h)
+	r.byID.Add(h.hash, h)
 	h.newest = true
 	h.publisher.events++
 }
@@ -273,21 +311,19 @@ func (r *Relay) letGo(h *held, as fate) {
 		return
 	}
 	h.publisher.events--
-	if h.publisher.events == 0 && h.publisher.flying == 0 {
-		delete(r.publishers, h.publisher.id)
-	}
+	r.forget(h.publisher)
 }
 
 func (r *Relay) unindex(h *held) {
 	if h.newest {
-		r.byID.Remove(h)
+		r.byID.Remove(h.hash, h)
 		if h.older != nil {
-			r.byID.Add(r.idHash(h), h.older)
+			r.byID.Add(h.older.hash, h.older)
 			h.older.newest = true
 		}
 		return
 	}
-	for at := r.sameID(h, r.idHash(h)); at != nil; at = at.older {
+	for at := r.sameID(h); at != nil; at = at.older {
 		if at.older == h {
 			at.older = h.older
 			return

@@ -17,7 +17,7 @@ type loop struct {
 	flights flights
 	flying  int // streams in flight
 	gate    gate
-	groups  *batch.Groups[lane, *publisher, *held]
+	groups  *batch.Groups[*publisher, *held]
 	books   Books
 	rng     *rand.Rand
 
@@ -59,7 +59,7 @@ func newLoop(opts Options) loop {
 	}
 	return loop{
 		holdings: newHoldings(),
-		groups:   batch.NewGroups[lane, *publisher, *held](opts.Batch),
+		groups:   batch.NewGroups[*publisher, *held](opts.Batch),
 		books:    NewBooks(),
 		rng:      rand.New(rand.NewPCG(seed, seed)),
 		gate:     gate{shut: true, cause: starting},
@@ -337,6 +337,9 @@ func (r *Relay) checked(e emptiness, now time.Time) {
 
 // report tells others how things stand.
 func (r *Relay) report(now time.Time) {
+	for p := range r.publishers.All() {
+		p.count()
+	}
 	r.m.EventsInFlight.Set(float64(r.count))
 	r.m.OldestReceivedAge.Set(r.oldestAge(now).Seconds())
 	r.m.BooksDifference.Set(float64(r.books.difference(r.count + r.twins)))

@@ -23,6 +23,7 @@ func (r *Relay) landed(o outcome, now time.Time) {
 
 	for _, h := range f.events {
 		r.recent.touch(&h.print)
+		r.byID.Touch(h.hash)
 	}
 	var rest []*held
 	listed := 0
@@ -54,9 +55,7 @@ func (r *Relay) landed(o outcome, now time.Time) {
 		r.failed(f, o.result.Failure, now)
 	}
 	r.flushSettled()
-	if f.publisher.events == 0 && f.publisher.flying == 0 && r.publishers[f.publisher.id] == f.publisher {
-		delete(r.publishers, f.publisher.id)
-	}
+	r.forget(f.publisher)
 }
 
 // leftOut takes the events that an answer did not list. The gateway does not say
@@ -278,7 +277,7 @@ func (r *Relay) halve(f *flight, why string, now time.Time) {
 // othersRecorded reports whether the gateway has recorded events of another
 // publisher that is still known.
 func (r *Relay) othersRecorded(p *publisher) bool {
-	for _, other := range r.publishers {
+	for other := range r.publishers.All() {
 		if other != p && other.recorded {
 			return true
 		}

@@ -102,15 +102,17 @@ func newDigests() digests {
 	return digests{maphash.MakeSeed(), maphash.MakeSeed(), maphash.MakeSeed()}
 }
 
-// event is the fingerprint of an event that was made of these data.
-func (d digests) event(e *event.Event, data []byte) (f fingerprint) {
+// event are the hashes of an event's publisher and of its id, and the fingerprint of
+// what was made of these data.
+func (d digests) event(e *event.Event, data []byte) (publisher, id uint64, f fingerprint) {
+	publisher = d.publisher(e.Publisher)
 	var b [32]byte
 	copy(b[:16], e.UUID[:])
 	binary.LittleEndian.PutUint64(b[16:], maphash.Bytes(d.data, data))
-	binary.LittleEndian.PutUint64(b[24:], d.publisher(e.Publisher))
+	binary.LittleEndian.PutUint64(b[24:], publisher)
 	binary.LittleEndian.PutUint64(f[:8], maphash.Bytes(d.low, b[:]))
 	binary.LittleEndian.PutUint64(f[8:], maphash.Bytes(d.high, b[:]))
-	return f
+	return publisher, maphash.Bytes(d.data, b[:16]) ^ publisher, f
 }
 
 func (d digests) publisher(p event.Publisher) uint64 {

@@ -1,38 +1,30 @@
-package chain
+package table
 
 import (
 	"math/rand/v2"
 	"testing"
 )
 
-type entry struct {
-	name int
-	link Link[entry]
-}
+type entry struct{ name int }
 
-func newTable() Table[entry] { return New(func(e *entry) *Link[entry] { return &e.link }) }
-
-// TestAgainstMap compares the table with a map, under hashes that collide.
+// TestAgainstMap compares the table with a map, under hashes that collide, and that
+// stand in rows that go round the end.
 func TestAgainstMap(t *testing.T) {
 	for seed := range uint64(20) {
 		rng := rand.New(rand.NewPCG(seed, seed))
-		table, want := newTable(), map[int]*entry{}
-		hash := func(name int) uint64 { return uint64(name % (1 + int(seed)*300)) }
+		table, want := New[entry](), map[int]*entry{}
+		hash := func(name int) uint64 { return uint64(name%(1+int(seed)*300)) - 20 }
 		find := func(name int) *entry {
-			for e := table.First(hash(name)); e != nil; e = table.Next(e) {
-				if e.name == name {
-					return e
-				}
-			}
-			return nil
+			return table.Find(hash(name), func(e *entry) bool { return e.name == name })
 		}
 		for range 20_000 {
 			name := rng.IntN(4000)
+			table.Touch(hash(name))
 			if got := find(name); got != want[name] {
 				t.Fatalf("seed %d: found %v, want %v", seed, got, want[name])
 			}
 			if e := want[name]; e != nil && rng.IntN(3) > 0 {
-				table.Remove(e)
+				table.Remove(hash(name), e)
 				delete(want, name)
 			} else if e == nil {
 				want[name] = &entry{name: name}
@@ -40,6 +32,11 @@ func TestAgainstMap(t *testing.T) {
 			}
 			if table.Len() != len(want) {
 				t.Fatalf("seed %d: %d entries, want %d", seed, table.Len(), len(want))
+			}
+		}
+		for name := range 4000 {
+			if got := find(name); got != want[name] {
+				t.Fatalf("seed %d: found %v at last, want %v", seed, got, want[name])
 			}
 		}
 		for e := range table.All() {
@@ -55,19 +52,23 @@ func TestAgainstMap(t *testing.T) {
 }
 
 func BenchmarkAddFindRemove(b *testing.B) {
-	table := newTable()
+	table := New[entry]()
 	entries := make([]entry, 1<<14)
+	none := func(*entry) bool { return false }
 	i := uint64(0)
+	hash := func(i uint64) uint64 {
+		i *= 0x9e3779b97f4a7c15
+		return i ^ i>>32
+	}
 	for b.Loop() {
 		e := &entries[i%uint64(len(entries))]
 		if i >= uint64(len(entries)) {
-			table.Remove(e)
+			table.Remove(hash(i-uint64(len(entries))), e)
 		}
-		hash := i * 0x9e3779b97f4a7c15
-		if table.First(hash) != nil {
+		if table.Find(hash(i), none) != nil {
 			b.Fatal("found")
 		}
-		table.Add(hash, e)
+		table.Add(hash(i), e)
 		i++
 	}
 }
