@@ -69,6 +69,12 @@ func SizeFor(length int) (number, size int, pooled bool) {
 	return (power-8)*steps + step - steps, step << shift, true
 }
 
+// Size is the size, in bytes, with this number.
+func Size(number int) int {
+	n := number - 1 // of those above the smallest
+	return (steps + 1 + n%steps) << (8 - stepBits + n/steps)
+}
+
 // Spoil makes whoever reads what was given back see that it is not there. It is for
 // tests: those under the race detector.
 func Spoil(b []byte) {

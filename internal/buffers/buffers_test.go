@@ -25,7 +25,7 @@ func TestClasses(t *testing.T) {
 		switch {
 		case !pooled, length <= lastSize && (class != last || size != lastSize),
 			length > lastSize && (class != last+1 || size < length || size-length > size/5),
-			class >= Sizes:
+			class >= Sizes, Size(class) != size:
 			t.Fatalf("%d bytes are of size %d, number %d, after size %d, number %d", length, size, class, lastSize, last)
 		}
 		last, lastSize = class, size

@@ -26,6 +26,7 @@ type leases struct {
 	acks     []*Message // to be acknowledged, in order
 	releases []string   // ack ids to be handed back
 	sending  int        // acknowledgements and releases on their way
+	*recycler
 	// receiving ends when the streams are to be closed; nil: none are open.
 	receiving context.Context
 
@@ -47,6 +48,7 @@ func newLeases(opts Options) *leases {
 		maxEvents: opts.MaxEvents,
 		maxBytes:  opts.MaxBytes,
 		seed:      maphash.MakeSeed(),
+		recycler:  newRecycler(),
 		held:      table.New[Message](),
 	}
 }
@@ -107,7 +109,7 @@ func (l *leases) room(ctx context.Context) error {
 // yet, and those that were delivered again while they are: their newest ack id is
 // the one that counts. The leases may have begun as early as began. The slice of
 // what was received is used again.
-func (l *leases) add(received []*Message, now, began time.Time) (fresh, again []*Message) {
+func (l *leases) add(received []*Message, began time.Time) (fresh, again []*Message) {
 	fresh = received[:0]
 	until := began.Add(l.duration).Sub(l.epoch)
 	for _, r := range received {
@@ -125,7 +127,7 @@ func (l *leases) add(received []*Message, now, began time.Time) (fresh, again []
 			again = append(again, m)
 			continue
 		}
-		r.Received, r.until = now, until
+		r.until = until
 		l.held.Add(r.hash, r)
 		l.bytes += r.Size()
 		fresh = append(fresh, r)
@@ -233,7 +235,7 @@ func (l *leases) confirmAcks(batch []pendingAck, done bool) {
 		}
 		l.drop(p.message)
 		if p.message.finished && !p.message.shared {
-			p.message.reuse()
+			l.reuse(p.message)
 		}
 	}
 	l.answered()

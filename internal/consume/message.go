@@ -5,20 +5,20 @@
 package consume
 
 import (
-	"sync"
 	"time"
 	"unsafe"
 
 	"github.com/sourcegraph/telemetry-relay/internal/buffers"
 	"github.com/sourcegraph/telemetry-relay/internal/race"
+	"github.com/sourcegraph/telemetry-relay/internal/spare"
 )
 
 // Message is one message that this process holds: Pub/Sub will not deliver it
 // to anybody else while its lease lasts. The exported fields are immutable, until
 // it is settled by Receiver.Finish: then its memory is used for another one.
 type Message struct {
-	// What is needed to settle a message stands together: by then it is far from
-	// the processor.
+	// What is needed to settle a message stands together, in one cache line: by then
+	// it is far from the processor.
 	PublishTime time.Time
 
 	// Owned by leases.
@@ -31,63 +31,58 @@ type Message struct {
 	finished bool // whoever had it has nothing of it any more
 	shared   bool // something else here has a part of it, or had
 
-	memory []byte // of its texts, data and room
+	memory []byte // its texts and data, and the room behind them
 
 	ID          string
 	Data        []byte
 	Attributes  map[string]string
 	OrderingKey string
-	// Received is when this process got it first.
-	Received time.Time
-	// Room is memory for who has the message, and lives as long as it does. It is
-	// empty, and has room for as many bytes as there are in Data, unless those are more
-	// than maxRoom.
-	Room []byte
+
+	_ [40]byte // a multiple of the cache line, so that it begins with one
 }
 
 // maxRoom is the largest room, in bytes. A request copies what is not longer, so
 // that nothing of the room is on its way when the message's memory is used again.
 const maxRoom = buffers.MaxCopied
 
-// spare are messages that nobody has any more, by the size of their memory. They
-// hold anything.
-var spare [buffers.Sizes]sync.Pool
+// spares are messages that nobody has any more, by the size of their memory.
+var spares [buffers.Sizes]spare.Pool[Message]
+
+// atHand is how many bytes of spare messages of a size are at hand at most, and
+// mostNear how many messages.
+const (
+	atHand   = 64 << 10
+	mostNear = 32
+)
+
+// recycler takes and gives spare messages. It is not safe for concurrent use.
+type recycler struct {
+	hands [buffers.Sizes]spare.Hand[Message]
+}
+
+func newRecycler() *recycler {
+	r := new(recycler)
+	for class := range r.hands {
+		r.hands[class] = spares[class].Hand(max(1, min(atHand/buffers.Size(class), mostNear)))
+	}
+	return r
+}
 
 // empty returns a message with so many bytes of memory.
-func empty(size int) *Message {
+func (r *recycler) empty(size int) *Message {
 	class, capacity, pooled := buffers.SizeFor(size)
 	if !pooled {
 		return &Message{memory: make([]byte, 0, size)}
 	}
-	if m, ok := spare[class].Get().(*Message); ok {
-		*m = Message{memory: m.memory}
+	if m := r.hands[class].Take(); m != nil {
+		*m = Message{memory: m.memory[:0]}
 		return m
 	}
 	return &Message{memory: make([]byte, 0, capacity)}
 }
 
-// newMessage returns a message with these texts and this data, which it copies, each
-// message by itself: one that is held for long must not keep in memory what came
-// with it.
-func newMessage(id, ordering, ackID, data []byte) *Message {
-	texts, room := len(id)+len(ordering)+len(ackID), len(data)
-	if room > maxRoom {
-		room = 0
-	}
-	m := empty(texts + len(data) + room)
-	b := append(append(append(append(m.memory, id...), ordering...), ackID...), data...)
-	// Nobody writes to these bytes before reuse.
-	all := unsafe.String(unsafe.SliceData(b), texts)
-	m.ID, m.OrderingKey, m.ackID = all[:len(id)], all[len(id):len(id)+len(ordering)], all[len(id)+len(ordering):]
-	if len(data) > 0 {
-		m.Data = b[texts:len(b):len(b)]
-	}
-	m.Room = b[len(b) : len(b) : len(b)+room]
-	return m
-}
-
 // reuse gives a message and its memory back, which nobody may have any part of.
-func (m *Message) reuse() {
+func (r *recycler) reuse(m *Message) {
 	class, capacity, pooled := buffers.SizeFor(cap(m.memory))
 	if !pooled || capacity != cap(m.memory) {
 		return
@@ -95,7 +90,38 @@ func (m *Message) reuse() {
 	if race.Enabled {
 		buffers.Spoil(m.memory[:capacity])
 	}
-	spare[class].Put(m)
+	r.hands[class].Give(m)
+}
+
+// message returns a message with these texts and this data, which it copies, each
+// message by itself: one that is held for long must not keep in memory what came
+// with it.
+func (r *recycler) message(id, ordering, ackID, data []byte) *Message {
+	texts, room := len(id)+len(ordering)+len(ackID), len(data)
+	if room > maxRoom {
+		room = 0
+	}
+	m := r.empty(texts + len(data) + room)
+	b := append(append(append(append(m.memory, id...), ordering...), ackID...), data...)
+	// Nobody writes to these bytes before reuse.
+	all := unsafe.String(unsafe.SliceData(b), texts)
+	m.ID, m.OrderingKey, m.ackID = all[:len(id)], all[len(id):len(id)+len(ordering)], all[len(id)+len(ordering):]
+	if len(data) > 0 {
+		m.Data = b[texts:len(b):len(b)]
+	}
+	m.memory = b
+	return m
+}
+
+// Room is memory for who has the message, and lives as long as it does. It is
+// empty, and has room for as many bytes as there are in Data, unless those are more
+// than maxRoom.
+func (m *Message) Room() []byte {
+	n := len(m.memory)
+	if len(m.Data) > maxRoom {
+		return nil
+	}
+	return m.memory[n:n:min(cap(m.memory), n+maxRoom)]
 }
 
 // Size is what the message counts against the bound on bytes.

@@ -256,9 +256,8 @@ func (r *Receiver) deliver(ctx context.Context, from *reader, response Response,
 			return n, err
 		}
 		n += len(messages)
-		now := time.Now()
-		fresh, again := r.leases.add(messages, now, began)
-		if now.Sub(began) > r.opts.LeaseDuration-2*r.lookInterval() {
+		fresh, again := r.leases.add(messages, began)
+		if time.Since(began) > r.opts.LeaseDuration-2*r.lookInterval() {
 			select {
 			case r.urgent <- struct{}{}:
 			default:

@@ -34,8 +34,8 @@ func (h *holder) handle(_ context.Context, fresh, again []*Message) {
 // check holds messages against what was published. The caller holds mu.
 func (h *holder) check(messages []*Message) {
 	for _, m := range messages {
-		if want := content(m.ID, len(m.Data)); m.ID == "" || m.ID[0] != 'm' || !bytes.Equal(m.Data, want) || !bytes.Equal(m.Room[:cap(m.Room)][:len(m.Data)], want) {
-			h.t.Errorf("message %q has changed: %q, %q", m.ID, m.Data, m.Room[:cap(m.Room)])
+		if want := content(m.ID, len(m.Data)); m.ID == "" || m.ID[0] != 'm' || !bytes.Equal(m.Data, want) || !bytes.Equal(m.Room()[:cap(m.Room())][:len(m.Data)], want) {
+			h.t.Errorf("message %q has changed: %q, %q", m.ID, m.Data, m.Room()[:cap(m.Room())])
 		}
 	}
 }
@@ -80,7 +80,7 @@ func TestReuse(t *testing.T) {
 			r := &rig{t: t}
 			r.Receiver = NewReceiver(f, defaults(Options{MaxEvents: 100 + rng.IntN(200), Streams: 1 + rng.IntN(4)}), func(ctx context.Context, fresh, again []*Message) {
 				for _, m := range fresh {
-					copy(m.Room[:cap(m.Room)], m.Data) // as who uses the room does
+					copy(m.Room()[:cap(m.Room())], m.Data) // as who uses the room does
 				}
 				h.handle(ctx, fresh, again)
 			})

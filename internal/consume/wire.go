@@ -56,6 +56,7 @@ type reader struct {
 	known   map[string]attributes
 	scratch []byte
 	buffer  []byte // of the present message
+	*recycler
 	entry
 }
 
@@ -74,7 +75,7 @@ type entry struct {
 }
 
 func newReader() *reader {
-	return &reader{known: make(map[string]attributes)}
+	return &reader{known: make(map[string]attributes), recycler: newRecycler()}
 }
 
 // next takes up to pieceSize messages off the front of a response; none: it is at
@@ -160,7 +161,7 @@ func (r *reader) received(b []byte) (*Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := newMessage(r.id, r.ordering, r.ackID, r.data)
+	m := r.recycler.message(r.id, r.ordering, r.ackID, r.data)
 	m.PublishTime = time.Unix(r.seconds, int64(r.nanos)).UTC()
 	m.Attributes = shared.values
 	m.size = int32(len(r.data) + len(r.id) + len(r.ordering) + shared.size) // Pub/Sub allows 10 MB

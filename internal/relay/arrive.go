@@ -12,6 +12,7 @@ import (
 
 // arrival is what one response brought, decoded.
 type arrival struct {
+	at     time.Time
 	events []*held
 	again  []*consume.Message
 }
@@ -20,13 +21,18 @@ type arrival struct {
 // receiver's goroutines, several at a time, and holds them back while the loop
 // is busy.
 func (r *Relay) receive(_ context.Context, fresh, again []*consume.Message) {
-	a := arrival{events: make([]*held, len(fresh)), again: again}
+	a := arrival{at: time.Now(), events: make([]*held, len(fresh)), again: again}
+	free := spares.Hand(atHand)
 	for i, m := range fresh {
-		h := spare.Get().(*held)
+		h := free.Take()
+		if h == nil {
+			h = new(held)
+		}
 		*h = held{message: m}
 		r.decode(h)
 		a.events[i] = h
 	}
+	free.Drop()
 	// The loop takes arrivals until receiving has ended, so this ends.
 	select {
 	case r.arrivals <- a:
@@ -47,7 +53,7 @@ func (r *Relay) decode(h *held) {
 	}()
 	m := event.Message{ID: h.message.ID, PublishTime: h.message.PublishTime, Data: h.message.Data, Attributes: h.message.Attributes}
 	// An event is usually shorter in the gateway's encoding than in JSON.
-	h.event, _, h.rejection = r.decoded(h.message.Room, m)
+	h.event, _, h.rejection = r.decoded(h.message.Room(), m)
 	if h.rejection == nil {
 		h.identity, h.hash, h.print = r.seeds.event(&h.event, m.Data)
 	}
@@ -70,7 +76,7 @@ func (r *Relay) arrive(a arrival, now time.Time) {
 		r.recent.touch(&h.print)
 		r.byID.Touch(h.hash)
 	}
-	c := &cohort{events: a.events}
+	c := &cohort{received: a.at, events: a.events}
 	for i, h := range a.events {
 		if !r.admit(h, c, i, now) {
 			c.events[i] = nil

@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -10,14 +9,15 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/consume"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/metrics"
+	"github.com/sourcegraph/telemetry-relay/internal/spare"
 	"github.com/sourcegraph/telemetry-relay/internal/table"
 )
 
 // held is one event from its arrival to its settlement. After its arrival, only
 // the loop touches it.
 type held struct {
-	// What is needed of every event to settle it stands together: by then it is far
-	// from the processor.
+	// What is needed of every event to settle it stands together, in one cache line: by
+	// then it is far from the processor.
 	message   *consume.Message
 	publisher *publisher  // nil: rejected on arrival
 	print     fingerprint // of a valid event
@@ -38,10 +38,15 @@ type held struct {
 
 	identity  uint64           // the hash of who published it
 	rejection *event.Rejection // why it goes to the dead-letter topic; nil: it does not
+
+	_ [16]byte // a multiple of the cache line, so that it begins with one
 }
 
-// spare are events that nobody has any more. They hold anything.
-var spare = sync.Pool{New: func() any { return new(held) }}
+// spares are events that nobody has any more.
+var spares spare.Pool[held]
+
+// atHand is how many of them are at hand at most.
+const atHand = 64
 
 // cohort are events that came together. What is held is kept in order by cohorts
 // rather than one by one: there are few of them, so that they are at hand when one
@@ -143,6 +148,7 @@ type holdings struct {
 	twins       int     // further deliveries of them
 	recent      *recent // events that were recorded
 	buriedIDs   *recent // messages that were dead-lettered
+	recycled    spare.Hand[held]
 }
 
 // What is remembered of the past, per generation: some 4 MB at most.
@@ -160,6 +166,7 @@ func newHoldings() holdings {
 		services:   make(map[string]*serviceMetrics),
 		recent:     newRecent(recentEvents),
 		buriedIDs:  newRecent(recentBuried),
+		recycled:   spares.Hand(atHand),
 	}
 }
 
@@ -225,7 +232,6 @@ func (r *Relay) serviceOfMessage(m *consume.Message) *serviceMetrics {
 // hold enters an event of a cohort.
 func (r *Relay) hold(h *held, with *cohort, place int) {
 	if with.left == 0 {
-		with.received = h.message.Received
 		with.prev = r.last
 		if r.last != nil {
 			r.last.next = with

@@ -45,7 +45,7 @@ func (r *Relay) recorded(h *held, now time.Time) {
 	r.recordings = append(r.recordings, h.message)
 	r.settleTwins(h)
 	r.letGo(h, wasRecorded)
-	spare.Put(h)
+	r.recycled.Give(h)
 }
 
 // interred settles an event that the dead-letter topic has confirmed. Only its

@@ -149,7 +149,7 @@ var mutants = []mutant{
 	{
 		name: "the memory of an event is used again while it lies in a queue", file: "internal/relay/settle.go",
 		old: "	r.letGo(h, wasReleased)\n}\n\nfunc (r *Relay) handBack",
-		new: "	r.letGo(h, wasReleased)\n	spare.Put(h)\n}\n\nfunc (r *Relay) handBack",
+		new: "	r.letGo(h, wasReleased)\n	r.recycled.Give(h)\n}\n\nfunc (r *Relay) handBack",
 	},
 	{
 		name: "the memory of a message is used again before it is settled", file: "internal/relay/arrive.go",
@@ -158,7 +158,7 @@ var mutants = []mutant{
 		more: &mutant{
 			file: "internal/consume/message.go",
 			old:  "// reuse gives",
-			new:  "// Reuse gives a copy back.\nfunc (m *Message) Reuse() { c := *m; c.reuse() }\n\n// reuse gives",
+			new:  "// Reuse gives a copy back.\nfunc (m *Message) Reuse() { c, r := *m, newRecycler(); r.reuse(&c); for i := range r.hands { r.hands[i].Drop() } }\n\n// reuse gives",
 		},
 	},
 	{

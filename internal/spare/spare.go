@@ -1,0 +1,75 @@
+// Package spare is memory that is used again: what nobody has any more, until
+// somebody needs something of its kind. It goes from hand to hand by the dozen, since
+// a sync.Pool costs more for each thing than what is done with many of them.
+package spare
+
+import "sync"
+
+// Pool has spare things of one kind. What nobody takes for long is left to the
+// collector. The zero value is empty; it is safe for concurrent use.
+type Pool[T any] struct {
+	full, empty sync.Pool // of *handful[T]
+}
+
+type handful[T any] struct{ things []*T }
+
+// Hand has some of a pool's things at hand, to give and to take. It is not safe for
+// concurrent use.
+type Hand[T any] struct {
+	pool  *Pool[T]
+	large int // how many are moved at once
+	at    *handful[T]
+}
+
+// Hand returns a hand for a pool, that has at most so many things.
+func (p *Pool[T]) Hand(most int) Hand[T] { return Hand[T]{pool: p, large: most} }
+
+// Give takes what nobody has any more.
+func (h *Hand[T]) Give(thing *T) {
+	if h.at == nil {
+		h.at = h.pool.handful(&h.pool.empty)
+		if h.at == nil {
+			h.at = &handful[T]{make([]*T, 0, h.large)}
+		}
+	}
+	h.at.things = append(h.at.things, thing)
+	if len(h.at.things) >= h.large {
+		h.pool.full.Put(h.at)
+		h.at = nil
+	}
+}
+
+// Take returns a spare thing, which has been in anything; nil if there is none.
+func (h *Hand[T]) Take() *T {
+	if h.at == nil {
+		h.at = h.pool.handful(&h.pool.full)
+		if h.at == nil {
+			return nil
+		}
+	}
+	last := len(h.at.things) - 1
+	if last < 0 {
+		return nil
+	}
+	thing := h.at.things[last]
+	h.at.things[last] = nil
+	h.at.things = h.at.things[:last]
+	if last == 0 {
+		h.pool.empty.Put(h.at)
+		h.at = nil
+	}
+	return thing
+}
+
+// Drop gives back what is at hand, when the hand is not needed any more.
+func (h *Hand[T]) Drop() {
+	if h.at != nil {
+		h.pool.full.Put(h.at)
+		h.at = nil
+	}
+}
+
+func (p *Pool[T]) handful(of *sync.Pool) *handful[T] {
+	h, _ := of.Get().(*handful[T])
+	return h
+}
