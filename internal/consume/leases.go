@@ -227,7 +227,12 @@ func (l *leases) confirmAcks(batch []pendingAck, done bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sending -= len(batch)
-	for _, p := range batch {
+	for i, p := range batch {
+		if i%pieceSize == 0 {
+			for _, p := range batch[i:min(i+pieceSize, len(batch))] {
+				l.held.Touch(p.message.hash)
+			}
+		}
 		// A delivery that came meanwhile has a lease of its own to end.
 		if !done || p.message.ackID != p.ackID {
 			l.acks = append(l.acks, p.message)

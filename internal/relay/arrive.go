@@ -22,6 +22,7 @@ type arrival struct {
 // is busy.
 func (r *Relay) receive(_ context.Context, fresh, again []*consume.Message) {
 	a := arrival{at: time.Now(), events: make([]*held, len(fresh)), again: again}
+	// First for all of them, so that the processor fetches their memory at once.
 	free := spares.Hand(atHand)
 	for i, m := range fresh {
 		h := free.Take()
@@ -29,10 +30,12 @@ func (r *Relay) receive(_ context.Context, fresh, again []*consume.Message) {
 			h = new(held)
 		}
 		*h = held{message: m}
-		r.decode(h)
 		a.events[i] = h
 	}
 	free.Drop()
+	for _, h := range a.events {
+		r.decode(h)
+	}
 	// The loop takes arrivals until receiving has ended, so this ends.
 	select {
 	case r.arrivals <- a:

@@ -21,10 +21,7 @@ func (r *Relay) landed(o outcome, now time.Time) {
 		r.m.SubmissionSeconds.Observe(o.result.Took.Seconds())
 	}
 
-	for _, h := range f.events {
-		r.recent.touch(&h.print)
-		r.byID.Touch(h.hash)
-	}
+	r.touch(f.events)
 	var rest []*held
 	listed := 0
 	for i, h := range f.events {
