@@ -75,6 +75,19 @@ func Size(number int) int {
 	return (steps + 1 + n%steps) << (8 - stepBits + n/steps)
 }
 
+// line is how many bytes the processor fetches at once.
+const line = 64
+
+// Touch reads something of each cache line of what is far from the processor. Done
+// for some in a row, before they are worked on, the processor waits for all of it at
+// once. The result means nothing; it must be kept somewhere.
+func Touch[T string | []byte](b T) (sum byte) {
+	for i := 0; i < len(b); i += line {
+		sum += b[i]
+	}
+	return sum
+}
+
 // Spoil makes whoever reads what was given back see that it is not there. It is for
 // tests: those under the race detector.
 func Spoil(b []byte) {

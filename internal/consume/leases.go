@@ -26,6 +26,7 @@ type leases struct {
 	acks     []*Message // to be acknowledged, in order
 	releases []string   // ack ids to be handed back
 	sending  int        // acknowledgements and releases on their way
+	touched  int        // nothing: see confirmAcks
 	*recycler
 	// receiving ends when the streams are to be closed; nil: none are open.
 	receiving context.Context
@@ -231,6 +232,7 @@ func (l *leases) confirmAcks(batch []pendingAck, done bool) {
 		if i%pieceSize == 0 {
 			for _, p := range batch[i:min(i+pieceSize, len(batch))] {
 				l.held.Touch(p.message.hash)
+				l.touched += len(p.message.memory)
 			}
 		}
 		// A delivery that came meanwhile has a lease of its own to end.

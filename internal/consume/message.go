@@ -46,7 +46,15 @@ type Message struct {
 const maxRoom = buffers.MaxCopied
 
 // spares are messages that nobody has any more, by the size of their memory.
-var spares [buffers.Sizes]spare.Pool[Message]
+var spares = newSpares()
+
+func newSpares() *[buffers.Sizes]spare.Pool[Message] {
+	all := new([buffers.Sizes]spare.Pool[Message])
+	for class := range all {
+		all[class].Touch = func(m *Message) uint64 { return m.hash + uint64(len(m.Data)+len(m.OrderingKey)) }
+	}
+	return all
+}
 
 // atHand is how many bytes of spare messages of a size are at hand at most, and
 // mostNear how many messages.

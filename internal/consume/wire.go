@@ -345,8 +345,13 @@ func acknowledgement(v *pubsubpb.AcknowledgeRequest) mem.BufferSlice {
 	}
 	m := buffers.NewMessage(size)
 	m.String(fieldSubscription, v.GetSubscription())
-	for _, id := range v.GetAckIds() {
-		m.String(fieldAckIDs, id)
+	for ids := range slices.Chunk(v.GetAckIds(), buffers.Ahead) {
+		for _, id := range ids {
+			m.TouchString(id)
+		}
+		for _, id := range ids {
+			m.String(fieldAckIDs, id)
+		}
 	}
 	return m.Finish()
 }

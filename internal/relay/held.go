@@ -43,7 +43,7 @@ type held struct {
 }
 
 // spares are events that nobody has any more.
-var spares spare.Pool[held]
+var spares = spare.Pool[held]{Touch: func(h *held) uint64 { return h.hash + uint64(len(h.event.Wire)) + h.identity }}
 
 // atHand is how many of them are at hand at most.
 const atHand = 64

@@ -8,6 +8,11 @@ import "sync"
 // Pool has spare things of one kind. What nobody takes for long is left to the
 // collector. The zero value is empty; it is safe for concurrent use.
 type Pool[T any] struct {
+	// Touch, if set, reads something of each cache line of a thing that will be taken
+	// soon, so that the processor waits for many of them at once. What it returns means
+	// nothing.
+	Touch func(*T) uint64
+
 	full, empty sync.Pool // of *handful[T]
 }
 
@@ -19,6 +24,8 @@ type Hand[T any] struct {
 	pool  *Pool[T]
 	large int // how many are moved at once
 	at    *handful[T]
+
+	touched uint64 // nothing
 }
 
 // Hand returns a hand for a pool, that has at most so many things.
@@ -45,6 +52,11 @@ func (h *Hand[T]) Take() *T {
 		h.at = h.pool.handful(&h.pool.full)
 		if h.at == nil {
 			return nil
+		}
+		if h.pool.Touch != nil {
+			for _, thing := range h.at.things {
+				h.touched += h.pool.Touch(thing)
+			}
 		}
 	}
 	last := len(h.at.things) - 1

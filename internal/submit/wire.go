@@ -3,6 +3,7 @@ package submit
 import (
 	"bytes"
 	"errors"
+	"slices"
 
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -65,8 +66,13 @@ func (p payload) marshal() mem.BufferSlice {
 	}
 	m := buffers.NewMessage(size)
 	m.Header(fieldPayload, size)
-	for _, e := range p {
-		m.Bytes(fieldEvents, e.Wire)
+	for events := range slices.Chunk(p, buffers.Ahead) {
+		for _, e := range events {
+			m.Touch(e.Wire)
+		}
+		for _, e := range events {
+			m.Bytes(fieldEvents, e.Wire)
+		}
 	}
 	return m.Finish()
 }
