@@ -37,8 +37,18 @@ type Message struct {
 	Data        []byte
 	Attributes  map[string]string
 	OrderingKey string
+	// Same is what the messages share that have the same attributes.
+	Same *Same
 
-	_ [40]byte // a multiple of the cache line, so that it begins with one
+	_ [32]byte // a multiple of the cache line, so that it begins with one
+}
+
+// Same is shared by messages with the same attributes. None may have one.
+type Same struct {
+	// Known is what the handler has made of the attributes. Nobody else has it, and it
+	// is for the calls with these messages as fresh ones only: these come one after the
+	// other.
+	Known any
 }
 
 // maxRoom is the largest room, in bytes. A request copies what is not longer, so

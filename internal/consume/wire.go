@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"slices"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/sourcegraph/telemetry-relay/internal/buffers"
+	"github.com/sourcegraph/telemetry-relay/internal/table"
 )
 
 // Responses are read as they come on the wire: building the generated messages
@@ -53,17 +55,20 @@ const (
 type reader struct {
 	// known are the attributes of earlier messages, by their encoding: most messages of a
 	// publisher have the same.
-	known   map[string]attributes
+	known   table.Table[attributes]
+	seed    maphash.Seed
 	scratch []byte
 	buffer  []byte // of the present message
 	*recycler
 	entry
 }
 
-// attributes are a message's, and how many bytes they have.
+// attributes are those of messages that have the same ones.
 type attributes struct {
-	values map[string]string
-	size   int
+	encoded string
+	values  map[string]string
+	size    int // bytes
+	same    Same
 }
 
 // entry is where the parts of a message stand in the response.
@@ -75,7 +80,7 @@ type entry struct {
 }
 
 func newReader() *reader {
-	return &reader{known: make(map[string]attributes), recycler: newRecycler()}
+	return &reader{known: table.New[attributes](), seed: maphash.MakeSeed(), recycler: newRecycler()}
 }
 
 // next takes up to pieceSize messages off the front of a response; none: it is at
@@ -163,8 +168,12 @@ func (r *reader) received(b []byte) (*Message, error) {
 	}
 	m := r.recycler.message(r.id, r.ordering, r.ackID, r.data)
 	m.PublishTime = time.Unix(r.seconds, int64(r.nanos)).UTC()
-	m.Attributes = shared.values
-	m.size = int32(len(r.data) + len(r.id) + len(r.ordering) + shared.size) // Pub/Sub allows 10 MB
+	size := len(r.data) + len(r.id) + len(r.ordering)
+	if shared != nil {
+		m.Attributes, m.Same = shared.values, &shared.same
+		size += shared.size
+	}
+	m.size = int32(size) // Pub/Sub allows 10 MB
 	return m, nil
 }
 
@@ -198,25 +207,26 @@ func (r *reader) message(b []byte) error {
 	return nil
 }
 
-// attributesOf returns the attributes with these entries. Messages with the same
-// ones share a map, which nobody changes.
-func (r *reader) attributesOf(entries [][]byte) (attributes, error) {
+// attributesOf returns the attributes with these entries, nil without any. Messages
+// with the same ones share them, and nobody changes them.
+func (r *reader) attributesOf(entries [][]byte) (*attributes, error) {
 	if len(entries) == 0 {
-		return attributes{}, nil
+		return nil, nil
 	}
 	encoded := r.scratch[:0]
 	for _, e := range entries {
 		encoded = protowire.AppendBytes(encoded, e)
 	}
 	r.scratch = encoded
-	if known, ok := r.known[string(encoded)]; ok {
+	hash := maphash.Bytes(r.seed, encoded)
+	if known := r.known.Find(hash, func(a *attributes) bool { return a.encoded == string(encoded) }); known != nil {
 		return known, nil
 	}
-	all := attributes{values: make(map[string]string, len(entries))}
+	all := &attributes{values: make(map[string]string, len(entries))}
 	for _, e := range entries {
 		key, value, err := keyAndValue(e)
 		if err != nil {
-			return attributes{}, err
+			return nil, err
 		}
 		all.values[key] = value
 	}
@@ -224,10 +234,11 @@ func (r *reader) attributesOf(entries [][]byte) (attributes, error) {
 		all.size += len(key) + len(value)
 	}
 	if len(encoded) <= maxInternedBytes {
-		if len(r.known) >= maxInterned {
-			clear(r.known)
+		if r.known.Len() >= maxInterned {
+			r.known.Clear()
 		}
-		r.known[string(encoded)] = all
+		all.encoded = string(encoded)
+		r.known.Add(hash, all)
 	}
 	return all, nil
 }

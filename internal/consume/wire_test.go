@@ -123,8 +123,8 @@ func TestReaderShares(t *testing.T) {
 			t.Fatalf("%v\n%s", err, diff)
 		}
 	}
-	if len(r.known) > maxInterned {
-		t.Errorf("%d sets of attributes are remembered", len(r.known))
+	if r.known.Len() > maxInterned {
+		t.Errorf("%d sets of attributes are remembered", r.known.Len())
 	}
 }
 

@@ -24,6 +24,44 @@ const (
 // schemaVersion is the only version of the topic message so far.
 const schemaVersion = "1"
 
+// Sender is what the attributes of messages say: the same for all that have the same
+// ones.
+type Sender struct {
+	service   *policy.Service
+	publisher Publisher
+	rejection *Rejection // of all its messages; nil: none
+	version   string     // of the service, valid UTF-8
+	trace     string     // id
+	origin    *origin    // nil: the messages are no replays
+}
+
+// origin is what a replay was at first.
+type origin struct {
+	id        string
+	published time.Time
+}
+
+// Publisher is who has published the messages, empty if they are rejected for their
+// attributes.
+func (s *Sender) Publisher() Publisher { return s.publisher }
+
+// Sender reads the attributes of a message.
+func (d *Decoder) Sender(attributes map[string]string) *Sender {
+	s := d.sender(attributes)
+	return &s
+}
+
+func (d *Decoder) sender(attributes map[string]string) Sender {
+	service, publisher, rejection := d.publisher(attributes)
+	if rejection != nil {
+		return Sender{rejection: rejection}
+	}
+	return Sender{
+		service: service, publisher: publisher,
+		version: validUTF8(attributes[attrVersion]), trace: traceID(attributes), origin: originOf(attributes),
+	}
+}
+
 // publisher reads who published the message.
 func (d *Decoder) publisher(attributes map[string]string) (*policy.Service, Publisher, *Rejection) {
 	if v, ok := attributes[attrSchema]; ok && v != schemaVersion {
@@ -41,11 +79,11 @@ func (d *Decoder) publisher(attributes map[string]string) (*policy.Service, Publ
 		return nil, Publisher{}, reject(UnknownService, "", "attribute service_id: %s is not listed in services.yaml", quote(id))
 	}
 	environment := attributes[attrEnvironment]
-	if environment == "" {
-		environment = d.defaultEnvironment
+	if environment == "" || environment == d.defaultEnvironment {
+		environment = d.defaultEnvironment // one string, which is quickly compared
 	}
 	if service.ID != "" {
-		id = service.ID // which is the same string for all messages, and quickly compared
+		id = service.ID // likewise
 	}
 	return service, Publisher{id, validUTF8(environment)}, nil
 }
@@ -126,12 +164,21 @@ func Replays(attributes map[string]string) int {
 // derived: those of the message that was first published when this one is its
 // replay, else the message's own.
 func (m Message) Origin() (id string, published time.Time) {
-	if Replays(m.Attributes) == 0 || m.Attributes[attrOriginID] == "" {
-		return m.ID, m.PublishTime
+	if o := originOf(m.Attributes); o != nil {
+		return o.id, o.published
 	}
-	at, ok := parseInstant([]byte(m.Attributes[attrOriginPublished]))
+	return m.ID, m.PublishTime
+}
+
+// originOf is what a message with these attributes was at first, nil if it is no
+// replay.
+func originOf(attributes map[string]string) *origin {
+	if Replays(attributes) == 0 || attributes[attrOriginID] == "" {
+		return nil
+	}
+	at, ok := parseInstant([]byte(attributes[attrOriginPublished]))
 	if !ok {
-		return m.ID, m.PublishTime
+		return nil
 	}
-	return m.Attributes[attrOriginID], time.Unix(at.seconds, int64(at.nanos)).UTC()
+	return &origin{attributes[attrOriginID], time.Unix(at.seconds, int64(at.nanos)).UTC()}
 }

@@ -33,12 +33,12 @@ func (d *Decoder) Decode(m Message) (Event, *Rejection) {
 // its events. It does not have to grow if it has room for about as many bytes as
 // the messages have. A rejected message leaves it as it was.
 func (d *Decoder) DecodeInto(buf []byte, m Message) (Event, []byte, *Rejection) {
-	service, publisher, rejection := d.publisher(m.Attributes)
-	if rejection != nil {
-		return Event{}, buf, rejection
-	}
 	p := passes.Get().(*pass)
-	event, out, rejection := p.decode(buf, m, service, publisher)
+	if p.sender = m.Sender; p.sender == nil {
+		p.own = d.sender(m.Attributes)
+		p.sender = &p.own
+	}
+	event, out, rejection := p.decode(buf, m)
 	p.release()
 	if rejection != nil {
 		return Event{}, buf, rejection
@@ -52,6 +52,8 @@ func (d *Decoder) DecodeInto(buf []byte, m Message) (Event, []byte, *Rejection) 
 type pass struct {
 	scanner
 	message Message
+	sender  *Sender
+	own     Sender // if the message came without one
 
 	// fault is the first invalid_event, empty as long as there is none.
 	fault string
@@ -119,7 +121,11 @@ func keep[T any](s []T) []T {
 	return s[:0]
 }
 
-func (p *pass) decode(buf []byte, m Message, service *policy.Service, publisher Publisher) (Event, []byte, *Rejection) {
+func (p *pass) decode(buf []byte, m Message) (Event, []byte, *Rejection) {
+	service, publisher, rejection := p.sender.service, p.sender.publisher, p.sender.rejection
+	if rejection != nil {
+		return Event{}, nil, rejection
+	}
 	if len(m.Data) > math.MaxInt32 {
 		return Event{}, nil, reject(Oversized, "", "the message has %d bytes, more than Pub/Sub can carry", len(m.Data))
 	}
@@ -140,7 +146,7 @@ func (p *pass) decode(buf []byte, m Message, service *policy.Service, publisher 
 		return Event{}, nil, reject(Oversized, p.knownID(), "the event is too large: expected at most %d bytes when encoded for the gateway", maxWire)
 	}
 	start := len(buf)
-	buf = p.assemble(buf, m.Attributes[attrVersion])
+	buf = p.assemble(buf)
 	wire := buf[start:len(buf):len(buf)]
 	if detail := tooLarge(wire, publisher); detail != "" {
 		return Event{}, nil, &Rejection{Reason: Oversized, Detail: detail, EventID: p.knownID()}
@@ -171,7 +177,10 @@ func (p *pass) complete() {
 	if p.idState != idAbsent && p.hasTimestamp {
 		return
 	}
-	originID, published := p.message.Origin()
+	originID, published := p.message.ID, p.message.PublishTime
+	if o := p.sender.origin; o != nil {
+		originID, published = o.id, o.published
+	}
 	if p.idState == idAbsent {
 		p.id = deriveID(published, originID)
 		p.idText = appendID(p.derived[:0], p.id)

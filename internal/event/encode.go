@@ -160,8 +160,8 @@ func closeAll(dst []byte, outer, middle, inner int) []byte {
 }
 
 // assemble appends the event. It begins with the id, which Event.ID relies on.
-func (p *pass) assemble(buf []byte, version string) []byte {
-	version = validUTF8(version)
+func (p *pass) assemble(buf []byte) []byte {
+	version := p.sender.version
 	server := 0
 	if version != "" {
 		server = bytesFieldSize(len(version))
@@ -171,7 +171,7 @@ func (p *pass) assemble(buf []byte, version string) []byte {
 		source += bytesFieldSize(len(p.client))
 	}
 	if !p.hasInteraction {
-		if trace := traceID(p.message.Attributes); trace != "" {
+		if trace := p.sender.trace; trace != "" {
 			dst, at := open(p.rest, numInteraction)
 			p.rest = closeAt(appendBytesField(dst, numTraceID, trace), at)
 		}

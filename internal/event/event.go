@@ -37,6 +37,9 @@ type Message struct {
 	PublishTime time.Time
 	Data        []byte
 	Attributes  map[string]string
+	// Sender is what the same decoder has read in Attributes; it reads them itself if
+	// this is nil.
+	Sender *Sender
 }
 
 // Publisher is the identity under which an event is recorded. A stream to the

@@ -134,7 +134,7 @@ func (p *pass) interaction() {
 	dst = p.object(dst, interactionShape)
 	p.hasInteraction = true
 	if !p.hasTrace {
-		if id := traceID(p.message.Attributes); id != "" {
+		if id := p.sender.trace; id != "" {
 			dst = appendBytesField(dst, numTraceID, id)
 		}
 	}

@@ -55,11 +55,35 @@ func (r *Relay) decode(h *held) {
 		}
 	}()
 	m := event.Message{ID: h.message.ID, PublishTime: h.message.PublishTime, Data: h.message.Data, Attributes: h.message.Attributes}
+	from := r.senderOf(h.message)
+	m.Sender = from.Sender
 	// An event is usually shorter in the gateway's encoding than in JSON.
 	h.event, _, h.rejection = r.decoded(h.message.Room(), m)
 	if h.rejection == nil {
-		h.identity, h.hash, h.print = r.seeds.event(&h.event, m.Data)
+		h.identity = from.identity
+		h.hash, h.print = r.seeds.event(from.identity, &h.event.UUID, m.Data)
 	}
+}
+
+// sender is what messages with the same attributes have in common.
+type sender struct {
+	*event.Sender
+	identity uint64 // the hash of who published it
+}
+
+// senderOf returns the sender of a message that is fresh.
+func (r *Relay) senderOf(m *consume.Message) *sender {
+	if m.Same != nil {
+		if known, ok := m.Same.Known.(*sender); ok {
+			return known
+		}
+	}
+	of := r.decoder.Sender(m.Attributes)
+	s := &sender{of, r.seeds.publisher(of.Publisher())}
+	if m.Same != nil {
+		m.Same.Known = s
+	}
+	return s
 }
 
 // arrive enters what has arrived into the books and puts it on its way.

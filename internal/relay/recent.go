@@ -102,19 +102,19 @@ func newDigests() digests {
 	return digests{maphash.MakeSeed(), maphash.MakeSeed(), maphash.MakeSeed()}
 }
 
-// event are the hashes of an event's publisher and of its id, and the fingerprint of
-// what was made of these data.
-func (d digests) event(e *event.Event, data []byte) (publisher, id uint64, f fingerprint) {
-	publisher = d.publisher(e.Publisher)
+// event is the hash of an event's publisher and id, and the fingerprint of what was
+// made of these data.
+func (d digests) event(publisher uint64, id *[16]byte, data []byte) (hash uint64, f fingerprint) {
 	var b [32]byte
-	copy(b[:16], e.UUID[:])
+	copy(b[:16], id[:])
 	binary.LittleEndian.PutUint64(b[16:], maphash.Bytes(d.data, data))
 	binary.LittleEndian.PutUint64(b[24:], publisher)
 	binary.LittleEndian.PutUint64(f[:8], maphash.Bytes(d.low, b[:]))
 	binary.LittleEndian.PutUint64(f[8:], maphash.Bytes(d.high, b[:]))
-	return publisher, maphash.Bytes(d.data, b[:16]) ^ publisher, f
+	return maphash.Bytes(d.data, b[:16]) ^ publisher, f
 }
 
+// publisher is the hash of an identity.
 func (d digests) publisher(p event.Publisher) uint64 {
 	return maphash.String(d.low, p.ServiceID) ^ maphash.String(d.high, p.Environment)
 }

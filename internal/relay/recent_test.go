@@ -12,7 +12,7 @@ import (
 func settled(seeds digests, n uint64) fingerprint {
 	e := event.Event{Publisher: event.Publisher{ServiceID: "svc", Environment: "prod"}}
 	binary.LittleEndian.PutUint64(e.UUID[:], n)
-	_, _, f := seeds.event(&e, e.UUID[:])
+	_, f := seeds.event(seeds.publisher(e.Publisher), &e.UUID, e.UUID[:])
 	return f
 }
 
@@ -47,7 +47,7 @@ func TestFingerprints(t *testing.T) {
 	seeds := newDigests()
 	e := event.Event{Publisher: event.Publisher{ServiceID: "svc", Environment: "prod"}}
 	print := func(e event.Event, data string) fingerprint {
-		_, _, f := seeds.event(&e, []byte(data))
+		_, f := seeds.event(seeds.publisher(e.Publisher), &e.UUID, []byte(data))
 		return f
 	}
 	base := print(e, "data")

@@ -95,7 +95,8 @@ type Relay struct {
 	gateway  Gateway
 	letters  DeadLetters
 	receiver *consume.Receiver
-	decoded  Decode
+	decoder  *event.Decoder
+	decoded  Decode // is its DecodeInto, or replaces it
 	log      *slog.Logger
 	m        *metrics.Metrics
 	status   atomic.Pointer[Status]
@@ -120,6 +121,7 @@ func New(sub consume.Subscriber, gateway Gateway, letters DeadLetters, opts Opti
 		opts:     opts,
 		gateway:  gateway,
 		letters:  letters,
+		decoder:  event.NewDecoder(opts.Services, opts.Environment),
 		decoded:  opts.Decode,
 		log:      opts.Logger,
 		m:        opts.Metrics,
@@ -133,7 +135,7 @@ func New(sub consume.Subscriber, gateway Gateway, letters DeadLetters, opts Opti
 		over:     make(chan struct{}),
 	}
 	if r.decoded == nil {
-		r.decoded = event.NewDecoder(opts.Services, opts.Environment).DecodeInto
+		r.decoded = r.decoder.DecodeInto
 	}
 	opts.Consume.Logger = opts.Logger
 	r.receiver = consume.NewReceiver(sub, opts.Consume, r.receive)

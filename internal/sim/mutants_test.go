@@ -153,8 +153,8 @@ var mutants = []mutant{
 	},
 	{
 		name: "the memory of a message is used again before it is settled", file: "internal/relay/arrive.go",
-		old: "		h.identity, h.hash, h.print = r.seeds.event(&h.event, m.Data)\n",
-		new: "		h.identity, h.hash, h.print = r.seeds.event(&h.event, m.Data)\n		h.message.Reuse()\n",
+		old: "		h.hash, h.print = r.seeds.event(from.identity, &h.event.UUID, m.Data)\n",
+		new: "		h.hash, h.print = r.seeds.event(from.identity, &h.event.UUID, m.Data)\n		h.message.Reuse()\n",
 		more: &mutant{
 			file: "internal/consume/message.go",
 			old:  "// reuse gives",

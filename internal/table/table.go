@@ -77,6 +77,12 @@ func (t *Table[T]) Remove(hash uint64, entry *T) {
 	t.count--
 }
 
+// Clear takes out all entries.
+func (t *Table[T]) Clear() {
+	clear(t.slots)
+	t.count = 0
+}
+
 // All are the entries, in no order. The table must not change meanwhile.
 func (t *Table[T]) All() iter.Seq[*T] {
 	return func(yield func(*T) bool) {

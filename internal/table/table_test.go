@@ -48,6 +48,13 @@ func TestAgainstMap(t *testing.T) {
 		if len(want) > 0 {
 			t.Fatalf("seed %d: %d are missing", seed, len(want))
 		}
+		table.Clear()
+		for e := range table.All() {
+			t.Fatalf("seed %d: %v is there still", seed, e)
+		}
+		if table.Len() != 0 {
+			t.Fatalf("seed %d: %d are there still", seed, table.Len())
+		}
 	}
 }
 
