@@ -102,6 +102,7 @@ func (r *Relay) arrive(a arrival, now time.Time) {
 	for _, h := range a.events {
 		r.recent.touch(&h.print)
 		r.byID.Touch(h.hash)
+		r.publishers.Touch(h.identity)
 	}
 	c := &cohort{received: a.at, events: a.events}
 	for i, h := range a.events {

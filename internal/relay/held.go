@@ -258,6 +258,9 @@ func (r *Relay) touch(events []*held) {
 		if h.message != nil {
 			r.touched += uint64(h.message.Size())
 		}
+		if c := h.with; c != nil && c.events[h.place] == h {
+			r.touched++
+		}
 	}
 }
 

@@ -29,6 +29,8 @@ type answer struct {
 	events []*event.Event
 	listed []bool // by event; nil before an answer
 	next   int    // the gateway lists in the order of the payload
+
+	touched int // nothing
 }
 
 // codec encodes requests without building messages, and decodes responses
@@ -106,6 +108,11 @@ func (a *answer) unmarshal(b []byte) error {
 
 // list notes that the event was recorded. An id that was not sent is ignored.
 func (a *answer) list(id []byte) {
+	if a.next%buffers.Ahead == 0 {
+		for _, e := range a.events[a.next:min(a.next+buffers.Ahead, len(a.events))] {
+			a.touched += len(e.ID()) // it has been read by another processor last
+		}
+	}
 	// Usually it is the next one, or some were left out before it.
 	for range a.events {
 		if a.next == len(a.events) {
