@@ -59,7 +59,8 @@ type Options struct {
 
 // Handler takes a part of what a response delivered: messages that are now held, and
 // messages that were delivered again while they are held. It may block to hold
-// the stream back. It is called concurrently.
+// the stream back. It is called concurrently, and does not keep the slice of fresh
+// messages.
 type Handler func(ctx context.Context, fresh, again []*Message)
 
 // Receiver receives from one subscription.

@@ -59,6 +59,8 @@ type reader struct {
 	seed    maphash.Seed
 	scratch []byte
 	buffer  []byte // of the present message
+	// messages are those of the present piece.
+	messages []*Message
 	*recycler
 	entry
 }
@@ -80,13 +82,15 @@ type entry struct {
 }
 
 func newReader() *reader {
-	return &reader{known: table.New[attributes](), seed: maphash.MakeSeed(), recycler: newRecycler()}
+	return &reader{known: table.New[attributes](), seed: maphash.MakeSeed(), messages: make([]*Message, 0, pieceSize), recycler: newRecycler()}
 }
 
 // next takes up to pieceSize messages off the front of a response; none: it is at
-// its end. Nothing of what it returns refers to the response.
+// its end. Nothing of what it returns refers to the response. The slice is used again
+// by the next call.
 func (r *reader) next(response Response) (messages []*Message, err error) {
-	messages = make([]*Message, 0, pieceSize)
+	clear(r.messages[:pieceSize]) // what is settled must not be kept alive
+	messages = r.messages[:0]
 	for response.Remaining() > 0 && len(messages) < pieceSize {
 		tag, err := binary.ReadUvarint(response)
 		if err != nil {

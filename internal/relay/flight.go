@@ -2,6 +2,7 @@ package relay
 
 import (
 	"container/heap"
+	"context"
 	"slices"
 	"time"
 
@@ -31,8 +32,15 @@ type flight struct {
 // outcome is a flight that has ended.
 type outcome struct {
 	flight *flight
-	sent   []*event.Event
 	result submit.Result
+}
+
+// launched is a flight that has begun.
+type launched struct {
+	*flight
+	batch submit.Batch
+	ctx   context.Context
+	ended func(submit.Result) // of its trace; nil: it is not traced
 }
 
 // flights is what is submitted and what waits to be submitted again. The loop
@@ -185,7 +193,7 @@ func anyFlight(*flight) bool       { return true }
 func suspectFlight(f *flight) bool { return f.suspect }
 func otherFlight(f *flight) bool   { return !f.suspect }
 
-// launch submits a flight in a goroutine of its own.
+// launch submits a flight.
 func (r *Relay) launch(f *flight) {
 	r.flights.moment++
 	f.launched = r.flights.moment
@@ -211,16 +219,23 @@ func (r *Relay) launch(f *flight) {
 	r.log.DebugContext(ctx, "Submitting a batch", "request_id", b.RequestID, "service_id", b.Publisher.ServiceID,
 		"service_environment", b.Publisher.Environment, "events", len(b.Events), "bytes", bytes,
 		"suspect", f.suspect, "failures", f.failures)
-	r.spawn(func() {
-		result := r.gateway.Submit(ctx, b)
-		if ended != nil {
-			ended(result)
+	r.launches <- launched{f, b, ctx, ended} // there is room for all that may fly
+}
+
+// submit submits what is launched, one flight after the other, until nothing more
+// is. There is one such goroutine for each stream that may be in flight, since a new
+// one for each would have to grow its stack anew.
+func (r *Relay) submit() {
+	for l := range r.launches {
+		result := r.gateway.Submit(l.ctx, l.batch)
+		if l.ended != nil {
+			l.ended(result)
 		}
-		r.results <- outcome{flight: f, sent: b.Events, result: result}
+		r.results <- outcome{flight: l.flight, result: result}
 		if result.Failure != nil {
-			r.log.DebugContext(ctx, "A stream to the gateway failed", "request_id", b.RequestID, "code", result.Code().String(), "class", result.Failure.Class.String())
+			r.log.DebugContext(l.ctx, "A stream to the gateway failed", "request_id", l.batch.RequestID, "code", result.Code().String(), "class", result.Failure.Class.String())
 		}
-	})
+	}
 }
 
 // waiting reports whether anything waits to be submitted, suspects apart.

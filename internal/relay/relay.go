@@ -111,6 +111,8 @@ type Relay struct {
 	ended    chan error // of receiving
 	ready    chan error // of the preflight
 	over     chan struct{}
+	// From the loop.
+	launches chan launched
 
 	loop
 }
@@ -133,6 +135,7 @@ func New(sub consume.Subscriber, gateway Gateway, letters DeadLetters, opts Opti
 		ended:    make(chan error, 1),
 		ready:    make(chan error, 1),
 		over:     make(chan struct{}),
+		launches: make(chan launched, opts.SubmitConcurrency),
 	}
 	if r.decoded == nil {
 		r.decoded = r.decoder.DecodeInto
@@ -159,8 +162,12 @@ func (r *Relay) Run(ctx context.Context) (Summary, error) {
 	// A panic in one of them must not be caught: its answer would never come.
 	var goroutines sync.WaitGroup
 	r.spawn = goroutines.Go
+	for range r.opts.SubmitConcurrency {
+		goroutines.Go(r.submit)
+	}
 	err := r.run(ctx)
 	cancel()
+	close(r.launches)
 	close(r.over)
 	goroutines.Wait()
 	r.receiver.Close()
