@@ -68,6 +68,7 @@ func (h *holder) step(rng *rand.Rand, r *Receiver) {
 // TestReuse settles messages while everything goes wrong: the memory of those that
 // are finished is used again, and that of no others.
 func TestReuse(t *testing.T) {
+	again := 0 // messages whose memory was another's before
 	for seed := range uint64(20) {
 		synctest.Test(t, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 3))
@@ -117,17 +118,17 @@ func TestReuse(t *testing.T) {
 			if n := f.unacked(); n > 0 {
 				t.Errorf("seed %d: %d are not acknowledged", seed, n)
 			}
-			again := 0
 			for _, n := range h.seen {
 				if n > 1 {
 					again++
 				}
 			}
-			if again == 0 {
-				t.Errorf("seed %d: no memory was used again", seed)
-			}
 		})
 	}
+	if again < 100 {
+		t.Errorf("the memory of %d messages was used again: this shows nothing", again)
+	}
+	t.Logf("the memory of %d messages was used again", again)
 }
 
 // TestFinishedTwiceDelivered finishes a message that is delivered again before
