@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
@@ -94,16 +95,23 @@ func (c *connection) Exchange(ctx context.Context, token string, b Batch) ([]boo
 func (c *connection) Close() error { return c.conn.Close() }
 
 func (c *connection) exchange(ctx context.Context, b Batch, a *answer) error {
+	// Encoded before there is a stream, so that all that it sends leaves at once.
+	var events mem.BufferSlice
+	if len(b.Events) > 0 {
+		events = payload(b.Events).marshal()
+	}
 	stream, err := c.conn.NewStream(ctx, streamDesc,
 		telemetrygatewayv1.TelemeteryGatewayService_RecordEvents_FullMethodName, grpc.ForceCodecV2(codec{}))
 	if err != nil {
+		events.Free()
 		return err
 	}
 	if err := send(stream, open(b), a); err != nil {
+		events.Free()
 		return err
 	}
 	if len(b.Events) > 0 {
-		if err := send(stream, payload(b.Events), a); err != nil {
+		if err := send(stream, events, a); err != nil {
 			return err
 		}
 	}

@@ -42,8 +42,8 @@ func (codec) Name() string { return "proto" }
 
 func (codec) Marshal(v any) (mem.BufferSlice, error) {
 	switch v := v.(type) {
-	case payload:
-		return v.marshal(), nil
+	case mem.BufferSlice: // encoded already
+		return v, nil
 	case *telemetrygatewayv1.RecordEventsRequest:
 		b, err := proto.Marshal(v)
 		return mem.BufferSlice{mem.SliceBuffer(b)}, err
