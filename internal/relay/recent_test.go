@@ -46,12 +46,12 @@ func TestRecent(t *testing.T) {
 func TestFingerprints(t *testing.T) {
 	seeds := newDigests()
 	e := event.Event{Publisher: event.Publisher{ServiceID: "svc", Environment: "prod"}}
-	print := func(e event.Event, data string) fingerprint {
+	fingerprintOf := func(e event.Event, data string) fingerprint {
 		_, f := seeds.event(seeds.publisher(e.Publisher), &e.UUID, []byte(data))
 		return f
 	}
-	base := print(e, "data")
-	if print(e, "data") != base {
+	base := fingerprintOf(e, "data")
+	if fingerprintOf(e, "data") != base {
 		t.Error("the same event has two fingerprints")
 	}
 	for name, change := range map[string]func(*event.Event){
@@ -62,11 +62,11 @@ func TestFingerprints(t *testing.T) {
 	} {
 		other := e
 		change(&other)
-		if print(other, "data") == base {
+		if fingerprintOf(other, "data") == base {
 			t.Errorf("another %s has the same fingerprint", name)
 		}
 	}
-	if print(e, "Data") == base {
+	if fingerprintOf(e, "Data") == base {
 		t.Error("other data have the same fingerprint")
 	}
 }

@@ -52,7 +52,7 @@ func TestPayload(t *testing.T) {
 			Events: &telemetrygatewayv1.RecordEventsRequest_EventsPayload{Events: all},
 		}}
 		slices := func() mem.BufferSlice {
-			b, err := codec{}.Marshal(payload(encoded(t, all)))
+			b, err := codec{}.Marshal(payload(encoded(t, all)).marshal())
 			if err != nil {
 				t.Fatal(err)
 			}
