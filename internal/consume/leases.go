@@ -49,7 +49,7 @@ func newLeases(opts Options) *leases {
 		maxEvents: opts.MaxEvents,
 		maxBytes:  opts.MaxBytes,
 		seed:      maphash.MakeSeed(),
-		recycler:  newRecycler(),
+		recycler:  newRecycler(opts.MaxEvents),
 		held:      table.New[Message](),
 	}
 }

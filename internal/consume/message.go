@@ -66,11 +66,12 @@ func newSpares() *[buffers.Sizes]spare.Pool[Message] {
 	return all
 }
 
-// atHand is how many bytes of spare messages of a size are at hand at most, and
-// mostNear how many messages.
+// Of the spare messages of a size, so many bytes are at hand at most, so many
+// messages, and so small a part of what may be held.
 const (
-	atHand   = 64 << 10
-	mostNear = 32
+	mostBytesAtHand = 64 << 10
+	mostAtHand      = 32
+	partAtHand      = 256
 )
 
 // recycler takes and gives spare messages. It is not safe for concurrent use.
@@ -78,10 +79,11 @@ type recycler struct {
 	hands [buffers.Sizes]spare.Hand[Message]
 }
 
-func newRecycler() *recycler {
+// newRecycler returns a recycler for a receiver that holds so many messages at most.
+func newRecycler(maxEvents int) *recycler {
 	r := new(recycler)
 	for class := range r.hands {
-		r.hands[class] = spares[class].Hand(max(1, min(atHand/buffers.Size(class), mostNear)))
+		r.hands[class] = spares[class].Hand(max(1, min(mostAtHand, mostBytesAtHand/buffers.Size(class), maxEvents/partAtHand)))
 	}
 	return r
 }

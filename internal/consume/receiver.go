@@ -150,7 +150,7 @@ func (r *Receiver) PullOnce(ctx context.Context, n int) (int, error) {
 	}
 	// The subscription's own deadline is what a pull gives, and we do not know it:
 	// it may be shorter than ours.
-	return r.deliver(ctx, newReader(), response, time.Now().Add(-r.opts.LeaseDuration))
+	return r.deliver(ctx, newReader(r.opts.MaxEvents), response, time.Now().Add(-r.opts.LeaseDuration))
 }
 
 // Ack acknowledges messages whose event is safe elsewhere.
@@ -224,7 +224,7 @@ func (r *Receiver) receive(ctx context.Context) (delivered bool, err error) {
 	// since some time after behind.
 	returned := time.Now()
 	behind := returned
-	reader := newReader()
+	reader := newReader(r.opts.MaxEvents)
 	for {
 		asked := time.Now()
 		response, err := stream.Recv()

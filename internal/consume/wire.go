@@ -81,8 +81,9 @@ type entry struct {
 	nanos                     int32
 }
 
-func newReader() *reader {
-	return &reader{known: table.New[attributes](), seed: maphash.MakeSeed(), messages: make([]*Message, 0, pieceSize), recycler: newRecycler()}
+// newReader returns a reader for a receiver that holds so many messages at most.
+func newReader(maxEvents int) *reader {
+	return &reader{known: table.New[attributes](), seed: maphash.MakeSeed(), messages: make([]*Message, 0, pieceSize), recycler: newRecycler(maxEvents)}
 }
 
 // next takes up to pieceSize messages off the front of a response; none: it is at

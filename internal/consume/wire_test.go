@@ -97,7 +97,7 @@ func TestReader(t *testing.T) {
 		for at := 0; at < len(b); at += size {
 			cut = append(cut, mem.SliceBuffer(b[at:min(len(b), at+size)]))
 		}
-		got, err := read(newReader(), cut.Reader())
+		got, err := read(newReader(20_000), cut.Reader())
 		if err != nil {
 			t.Fatalf("pieces of %d bytes: %v", size, err)
 		}
@@ -110,7 +110,7 @@ func TestReader(t *testing.T) {
 // TestReaderShares has many sets of attributes: they are told apart, and not all
 // of them are remembered.
 func TestReaderShares(t *testing.T) {
-	r := newReader()
+	r := newReader(20_000)
 	for n := range 3 * maxInterned {
 		response := typicalResponse(2)
 		for _, m := range response.GetReceivedMessages() {
@@ -135,7 +135,7 @@ func FuzzReader(f *testing.F) {
 	f.Add(encoded(f, &pubsubpb.StreamingPullResponse{ReceivedMessages: []*pubsubpb.ReceivedMessage{{}, {AckId: "a", Message: &pubsubpb.PubsubMessage{OrderingKey: "k"}}}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		want, ok := reference(t, b)
-		got, err := read(newReader(), NewResponse(b))
+		got, err := read(newReader(20_000), NewResponse(b))
 		if !ok || errors.Is(err, errWireType) {
 			return
 		}
@@ -156,7 +156,7 @@ const maxAllocations = 3.2
 func TestReaderAllocations(t *testing.T) {
 	const n = 10 * pieceSize
 	b := encoded(t, typicalResponse(n))
-	r := newReader()
+	r := newReader(20_000)
 	perRun := testing.AllocsPerRun(10, func() {
 		if got, err := count(r, b); err != nil || got != n {
 			t.Fatal(got, err)
@@ -174,7 +174,7 @@ func TestReuseAllocations(t *testing.T) {
 	}
 	const n = 10 * pieceSize
 	b := encoded(t, typicalResponse(n))
-	r := newReader()
+	r := newReader(20_000)
 	perRun := testing.AllocsPerRun(10, func() {
 		response := NewResponse(b)
 		for {
@@ -224,7 +224,7 @@ func TestBuffersComeBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		data.Free() // as gRPC does afterwards
-		r := newReader()
+		r := newReader(20_000)
 		for n := 0; all && n < 100; {
 			messages, err := r.next(response)
 			if err != nil {
@@ -256,7 +256,7 @@ func count(r *reader, b []byte) (n int, err error) {
 func BenchmarkRead(b *testing.B) {
 	const n = 1000
 	response := encoded(b, typicalResponse(n))
-	r := newReader()
+	r := newReader(20_000)
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := count(r, response); err != nil {

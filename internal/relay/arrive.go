@@ -23,7 +23,7 @@ type arrival struct {
 func (r *Relay) receive(_ context.Context, fresh, again []*consume.Message) {
 	a := arrival{at: time.Now(), events: make([]*held, len(fresh)), again: again}
 	// First for all of them, so that the processor fetches their memory at once.
-	free := spares.Hand(atHand)
+	free := spares.Hand(atHand(r.opts.Consume.MaxEvents))
 	for i, m := range fresh {
 		h := free.Take()
 		if h == nil {

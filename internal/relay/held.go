@@ -45,8 +45,9 @@ type held struct {
 // spares are events that nobody has any more.
 var spares = spare.Pool[held]{Touch: func(h *held) uint64 { return h.hash + uint64(len(h.event.Wire)) + h.identity }}
 
-// atHand is how many of them are at hand at most.
-const atHand = 64
+// atHand is how many of them are at hand at most, for a relay that holds so many
+// events at most.
+func atHand(maxEvents int) int { return max(1, min(64, maxEvents/256)) }
 
 // cohort are events that came together. What is held is kept in order by cohorts
 // rather than one by one: there are few of them, so that they are at hand when one
@@ -159,7 +160,7 @@ const (
 	recentMinutes = 5
 )
 
-func newHoldings() holdings {
+func newHoldings(maxEvents int) holdings {
 	return holdings{
 		seeds:      newDigests(),
 		byID:       table.New[held](),
@@ -167,7 +168,7 @@ func newHoldings() holdings {
 		services:   make(map[string]*serviceMetrics),
 		recent:     newRecent(recentEvents),
 		buriedIDs:  newRecent(recentBuried),
-		recycled:   spares.Hand(atHand),
+		recycled:   spares.Hand(atHand(maxEvents)),
 	}
 }
 

@@ -58,7 +58,7 @@ func newLoop(opts Options) loop {
 		seed = rand.Uint64()
 	}
 	return loop{
-		holdings: newHoldings(),
+		holdings: newHoldings(opts.Consume.MaxEvents),
 		groups:   batch.NewGroups[*publisher, *held](opts.Batch),
 		books:    NewBooks(),
 		rng:      rand.New(rand.NewPCG(seed, seed)),

@@ -158,7 +158,7 @@ var mutants = []mutant{
 		more: &mutant{
 			file: "internal/consume/message.go",
 			old:  "// reuse gives",
-			new:  "// Reuse gives a copy back.\nfunc (m *Message) Reuse() { c, r := *m, newRecycler(); r.reuse(&c); for i := range r.hands { r.hands[i].Drop() } }\n\n// reuse gives",
+			new:  "// Reuse gives a copy back.\nfunc (m *Message) Reuse() { c, r := *m, newRecycler(1); r.reuse(&c); for i := range r.hands { r.hands[i].Drop() } }\n\n// reuse gives",
 		},
 	},
 	{
@@ -235,7 +235,7 @@ func find(t *testing.T, root, dir string, replace map[string]string) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("the mutant does not build: %v\n%s", err, out)
 	}
-	run := exec.CommandContext(t.Context(), binary, "-test.run", "^TestSeeds$", "-test.timeout", "100s", "-sim.violations", "1",
+	run := exec.CommandContext(t.Context(), binary, "-test.run", "^TestSeeds$", "-test.timeout", "40s", "-sim.violations", "1",
 		fmt.Sprintf("-sim.seeds=%d", *mutantSeeds))
 	run.Dir = dir
 	out, err := run.CombinedOutput()

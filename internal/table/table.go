@@ -59,11 +59,14 @@ func (t *Table[T]) put(s slot[T]) {
 	t.slots[at] = s
 }
 
-// Remove takes out an entry that is there, under this hash.
+// Remove takes out an entry that is there, under this hash. It panics if it is not.
 func (t *Table[T]) Remove(hash uint64, entry *T) {
 	mask := t.mask()
 	free := hash & mask
 	for t.slots[free].entry != entry {
+		if t.slots[free].entry == nil {
+			panic("table: an entry to be removed is not there")
+		}
 		free = (free + 1) & mask
 	}
 	// What comes after it in its row must stay findable.

@@ -58,6 +58,20 @@ func TestAgainstMap(t *testing.T) {
 	}
 }
 
+// TestRemoveTwice is a bug of the caller, and must not go on for ever.
+func TestRemoveTwice(t *testing.T) {
+	table, e := New[entry](), new(entry)
+	table.Add(7, e)
+	table.Add(7, new(entry))
+	table.Remove(7, e)
+	defer func() {
+		if recover() == nil {
+			t.Error("an entry was removed that is not there")
+		}
+	}()
+	table.Remove(7, e)
+}
+
 func BenchmarkAddFindRemove(b *testing.B) {
 	table := New[entry]()
 	entries := make([]entry, 1<<14)
