@@ -15,7 +15,7 @@ const (
 
 	// What is held is most of what is in memory, and its memory is used again, so that
 	// collections are rare: a small share for garbage costs nothing.
-	garbagePercent = 40
+	garbagePercent = 35
 )
 
 // LimitMemory has the process keep to the memory that the configuration implies,
