@@ -65,7 +65,7 @@ func newPlan(rng *rand.Rand) plan {
 			batchDelay:  time.Duration(rng.IntN(3)) * 400 * time.Millisecond,
 			concurrency: []int{1, 2, 4, 8}[rng.IntN(4)],
 			rejectAfter: 1 + rng.IntN(5),
-			outstanding: 5 + rng.IntN(200),
+			outstanding: 30 + rng.IntN(200)/4,
 		},
 		shortTokens: rng.IntN(4) == 0,
 		loneBad:     rng.IntN(10) == 0,
