@@ -26,9 +26,6 @@ type Message struct {
 	touched byte // nothing
 }
 
-// Ahead is how many fields may be touched before they are appended.
-const Ahead = 16
-
 // Touch fetches the value of a field that will be appended soon.
 func (m *Message) Touch(value []byte) { m.touched += Touch(value) }
 

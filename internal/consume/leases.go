@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sourcegraph/telemetry-relay/internal/buffers"
 	"github.com/sourcegraph/telemetry-relay/internal/table"
 )
 
@@ -27,7 +28,7 @@ type leases struct {
 	releases []string   // ack ids to be handed back
 	sending  int        // acknowledgements and releases on their way
 	touched  int        // nothing: see confirmAcks
-	*recycler
+	recycler *recycler
 	// receiving ends when the streams are to be closed; nil: none are open.
 	receiving context.Context
 
@@ -228,13 +229,11 @@ func (l *leases) confirmAcks(batch []pendingAck, done bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sending -= len(batch)
-	for i, p := range batch {
-		if i%pieceSize == 0 {
-			for _, p := range batch[i:min(i+pieceSize, len(batch))] {
-				l.held.Touch(p.message.hash)
-				l.touched += len(p.message.memory)
-			}
-		}
+	touch := func(p pendingAck) {
+		l.held.Touch(p.message.hash)
+		l.touched += len(p.message.memory)
+	}
+	for p := range buffers.Ahead(batch, touch) {
 		// A delivery that came meanwhile has a lease of its own to end.
 		if !done || p.message.ackID != p.ackID {
 			l.acks = append(l.acks, p.message)
@@ -242,7 +241,7 @@ func (l *leases) confirmAcks(batch []pendingAck, done bool) {
 		}
 		l.drop(p.message)
 		if p.message.finished && !p.message.shared {
-			l.reuse(p.message)
+			l.recycler.reuse(p.message)
 		}
 	}
 	l.answered()

@@ -61,7 +61,7 @@ type reader struct {
 	buffer  []byte // of the present message
 	// messages are those of the present piece.
 	messages []*Message
-	*recycler
+	recycler *recycler
 	entry
 }
 
@@ -361,13 +361,8 @@ func acknowledgement(v *pubsubpb.AcknowledgeRequest) mem.BufferSlice {
 	}
 	m := buffers.NewMessage(size)
 	m.String(fieldSubscription, v.GetSubscription())
-	for ids := range slices.Chunk(v.GetAckIds(), buffers.Ahead) {
-		for _, id := range ids {
-			m.TouchString(id)
-		}
-		for _, id := range ids {
-			m.String(fieldAckIDs, id)
-		}
+	for id := range buffers.Ahead(v.GetAckIds(), m.TouchString) {
+		m.String(fieldAckIDs, id)
 	}
 	return m.Finish()
 }

@@ -186,7 +186,7 @@ func TestReuseAllocations(t *testing.T) {
 				return
 			}
 			for _, m := range messages {
-				r.reuse(m)
+				r.recycler.reuse(m)
 			}
 		}
 	})

@@ -35,8 +35,8 @@ type outcome struct {
 	result submit.Result
 }
 
-// launched is a flight that has begun.
-type launched struct {
+// launching is a flight that begins.
+type launching struct {
 	*flight
 	batch submit.Batch
 	ctx   context.Context
@@ -219,7 +219,7 @@ func (r *Relay) launch(f *flight) {
 	r.log.DebugContext(ctx, "Submitting a batch", "request_id", b.RequestID, "service_id", b.Publisher.ServiceID,
 		"service_environment", b.Publisher.Environment, "events", len(b.Events), "bytes", bytes,
 		"suspect", f.suspect, "failures", f.failures)
-	r.launches <- launched{f, b, ctx, ended} // there is room for all that may fly
+	r.launches <- launching{f, b, ctx, ended} // there is room for all that may fly
 }
 
 // submit submits what is launched, one flight after the other, until nothing more

@@ -112,7 +112,7 @@ type Relay struct {
 	ready    chan error // of the preflight
 	over     chan struct{}
 	// From the loop.
-	launches chan launched
+	launches chan launching
 
 	loop
 }
@@ -135,7 +135,7 @@ func New(sub consume.Subscriber, gateway Gateway, letters DeadLetters, opts Opti
 		ended:    make(chan error, 1),
 		ready:    make(chan error, 1),
 		over:     make(chan struct{}),
-		launches: make(chan launched, opts.SubmitConcurrency),
+		launches: make(chan launching, opts.SubmitConcurrency),
 	}
 	if r.decoded == nil {
 		r.decoded = r.decoder.DecodeInto

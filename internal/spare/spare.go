@@ -21,26 +21,25 @@ type handful[T any] struct{ things []*T }
 // Hand has some of a pool's things at hand, to give and to take. It is not safe for
 // concurrent use.
 type Hand[T any] struct {
-	pool  *Pool[T]
-	large int // how many are moved at once
-	at    *handful[T]
+	pool *Pool[T]
+	most int         // how many are moved at once
+	at   *handful[T] // nil: none, as soon as it is empty or full
 
 	touched uint64 // nothing
 }
 
 // Hand returns a hand for a pool, that has at most so many things.
-func (p *Pool[T]) Hand(most int) Hand[T] { return Hand[T]{pool: p, large: most} }
+func (p *Pool[T]) Hand(most int) Hand[T] { return Hand[T]{pool: p, most: most} }
 
 // Give takes what nobody has any more.
 func (h *Hand[T]) Give(thing *T) {
 	if h.at == nil {
-		h.at = h.pool.handful(&h.pool.empty)
-		if h.at == nil {
-			h.at = &handful[T]{make([]*T, 0, h.large)}
+		if h.at, _ = h.pool.empty.Get().(*handful[T]); h.at == nil {
+			h.at = &handful[T]{make([]*T, 0, h.most)}
 		}
 	}
 	h.at.things = append(h.at.things, thing)
-	if len(h.at.things) >= h.large {
+	if len(h.at.things) >= h.most {
 		h.pool.full.Put(h.at)
 		h.at = nil
 	}
@@ -49,8 +48,7 @@ func (h *Hand[T]) Give(thing *T) {
 // Take returns a spare thing, which has been in anything; nil if there is none.
 func (h *Hand[T]) Take() *T {
 	if h.at == nil {
-		h.at = h.pool.handful(&h.pool.full)
-		if h.at == nil {
+		if h.at, _ = h.pool.full.Get().(*handful[T]); h.at == nil {
 			return nil
 		}
 		if h.pool.Touch != nil {
@@ -60,9 +58,6 @@ func (h *Hand[T]) Take() *T {
 		}
 	}
 	last := len(h.at.things) - 1
-	if last < 0 {
-		return nil
-	}
 	thing := h.at.things[last]
 	h.at.things[last] = nil
 	h.at.things = h.at.things[:last]
@@ -79,9 +74,4 @@ func (h *Hand[T]) Drop() {
 		h.pool.full.Put(h.at)
 		h.at = nil
 	}
-}
-
-func (p *Pool[T]) handful(of *sync.Pool) *handful[T] {
-	h, _ := of.Get().(*handful[T])
-	return h
 }

@@ -3,7 +3,6 @@ package submit
 import (
 	"bytes"
 	"errors"
-	"slices"
 
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -68,13 +67,8 @@ func (p payload) marshal() mem.BufferSlice {
 	}
 	m := buffers.NewMessage(size)
 	m.Header(fieldPayload, size)
-	for events := range slices.Chunk(p, buffers.Ahead) {
-		for _, e := range events {
-			m.Touch(e.Wire)
-		}
-		for _, e := range events {
-			m.Bytes(fieldEvents, e.Wire)
-		}
+	for e := range buffers.Ahead(p, func(e *event.Event) { m.Touch(e.Wire) }) {
+		m.Bytes(fieldEvents, e.Wire)
 	}
 	return m.Finish()
 }
@@ -108,8 +102,8 @@ func (a *answer) unmarshal(b []byte) error {
 
 // list notes that the event was recorded. An id that was not sent is ignored.
 func (a *answer) list(id []byte) {
-	if a.next%buffers.Ahead == 0 {
-		for _, e := range a.events[a.next:min(a.next+buffers.Ahead, len(a.events))] {
+	if a.next%buffers.AtOnce == 0 {
+		for _, e := range a.events[a.next:min(a.next+buffers.AtOnce, len(a.events))] {
 			a.touched += len(e.ID()) // it has been read by another processor last
 		}
 	}
