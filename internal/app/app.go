@@ -187,6 +187,7 @@ func PubSubOptions(cfg *config.Config) []option.ClientOption {
 		option.WithGRPCDialOption(grpc.WithInitialWindowSize(streamWindow)),
 		option.WithGRPCDialOption(grpc.WithInitialConnWindowSize(connectionWindow)),
 		option.WithGRPCDialOption(experimental.WithBufferPool(buffers.Pool)),
+		option.WithGRPCDialOption(grpc.WithWriteBufferSize(buffers.OnTheWay)),
 	}
 	if cfg.EmulatorHost == "" {
 		// As the official client does: a line that died in silence is noticed.

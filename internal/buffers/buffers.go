@@ -29,6 +29,10 @@ type pool struct {
 	sizes [Sizes]sync.Pool
 }
 
+// OnTheWay is how many bytes a connection collects before it writes them: what many
+// small streams, or one large batch, send leaves in few system calls.
+const OnTheWay = 128 << 10
+
 // Pool is for the whole process.
 var Pool mem.BufferPool = new(pool)
 

@@ -40,6 +40,12 @@ const (
 	connectTimeout = 10 * time.Second
 )
 
+// What the gateway may send at once, in bytes: an answer has some 40 an event.
+const (
+	answerWindow  = 128 << 10
+	answersWindow = 1 << 20
+)
+
 // dial prepares a connection; it is made when it is first used.
 func dial(address string) (*connection, error) {
 	u, err := url.Parse(address)
@@ -75,6 +81,10 @@ func dial(address string) (*connection, error) {
 		grpc.WithDisableServiceConfig(),
 		grpc.WithUserAgent("telemetry-relay"),
 		experimental.WithBufferPool(buffers.Pool),
+		grpc.WithWriteBufferSize(buffers.OnTheWay),
+		// Fixed, so that the line is not measured: that is a ping for each answer.
+		grpc.WithInitialWindowSize(answerWindow),
+		grpc.WithInitialConnWindowSize(answersWindow),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
