@@ -3,6 +3,7 @@ package relay
 import (
 	"container/heap"
 	"context"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -216,9 +217,11 @@ func (r *Relay) launch(f *flight) {
 	r.m.BatchEvents.Observe(float64(len(f.events)))
 	r.m.BatchBytes.Observe(float64(bytes))
 	ctx, ended := r.follow(f, Submission{RequestID: b.RequestID, Events: len(b.Events), Bytes: bytes, Try: int(f.events[0].sent), Suspect: f.suspect})
-	r.log.DebugContext(ctx, "Submitting a batch", "request_id", b.RequestID, "service_id", b.Publisher.ServiceID,
-		"service_environment", b.Publisher.Environment, "events", len(b.Events), "bytes", bytes,
-		"suspect", f.suspect, "failures", f.failures)
+	if r.log.Enabled(ctx, slog.LevelDebug) { // what it would say is memory to be allocated
+		r.log.DebugContext(ctx, "Submitting a batch", "request_id", b.RequestID, "service_id", b.Publisher.ServiceID,
+			"service_environment", b.Publisher.Environment, "events", len(b.Events), "bytes", bytes,
+			"suspect", f.suspect, "failures", f.failures)
+	}
 	r.launches <- launching{f, b, ctx, ended} // there is room for all that may fly
 }
 
