@@ -40,7 +40,11 @@ const (
 )
 
 func (e *endless) Stream(ctx context.Context, _ consume.Flow) (consume.Stream, error) {
-	context.AfterFunc(ctx, e.changed.Broadcast)
+	context.AfterFunc(ctx, func() {
+		e.mu.Lock() // or it comes between a look at ctx and the wait, unheard
+		defer e.mu.Unlock()
+		e.changed.Broadcast()
+	})
 	return &endlessStream{endless: e, ctx: ctx}, nil
 }
 
