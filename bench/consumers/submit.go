@@ -130,7 +130,7 @@ func end(stream grpc.ClientStream) error {
 // plain sends what is encoded already, and does not look at answers.
 type plain struct{}
 
-func (plain) Name() string { return "proto" }
+func (plain) Name() string { return "" }
 
 func (plain) Marshal(v any) (mem.BufferSlice, error) {
 	b, ok := v.(mem.BufferSlice)

@@ -328,8 +328,10 @@ func NewResponse(encoded []byte) Response {
 // codec leaves responses as they are.
 type codec struct{}
 
-// Name is the name of the encoding on the wire, which is plain protobuf.
-func (codec) Name() string { return "proto" }
+// Name is empty, because grpc-go appends the name of a forced codec to the
+// content type, and Google's front answers anything but exactly
+// "application/grpc" with HTTP 404 (googleapis.github.io#27, alpakka#2237).
+func (codec) Name() string { return "" }
 
 func (codec) Marshal(v any) (mem.BufferSlice, error) {
 	switch v := v.(type) {
