@@ -107,7 +107,7 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (summary relay.S
 			},
 			SubmitConcurrency: cfg.SubmitConcurrency,
 			RejectAfter:       cfg.RejectAfter,
-			Consume:           consume.Options{MaxEvents: cfg.MaxOutstandingEvents, MaxBytes: int64(cfg.MaxOutstandingBytes)},
+			Consume:           consume.Options{Subscription: cfg.SubscriptionName(), MaxEvents: cfg.MaxOutstandingEvents, MaxBytes: int64(cfg.MaxOutstandingBytes)},
 			Drain:             cfg.Mode == config.Drain,
 			DrainIdle:         cfg.DrainIdle,
 			ReceiveWindow:     cfg.ReceiveWindow(),

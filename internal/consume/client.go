@@ -2,14 +2,21 @@ package consume
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net/url"
+	"sync"
 	"time"
 
 	pubsub "cloud.google.com/go/pubsub/v2/apiv1"
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"github.com/google/uuid"
 	"github.com/googleapis/gax-go/v2"
 	"google.golang.org/api/option"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -17,6 +24,7 @@ import (
 type Client struct {
 	client       *pubsub.SubscriptionAdminClient
 	subscription string
+	id           string // tells Pub/Sub which streams belong together
 }
 
 // encoding has requests and responses go through our codec.
@@ -33,7 +41,7 @@ func NewClient(ctx context.Context, subscription string, opts ...option.ClientOp
 	client.CallOptions.Pull = nil
 	client.CallOptions.Acknowledge = nil
 	client.CallOptions.ModifyAckDeadline = nil
-	return &Client{client: client, subscription: subscription}, nil
+	return &Client{client: client, subscription: subscription, id: uuid.NewString()}, nil
 }
 
 // Close closes the connection.
@@ -57,21 +65,27 @@ func (c *Client) Stream(ctx context.Context, flow Flow) (Stream, error) {
 	s := &pullStream{stream: stream, end: end}
 	s.forget = context.AfterFunc(ctx, func() {
 		time.AfterFunc(closeTimeout, end)
+		s.sending.Lock()
+		defer s.sending.Unlock()
 		_ = stream.CloseSend() // if it fails, the stream has ended
 	})
 	return s, nil
 }
 
 func (c *Client) open(ctx context.Context, flow Flow) (pubsubpb.Subscriber_StreamingPullClient, error) {
+	// The generated client adds this to every call but to the one that streams.
+	ctx = gax.InsertMetadataIntoOutgoingContext(ctx, "x-goog-request-params", "subscription="+url.QueryEscape(c.subscription))
 	stream, err := c.client.StreamingPull(ctx, encoding)
 	if err != nil {
 		return nil, err
 	}
 	err = stream.Send(&pubsubpb.StreamingPullRequest{
 		Subscription:             c.subscription,
+		ClientId:                 c.id,
 		StreamAckDeadlineSeconds: int32(flow.Lease / time.Second),
 		MaxOutstandingMessages:   int64(flow.MaxEvents),
 		MaxOutstandingBytes:      flow.MaxBytes,
+		ProtocolVersion:          protocolVersion,
 	})
 	if err != nil {
 		// The reason is what Recv returns.
@@ -83,13 +97,25 @@ func (c *Client) open(ctx context.Context, flow Flow) (pubsubpb.Subscriber_Strea
 	return stream, nil
 }
 
+// protocolVersion 1 means that the client expects answers to its pings.
+const protocolVersion = 1
+
 // closeTimeout is how long Pub/Sub may take to end a stream that is closed.
 const closeTimeout = time.Second
 
 type pullStream struct {
-	stream pubsubpb.Subscriber_StreamingPullClient
-	end    context.CancelFunc
-	forget func() bool // that ctx may end
+	stream  pubsubpb.Subscriber_StreamingPullClient
+	sending sync.Mutex // gRPC allows one Send or CloseSend at a time
+	end     context.CancelFunc
+	forget  func() bool // that ctx may end
+}
+
+// Ping sends a request with nothing in it. Pub/Sub answers with a response without
+// messages.
+func (s *pullStream) Ping() error {
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	return s.stream.Send(&pubsubpb.StreamingPullRequest{})
 }
 
 func (s *pullStream) Recv() (Response, error) {
@@ -102,14 +128,13 @@ func (s *pullStream) Recv() (Response, error) {
 	return response, nil
 }
 
-// Pull asks once for messages that are there already.
+// Pull asks once for messages, and waits for some until ctx ends. That nothing came
+// until then is no error.
 func (c *Client) Pull(ctx context.Context, most int) (Response, error) {
-	response, err := c.client.Pull(ctx, &pubsubpb.PullRequest{
-		Subscription: c.subscription,
-		MaxMessages:  int32(most),
-		//nolint:staticcheck // Deprecated for consumers that poll; this asks whether the queue is empty.
-		ReturnImmediately: true,
-	})
+	response, err := c.client.Pull(ctx, &pubsubpb.PullRequest{Subscription: c.subscription, MaxMessages: int32(most)})
+	if status.Code(err) == codes.DeadlineExceeded && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return NewResponse(nil), nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -133,4 +158,14 @@ func (c *Client) ModifyAckDeadline(ctx context.Context, ackIDs []string, lease t
 		AckIds:             ackIDs,
 		AckDeadlineSeconds: int32(lease / time.Second),
 	})
+}
+
+// errEnded is what a stream's regular end becomes.
+var errEnded = errors.New("the stream has ended")
+
+func streamError(err error) error {
+	if errors.Is(err, io.EOF) {
+		return errEnded
+	}
+	return err
 }

@@ -2,7 +2,9 @@ package consume
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -161,20 +163,26 @@ func TestServerFaults(t *testing.T) {
 	})
 	t.Run("no such subscription", func(t *testing.T) {
 		s, _ := newServer(t)
-		r := NewReceiver(newClient(t, s, subName+"-other"), defaults(Options{}), nil)
+		r := NewReceiver(newClient(t, s, subName+"-other"), defaults(Options{
+			Subscription: subName + "-other", Intervals: Intervals{Refused: 300 * time.Millisecond},
+		}), nil)
 		defer r.Close()
-		if err := r.Receive(t.Context()); status.Code(err) != codes.NotFound {
+		err := r.Receive(t.Context())
+		refused, ok := errors.AsType[*RefusedError](err)
+		if !ok || status.Code(err) != codes.NotFound || refused.For < 300*time.Millisecond ||
+			!strings.Contains(err.Error(), subName+"-other") || !strings.Contains(err.Error(), "NotFound") {
 			t.Errorf("got %v", err)
 		}
 	})
-	t.Run("a deleted subscription", func(t *testing.T) {
+	t.Run("a refusal of one stream that passes", func(t *testing.T) {
 		s, c := newServer(t)
 		r := newRig(t, c, Options{})
-		defer r.Close()
-		eventually(t, "a stream is open", func() bool { return s.Streams(subName) > 0 })
-		s.BreakStreams(status.Error(codes.NotFound, "deleted"))
-		if err := <-r.ended; status.Code(err) != codes.NotFound {
-			t.Errorf("got %v", err)
+		defer r.end()
+		for i, code := range []codes.Code{codes.NotFound, codes.PermissionDenied, codes.Unauthenticated, codes.FailedPrecondition, codes.Unimplemented} {
+			eventually(t, "all streams are open", func() bool { return s.Streams(subName) == 4 })
+			s.BreakStreams(status.Error(code, "for a moment"))
+			publish(t, s, 10)
+			r.waitFor(10*(i+1), 0)
 		}
 	})
 	t.Run("a lease out of range", func(t *testing.T) {
@@ -213,21 +221,24 @@ func TestServerFlow(t *testing.T) {
 func TestServerPull(t *testing.T) {
 	s, c := newServer(t)
 	var b inbox
-	r := NewReceiver(c, defaults(Options{}), b.handle)
+	r := NewReceiver(c, defaults(Options{Intervals: Intervals{Pull: 300 * time.Millisecond}}), b.handle)
 	defer r.Close()
-	began := time.Now()
-	if n, err := r.PullOnce(t.Context(), 10); n != 0 || err != nil {
-		t.Errorf("an empty queue: %d, %v", n, err)
-	}
-	if took := time.Since(began); took > 2*time.Second {
-		t.Errorf("waited %v for messages to come", took)
-	}
 	publish(t, s, 15)
 	if n, err := r.PullOnce(t.Context(), 10); n != 10 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
 	if fresh, _ := b.counts(); fresh != 10 {
 		t.Errorf("%d messages", fresh)
+	}
+	if n, err := r.PullOnce(t.Context(), 10); n != 5 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+	began := time.Now()
+	if n, err := r.PullOnce(t.Context(), 10); n != 0 || err != nil {
+		t.Errorf("an empty queue: %d, %v", n, err)
+	}
+	if took := time.Since(began); took < 300*time.Millisecond || took > 2*time.Second {
+		t.Errorf("waited %v for messages to come", took)
 	}
 	s.SetFault(func(string, any) error { return status.Error(codes.Unavailable, "away") })
 	began = time.Now()

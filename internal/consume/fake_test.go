@@ -41,6 +41,10 @@ type fake struct {
 	broken     chan struct{} // closed: open streams end
 	streams    int           // opened
 	flow       Flow          // of the last stream
+	deaf       bool          // pings are not answered, as by the emulator
+	mute       bool          // streams go silent: no messages, no answers
+	pings      int           // pings received
+	exactly    bool          // streams say that the subscription delivers exactly once
 	ackCalls   int
 	modifies   []modification
 	onStream   func() error
@@ -155,7 +159,7 @@ func (f *fake) Stream(ctx context.Context, flow Flow) (Stream, error) {
 			return nil, err
 		}
 	}
-	return &fakeStream{f: f, ctx: ctx, lease: flow.Lease, broken: f.broken}, nil
+	return &fakeStream{f: f, ctx: ctx, lease: flow.Lease, broken: f.broken, pinged: make(chan struct{}, 1)}, nil
 }
 
 type fakeStream struct {
@@ -163,7 +167,21 @@ type fakeStream struct {
 	ctx    context.Context
 	lease  time.Duration
 	broken chan struct{}
+	pinged chan struct{}
 	buffer [][]*pubsubpb.ReceivedMessage
+}
+
+func (s *fakeStream) Ping() error {
+	s.f.mu.Lock()
+	defer s.f.mu.Unlock()
+	s.f.pings++
+	if !s.f.deaf {
+		select {
+		case s.pinged <- struct{}{}:
+		default:
+		}
+	}
+	return nil
 }
 
 func (s *fakeStream) Recv() (Response, error) {
@@ -172,8 +190,12 @@ func (s *fakeStream) Recv() (Response, error) {
 			return nil, status.FromContextError(s.ctx.Err()).Err()
 		}
 		s.f.mu.Lock()
-		changed, onRecv, buffered, most := s.f.changed, s.f.onRecv, s.f.buffered, s.f.perAnswer
+		changed, onRecv, buffered, most, mute, exactly := s.f.changed, s.f.onRecv, s.f.buffered, s.f.perAnswer, s.f.mute, s.f.exactly
 		s.f.mu.Unlock()
+		if mute { // for ever
+			<-s.ctx.Done()
+			continue
+		}
 		var next time.Time
 		for len(s.buffer) <= buffered {
 			var out []*pubsubpb.ReceivedMessage
@@ -198,6 +220,8 @@ func (s *fakeStream) Recv() (Response, error) {
 		}
 		select {
 		case <-changed:
+		case <-s.pinged:
+			return answer(exactly), nil
 		case <-expiry:
 		case <-s.broken:
 			return nil, status.Error(codes.Unavailable, "broken")
@@ -206,9 +230,31 @@ func (s *fakeStream) Recv() (Response, error) {
 	}
 }
 
-func (f *fake) Pull(_ context.Context, most int) (Response, error) {
-	out, _ := f.take(most, f.pullLease)
-	return encode(out...), nil
+func (f *fake) Pull(ctx context.Context, most int) (Response, error) {
+	for {
+		f.mu.Lock()
+		changed := f.changed
+		f.mu.Unlock()
+		if out, _ := f.take(most, f.pullLease); len(out) > 0 {
+			return encode(out...), nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return NewResponse(nil), nil
+		}
+	}
+}
+
+// answer is a response to a ping.
+func answer(exactlyOnce bool) Response {
+	b, err := proto.Marshal(&pubsubpb.StreamingPullResponse{
+		SubscriptionProperties: &pubsubpb.StreamingPullResponse_SubscriptionProperties{ExactlyOnceDeliveryEnabled: exactlyOnce},
+	})
+	if err != nil {
+		panic(err)
+	}
+	return NewResponse(b)
 }
 
 // encode encodes a response.

@@ -9,5 +9,5 @@ import (
 
 // TestLayout watches that what settles a message is in its first cache line.
 func TestLayout(t *testing.T) {
-	layouttest.FirstLine(t, reflect.TypeFor[Message](), "PublishTime", "ackID", "hash", "until", "size", "acking", "deadMark", "finished", "shared")
+	layouttest.FirstLine(t, reflect.TypeFor[Message](), "PublishTime", "ackID", "hash", "due", "size", "acking", "deadMark", "finished", "shared")
 }

@@ -15,8 +15,7 @@ import (
 // Pub/Sub. It owns the unexported fields of every Message. All operations are in
 // bulk, so its lock is taken a few times per response, not per message.
 type leases struct {
-	duration  time.Duration // of one lease
-	epoch     time.Time     // from which the ends of leases are counted
+	epoch     time.Time // from which extensions are counted
 	maxEvents int
 	maxBytes  int64
 	seed      maphash.Seed
@@ -24,10 +23,11 @@ type leases struct {
 	mu       sync.Mutex
 	held     table.Table[Message] // by message id; until released or confirmed
 	bytes    int64
-	acks     []*Message // to be acknowledged, in order
-	releases []string   // ack ids to be handed back
-	sending  int        // acknowledgements and releases on their way
-	touched  int        // nothing: see confirmAcks
+	nextDue  time.Duration // no lease is to be extended before it
+	acks     []*Message    // to be acknowledged, in order
+	releases []string      // ack ids to be handed back
+	sending  int           // acknowledgements and releases on their way
+	touched  int           // nothing: see confirmAcks
 	recycler *recycler
 	// receiving ends when the streams are to be closed; nil: none are open.
 	receiving context.Context
@@ -45,7 +45,6 @@ type leases struct {
 
 func newLeases(opts Options) *leases {
 	return &leases{
-		duration:  opts.LeaseDuration,
 		epoch:     time.Now(),
 		maxEvents: opts.MaxEvents,
 		maxBytes:  opts.MaxBytes,
@@ -109,11 +108,11 @@ func (l *leases) room(ctx context.Context) error {
 
 // add enters messages that were delivered. It returns those that were not held
 // yet, and those that were delivered again while they are: their newest ack id is
-// the one that counts. The leases may have begun as early as began. The slice of
-// what was received is used again.
-func (l *leases) add(received []*Message, began time.Time) (fresh, again []*Message) {
+// the one that counts. All leases are to be extended at once, because nobody knows
+// how long those are that Pub/Sub gave. The slice of what was received is used again.
+func (l *leases) add(received []*Message, now time.Time) (fresh, again []*Message) {
 	fresh = received[:0]
-	until := began.Add(l.duration).Sub(l.epoch)
+	due := now.Sub(l.epoch)
 	for _, r := range received {
 		r.hash = maphash.String(l.seed, r.ID)
 	}
@@ -125,15 +124,16 @@ func (l *leases) add(received []*Message, began time.Time) (fresh, again []*Mess
 	}
 	for _, r := range received {
 		if m := l.find(r.hash, r.ID); m != nil {
-			m.ackID, m.until, m.shared = r.ackID, until, true // with r, and with who is told
+			m.ackID, m.due, m.shared = r.ackID, due, true // with r, and with the handler
 			again = append(again, m)
 			continue
 		}
-		r.until = until
+		r.due = due
 		l.held.Add(r.hash, r)
 		l.bytes += r.Size()
 		fresh = append(fresh, r)
 	}
+	l.nextDue = min(l.nextDue, due)
 	l.count()
 	return fresh, again
 }
@@ -201,75 +201,55 @@ type pendingAck struct {
 }
 
 // takeAcks waits for acknowledgements to send and takes as many as fit into one
-// request. They are written over those of the batch before.
-func (l *leases) takeAcks(ctx context.Context, batch []pendingAck) ([]pendingAck, error) {
-	clear(batch) // what is settled must not be kept alive
-	err := l.wait(ctx, &l.toAck, func() bool {
-		size := 0
-		batch = batch[:0]
-		for n := range l.acks {
-			size += len(l.acks[n].ackID) + idOverhead
-			if n == maxIDs || size > maxIDBytes {
+// request.
+func (l *leases) takeAcks(ctx context.Context) (batch []pendingAck, err error) {
+	err = l.wait(ctx, &l.toAck, func() bool {
+		size, n := 0, 0
+		for ; n < min(len(l.acks), maxIDs); n++ {
+			if size += len(l.acks[n].ackID) + idOverhead; size > maxIDBytes {
 				break
 			}
-			batch = append(batch, pendingAck{l.acks[n], l.acks[n].ackID})
 		}
-		rest := copy(l.acks, l.acks[len(batch):])
+		batch = make([]pendingAck, n)
+		for i, m := range l.acks[:n] {
+			batch[i] = pendingAck{m, m.ackID}
+		}
+		rest := copy(l.acks, l.acks[n:])
 		clear(l.acks[rest:])
 		l.acks = l.acks[:rest]
-		l.sending += len(batch)
-		return len(batch) > 0
+		l.sending += n
+		return n > 0
 	})
 	return batch, err
 }
 
-// confirmAcks ends what takeAcks began: with done, Pub/Sub has confirmed;
-// without, they are queued again.
-func (l *leases) confirmAcks(batch []pendingAck, done bool) {
+// confirmAcks ends the acknowledgements that Pub/Sub has taken, and those whose ids
+// it does not accept any more: it will deliver those messages again. It returns what
+// is to be sent again, with the newest ack ids.
+func (l *leases) confirmAcks(batch []pendingAck, fates []fate) (left []pendingAck) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.sending -= len(batch)
 	touch := func(p pendingAck) {
 		l.held.Touch(p.message.hash)
 		l.touched += len(p.message.memory)
 	}
+	i := -1
 	for p := range buffers.Ahead(batch, touch) {
+		i++
 		// A delivery that came meanwhile has a lease of its own to end.
-		if !done || p.message.ackID != p.ackID {
-			l.acks = append(l.acks, p.message)
+		if fates[i] == again || p.message.ackID != p.ackID {
+			left = append(left, pendingAck{p.message, p.message.ackID})
 			continue
 		}
 		l.drop(p.message)
-		if p.message.finished && !p.message.shared {
+		if fates[i] == taken && p.message.finished && !p.message.shared {
 			l.recycler.reuse(p.message)
 		}
 	}
-	l.answered()
-}
-
-// answered notes that Pub/Sub has answered acknowledgements. The caller holds mu.
-func (l *leases) answered() {
+	l.sending -= len(batch) - len(left)
 	l.dropped()
 	l.confirmed.wake()
-	if len(l.acks) > 0 {
-		l.toAck.wake()
-	}
-}
-
-// giveUpAcks ends what takeAcks began for ack ids that Pub/Sub does not accept:
-// it will deliver those messages again, unless it has done so already.
-func (l *leases) giveUpAcks(batch []pendingAck) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.sending -= len(batch)
-	for _, p := range batch {
-		if p.message.ackID != p.ackID {
-			l.acks = append(l.acks, p.message)
-			continue
-		}
-		l.drop(p.message)
-	}
-	l.answered()
+	return left
 }
 
 // receiveUntil notes that streams are open, until ctx ends and then until
@@ -304,39 +284,57 @@ func (l *leases) takeReleases(ctx context.Context) ([]string, error) {
 	return ids, err
 }
 
-func (l *leases) confirmReleases(ids []string, done bool) {
+// confirmReleases notes that so many releases need not be sent any more.
+func (l *leases) confirmReleases(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.sending -= len(ids)
-	if !done {
-		l.releases = append(l.releases, ids...)
-		l.toRelease.wake()
-	}
+	l.sending -= n
 	l.confirmed.wake()
 }
 
-// expiring returns the ack ids of the leases that end before limit, and what
-// they belong to.
-func (l *leases) expiring(limit time.Time) (ids []string, messages []*Message) {
+// takeDue returns the ack ids of the leases that are to be extended, and what they
+// belong to. These are not due again before hold has passed.
+func (l *leases) takeDue(now time.Time, hold time.Duration) (ids []string, messages []*Message) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	at := now.Sub(l.epoch)
+	if at < l.nextDue {
+		return nil, nil
+	}
+	l.nextDue = at + hold
 	for m := range l.held.All() {
-		if m.until < limit.Sub(l.epoch) {
-			m.shared = true
+		due := m.due
+		if m.acking {
+			due += ackGrace
+		}
+		if due <= at {
+			m.due, m.shared = at+hold, true
 			ids = append(ids, m.ackID)
 			messages = append(messages, m)
+			due = m.due
 		}
+		l.nextDue = min(l.nextDue, due)
 	}
 	return ids, messages
 }
 
-// extended notes that the leases last until then, if they are still the same.
-func (l *leases) extended(ids []string, messages []*Message, until time.Time) {
+// ackGrace is how much later the lease of a message is extended that is being
+// acknowledged: usually it needs no extension any more.
+const ackGrace = 2 * time.Second
+
+// extended notes what became of extensions, if the leases are still the same. due
+// says when the next extension is due.
+func (l *leases) extended(ids []string, messages []*Message, fates []fate, due func(fate) time.Time) {
+	at := map[fate]time.Duration{}
+	for _, f := range [...]fate{taken, again, lost} {
+		at[f] = due(f).Sub(l.epoch)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i, m := range messages {
 		if m.ackID == ids[i] {
-			m.until = until.Sub(l.epoch)
+			m.due = at[fates[i]]
+			l.nextDue = min(l.nextDue, m.due)
 		}
 	}
 }

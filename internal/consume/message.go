@@ -24,7 +24,7 @@ type Message struct {
 	// Owned by leases.
 	ackID    string
 	hash     uint64        // of the id
-	until    time.Duration // when the lease ends, as far as we know: since leases.epoch
+	due      time.Duration // when the lease is to be extended: since leases.epoch
 	size     int32
 	acking   bool
 	deadMark bool // left to expire or released: no longer in the table

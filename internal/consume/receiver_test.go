@@ -5,7 +5,9 @@ import (
 	"errors"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -549,20 +551,43 @@ func TestStreams(t *testing.T) {
 		r.end()
 	})
 	for code := codes.Canceled; code <= codes.Unauthenticated; code++ {
-		want := slices.Contains([]codes.Code{codes.NotFound, codes.PermissionDenied, codes.InvalidArgument,
-			codes.Unauthenticated, codes.FailedPrecondition, codes.Unimplemented}, code)
-		bubble(t, "fail for good: "+code.String(), func(t *testing.T) {
+		_, final := whatToCheck[code]
+		bubble(t, "that are refused with "+code.String(), func(t *testing.T) {
 			f := newFake(t, 0)
+			f.deaf = true
 			f.onRecv = func() error { return status.Error(code, "the reason") }
-			r := newRig(t, f, Options{})
+			var ends, refusals atomic.Int32
+			r := newRig(t, f, Options{Subscription: longName, OnStreamEnd: func(err error, refused bool) {
+				ends.Add(1)
+				if refused {
+					refusals.Add(1)
+				}
+				if status.Code(err) != code {
+					t.Errorf("the observer is given %v", err)
+				}
+			}})
 			time.Sleep(time.Minute)
+			synctest.Wait()
+			if h := r.Health(); h.Open != 0 || h.EverOpen || time.Since(h.NoneSince) < time.Minute || status.Code(h.LastError) != code {
+				t.Errorf("after a minute: %+v", h)
+			}
 			select {
 			case err := <-r.ended:
-				if !want || status.Code(err) != code {
+				t.Errorf("ended after a minute with %v", err)
+			default:
+			}
+			time.Sleep(80 * time.Second) // two minutes, and the longest pause
+			synctest.Wait()
+			if (refusals.Load() == ends.Load()) != final {
+				t.Errorf("%d of %d ends are refusals", refusals.Load(), ends.Load())
+			}
+			select {
+			case err := <-r.ended:
+				if !final || status.Code(err) != code || !strings.Contains(err.Error(), longName) || !strings.Contains(err.Error(), "check ") {
 					t.Errorf("ended with %v", err)
 				}
 			default:
-				if want {
+				if final {
 					t.Error("goes on")
 				}
 				r.stop()
@@ -570,6 +595,51 @@ func TestStreams(t *testing.T) {
 			r.Close()
 		})
 	}
+	bubble(t, "that are refused now and then do not end receiving", func(t *testing.T) {
+		f := newFake(t, 0)
+		opened := 0
+		f.onStream = func() error {
+			if opened++; opened%3 == 0 {
+				return status.Error(codes.Unavailable, "a fault in between")
+			}
+			return status.Error(codes.PermissionDenied, "no")
+		}
+		r := newRig(t, f, Options{Streams: 1})
+		time.Sleep(20 * time.Minute)
+		r.end()
+	})
+	bubble(t, "that go silent are opened again", func(t *testing.T) {
+		f := newFake(t, 10)
+		r := newRig(t, f, Options{})
+		time.Sleep(10 * time.Minute)
+		if f.opened() != 4 {
+			t.Errorf("%d streams in ten quiet minutes", f.opened())
+		}
+		if each := f.pings / 4; each < 20 || each > 22 {
+			t.Errorf("each stream was pinged %d times in 10 minutes, want every 30 s", each)
+		}
+		f.set(func() { f.mute = true; f.notify() })
+		time.Sleep(time.Second)
+		f.set(func() { f.mute = false }) // the open streams do not notice
+		f.publish(10, 10)
+		time.Sleep(59 * time.Second)
+		if fresh, _ := r.box.counts(); fresh != 20 {
+			t.Errorf("%d messages a minute after the streams went silent", fresh)
+		}
+		if f.opened() != 8 {
+			t.Errorf("%d streams were opened", f.opened())
+		}
+		r.end()
+	})
+	bubble(t, "that are held back are not silent", func(t *testing.T) {
+		f := newFake(t, 1000)
+		r := newRig(t, f, Options{MaxEvents: 100, Streams: 1})
+		time.Sleep(10 * time.Minute)
+		if f.opened() != 1 || f.pings < 20 {
+			t.Errorf("%d streams, %d pings", f.opened(), f.pings)
+		}
+		r.end()
+	})
 	bubble(t, "are received from again after a pause", func(t *testing.T) {
 		f := newFake(t, 100)
 		r := newRig(t, f, Options{})

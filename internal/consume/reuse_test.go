@@ -79,7 +79,11 @@ func TestReuse(t *testing.T) {
 			set := f.misbehave(seed)
 			h := &holder{t: t, seen: map[*Message]int{}}
 			r := &rig{t: t}
-			r.Receiver = NewReceiver(f, defaults(Options{MaxEvents: 100 + rng.IntN(200), Streams: 1 + rng.IntN(4)}), func(ctx context.Context, fresh, again []*Message) {
+			r.Receiver = NewReceiver(f, defaults(Options{
+				MaxEvents: 100 + rng.IntN(200), Streams: 1 + rng.IntN(4),
+				// A message in a request is not used again, so this leaves some time without.
+				Intervals: Intervals{Receipt: 10 * time.Second},
+			}), func(ctx context.Context, fresh, again []*Message) {
 				for _, m := range fresh {
 					copy(m.Room()[:cap(m.Room())], m.Data) // as who uses the room does
 				}
@@ -179,7 +183,7 @@ func TestFinishedWhileExtended(t *testing.T) {
 		f := newFake(t, 0)
 		f.publish(1, 100)
 		extend := make(chan struct{})
-		r := newRig(t, slowExtensions{f, extend}, Options{})
+		r := newRig(t, slowExtensions{f, extend}, Options{Intervals: Intervals{Receipt: 12 * time.Second}})
 		time.Sleep(15 * time.Second) // of a lease of 30
 		r.Finish(r.box.all())
 		if err := r.flush(time.Minute); err != nil {

@@ -22,21 +22,22 @@ import (
 // Responses are read as they come on the wire: building the generated messages
 // costs more than all that is done with them afterwards.
 
-// Field numbers, see google/pubsub/v1/pubsub.proto. Those of the two responses
-// are the same.
+// Field numbers, see google/pubsub/v1/pubsub.proto. The messages have the same one
+// in the two responses.
 const (
-	fieldReceived  = 1 // StreamingPullResponse.received_messages
-	fieldAckID     = 1 // ReceivedMessage.ack_id
-	fieldMessage   = 2 // ReceivedMessage.message
-	fieldData      = 1 // PubsubMessage.data
-	fieldAttribute = 2 // PubsubMessage.attributes
-	fieldMessageID = 3 // PubsubMessage.message_id
-	fieldPublished = 4 // PubsubMessage.publish_time
-	fieldOrdering  = 5 // PubsubMessage.ordering_key
-	fieldKey       = 1 // of an entry of attributes
-	fieldValue     = 2
-	fieldSeconds   = 1 // Timestamp.seconds
-	fieldNanos     = 2 // Timestamp.nanos
+	fieldReceived   = 1 // StreamingPullResponse.received_messages
+	fieldProperties = 4 // StreamingPullResponse.subscription_properties
+	fieldAckID      = 1 // ReceivedMessage.ack_id
+	fieldMessage    = 2 // ReceivedMessage.message
+	fieldData       = 1 // PubsubMessage.data
+	fieldAttribute  = 2 // PubsubMessage.attributes
+	fieldMessageID  = 3 // PubsubMessage.message_id
+	fieldPublished  = 4 // PubsubMessage.publish_time
+	fieldOrdering   = 5 // PubsubMessage.ordering_key
+	fieldKey        = 1 // of an entry of attributes
+	fieldValue      = 2
+	fieldSeconds    = 1 // Timestamp.seconds
+	fieldNanos      = 2 // Timestamp.nanos
 
 	fieldSubscription = 1 // AcknowledgeRequest.subscription
 	fieldAckIDs       = 2 // AcknowledgeRequest.ack_ids
@@ -62,6 +63,9 @@ type reader struct {
 	// messages are those of the present piece.
 	messages []*Message
 	recycler *recycler
+	// propertiesKnown is set once a response has said how the subscription is set.
+	propertiesKnown bool
+	exactlyOnce     bool // the subscription delivers exactly once
 	entry
 }
 
@@ -115,6 +119,11 @@ func (r *reader) next(response Response) (messages []*Message, err error) {
 		if _, err := io.ReadFull(response, r.buffer); err != nil {
 			return nil, malformed(err)
 		}
+		if number == fieldProperties {
+			if err := r.properties(r.buffer); err != nil {
+				return nil, err
+			}
+		}
 		if number != fieldReceived {
 			continue
 		}
@@ -125,6 +134,16 @@ func (r *reader) next(response Response) (messages []*Message, err error) {
 		messages = append(messages, m)
 	}
 	return messages, nil
+}
+
+// properties reads how the subscription is set.
+func (r *reader) properties(encoded []byte) error {
+	var p pubsubpb.StreamingPullResponse_SubscriptionProperties
+	if err := proto.Unmarshal(encoded, &p); err != nil {
+		return malformed(err)
+	}
+	r.propertiesKnown, r.exactlyOnce = true, p.GetExactlyOnceDeliveryEnabled()
+	return nil
 }
 
 // skip leaves out a field that is not of kind bytes. Pub/Sub has none so far.

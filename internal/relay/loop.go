@@ -14,6 +14,7 @@ type loop struct {
 	holdings
 	settlements
 	graveyard
+	streamWatch
 	flights flights
 	flying  int // streams in flight
 	gate    gate
@@ -33,8 +34,7 @@ type loop struct {
 	preparing    bool // the preflight goes on
 	receiving    bool // Receive has been called and has not returned
 	wanted       bool // receiving is what we want
-	checking     bool // whether the subscription is empty
-	emptying     bool // receiving is ended to see whether a stream still brings something
+	drainState
 
 	spawn       func(func())
 	work        context.Context // of everything but receiving
@@ -292,49 +292,6 @@ func (r *Relay) releaseOld(now time.Time) {
 	r.flushSettled()
 }
 
-// drain ends the run when nothing has come for a while. The clock stands still
-// while anything is away.
-func (r *Relay) drain(now time.Time) {
-	if r.emptying {
-		return
-	}
-	if r.gate.shut || r.gate.trial || r.graveyard.away != "" || !r.cleared || !r.receiver.Receiving() {
-		r.lastBusy = now
-		return
-	}
-	if r.checking || !r.idle(now) {
-		return
-	}
-	// Pub/Sub may be silent for other reasons than having nothing. Ask.
-	r.checking = true
-	r.spawn(func() { r.checks <- r.pullOnce(finalPull, true) })
-}
-
-const finalPull = 100
-
-// checked takes the answer to a question for messages. What was found has
-// arrived already.
-func (r *Relay) checked(e emptiness, now time.Time) {
-	if e.final {
-		r.checking = false
-	} else {
-		r.gate.pulling = false
-		if e.found == 0 {
-			r.gate.next = now.Add(delay(r.rng, r.gate.level, probeFirst, probeMost, 0))
-		}
-	}
-	if e.err != nil {
-		r.log.Debug("Pub/Sub was asked for messages and did not answer", "error", e.err)
-		r.lastBusy = now
-		return
-	}
-	if e.final && e.found == 0 && r.idle(now) && r.receiving {
-		// What the open streams have been given already is not seen by asking.
-		r.emptying = true
-		r.stopPulling()
-	}
-}
-
 // report tells others how things stand.
 func (r *Relay) report(now time.Time) {
 	for p := range r.publishers.All() {
@@ -343,6 +300,9 @@ func (r *Relay) report(now time.Time) {
 	r.m.EventsInFlight.Set(float64(r.count))
 	r.m.OldestReceivedAge.Set(r.oldestAge(now).Seconds())
 	r.m.BooksDifference.Set(float64(r.books.difference(r.count + r.twins)))
+	health := r.receiver.Health()
+	r.m.PubSubStreams.Set(float64(health.Open))
+	r.watchStreams(health, now)
 	s := Status{Ready: true}
 	switch {
 	case r.gate.shut:
@@ -354,6 +314,8 @@ func (r *Relay) report(now time.Time) {
 		s = Status{Reason: "the dead-letter topic does not take messages: " + r.graveyard.away}
 	case r.preparing:
 		s = Status{Reason: "Pub/Sub has not been reached yet"}
+	case noStream(health, now) >= notReadyAfter:
+		s = Status{Reason: streamless(health, now)}
 	case r.stopping.on:
 		s = Status{Reason: "stopping"}
 	}

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc/status"
+
 	"github.com/sourcegraph/telemetry-relay/internal/batch"
 	"github.com/sourcegraph/telemetry-relay/internal/consume"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
@@ -141,6 +143,11 @@ func New(sub consume.Subscriber, gateway Gateway, letters DeadLetters, opts Opti
 		r.decoded = r.decoder.DecodeInto
 	}
 	opts.Consume.Logger = opts.Logger
+	opts.Consume.OnStreamEnd = func(err error, refused bool) {
+		if refused {
+			r.m.PubSubStreamRefusals.WithLabelValues(status.Code(err).String()).Inc()
+		}
+	}
 	r.receiver = consume.NewReceiver(sub, opts.Consume, r.receive)
 	r.loop = newLoop(opts)
 	r.status.Store(&Status{Reason: "starting"})

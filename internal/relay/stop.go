@@ -9,11 +9,13 @@ import (
 
 // stopping is the end of a run. The loop owns it.
 type stopping struct {
-	on    bool
-	why   Ended
-	err   error     // that stopped the run
-	work  time.Time // when what is in flight is given up
-	until time.Time // when the acknowledgements are
+	on   bool
+	why  Ended
+	err  error     // that stopped the run
+	work time.Time // when what is in flight is given up
+	// streamless says that the run ended without a stream from Pub/Sub; "": it did not.
+	streamless string
+	until      time.Time // when the acknowledgements are
 }
 
 // workShare is how much of the shutdown timeout belongs to what is in flight;
@@ -31,6 +33,12 @@ func (r *Relay) stop(why Ended, err error, now time.Time) {
 		on: true, why: why, err: err,
 		work:  now.Add(time.Duration(workShare * float64(r.opts.ShutdownTimeout))),
 		until: now.Add(r.opts.ShutdownTimeout),
+	}
+	r.stopping.streamless = streamsAtEnd(r.receiver.Health(), now)
+	if why == Deadline && r.unproven(now) {
+		r.m.DrainsUnproven.Inc()
+		r.log.Warn("The drain found nothing more, but could not prove that the subscription is empty",
+			"pulls", r.pulls, "streams", r.receiver.Health().Open)
 	}
 	r.log.Info("Stopping", "why", string(why), "held", r.count, "in_flight", r.flying)
 	r.stopPulling()
@@ -108,6 +116,12 @@ func (r *Relay) finish(ctx context.Context) error {
 	}
 	if r.graveyard.away != "" {
 		errs = append(errs, fmt.Errorf("the run ended while the dead-letter topic does not take messages: %s", r.graveyard.away))
+	}
+	if r.stopping.streamless != "" && r.stopping.err == nil {
+		errs = append(errs, errors.New("the run ended while "+r.stopping.streamless))
+	}
+	if r.opts.Drain && r.stopping.why == Deadline && r.cleared && r.books.Received == 0 && !r.sawEmpty {
+		errs = append(errs, errors.New("the run has received nothing, and has not seen that the subscription is empty"))
 	}
 	if !r.cleared && r.stopping.err == nil && r.stopping.why != Signal {
 		errs = append(errs, errors.New("the run ended before Pub/Sub could be reached"))

@@ -1,0 +1,66 @@
+package consume
+
+import (
+	"context"
+	"time"
+)
+
+const (
+	// leaseShare is the part of a lease after which it is extended. The rest is for what
+	// may delay an extension: two thirds survive an outage of 20 s.
+	leaseShare = 3
+	// extendTimeout bounds one request to extend, so that there is time for others, on
+	// another connection.
+	extendTimeout = 5 * time.Second
+	// retryExtension is how soon an extension that failed is tried again.
+	retryExtension = time.Second
+)
+
+// extend sets the lease of each message soon after its delivery, and keeps it from
+// running out until the message is settled. The requests run beside each other,
+// because a slow answer to one must not endanger the leases of the others.
+func (r *Receiver) extend(ctx context.Context) {
+	tick := time.NewTicker(r.opts.Intervals.Receipt)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		// A lease that is being extended is not looked at before its request has ended.
+		ids, messages := r.leases.takeDue(time.Now(), extendTimeout+retryExtension)
+		for len(ids) > 0 {
+			batch, rest := cut(ids)
+			of := messages[:len(batch)]
+			if _, err := r.requests.start(ctx, func() { r.extendBatch(ctx, batch, of) }); err != nil {
+				return
+			}
+			ids, messages = rest, messages[len(batch):]
+		}
+	}
+}
+
+// extendBatch sends one request. Ids that are to be sent again are due soon.
+func (r *Receiver) extendBatch(ctx context.Context, ids []string, messages []*Message) {
+	lease, sent := r.lease(), time.Now()
+	extend := func(ctx context.Context, ids []string) error { return r.sub.ModifyAckDeadline(ctx, ids, lease) }
+	fates, err := attempt(ctx, extendTimeout, extend, ids)
+	if ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		r.log.Warn("Pub/Sub did not extend all leases", "messages", len(ids), "again", countFates(fates, again), "code", code(err), "error", err)
+	}
+	r.leases.extended(ids, messages, fates, func(f fate) time.Time {
+		switch f {
+		case taken:
+			return sent.Add(lease / leaseShare)
+		case again:
+			return time.Now().Add(retryExtension)
+		default:
+			// The lease is over. The message may still be acknowledged, or come again.
+			return sent.Add(lease)
+		}
+	})
+}

@@ -1,0 +1,180 @@
+package consume
+
+import (
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// Health says how the streams from Pub/Sub are while a Receiver receives.
+type Health struct {
+	// Open is the number of open streams. A stream counts as open once Pub/Sub has
+	// sent something over it, or once it has lasted for Intervals.OpenGrace.
+	Open int
+	// NoneSince is the time since which no stream has been open although the
+	// Receiver receives. It is zero while a stream is open.
+	NoneSince time.Time
+	// EverOpen reports whether any stream was open in the life of the Receiver.
+	EverOpen bool
+	// LastError is the error with which a stream ended last; nil if none has.
+	LastError error
+}
+
+// RefusedError ends receiving: Pub/Sub has refused every stream for so long that
+// waiting will not help.
+type RefusedError struct {
+	// Subscription is the full name of the subscription.
+	Subscription string
+	// For is how long every opening has been refused.
+	For time.Duration
+	// Err is the last refusal, a gRPC status error.
+	Err error
+}
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("Pub/Sub has refused every stream of the subscription %s for %v (%v: %s): %s",
+		e.Subscription, e.For.Round(time.Second), status.Code(e.Err), status.Convert(e.Err).Message(), whatToCheck[status.Code(e.Err)])
+}
+
+func (e *RefusedError) Unwrap() error { return e.Err }
+
+// whatToCheck has the codes with which Pub/Sub refuses a stream. Each has been
+// seen to pass by itself in production: Unauthenticated when a token could not be
+// renewed for a moment (google-cloud-go#6920, #6315, #11775), PermissionDenied while
+// IAM propagates (python-pubsub#18, java-pubsub#330), NotFound for a subscription that
+// was just created (java-pubsub#81), FailedPrecondition while a key is disabled, and
+// Unimplemented for any HTTP 404 of something in between. So only a refusal that lasts
+// ends a run. InvalidArgument has never been seen to pass, and is treated alike.
+var whatToCheck = map[codes.Code]string{
+	codes.NotFound:           "check PUBSUB_SUBSCRIPTION and GOOGLE_CLOUD_PROJECT, and that the subscription exists",
+	codes.PermissionDenied:   "check that the worker's service account has roles/pubsub.subscriber on the subscription",
+	codes.Unauthenticated:    "check the credentials that the worker runs with",
+	codes.FailedPrecondition: "check that the key that encrypts the topic is enabled, and that this is a pull subscription",
+	codes.Unimplemented:      "check PUBSUB_ENDPOINT and proxies: something that is not Pub/Sub seems to answer",
+	codes.InvalidArgument:    "check PUBSUB_SUBSCRIPTION",
+}
+
+// refusal reports whether an error is a refusal by Pub/Sub, as opposed to a fault
+// of the network or an end by design.
+func refusal(err error) bool {
+	_, ok := whatToCheck[status.Code(err)]
+	return ok
+}
+
+// streamState is what health knows of one stream.
+type streamState struct {
+	open   bool
+	opened time.Time // when it was opened
+	heard  time.Time // when Pub/Sub sent something over it last; zero: never
+}
+
+// health keeps the state of a Receiver's streams and decides when refusals have
+// lasted for so long that receiving ends. It does no I/O and reads no clock.
+type health struct {
+	grace    time.Duration // after which a silent stream counts as open
+	proof    time.Duration // after which a silent stream counts as accepted
+	patience time.Duration // for which every opening may be refused
+
+	streams      []streamState
+	receiving    bool
+	noneSince    time.Time
+	refusedSince time.Time // since when every opening has been refused; zero: not so
+	everOpen     bool
+	everAnswered bool // a ping was answered
+	lastError    error
+}
+
+// begin notes that streams will be opened from now on.
+func (h *health) begin(now time.Time) {
+	h.receiving, h.noneSince, h.refusedSince = true, now, time.Time{}
+}
+
+// end notes that all streams have ended and none is wanted.
+func (h *health) end() {
+	clear(h.streams)
+	h.receiving, h.noneSince, h.refusedSince = false, time.Time{}, time.Time{}
+}
+
+func (h *health) opened(n int, now time.Time) {
+	h.streams[n] = streamState{open: true, opened: now}
+}
+
+// heard notes that Pub/Sub has sent something over a stream. Without messages it is
+// the answer to a ping.
+func (h *health) heard(n int, messages bool, now time.Time) {
+	h.streams[n].heard = now
+	h.refusedSince = time.Time{}
+	h.everOpen = true
+	h.everAnswered = h.everAnswered || !messages
+}
+
+// ended notes that a stream ended, or could not be opened, and returns for how
+// long every opening has been refused when that is longer than patience, else 0.
+func (h *health) ended(n int, err error, now time.Time) (refused time.Duration) {
+	accepted := h.streams[n].accepted(now, h.proof)
+	h.everOpen = h.everOpen || accepted
+	h.streams[n] = streamState{}
+	h.lastError = err
+	switch {
+	case !refusal(err):
+		h.refusedSince = time.Time{}
+	case accepted || h.refusedSince.IsZero():
+		h.refusedSince = now
+	}
+	for _, s := range h.streams {
+		if s.accepted(now, h.proof) {
+			h.refusedSince = time.Time{}
+		}
+	}
+	if h.refusedSince.IsZero() {
+		return 0
+	}
+	if refused = now.Sub(h.refusedSince); refused < h.patience {
+		return 0
+	}
+	return refused
+}
+
+// accepted reports whether Pub/Sub has accepted the stream beyond doubt.
+func (s streamState) accepted(now time.Time, proof time.Duration) bool {
+	return s.open && (!s.heard.IsZero() || now.Sub(s.opened) >= proof)
+}
+
+// snapshot tells how the streams are.
+func (h *health) snapshot(now time.Time) Health {
+	open := 0
+	for _, s := range h.streams {
+		if s.accepted(now, h.grace) {
+			open++
+		}
+	}
+	switch {
+	case open > 0:
+		h.everOpen, h.noneSince = true, time.Time{}
+	case h.receiving && h.noneSince.IsZero():
+		h.noneSince = now
+	}
+	return Health{Open: open, NoneSince: h.noneSince, EverOpen: h.everOpen, LastError: h.lastError}
+}
+
+// answeredSince reports whether every open stream, and at least one, has brought
+// something since then. A server that has never answered a ping, such as the
+// emulator, is not asked for it: there an open stream is all that can be known.
+func (h *health) answeredSince(since, now time.Time) bool {
+	open, answered := 0, 0
+	for _, s := range h.streams {
+		if !s.open {
+			continue
+		}
+		open++
+		if !s.heard.Before(since) {
+			answered++
+		}
+	}
+	if !h.everAnswered {
+		return h.snapshot(now).Open > 0
+	}
+	return open > 0 && answered == open
+}

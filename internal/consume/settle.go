@@ -1,0 +1,148 @@
+package consume
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc/status"
+)
+
+const (
+	// settleWorkers is how many requests of a kind are sent at once while Pub/Sub
+	// answers quickly. More would make the requests smaller and many.
+	settleWorkers = 2
+	// slowAnswer is how long a worker waits for an answer before it sends the next
+	// request beside the slow one.
+	slowAnswer = 50 * time.Millisecond
+	// lastRefusal is how often in a row Pub/Sub may refuse each id of a request as
+	// invalid before they are given up.
+	lastRefusal = 5
+)
+
+// acknowledge sends acknowledgements until ctx ends.
+func (r *Receiver) acknowledge(ctx context.Context) {
+	for {
+		batch, err := r.leases.takeAcks(ctx)
+		if err != nil {
+			return
+		}
+		if r.run(ctx, func() { r.sendAcks(ctx, batch) }) != nil {
+			return
+		}
+	}
+}
+
+// handBack sends releases until ctx ends.
+func (r *Receiver) handBack(ctx context.Context) {
+	for {
+		ids, err := r.leases.takeReleases(ctx)
+		if err != nil {
+			return
+		}
+		if r.run(ctx, func() { r.sendReleases(ctx, ids) }) != nil {
+			return
+		}
+	}
+}
+
+// run starts a request and returns when it is done, or slow.
+func (r *Receiver) run(ctx context.Context, request func()) error {
+	done, err := r.requests.start(ctx, request)
+	if err != nil {
+		return err
+	}
+	slow := time.NewTimer(slowAnswer)
+	defer slow.Stop()
+	select {
+	case <-done:
+	case <-slow.C:
+	}
+	return nil
+}
+
+// sendAcks sends acknowledgements until Pub/Sub has taken or refused each of them,
+// or ctx ends.
+func (r *Receiver) sendAcks(ctx context.Context, batch []pendingAck) {
+	pause := newBackOff(50*time.Millisecond, 2*time.Second)
+	refusals := 0
+	for {
+		ids := make([]string, len(batch))
+		for i, p := range batch {
+			ids[i] = p.ackID
+		}
+		fates, err := attempt(ctx, rpcTimeout, r.sub.Acknowledge, ids)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil && allInvalid(err, fates) {
+			if refusals++; refusals >= lastRefusal {
+				giveUp(fates)
+			}
+		}
+		before := len(batch)
+		batch = r.leases.confirmAcks(batch, fates)
+		if err != nil {
+			r.log.Warn("Pub/Sub did not take all acknowledgements", "messages", before, "again", len(batch),
+				"given_up", countFates(fates, lost), "code", code(err), "error", err)
+		}
+		if len(batch) == 0 || sleep(ctx, pause.NextBackOff()) != nil {
+			return
+		}
+	}
+}
+
+// sendReleases hands messages back until Pub/Sub has taken them, or ctx ends. An id
+// that Pub/Sub does not accept needs no release: its lease is over.
+func (r *Receiver) sendReleases(ctx context.Context, ids []string) {
+	pause := newBackOff(50*time.Millisecond, 2*time.Second)
+	release := func(ctx context.Context, ids []string) error { return r.sub.ModifyAckDeadline(ctx, ids, 0) }
+	refusals := 0
+	for {
+		fates, err := attempt(ctx, rpcTimeout, release, ids)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil && allInvalid(err, fates) {
+			if refusals++; refusals >= lastRefusal {
+				giveUp(fates)
+			}
+		}
+		left := ids[:0:0]
+		for i, id := range ids {
+			if fates[i] == again {
+				left = append(left, id)
+			}
+		}
+		r.leases.confirmReleases(len(ids) - len(left))
+		if err != nil {
+			r.log.Warn("Pub/Sub did not take all messages back", "messages", len(ids), "again", len(left), "code", code(err), "error", err)
+		}
+		if ids = left; len(ids) == 0 || sleep(ctx, pause.NextBackOff()) != nil {
+			return
+		}
+	}
+}
+
+// allInvalid reports whether Pub/Sub refused every id of a request as invalid, which
+// may be the request's fault or that of all its ids.
+func allInvalid(err error, fates []fate) bool {
+	return invalid(err) && countFates(fates, again) == len(fates)
+}
+
+func giveUp(fates []fate) {
+	for i := range fates {
+		fates[i] = lost
+	}
+}
+
+func countFates(fates []fate, of fate) (n int) {
+	for _, f := range fates {
+		if f == of {
+			n++
+		}
+	}
+	return n
+}
+
+// code names the gRPC code of an error for the log.
+func code(err error) string { return status.Code(err).String() }
