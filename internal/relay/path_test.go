@@ -54,6 +54,9 @@ type endlessStream struct {
 	b   []byte
 }
 
+// Ping is not answered: this stream is never quiet.
+func (s *endlessStream) Ping() error { return nil }
+
 func (s *endlessStream) Recv() (consume.Response, error) {
 	first, end, err := s.take()
 	if err != nil {
