@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
@@ -284,5 +285,16 @@ func TestDiscardAndOnRecord(t *testing.T) {
 	wantIDs(t, "seen", seen, "1", "2")
 	if len(f.Recorded()) != 0 || f.Stats().Recorded != 2 {
 		t.Errorf("%+v", f.Stats())
+	}
+}
+
+func TestOtherContentTypesAreRefused(t *testing.T) {
+	f := newFixture(t, Options{})
+	_, err := f.client.RecordEvent(f.ctx, &telemetrygatewayv1.RecordEventRequest{
+		Metadata: managed("svc", "dev"), Event: event("1"),
+	}, grpc.CallContentSubtype("proto"))
+	wantCode(t, err, codes.Unimplemented)
+	if got := f.Stats(); got.RPCs != 0 {
+		t.Errorf("stats %+v", got)
 	}
 }

@@ -1,6 +1,8 @@
 // Package gatewayserver is a telemetry gateway for managed services that runs
 // in-process: it enforces the real one's rules, keeps what was recorded, and
-// fails on demand.
+// fails on demand. Like the real one, which runs on Cloud Run, it is behind a front
+// of Google's, which takes the content type application/grpc only: see package
+// googlefront.
 package gatewayserver
 
 import (
@@ -13,9 +15,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/keepalive"
 
+	"github.com/sourcegraph/telemetry-relay/internal/local/googlefront"
 	telemetrygatewayv1 "github.com/sourcegraph/telemetry-relay/internal/telemetrygateway/v1"
 )
 
@@ -31,15 +32,9 @@ type Server struct {
 
 	books books
 
-	mu      sync.Mutex // guards running and closed
-	running *listening // nil while stopped
+	mu      sync.Mutex         // guards running and closed
+	running *googlefront.Front // nil while stopped
 	closed  bool
-}
-
-// listening is one life of the listener, from Start or Restart to Stop.
-type listening struct {
-	grpc *grpc.Server
-	done chan struct{} // closed when the accept loop has returned
 }
 
 // Start listens and serves until Close. ctx bounds the start only.
@@ -77,8 +72,7 @@ func (s *Server) stopLocked() {
 	if s.running == nil {
 		return
 	}
-	s.running.grpc.Stop()
-	<-s.running.done
+	s.running.Close()
 	s.running = nil
 }
 
@@ -100,23 +94,9 @@ func (s *Server) Restart(ctx context.Context) error {
 	}
 	s.addr = listener.Addr().String()
 
-	options := []grpc.ServerOption{
-		grpc.MaxRecvMsgSize(MaxRequestBytes),
-		// Clients ping idle connections, too.
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
-		grpc.WaitForHandlers(true),
-	}
-	if s.opts.TLS != nil {
-		options = append(options, grpc.Creds(credentials.NewTLS(s.opts.TLS)))
-	}
-	running := &listening{grpc: grpc.NewServer(options...), done: make(chan struct{})}
-	telemetrygatewayv1.RegisterTelemeteryGatewayServiceServer(running.grpc, &service{server: s})
-	go func() {
-		defer close(running.done)
-		// Only Stop ends the loop, and it needs no error from it.
-		_ = running.grpc.Serve(listener)
-	}()
-	s.running = running
+	server := grpc.NewServer(grpc.MaxRecvMsgSize(MaxRequestBytes), grpc.WaitForHandlers(true))
+	telemetrygatewayv1.RegisterTelemeteryGatewayServiceServer(server, &service{server: s})
+	s.running = googlefront.Serve(listener, server, s.opts.TLS)
 	return nil
 }
 

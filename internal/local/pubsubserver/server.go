@@ -21,16 +21,17 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/sourcegraph/telemetry-relay/internal/local/googlefront"
 )
 
 // Server is a running Pub/Sub. Its methods may be called from any goroutine.
 type Server struct {
-	opts Options
-	addr string
-	grpc *grpc.Server
+	opts  Options
+	addr  string
+	front *googlefront.Front
 
 	fault  atomic.Pointer[FaultFunc]
 	permit atomic.Pointer[PermitFunc]
@@ -42,7 +43,7 @@ type Server struct {
 	streams       map[*pullStream]struct{}
 
 	stopLeases context.CancelFunc
-	background sync.WaitGroup // the accept loop, the lease loop, the streams' readers
+	background sync.WaitGroup // the lease loop, the streams' readers
 	closing    sync.Once
 }
 
@@ -77,25 +78,20 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 	// Ids must differ from those of a server that ran before: what consumers
 	// derive from them would collide.
 	s.number.Store(uint64(time.Now().UnixMicro()))
-	s.grpc = grpc.NewServer(
+	server := grpc.NewServer(
 		grpc.MaxRecvMsgSize(maxRequestBytes),
 		grpc.WaitForHandlers(true),
-		// Clients ping idle connections, too.
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
 		grpc.UnaryInterceptor(s.interceptUnary),
 		grpc.StreamInterceptor(s.interceptStream),
 	)
-	pubsubpb.RegisterPublisherServer(s.grpc, &publisher{server: s})
-	pubsubpb.RegisterSubscriberServer(s.grpc, &subscriber{server: s})
-	iampb.RegisterIAMPolicyServer(s.grpc, &policies{server: s})
+	pubsubpb.RegisterPublisherServer(server, &publisher{server: s})
+	pubsubpb.RegisterSubscriberServer(server, &subscriber{server: s})
+	iampb.RegisterIAMPolicyServer(server, &policies{server: s})
 
 	leases, stop := context.WithCancel(context.Background())
 	s.stopLeases = stop
 	s.background.Go(func() { s.expireLeases(leases) })
-	s.background.Go(func() {
-		// Only Close ends the loop, and it needs no error from it.
-		_ = s.grpc.Serve(listener)
-	})
+	s.front = googlefront.Serve(listener, server, nil)
 	return s, nil
 }
 
@@ -108,7 +104,7 @@ func (s *Server) Addr() string { return s.addr }
 func (s *Server) Close() error {
 	s.closing.Do(func() {
 		s.stopLeases()
-		s.grpc.Stop()
+		s.front.Close()
 	})
 	s.background.Wait()
 	return nil
