@@ -36,10 +36,15 @@ func (c *connections) remove(conn *connection) {
 	c.open = slices.DeleteFunc(c.open, func(o *connection) bool { return o == conn })
 }
 
-func (c *connections) count() int {
+// peers returns the remote addresses.
+func (c *connections) peers() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.open)
+	peers := make([]string, len(c.open))
+	for i, conn := range c.open {
+		peers[i] = conn.RemoteAddr().String()
+	}
+	return peers
 }
 
 // close closes the connections that are open.
@@ -52,14 +57,16 @@ func (c *connections) close() {
 	}
 }
 
-func (c *connections) freeze(i int) bool {
+func (c *connections) freeze(peer string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if i < 0 || i >= len(c.open) {
-		return false
+	for _, conn := range c.open {
+		if conn.RemoteAddr().String() == peer {
+			conn.frozen.Store(true)
+			return true
+		}
 	}
-	c.open[i].frozen.Store(true)
-	return true
+	return false
 }
 
 // connection is one that can go dead.

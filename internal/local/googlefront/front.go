@@ -91,14 +91,14 @@ func (f *Front) Close() {
 // means all of them, until Refuse is called again.
 func (f *Front) Refuse(n int) { f.refusals.Store(int64(n)) }
 
-// Connections returns the number of open connections.
-func (f *Front) Connections() int { return f.connections.count() }
+// Peers returns the clients' sides, host:port, of the open connections, in the order in
+// which they were opened.
+func (f *Front) Peers() []string { return f.connections.peers() }
 
-// Freeze makes an open connection go dead: from now on the front drops what
-// arrives and sends nothing, and neither side sees an end. The connections are
-// counted from 0 in the order of their opening; Freeze reports whether there is one of
-// that number. Close ends frozen connections, too.
-func (f *Front) Freeze(i int) bool { return f.connections.freeze(i) }
+// Freeze makes the connection of a peer go dead: from now on the front drops what
+// arrives and sends nothing, and neither side sees an end. It reports whether the peer
+// is connected. Close ends frozen connections, too.
+func (f *Front) Freeze(peer string) bool { return f.connections.freeze(peer) }
 
 func (f *Front) serve(w http.ResponseWriter, r *http.Request) {
 	if f.refuses() || r.Header.Get("Content-Type") != ContentType {

@@ -159,8 +159,6 @@ func completeSubscription(p *pubsubpb.Subscription, keep bool) error {
 		return status.Error(codes.Unimplemented, "filters are not supported")
 	case p.GetRetryPolicy() != nil:
 		return status.Error(codes.Unimplemented, "retry policies are not supported")
-	case p.GetEnableExactlyOnceDelivery():
-		return status.Error(codes.Unimplemented, "exactly-once delivery is not supported")
 	case p.GetPushConfig().GetPushEndpoint() != "", p.GetBigqueryConfig() != nil, p.GetCloudStorageConfig() != nil:
 		return status.Error(codes.Unimplemented, "only pull subscriptions are supported")
 	case len(p.GetMessageTransforms()) > 0:
@@ -195,8 +193,8 @@ func completeSubscription(p *pubsubpb.Subscription, keep bool) error {
 	return nil
 }
 
-// SetSubscription makes a subscription tell other settings, whatever they are;
-// how it delivers does not change.
+// SetSubscription makes a subscription tell other settings, whatever they are. How it
+// delivers does not change, except that exactly-once delivery is switched.
 func (s *Server) SetSubscription(p *pubsubpb.Subscription) error {
 	sub, err := s.subscription(p.GetName())
 	if err != nil {

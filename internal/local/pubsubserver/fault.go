@@ -4,19 +4,21 @@ import (
 	"context"
 	"errors"
 	"path"
+	"strconv"
+	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
 
 // FaultFunc decides about an RPC before it is served: its error, a gRPC status
-// error, is the RPC's. The method is the RPC's bare name, such as "Publish" or
-// "Acknowledge", and req its request.
+// error or one of those that this package makes for it, is the RPC's. The method is
+// the RPC's bare name, such as "Publish" or "Acknowledge", and req its request.
 //
-// A StreamingPull is asked about with a nil req when it opens and as
-// "StreamingPull.Send" with a SendInfo before each response with messages; an error ends the
-// stream and the messages of the response stay leased.
+// A StreamingPull is asked about three times: as "StreamingPull" with a nil req when
+// it opens, as "StreamingPull.Open" with an Opening when its first request has
+// arrived, and as "StreamingPull.Send" with a SendInfo before each response with
+// messages; an error ends the stream and the messages of the response stay leased.
 //
 // It is called from many goroutines and must not call Close.
 type FaultFunc func(method string, req any) error
@@ -27,8 +29,15 @@ type SendInfo struct {
 	Messages     int
 }
 
-// ErrHang makes an RPC hang until its context ends, when a FaultFunc returns it.
-var ErrHang = errors.New("hang")
+var (
+	// ErrHang makes an RPC hang until its context ends, when a FaultFunc returns it.
+	ErrHang = errors.New("hang")
+	// ErrEmpty makes a Pull answer without messages although there are some, when a
+	// FaultFunc returns it; without return_immediately after Options.PullWait, as for
+	// an empty subscription. The service does so now and then (google-cloud-java#2108,
+	// google-cloud-go#8235). It has this effect on Pull only; other RPCs are served.
+	ErrEmpty = errors.New("answer without messages")
+)
 
 // AfterServing returns what a FaultFunc returns to have the RPC served and then
 // fail with err, as when the response gets lost. It has this effect on unary RPCs only.
@@ -39,6 +48,25 @@ type afterServing struct{ err error }
 func (a *afterServing) Error() string { return a.err.Error() }
 func (a *afterServing) Unwrap() error { return a.err }
 
+// AfterDelay returns what a FaultFunc returns to have the RPC, the opening of a stream
+// or its response served after d, unless the RPC's context ends before.
+func AfterDelay(d time.Duration) error { return &afterDelay{d} }
+
+type afterDelay struct{ d time.Duration }
+
+func (a *afterDelay) Error() string { return "served after " + a.d.String() }
+
+// FailIDs returns what a FaultFunc returns to have an Acknowledge or ModifyAckDeadline
+// answer as one of an exactly-once subscription: the ids in failures fail for the reason
+// that they map to, such as TransientFailure or InvalidAckID, and nothing is done to
+// their messages; the other ids of the request are served. It has this effect on those two RPCs
+// only; others are served.
+func FailIDs(failures map[string]string) error { return &failIDs{failures} }
+
+type failIDs struct{ failures map[string]string }
+
+func (f *failIDs) Error() string { return strconv.Itoa(len(f.failures)) + " ids fail" }
+
 // SetFault installs f for all further RPCs and responses; nil removes it.
 func (s *Server) SetFault(f FaultFunc) {
 	if f == nil {
@@ -48,32 +76,66 @@ func (s *Server) SetFault(f FaultFunc) {
 	s.fault.Store(&f)
 }
 
-// inject asks the fault hook. Without an error the RPC goes on, and fails with
-// after, if there is one, once it is served.
-func (s *Server) inject(ctx context.Context, method string, req any) (after, err error) {
+// served says how an RPC that goes on is served otherwise than usual.
+type served struct {
+	after    error             // with which it fails once it is served
+	empty    bool              // a Pull answers with nothing
+	failures map[string]string // by ack id
+}
+
+// inject asks the fault hook. Without an error the RPC goes on.
+func (s *Server) inject(ctx context.Context, method string, req any) (served, error) {
 	f := s.fault.Load()
 	if f == nil {
-		return nil, nil
+		return served{}, nil
 	}
-	err = (*f)(method, req)
+	err := (*f)(method, req)
 	if late, ok := errors.AsType[*afterServing](err); ok {
-		return late.err, nil
+		return served{after: late.err}, nil
 	}
-	if errors.Is(err, ErrHang) {
+	if slow, ok := errors.AsType[*afterDelay](err); ok {
+		return served{}, wait(ctx, slow.d)
+	}
+	if ids, ok := errors.AsType[*failIDs](err); ok {
+		return served{failures: ids.failures}, nil
+	}
+	switch {
+	case errors.Is(err, ErrEmpty):
+		return served{empty: true}, nil
+	case errors.Is(err, ErrHang):
 		<-ctx.Done()
-		return nil, status.FromContextError(ctx.Err()).Err()
+		return served{}, status.FromContextError(ctx.Err()).Err()
 	}
-	return nil, err
+	return served{}, err
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return status.FromContextError(ctx.Err()).Err()
+	}
+}
+
+// servedKey is the context's key of how a unary RPC is served.
+type servedKey struct{}
+
+func servedAs(ctx context.Context) served {
+	how, _ := ctx.Value(servedKey{}).(served)
+	return how
 }
 
 func (s *Server) interceptUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	after, err := s.inject(ctx, path.Base(info.FullMethod), req)
+	how, err := s.inject(ctx, path.Base(info.FullMethod), req)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := handler(ctx, req)
-	if err == nil && after != nil {
-		return nil, after
+	resp, err := handler(context.WithValue(ctx, servedKey{}, how), req)
+	if err == nil && how.after != nil {
+		return nil, how.after
 	}
 	return resp, err
 }
@@ -83,38 +145,4 @@ func (s *Server) interceptStream(srv any, stream grpc.ServerStream, info *grpc.S
 		return err
 	}
 	return handler(srv, stream)
-}
-
-// BreakStreams ends all open StreamingPull streams with err, as the service does
-// now and then; nil means Unavailable. Leases run on.
-func (s *Server) BreakStreams(err error) {
-	if err == nil {
-		err = status.Error(codes.Unavailable, "the stream was broken")
-	}
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	for stream := range s.streams {
-		stream.end(err)
-	}
-}
-
-// Streams returns the number of open StreamingPull streams of a subscription.
-func (s *Server) Streams(subscription string) int {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	n := 0
-	for stream := range s.streams {
-		if stream.sub.name == subscription {
-			n++
-		}
-	}
-	return n
-}
-
-// ExpireLeases ends all leases of a subscription at once, as if their deadlines
-// had passed.
-func (s *Server) ExpireLeases(subscription string) {
-	if sub, err := s.subscription(subscription); err == nil {
-		s.expireAll(sub)
-	}
 }

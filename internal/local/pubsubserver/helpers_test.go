@@ -48,9 +48,17 @@ type fixture struct {
 
 func newFixture(t testing.TB, opts ...SubscriptionOption) *fixture {
 	t.Helper()
+	return newFixtureWith(t, Options{}, opts...)
+}
+
+func newFixtureWith(t testing.TB, options Options, opts ...SubscriptionOption) *fixture {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	t.Cleanup(cancel)
-	s, err := Start(ctx, Options{PullWait: 100 * time.Millisecond})
+	if options.PullWait == 0 {
+		options.PullWait = 100 * time.Millisecond
+	}
+	s, err := Start(ctx, options)
 	must(t, err)
 	t.Cleanup(func() { must(t, s.Close()) })
 	must(t, s.CreateTopic(testTopic))

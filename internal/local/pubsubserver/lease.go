@@ -10,13 +10,28 @@ func (q *queue) modify(ids []string, seconds func(i int) int) (deads []dead, ok 
 	if !q.wellFormed(ids) {
 		return nil, false
 	}
+	deads, _ = q.modifyLeased(ids, seconds)
+	return deads, true
+}
+
+// modifyExactly is modify, but it returns the ids of what is not leased.
+func (q *queue) modifyExactly(ids []string, seconds func(i int) int) (deads []dead, invalid []string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.modifyLeased(ids, seconds)
+}
+
+// modifyLeased does what modify does. The caller holds the lock.
+func (q *queue) modifyLeased(ids []string, seconds func(i int) int) (deads []dead, invalid []string) {
 	now := time.Now()
 	released := false
 	for n, id := range ids {
-		i, found, _ := q.find(id)
-		if !found || q.slot(i).state != slotLeased {
+		i, leased := q.findLeased(id)
+		if !leased {
+			invalid = append(invalid, id)
 			continue
 		}
+		q.receipt(i)
 		length := seconds(n)
 		if length == 0 {
 			deads = q.giveUp(i, deads)
@@ -30,7 +45,7 @@ func (q *queue) modify(ids []string, seconds func(i int) int) (deads []dead, ok 
 	if released {
 		q.wakeAll()
 	}
-	return deads, true
+	return deads, invalid
 }
 
 // expire ends the leases that are over at now, or all of them.
@@ -47,6 +62,22 @@ func (q *queue) expire(now time.Time, all bool) (deads []dead) {
 			if i == nowhere || !all && now.Before(q.slot(i).deadline) {
 				break
 			}
+			deads = q.giveUp(i, deads)
+		}
+	}
+	if q.leased != before {
+		q.wakeAll()
+	}
+	return deads
+}
+
+// expireSome ends the leases of the messages of these numbers.
+func (q *queue) expireSome(numbers map[uint64]bool) (deads []dead) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	before := q.leased
+	for i := range q.used {
+		if s := q.slot(i); s.state == slotLeased && numbers[s.number] {
 			deads = q.giveUp(i, deads)
 		}
 	}

@@ -28,6 +28,7 @@ const (
 const (
 	defaultAddr        = "127.0.0.1:0"
 	defaultPullWait    = 3 * time.Second
+	defaultStreamIdle  = 60 * time.Second
 	defaultAckDeadline = 10 // seconds, as in the service
 
 	// A response to a pull ends at this many messages, or when another message
@@ -50,6 +51,16 @@ type Options struct {
 	// PullWait is how long a Pull waits for its first message before it answers
 	// with none; 3 s if zero.
 	PullWait time.Duration
+	// StreamIdle is how long a StreamingPull lives without a request from its client; 60 s
+	// if zero. The service ends streams without traffic (the official client says so in
+	// pubsub/v2, iterator.go; google-cloud-dotnet#1505 saw it after two minutes), and the
+	// official clients ping every 30 s.
+	StreamIdle time.Duration
+	// DeliveryLease is the lease that a StreamingPull gives with a message, whatever
+	// the client asks for in stream_ack_deadline_seconds, until its first ModifyAckDeadline; ten
+	// minutes if zero, as observed with the service (google-cloud-rust#4519,
+	// google-cloud-go#11642). It is rounded up to seconds; ten minutes are the most.
+	DeliveryLease time.Duration
 	// KeepSettings makes the server take, keep and tell settings of subscriptions
 	// that it does not act on, such as filters: for tests of what asks for them.
 	KeepSettings bool
@@ -62,7 +73,17 @@ func (o Options) withDefaults() Options {
 	if o.PullWait <= 0 {
 		o.PullWait = defaultPullWait
 	}
+	if o.StreamIdle <= 0 {
+		o.StreamIdle = defaultStreamIdle
+	}
+	if o.DeliveryLease <= 0 {
+		o.DeliveryLease = MaxAckDeadline
+	}
 	return o
+}
+
+func (o Options) leaseSeconds() int {
+	return min(int((o.DeliveryLease+time.Second-1)/time.Second), maxLeaseSeconds)
 }
 
 // SubscriptionOption changes the subscription that is to be created.
@@ -71,6 +92,11 @@ type SubscriptionOption func(*pubsubpb.Subscription)
 // WithAckDeadline sets the lease that a Pull gives, 10 to 600 seconds.
 func WithAckDeadline(seconds int) SubscriptionOption {
 	return func(s *pubsubpb.Subscription) { s.AckDeadlineSeconds = int32(seconds) }
+}
+
+// WithExactlyOnce enables exactly-once delivery.
+func WithExactlyOnce() SubscriptionOption {
+	return func(s *pubsubpb.Subscription) { s.EnableExactlyOnceDelivery = true }
 }
 
 // WithDeadLetterPolicy forwards messages to topic, a full name, when the last of

@@ -85,6 +85,31 @@ func TestPublishLimits(t *testing.T) {
 	}
 }
 
+// One message over the limits takes the whole request with it.
+func TestPublishRefusesWholeRequests(t *testing.T) {
+	f := newFixture(t)
+	good := &pubsubpb.PubsubMessage{Data: []byte("x"), Attributes: map[string]string{"k": "v"}}
+	many := &pubsubpb.PubsubMessage{Attributes: map[string]string{}}
+	for i := range MaxAttributes + 1 {
+		many.Attributes[fmt.Sprintf("k%d", i)] = "v"
+	}
+	for name, bad := range map[string]*pubsubpb.PubsubMessage{
+		"key":    {Attributes: map[string]string{strings.Repeat("k", MaxAttributeKeyBytes+1): "v"}},
+		"value":  {Attributes: map[string]string{"k": strings.Repeat("v", MaxAttributeValueBytes+1)}},
+		"number": many,
+	} {
+		for at := range 3 {
+			msgs := []*pubsubpb.PubsubMessage{good, good, good}
+			msgs[at] = bad
+			_, err := f.topics.Publish(f.ctx, &pubsubpb.PublishRequest{Topic: testTopic, Messages: msgs})
+			wantCode(t, err, codes.InvalidArgument)
+			if got := len(f.Messages(testSub)); got != 0 {
+				t.Errorf("%s: %d messages were published", name, got)
+			}
+		}
+	}
+}
+
 func TestPublishKeepsTheMessage(t *testing.T) {
 	f := newFixture(t)
 	must(t, f.CreateSubscription("projects/p/subscriptions/second", testTopic))

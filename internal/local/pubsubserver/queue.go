@@ -1,8 +1,8 @@
 package pubsubserver
 
 import (
-	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -35,6 +35,7 @@ type slot struct {
 	attempts   int32     // deliveries so far
 	lease      uint16    // seconds, which is also the index of the lease list
 	state      slotState
+	awaited    bool // the lease is still the one that a stream's delivery gave
 }
 
 // leaseList holds the leases of one length, which therefore expire in the order
@@ -61,6 +62,7 @@ type queue struct {
 	closed      error
 
 	acked, delivered, redelivered int
+	receipts                      receipts
 }
 
 // chunkSlots is how many slots the table grows by.
@@ -74,8 +76,10 @@ const maxLeaseSeconds = int(MaxAckDeadline / time.Second)
 type consumer struct {
 	wake chan struct{} // capacity 1: something may be available
 
-	maxMessages, maxBytes int // outstanding; 0 = no limit
-	messages, bytes       int // outstanding
+	stream                bool        // not a pull
+	silent                atomic.Bool // it is given nothing any more; set under the lock
+	maxMessages, maxBytes int         // outstanding; 0 = no limit
+	messages, bytes       int         // outstanding
 }
 
 func newConsumer() *consumer { return &consumer{wake: make(chan struct{}, 1)} }
@@ -187,6 +191,9 @@ func (q *queue) release(i uint32) {
 func (q *queue) take(c *consumer, limit, leaseSeconds int, out []delivered) ([]delivered, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if c.silent.Load() {
+		return out, errSilent
+	}
 	if q.closed != nil {
 		return out, q.closed
 	}
@@ -214,7 +221,7 @@ func (q *queue) take(c *consumer, limit, leaseSeconds int, out []delivered) ([]d
 		from.pop()
 		size += len(s.encoded)
 		q.delivery++
-		s.delivery, s.deadline, s.holder = q.delivery, deadline, c
+		s.delivery, s.deadline, s.holder, s.awaited = q.delivery, deadline, c, c.stream
 		s.attempts++
 		if s.attempts > 1 {
 			q.redelivered++
@@ -249,93 +256,4 @@ func (q *queue) leave(c *consumer) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	delete(q.waiters, c)
-}
-
-// find returns the slot that an ack id names, if the id is not out of date.
-func (q *queue) find(id string) (i uint32, found, valid bool) {
-	tag, i, delivery, ok := parseAckID(id)
-	if !ok || tag != q.tag {
-		return 0, false, false
-	}
-	if i >= q.used || q.slot(i).delivery != delivery || delivery == 0 {
-		return 0, false, true
-	}
-	return i, true, true
-}
-
-// ack removes messages and reports whether all ids are well formed; if not,
-// nothing is done. Ids out of date are ignored, except that a message not yet
-// delivered again is acknowledged by its last id.
-func (q *queue) ack(ids []string) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if !q.wellFormed(ids) {
-		return false
-	}
-	for _, id := range ids {
-		i, found, _ := q.find(id)
-		if !found {
-			continue
-		}
-		switch s := q.slot(i); s.state {
-		case slotLeased:
-			q.unlease(i)
-			q.release(i)
-			q.acked++
-		case slotReady:
-			s.state = slotDropped
-			q.ready--
-			q.acked++
-		case slotFree, slotDropped: // acknowledged before
-		}
-	}
-	return true
-}
-
-func (q *queue) wellFormed(ids []string) bool {
-	for _, id := range ids {
-		if _, _, valid := q.find(id); !valid {
-			return false
-		}
-	}
-	return true
-}
-
-// Stats is the state of a subscription.
-type Stats struct {
-	// Backlog is the number of messages that wait for delivery.
-	Backlog int
-	// Leased is the number delivered and neither acknowledged nor given up.
-	Leased int
-	// Acked, Delivered and Redelivered count since the subscription was
-	// created; Delivered includes Redelivered.
-	Acked, Delivered, Redelivered int
-}
-
-func (q *queue) stats() Stats {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return Stats{
-		Backlog: q.ready, Leased: q.leased,
-		Acked: q.acked, Delivered: q.delivered, Redelivered: q.redelivered,
-	}
-}
-
-// snapshot returns the unacknowledged messages in the order of publishing.
-func (q *queue) snapshot() []message {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	messages := make([]message, 0, q.ready+q.leased)
-	for i := range q.used {
-		if s := q.slot(i); s.state == slotReady || s.state == slotLeased {
-			messages = append(messages, s.message)
-		}
-	}
-	slices.SortFunc(messages, func(a, b message) int {
-		if a.number < b.number {
-			return -1
-		}
-		return 1
-	})
-	return messages
 }

@@ -1,12 +1,24 @@
 // Package pubsubserver is Pub/Sub in memory, over real gRPC: topics,
-// subscriptions, leases, server-side flow control and the native dead-letter
-// policy behave as the service's do, and fail on demand. It is made for bulk: no
-// message has a goroutine or a timer of its own.
+// subscriptions, leases, server-side flow control, exactly-once delivery per ack id and
+// the native dead-letter policy behave as the service's do, and fail on demand. It is
+// made for bulk: no message has a goroutine or a timer of its own.
+//
+// The server is as strict as the service is known or reported to be, and where that is not
+// known it takes the harsher reading:
+//
+//   - It takes the content type application/grpc only (package googlefront).
+//   - It ends a StreamingPull whose client has sent nothing for a minute
+//     (Options.StreamIdle), and answers the pings of clients with protocol_version 1 only.
+//   - What a StreamingPull delivers has a lease of ten minutes until its first ModifyAckDeadline
+//     (Options.DeliveryLease).
+//   - One message over the limits makes it refuse a whole publish request, with all other
+//     messages in it.
+//   - A subscription with exactly-once delivery answers for each ack id that has expired
+//     (google-cloud-ruby#18236).
 //
 // Not there: retention, retry policies, filters, ordering (keys are kept and
-// delivered, the order is not), exactly-once delivery, push, schemas, snapshots
-// and seek. A subscription that asks for one of them that would change what is
-// delivered is refused.
+// delivered, the order is not), push, schemas, snapshots and seek. A subscription
+// that asks for one of them that would change what is delivered is refused.
 package pubsubserver
 
 import (
@@ -37,6 +49,8 @@ type Server struct {
 	permit atomic.Pointer[PermitFunc]
 	number atomic.Uint64 // the last message's
 
+	openings openings
+
 	mu            sync.RWMutex // guards everything below, and the topics' fields
 	topics        map[string]*topic
 	subscriptions map[string]*subscription
@@ -58,7 +72,10 @@ type subscription struct {
 	name  string
 	queue *queue
 	proto atomic.Pointer[pubsubpb.Subscription] // replaced, never changed
+	pings atomic.Int64
 }
+
+func (sub *subscription) exactlyOnce() bool { return sub.proto.Load().GetEnableExactlyOnceDelivery() }
 
 // Start listens and serves until Close. ctx bounds the start only.
 func Start(ctx context.Context, opts Options) (*Server, error) {
@@ -74,6 +91,7 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 		topics:        map[string]*topic{},
 		subscriptions: map[string]*subscription{},
 		streams:       map[*pullStream]struct{}{},
+		openings:      openings{seen: map[string][]Opening{}},
 	}
 	// Ids must differ from those of a server that ran before: what consumers
 	// derive from them would collide.

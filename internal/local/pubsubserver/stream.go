@@ -1,9 +1,9 @@
 package pubsubserver
 
 import (
-	"context"
 	"errors"
 	"io"
+	"time"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"google.golang.org/grpc/codes"
@@ -17,23 +17,31 @@ type pullStream struct {
 	grpc   pubsubpb.Subscriber_StreamingPullServer
 	// consumer's limits are set before anyone else sees them.
 	consumer *consumer
-	// lease receives the stream's ack deadline whenever the client changes it.
-	lease chan int
 	// pings receives the heartbeats that are to be answered; capacity 1.
 	pings chan struct{}
-	// answersPings: clients of the protocol's version 1 take a stream for dead
-	// when a heartbeat, a request with nothing in it, stays unanswered.
+	// answersPings: the service answers heartbeats, requests with nothing in them, only
+	// to clients that know the protocol's version 1.
 	answersPings bool
 	// ended receives the error with which the stream is to end; capacity 1.
 	ended chan error
 }
 
-var errStreamDone = errors.New("the client is done")
+var (
+	errStreamDone = errors.New("the client is done")
+	errSilent     = errors.New("the stream has gone silent")
+	// errStreamEnded is how the service ends streams, those of silent clients too
+	// (google-cloud-dotnet#1505).
+	errStreamEnded = status.Error(codes.Unavailable, "The service was unable to fulfill your request. Please try again. [code=8a75]")
+)
 
-// StreamingPull delivers messages until the client closes its side, the
-// subscription is deleted or the stream is broken.
+// StreamingPull delivers messages until the client closes its side or is silent
+// for too long, the subscription is deleted or the stream is broken.
 func (s *subscriber) StreamingPull(grpc pubsubpb.Subscriber_StreamingPullServer) error {
 	first, err := grpc.Recv()
+	if err != nil {
+		return err
+	}
+	silent, err := s.server.admit(grpc.Context(), first)
 	if err != nil {
 		return err
 	}
@@ -41,15 +49,15 @@ func (s *subscriber) StreamingPull(grpc pubsubpb.Subscriber_StreamingPullServer)
 	if err != nil {
 		return err
 	}
-	lease := first.GetStreamAckDeadlineSeconds()
-	if err := checkStreamLease(lease); err != nil {
+	if err := checkStreamLease(first.GetStreamAckDeadlineSeconds()); err != nil {
 		return err
 	}
 	p := &pullStream{
 		server: s.server, sub: sub, grpc: grpc, consumer: newConsumer(),
-		lease: make(chan int, 1), pings: make(chan struct{}, 1), ended: make(chan error, 1),
+		pings: make(chan struct{}, 1), ended: make(chan error, 1),
 		answersPings: first.GetProtocolVersion() >= 1,
 	}
+	p.consumer.stream = true
 	// 0 and less is the clients' way to say that there is no limit.
 	p.consumer.maxMessages = max(0, int(first.GetMaxOutstandingMessages()))
 	p.consumer.maxBytes = max(0, int(first.GetMaxOutstandingBytes()))
@@ -60,20 +68,28 @@ func (s *subscriber) StreamingPull(grpc pubsubpb.Subscriber_StreamingPullServer)
 	}); err != nil {
 		return err
 	}
+	return p.serve(silent)
+}
 
-	s.server.mu.Lock()
-	s.server.streams[p] = struct{}{}
-	s.server.mu.Unlock()
+// serve registers the stream and runs it.
+func (p *pullStream) serve(silent bool) error {
+	s := p.server
+	s.mu.Lock()
+	s.streams[p] = struct{}{}
+	if silent {
+		p.sub.queue.silence(p.consumer)
+	}
+	s.mu.Unlock()
 	defer func() {
-		s.server.mu.Lock()
-		delete(s.server.streams, p)
-		s.server.mu.Unlock()
-		sub.queue.leave(p.consumer)
+		s.mu.Lock()
+		delete(s.streams, p)
+		s.mu.Unlock()
+		p.sub.queue.leave(p.consumer)
 	}()
 	// The reader can only be stopped by this function's return, so the server
 	// waits for it.
-	s.server.background.Go(p.read)
-	err = p.deliver(grpc.Context(), int(lease))
+	s.background.Go(p.read)
+	err := p.deliver(p.grpc.Context())
 	if errors.Is(err, errStreamDone) {
 		return nil
 	}
@@ -90,25 +106,43 @@ func (p *pullStream) end(err error) {
 
 // read handles the client's requests until there are no more.
 func (p *pullStream) read() {
+	idle := time.AfterFunc(p.server.opts.StreamIdle, func() { p.end(errStreamEnded) })
+	defer idle.Stop()
 	for {
 		req, err := p.grpc.Recv()
 		if errors.Is(err, io.EOF) {
 			err = errStreamDone
 		}
 		if err == nil {
-			err = p.handle(req)
-		}
-		if err == nil && p.answersPings && len(req.GetAckIds())+len(req.GetModifyDeadlineAckIds()) == 0 {
-			select {
-			case p.pings <- struct{}{}:
-			default: // one answer does for both
-			}
+			idle.Reset(p.server.opts.StreamIdle)
+			err = p.receive(req)
 		}
 		if err != nil {
 			p.end(err)
 			return
 		}
 	}
+}
+
+// receive handles a request other than the first.
+func (p *pullStream) receive(req *pubsubpb.StreamingPullRequest) error {
+	ping := len(req.GetAckIds())+len(req.GetModifyDeadlineAckIds()) == 0
+	if ping {
+		p.sub.pings.Add(1)
+	}
+	if p.isSilent() {
+		return nil
+	}
+	if err := p.handle(req); err != nil {
+		return err
+	}
+	if ping && p.answersPings {
+		select {
+		case p.pings <- struct{}{}:
+		default: // one answer does for both
+		}
+	}
+	return nil
 }
 
 func (p *pullStream) handle(req *pubsubpb.StreamingPullRequest) error {
@@ -122,14 +156,13 @@ func (p *pullStream) handle(req *pubsubpb.StreamingPullRequest) error {
 		if err := checkStreamLease(lease); err != nil {
 			return err
 		}
-		select { // the latest wins
-		case <-p.lease:
-		default:
-		}
-		p.lease <- int(lease)
 	}
-	if ids := req.GetAckIds(); len(ids) > 0 && !p.sub.queue.ack(ids) {
-		return errAckID
+	// Single ids that fail, on an exactly-once subscription, do not end the stream. The
+	// confirmations that the service sends for them are not sent.
+	if ids := req.GetAckIds(); len(ids) > 0 {
+		if err := p.server.acknowledge(p.sub, ids, nil); err != nil && !p.sub.exactlyOnce() {
+			return err
+		}
 	}
 	ids, seconds := req.GetModifyDeadlineAckIds(), req.GetModifyDeadlineSeconds()
 	if len(ids) != len(seconds) {
@@ -143,7 +176,8 @@ func (p *pullStream) handle(req *pubsubpb.StreamingPullRequest) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	return p.server.modify(p.sub, ids, func(i int) int { return int(seconds[i]) })
+	_, err := p.server.modify(p.sub, ids, func(i int) int { return int(seconds[i]) })
+	return err
 }
 
 func checkStreamLease(seconds int32) error {
@@ -151,63 +185,4 @@ func checkStreamLease(seconds int32) error {
 		return status.Errorf(codes.InvalidArgument, "Invalid stream_ack_deadline_seconds: it must be between 10 and %d, not %d.", maxLeaseSeconds, seconds)
 	}
 	return nil
-}
-
-// deliver sends messages until the stream has to end.
-func (p *pullStream) deliver(ctx context.Context, lease int) error {
-	var (
-		out []delivered
-		raw []byte
-		err error
-	)
-	for {
-		select {
-		case err := <-p.ended:
-			return err
-		case lease = <-p.lease:
-		case <-p.pings:
-			if err := p.grpc.Send(p.response()); err != nil {
-				return err
-			}
-		default:
-		}
-		clear(out) // keep no acknowledged message alive
-		out, err = p.sub.queue.take(p.consumer, maxResponseMessages, lease, out[:0])
-		if err != nil {
-			return err
-		}
-		if len(out) == 0 {
-			select {
-			case err := <-p.ended:
-				return err
-			case <-ctx.Done():
-				return status.FromContextError(ctx.Err()).Err()
-			case lease = <-p.lease:
-			case <-p.pings:
-				if err := p.grpc.Send(p.response()); err != nil {
-					return err
-				}
-			case <-p.consumer.wake:
-			}
-			continue
-		}
-		if _, err := p.server.inject(ctx, "StreamingPull.Send", SendInfo{p.sub.name, len(out)}); err != nil {
-			return err
-		}
-		resp := p.response()
-		raw = p.sub.appendReceived(raw[:0], out)
-		resp.ProtoReflect().SetUnknown(raw)
-		if err := p.grpc.Send(resp); err != nil {
-			return err
-		}
-	}
-}
-
-// response returns a response without messages.
-func (p *pullStream) response() *pubsubpb.StreamingPullResponse {
-	return &pubsubpb.StreamingPullResponse{
-		SubscriptionProperties: &pubsubpb.StreamingPullResponse_SubscriptionProperties{
-			MessageOrderingEnabled: p.sub.proto.Load().GetEnableMessageOrdering(),
-		},
-	}
 }

@@ -71,6 +71,9 @@ func (s *subscriber) Pull(ctx context.Context, req *pubsubpb.PullRequest) (*pubs
 	immediately := req.GetReturnImmediately() //nolint:staticcheck // deprecated, and yet served
 	timer := time.NewTimer(s.server.opts.PullWait)
 	defer timer.Stop()
+	if servedAs(ctx).empty {
+		limit = 0
+	}
 	c := newConsumer()
 	defer sub.queue.leave(c)
 	for {
@@ -121,7 +124,7 @@ func (sub *subscription) appendReceived(b []byte, out []delivered) []byte {
 	return b
 }
 
-func (s *subscriber) Acknowledge(_ context.Context, req *pubsubpb.AcknowledgeRequest) (*emptypb.Empty, error) {
+func (s *subscriber) Acknowledge(ctx context.Context, req *pubsubpb.AcknowledgeRequest) (*emptypb.Empty, error) {
 	sub, err := s.server.subscription(req.GetSubscription())
 	if err != nil {
 		return nil, err
@@ -129,13 +132,13 @@ func (s *subscriber) Acknowledge(_ context.Context, req *pubsubpb.AcknowledgeReq
 	if err := checkAckRequest(req, len(req.GetAckIds())); err != nil {
 		return nil, err
 	}
-	if !sub.queue.ack(req.GetAckIds()) {
-		return nil, errAckID
+	if err := s.server.acknowledge(sub, req.GetAckIds(), servedAs(ctx).failures); err != nil {
+		return nil, err
 	}
 	return &emptypb.Empty{}, nil
 }
 
-func (s *subscriber) ModifyAckDeadline(_ context.Context, req *pubsubpb.ModifyAckDeadlineRequest) (*emptypb.Empty, error) {
+func (s *subscriber) ModifyAckDeadline(ctx context.Context, req *pubsubpb.ModifyAckDeadlineRequest) (*emptypb.Empty, error) {
 	sub, err := s.server.subscription(req.GetSubscription())
 	if err != nil {
 		return nil, err
@@ -147,7 +150,7 @@ func (s *subscriber) ModifyAckDeadline(_ context.Context, req *pubsubpb.ModifyAc
 	if err := checkLease(seconds); err != nil {
 		return nil, err
 	}
-	if err := s.server.modify(sub, req.GetAckIds(), func(int) int { return int(seconds) }); err != nil {
+	if err := s.server.modifyDeadline(sub, req.GetAckIds(), int(seconds), servedAs(ctx).failures); err != nil {
 		return nil, err
 	}
 	return &emptypb.Empty{}, nil
@@ -176,13 +179,20 @@ func checkLease(seconds int32) error {
 	return nil
 }
 
-func (s *Server) modify(sub *subscription, ids []string, seconds func(i int) int) error {
-	deads, ok := sub.queue.modify(ids, seconds)
-	if !ok {
-		return errAckID
+// modify gives leases a new length and returns the ids of those that an exactly-once
+// subscription does not have.
+func (s *Server) modify(sub *subscription, ids []string, seconds func(i int) int) (invalid []string, err error) {
+	var deads []dead
+	if sub.exactlyOnce() {
+		deads, invalid = sub.queue.modifyExactly(ids, seconds)
+	} else {
+		ok := false
+		if deads, ok = sub.queue.modify(ids, seconds); !ok {
+			return nil, errAckID
+		}
 	}
 	s.bury(sub, deads)
-	return nil
+	return invalid, nil
 }
 
 func (s *Server) expireAll(sub *subscription) {
