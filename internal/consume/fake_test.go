@@ -37,6 +37,7 @@ type fake struct {
 	perAnswer  int           // messages in one response
 	buffered   int           // responses that a stream has ready before anybody asks
 	pullLease  time.Duration // of what a Pull gives
+	firstLease time.Duration // of what a stream gives, as the service does; 0: what it is asked for
 	changed    chan struct{}
 	broken     chan struct{} // closed: open streams end
 	streams    int           // opened
@@ -159,7 +160,11 @@ func (f *fake) Stream(ctx context.Context, flow Flow) (Stream, error) {
 			return nil, err
 		}
 	}
-	return &fakeStream{f: f, ctx: ctx, lease: flow.Lease, broken: f.broken, pinged: make(chan struct{}, 1)}, nil
+	lease := flow.Lease
+	if f.firstLease > 0 {
+		lease = f.firstLease
+	}
+	return &fakeStream{f: f, ctx: ctx, lease: lease, broken: f.broken, pinged: make(chan struct{}, 1)}, nil
 }
 
 type fakeStream struct {

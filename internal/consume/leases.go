@@ -26,6 +26,7 @@ type leases struct {
 	nextDue  time.Duration // no lease is to be extended before it
 	acks     []*Message    // to be acknowledged, in order
 	releases []string      // ack ids to be handed back
+	expiring []string      // ack ids of messages that are left to expire, whose lease was never set
 	sending  int           // acknowledgements and releases on their way
 	touched  int           // nothing: see confirmAcks
 	recycler *recycler
@@ -124,7 +125,7 @@ func (l *leases) add(received []*Message, now time.Time) (fresh, again []*Messag
 	}
 	for _, r := range received {
 		if m := l.find(r.hash, r.ID); m != nil {
-			m.ackID, m.due, m.shared = r.ackID, due, true // with r, and with the handler
+			m.ackID, m.due, m.receipt, m.shared = r.ackID, due, false, true // with r, and with the handler
 			again = append(again, m)
 			continue
 		}
@@ -186,9 +187,15 @@ func (l *leases) abandon(messages []*Message) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, m := range messages {
-		if !m.acking {
-			l.drop(m)
+		if m.acking || m.deadMark {
+			continue
 		}
+		if !m.receipt {
+			// Its lease may last for ten minutes. It is shortened at the next tick.
+			l.expiring = append(l.expiring, m.ackID)
+			l.nextDue = 0
+		}
+		l.drop(m)
 	}
 	l.dropped()
 }
@@ -292,8 +299,9 @@ func (l *leases) confirmReleases(n int) {
 	l.confirmed.wake()
 }
 
-// takeDue returns the ack ids of the leases that are to be extended, and what they
-// belong to. These are not due again before hold has passed.
+// takeDue returns the ack ids of the leases that are to be set, and the messages
+// that they belong to; nil for a message that is left to expire. The others are not
+// due again before hold has passed.
 func (l *leases) takeDue(now time.Time, hold time.Duration) (ids []string, messages []*Message) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -302,6 +310,8 @@ func (l *leases) takeDue(now time.Time, hold time.Duration) (ids []string, messa
 		return nil, nil
 	}
 	l.nextDue = at + hold
+	ids, l.expiring = l.expiring, nil
+	messages = make([]*Message, len(ids))
 	for m := range l.held.All() {
 		due := m.due
 		if m.acking {
@@ -320,7 +330,7 @@ func (l *leases) takeDue(now time.Time, hold time.Duration) (ids []string, messa
 
 // ackGrace is how much later the lease of a message is extended that is being
 // acknowledged: usually it needs no extension any more.
-const ackGrace = 2 * time.Second
+const ackGrace = 300 * time.Millisecond
 
 // extended notes what became of extensions, if the leases are still the same. due
 // says when the next extension is due.
@@ -332,8 +342,9 @@ func (l *leases) extended(ids []string, messages []*Message, fates []fate, due f
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i, m := range messages {
-		if m.ackID == ids[i] {
+		if m != nil && m.ackID == ids[i] {
 			m.due = at[fates[i]]
+			m.receipt = m.receipt || fates[i] == taken
 			l.nextDue = min(l.nextDue, m.due)
 		}
 	}

@@ -30,6 +30,7 @@ type Message struct {
 	deadMark bool // left to expire or released: no longer in the table
 	finished bool // whoever had it has nothing of it any more
 	shared   bool // something else here has a part of it, or had
+	receipt  bool // the lease was set by us since the last delivery
 
 	memory []byte // its texts and data, and the room behind them
 
@@ -40,7 +41,7 @@ type Message struct {
 	// Same is what the messages share that have the same attributes.
 	Same *Same
 
-	_ [32]byte // a multiple of the cache line, so that it begins with one
+	_ [24]byte // a multiple of the cache line, so that it begins with one
 }
 
 // Same is shared by messages with the same attributes. None may have one.

@@ -413,21 +413,31 @@ func TestRelease(t *testing.T) {
 }
 
 func TestAbandon(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFake(t, 10)
-		r := newRig(t, f, Options{})
-		synctest.Wait()
-		r.Abandon(r.box.all())
-		time.Sleep(29 * time.Second)
-		if n := f.redelivered(); n != 0 || len(f.modified()) != 0 {
-			t.Errorf("%d redelivered, %d requests", n, len(f.modified()))
-		}
-		time.Sleep(2 * time.Second)
-		if fresh, again := r.box.counts(); fresh != 20 || again != 0 {
-			t.Errorf("%d messages, %d of them again", fresh, again)
-		}
-		r.end()
-	})
+	for _, c := range []struct {
+		name  string
+		after time.Duration // of the delivery
+	}{
+		{"before the lease was set", 0},
+		{"after the lease was set", time.Second},
+	} {
+		bubble(t, c.name, func(t *testing.T) {
+			f := newFake(t, 10)
+			f.firstLease = 10 * time.Minute
+			r := newRig(t, f, Options{})
+			time.Sleep(c.after)
+			synctest.Wait()
+			r.Abandon(r.box.all())
+			time.Sleep(29*time.Second - c.after)
+			if n := f.redelivered(); n != 0 || len(f.modified()) != 1 {
+				t.Errorf("%d redelivered, %d requests", n, len(f.modified()))
+			}
+			time.Sleep(2*time.Second + c.after)
+			if fresh, again := r.box.counts(); fresh != 20 || again != 0 {
+				t.Errorf("%d messages, %d of them again", fresh, again)
+			}
+			r.end()
+		})
+	}
 }
 
 func TestFlowControl(t *testing.T) {

@@ -87,17 +87,32 @@ var mutants = []mutant{
 	},
 	{
 		name: "a stale ack id", file: "internal/consume/leases.go",
-		old: "			m.ackID, m.until, m.shared = r.ackID, until, true",
-		new: "			m.until, m.shared = until, true",
+		old: "			m.ackID, m.due, m.receipt, m.shared = r.ackID, due, false, true",
+		new: "			m.due, m.receipt, m.shared = due, false, true",
 	},
 	{
-		name: "leases are not extended", file: "internal/consume/receiver.go",
-		old: "	margin := r.opts.LeaseDuration * 2 / 3",
-		new: "	margin := -r.opts.LeaseDuration",
+		name: "leases are not extended", file: "internal/consume/extend.go",
+		old: "			return sent.Add(lease / leaseShare)",
+		new: "			return sent.Add(time.Hour)",
+	},
+	{
+		name: "receipts are late", file: "internal/consume/leases.go",
+		old: "	due := now.Sub(l.epoch)",
+		new: "	due := now.Add(5 * time.Second).Sub(l.epoch)",
+	},
+	{
+		name: "a silent stream is not opened again", file: "internal/consume/stream.go",
+		old: "		if reading.silent(pinged, now, in.Answer) {",
+		new: "		if false && reading.silent(pinged, now, in.Answer) {",
+	},
+	{
+		name: "one refusal of a stream ends the run", file: "internal/consume/health.go",
+		old: "refused < h.patience {",
+		new: "refused < 0 {",
 	},
 	{
 		name: "an acknowledgement that failed is not repeated", file: "internal/consume/leases.go",
-		old: "		if !done || p.message.ackID != p.ackID {",
+		old: "		if fates[i] == again || p.message.ackID != p.ackID {",
 		new: "		if p.message.ackID != p.ackID {",
 	},
 	{
@@ -131,13 +146,13 @@ var mutants = []mutant{
 		new: "	r.letGo(h, wasRecorded)\n",
 	},
 	{
-		name: "the idle clock runs behind a shut gate", file: "internal/relay/loop.go",
-		old:  "	if r.gate.shut || r.gate.trial || r.graveyard.away != \"\" || !r.cleared || !r.receiver.Receiving() {",
+		name: "the idle clock runs behind a shut gate", file: "internal/relay/drain.go",
+		old:  "	if r.gate.shut || r.gate.trial || r.graveyard.away != \"\" || !r.cleared || !r.receives(now) {",
 		new:  "	if !r.cleared {",
 		more: &mutant{file: "internal/relay/gate.go", old: "	r.m.GatewayAvailable.Set(1)\n	r.lastBusy = now\n", new: "	r.m.GatewayAvailable.Set(1)\n"},
 	},
 	{
-		name: "Pub/Sub is asked in a hot loop while the gate is shut", file: "internal/relay/loop.go",
+		name: "Pub/Sub is asked in a hot loop while the gate is shut", file: "internal/relay/drain.go",
 		old: "			r.gate.next = now.Add(delay(r.rng, r.gate.level, probeFirst, probeMost, 0))\n",
 		new: "",
 	},

@@ -25,6 +25,10 @@ type plan struct {
 	downCode                                  codes.Code
 	samsDown, samsSlow, badClient             window
 	pubsubAway, pubsubFrozen, dlqAway         window
+	// refusals: Pub/Sub refuses two of three streams; keyAway: it refuses all settlements.
+	refusals, keyAway, pubsubSlow window
+	refusalCode                   codes.Code
+	exactlyOnce                   bool
 	// flaky: answers get lost, streams are cut.
 	flaky       window
 	shortTokens bool
@@ -53,6 +57,9 @@ type moment struct {
 }
 
 var passingCodes = []codes.Code{codes.Unavailable, codes.ResourceExhausted, codes.Aborted, codes.Internal, codes.Unknown, codes.DeadlineExceeded}
+
+// refusalCodes are those with which Pub/Sub refuses a stream for a while.
+var refusalCodes = []codes.Code{codes.Unauthenticated, codes.PermissionDenied, codes.NotFound, codes.FailedPrecondition, codes.Unimplemented}
 
 func newPlan(rng *rand.Rand) plan {
 	p := plan{
@@ -97,8 +104,11 @@ func newPlan(rng *rand.Rand) plan {
 		p.badClient = window{} // that is a fault of configuration and ends the run
 	}
 	p.pubsubAway, p.pubsubFrozen, p.dlqAway, p.flaky = draw(6), draw(8), draw(4), draw(3)
+	p.refusals, p.keyAway, p.pubsubSlow = draw(6), draw(10), draw(6)
+	p.refusalCode = refusalCodes[rng.IntN(len(refusalCodes))]
+	p.exactlyOnce = rng.IntN(5) == 0
 	for range rng.IntN(6) {
-		do := []string{"revoke", "lose leases", "lose all leases", "cut streams", "kill", "stop", "break"}[rng.IntN(7)]
+		do := []string{"revoke", "lose leases", "lose all leases", "cut streams", "silence streams", "kill", "stop", "break"}[rng.IntN(8)]
 		p.moments = append(p.moments, moment{time.Duration(rng.Int64N(int64(p.length))), do})
 	}
 	return p

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -34,6 +35,7 @@ type subscription struct {
 	acks    int
 	changed chan struct{}
 	breaks  chan struct{} // closed when the open streams are to be cut
+	silence chan struct{} // closed when the open streams go silent
 }
 
 // message is one message of the subscription.
@@ -42,6 +44,7 @@ type message struct {
 	kind       kind
 	ackID      string
 	until      time.Time // of the lease; zero: available
+	receipted  bool      // the lease was set by a ModifyAckDeadline since the delivery
 	holder     *worker
 	given      time.Time // when the newest ack id was
 	acked      bool
@@ -53,7 +56,7 @@ type message struct {
 func newSubscription(w *world) *subscription {
 	return &subscription{
 		w: w, rng: w.child(), byID: map[string]*message{}, byAck: map[string]*message{},
-		changed: make(chan struct{}), breaks: make(chan struct{}),
+		changed: make(chan struct{}), breaks: make(chan struct{}), silence: make(chan struct{}),
 	}
 }
 
@@ -111,6 +114,16 @@ func (s *subscription) cut() {
 	s.breaks = make(chan struct{})
 }
 
+// goSilent has all open streams bring nothing any more, while their connections are
+// well.
+func (s *subscription) goSilent() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.silence)
+	s.silence = make(chan struct{})
+	s.w.met("streams go silent")
+}
+
 // take leases up to n available messages to a worker, in any order.
 func (s *subscription) take(to *worker, n int, lease time.Duration) (out []*pubsubpb.ReceivedMessage) {
 	now := time.Now()
@@ -135,7 +148,7 @@ func (s *subscription) take(to *worker, n int, lease time.Duration) (out []*pubs
 		s.acks++
 		m.ackID = "ack-" + strconv.Itoa(s.acks) + ackIDPadding
 		s.byAck[m.ackID] = m
-		m.until, m.holder, m.given = now.Add(lease), to, now
+		m.until, m.holder, m.given, m.receipted = now.Add(lease), to, now, false
 		if m.deliveries++; m.deliveries > 1 {
 			s.w.met("redelivery")
 		}
@@ -145,11 +158,15 @@ func (s *subscription) take(to *worker, n int, lease time.Duration) (out []*pubs
 	return out
 }
 
+// streamLease is the lease that a stream gives, whatever it is asked for, until the
+// first ModifyAckDeadline (google-cloud-rust#4519).
+const streamLease = 10 * time.Minute
+
 // expired checks that no lease of a worker that lives and has a line ends.
 func (s *subscription) expired(m *message, now time.Time) {
 	at := now.Sub(s.w.began)
 	trouble := false
-	for _, away := range []window{s.w.drawn.pubsubAway, s.w.drawn.pubsubFrozen, s.w.drawn.flaky} {
+	for _, away := range []window{s.w.drawn.pubsubAway, s.w.drawn.pubsubFrozen, s.w.drawn.flaky, s.w.drawn.keyAway} {
 		// A minute after it, all is well again.
 		trouble = trouble || (away.end > 0 && at >= away.begin && at < away.end+time.Minute)
 	}
@@ -179,16 +196,40 @@ func (p port) Stream(ctx context.Context, flow consume.Flow) (consume.Stream, er
 	if err := p.w.net(ctx, p.s.w.plan().pubsubAway); err != nil {
 		return nil, err
 	}
+	if p.s.w.plan().refusals.at(p.s.w.now()) && p.s.w.draw(3) > 0 {
+		p.s.w.met("stream refused")
+		return nil, status.Error(p.s.w.plan().refusalCode, "refused for a while")
+	}
 	p.s.mu.Lock()
 	defer p.s.mu.Unlock()
-	return &pullStream{port: p, ctx: ctx, flow: flow, breaks: p.s.breaks}, nil
+	return &pullStream{port: p, ctx: ctx, flow: flow, breaks: p.s.breaks, silence: p.s.silence, pings: make(chan struct{}, 1)}, nil
 }
 
 type pullStream struct {
 	port
-	ctx    context.Context
-	flow   consume.Flow
-	breaks chan struct{}
+	ctx     context.Context
+	flow    consume.Flow
+	breaks  chan struct{}
+	silence chan struct{}
+	pings   chan struct{} // capacity 1
+}
+
+func (st *pullStream) Ping() error {
+	select {
+	case st.pings <- struct{}{}:
+	default: // one answer does for both
+	}
+	return nil
+}
+
+// answer is the response to a ping.
+func (st *pullStream) answer() (consume.Response, error) {
+	b, err := proto.Marshal(&pubsubpb.StreamingPullResponse{
+		SubscriptionProperties: &pubsubpb.StreamingPullResponse_SubscriptionProperties{
+			ExactlyOnceDeliveryEnabled: st.s.w.drawn.exactlyOnce,
+		},
+	})
+	return consume.NewResponse(b), err
 }
 
 func (st *pullStream) Recv() (consume.Response, error) {
@@ -199,6 +240,12 @@ func (st *pullStream) Recv() (consume.Response, error) {
 		}
 		if err := st.w.frozen(st.ctx, s.w.plan().pubsubFrozen); err != nil {
 			return nil, err
+		}
+		select {
+		case <-st.silence:
+			<-st.ctx.Done()
+			return nil, status.FromContextError(st.ctx.Err()).Err()
+		default:
 		}
 		s.mu.Lock()
 		held := 0
@@ -212,7 +259,7 @@ func (st *pullStream) Recv() (consume.Response, error) {
 			if s.w.plan().noFlow {
 				room = 40
 			}
-			got = s.take(st.w, min(room, 1+s.rng.IntN(40)), st.flow.Lease)
+			got = s.take(st.w, min(room, 1+s.rng.IntN(40)), streamLease)
 		}
 		changed, next := s.changed, s.next()
 		s.mu.Unlock()
@@ -223,6 +270,10 @@ func (st *pullStream) Recv() (consume.Response, error) {
 		select {
 		case <-changed:
 		case <-timer.C:
+		case <-st.silence:
+		case <-st.pings:
+			timer.Stop()
+			return st.answer()
 		case <-st.breaks:
 			timer.Stop()
 			s.w.met("pull stream cut")
@@ -243,9 +294,35 @@ func (p port) Pull(ctx context.Context, most int) (consume.Response, error) {
 	if err := p.w.frozen(ctx, p.s.w.plan().pubsubFrozen); err != nil {
 		return nil, err
 	}
-	p.s.mu.Lock()
-	defer p.s.mu.Unlock()
-	return encode(p.s.take(p.w, most, 10*time.Second))
+	for {
+		p.s.mu.Lock()
+		got, changed := p.s.take(p.w, most, 10*time.Second), p.s.changed
+		p.s.mu.Unlock()
+		if len(got) > 0 {
+			if p.s.w.draw(4) > 0 {
+				return encode(got)
+			}
+			// One that waits may bring nothing although there are messages
+			// (google-cloud-go#8235).
+			p.s.giveBack(got)
+			p.s.w.met("empty answer to a pull")
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return consume.NewResponse(nil), nil
+		}
+	}
+}
+
+// giveBack makes messages available again that were not delivered after all.
+func (s *subscription) giveBack(received []*pubsubpb.ReceivedMessage) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range received {
+		m := s.byAck[r.GetAckId()]
+		m.until, m.holder = time.Time{}, nil
+	}
 }
 
 func encode(received []*pubsubpb.ReceivedMessage) (consume.Response, error) {
@@ -257,7 +334,8 @@ func (p port) Acknowledge(ctx context.Context, ids []string) error {
 	if len(ids) > 2500 {
 		p.s.w.violation("an acknowledgement of %d ids", len(ids))
 	}
-	return p.settle(ctx, func() {
+	return p.settle(ctx, func() (bad map[string]string) {
+		bad = map[string]string{}
 		for _, id := range ids {
 			m := p.s.byAck[id]
 			switch {
@@ -268,25 +346,37 @@ func (p port) Acknowledge(ctx context.Context, ids []string) error {
 				if m.holder == p.w && time.Since(m.given) > 12*time.Second {
 					p.s.w.violation("message %s was acknowledged with an ack id that was replaced %v ago", m.GetMessageId(), time.Since(m.given))
 				}
-				p.s.w.met("stale ack id") // ignored, as by the real service
+				p.s.w.met("stale ack id") // ignored, unless delivery is exactly once
+				bad[id] = "PERMANENT_FAILURE_INVALID_ACK_ID"
+			case p.s.w.drawn.exactlyOnce && m.acked:
+				bad[id] = "PERMANENT_FAILURE_INVALID_ACK_ID"
+			case p.s.w.drawn.exactlyOnce && p.s.w.plan().flaky.at(p.s.w.now()) && p.s.rng.IntN(4) == 0:
+				p.s.w.met("transient result of an ack id")
+				bad[id] = "TRANSIENT_FAILURE_UNORDERED_ACK_ID"
 			default:
 				m.acked, m.holder = true, nil
 				p.s.w.ledger.acked(m)
 			}
 		}
 		p.s.notify()
+		return bad
 	})
 }
 
 func (p port) ModifyAckDeadline(ctx context.Context, ids []string, lease time.Duration) error {
-	return p.settle(ctx, func() {
+	return p.settle(ctx, func() (bad map[string]string) {
+		bad = map[string]string{}
 		for _, id := range ids {
 			m := p.s.byAck[id]
 			if m == nil || m.ackID != id || m.acked || m.until.IsZero() {
+				bad[id] = "PERMANENT_FAILURE_INVALID_ACK_ID"
 				continue
 			}
 			if lease > 0 {
-				m.until = time.Now().Add(lease)
+				if late := time.Since(m.given); !m.receipted && late > receiptLimit && !p.s.w.trouble(m.given) {
+					p.s.w.violation("the lease of message %s was set %v after its delivery", m.GetMessageId(), late)
+				}
+				m.until, m.receipted = time.Now().Add(lease), true
 				continue
 			}
 			m.until, m.holder = time.Time{}, nil
@@ -295,25 +385,50 @@ func (p port) ModifyAckDeadline(ctx context.Context, ids []string, lease time.Du
 		if lease == 0 {
 			p.s.notify()
 		}
+		return bad
 	})
 }
 
+// receiptLimit is how late the first ModifyAckDeadline of a message may be, with a
+// slow answer to a pull and a slow request.
+const receiptLimit = 500 * time.Millisecond
+
 // settle does what a request asks, unless the request, or its answer, is lost.
-func (p port) settle(ctx context.Context, do func()) error {
+func (p port) settle(ctx context.Context, do func() (bad map[string]string)) error {
 	if err := p.w.net(ctx, p.s.w.plan().pubsubAway); err != nil {
 		return err
 	}
 	if err := p.w.frozen(ctx, p.s.w.plan().pubsubFrozen); err != nil {
 		return err
 	}
+	if p.s.w.plan().keyAway.at(p.s.w.now()) {
+		p.s.w.met("request refused as a whole")
+		return status.Error(codes.FailedPrecondition, "the key is disabled")
+	}
+	if p.s.w.plan().pubsubSlow.at(p.s.w.now()) && p.s.w.draw(4) == 0 {
+		p.s.w.met("slow answer to a settlement")
+		if err := p.w.pause(ctx, time.Duration(p.s.w.draw(9_000))*time.Millisecond); err != nil {
+			return err
+		}
+	}
 	p.s.mu.Lock()
 	defer p.s.mu.Unlock()
-	do()
+	bad := do()
 	if p.s.w.plan().flaky.at(p.s.w.now()) && p.s.rng.IntN(3) == 0 {
 		p.s.w.met("settlement's answer lost")
 		return status.Error(codes.Unavailable, "the answer was lost")
 	}
-	return nil
+	if !p.s.w.drawn.exactlyOnce || len(bad) == 0 {
+		return nil
+	}
+	p.s.w.met("results per ack id")
+	failed, err := status.New(codes.FailedPrecondition, "some ack ids are not valid").WithDetails(&errdetails.ErrorInfo{
+		Reason: "EXACTLY_ONCE_ACKID_FAILURE", Domain: "pubsub.googleapis.com", Metadata: bad,
+	})
+	if err != nil {
+		panic(err)
+	}
+	return failed.Err()
 }
 
 // dlqTopic is the simulated dead-letter topic.

@@ -280,6 +280,17 @@ func (w *worker) holdsBad() bool {
 	return w.world.plan().workers > 1 && strings.Contains(w.err.Error(), "records nothing")
 }
 
+// trouble reports whether the network or Pub/Sub has delayed requests since then.
+func (w *world) trouble(since time.Time) bool {
+	from, to := since.Sub(w.began), w.now()
+	for _, x := range []window{w.drawn.pubsubAway, w.drawn.pubsubFrozen, w.drawn.flaky, w.drawn.keyAway, w.drawn.pubsubSlow} {
+		if x.begin <= to && from < x.end {
+			return true
+		}
+	}
+	return false
+}
+
 // clientRefused reports whether a worker ended because SAMS refused its client
 // before the gateway had been reached for the first time.
 func (w *world) clientRefused(k *worker) bool {
@@ -394,6 +405,7 @@ func (w *world) play() {
 	publishing.Wait()
 	w.calm()
 	w.recover()
+	w.stalled()
 	for _, k := range workers {
 		w.met("stopped by a signal")
 		k.end()
@@ -421,6 +433,8 @@ func (w *world) happen(do string, workers []*worker) {
 		w.sub.loseLeases(1)
 	case "cut streams":
 		w.sub.cut()
+	case "silence streams":
+		w.sub.goSilent()
 	case "kill":
 		w.met("killed")
 		workers[i].kill()
@@ -467,6 +481,20 @@ func (w *world) recover() {
 		})
 		w.ledger.published(m)
 		time.Sleep(5 * time.Second)
+	}
+}
+
+// stalled checks that the workers have received what was published long ago. A
+// message that nobody has a lease on has waited for nothing.
+func (w *world) stalled() {
+	now := time.Now()
+	for _, m := range w.sub.unacked() {
+		w.sub.mu.Lock()
+		waiting := m.kind == healthy && m.until.IsZero() && m.deliveries == 0
+		w.sub.mu.Unlock()
+		if waited := now.Sub(m.GetPublishTime().AsTime()); waiting && waited > 5*time.Minute {
+			w.violation("message %s has waited for %v without having been received", m.GetMessageId(), waited)
+		}
 	}
 }
 
