@@ -1,0 +1,92 @@
+package patience
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// Class is what the status code of a failed request to Pub/Sub says about another
+// try.
+type Class int
+
+const (
+	// Outage: Pub/Sub does not answer, or cannot serve the request for now.
+	Outage Class = iota
+	// Refusal: the code looks final, but Pub/Sub is known to answer with it for a
+	// while: Unauthenticated while a token cannot be renewed (google-cloud-go#6920),
+	// PermissionDenied while a grant propagates (java-pubsub#330), NotFound of what
+	// was just created (java-pubsub#81), FailedPrecondition while a key is disabled,
+	// and Unimplemented, which is what an HTTP 404 of a proxy becomes.
+	Refusal
+	// Fault: the request itself is wrong, and stays so.
+	Fault
+)
+
+// ClassOf returns the class of an error. One without a status is an Outage.
+func ClassOf(err error) Class {
+	switch status.Code(err) {
+	case codes.Unavailable, codes.ResourceExhausted, codes.Aborted, codes.Internal,
+		codes.Unknown, codes.DeadlineExceeded, codes.Canceled:
+		return Outage
+	case codes.Unauthenticated, codes.PermissionDenied, codes.NotFound,
+		codes.FailedPrecondition, codes.Unimplemented:
+		return Refusal
+	}
+	return Fault
+}
+
+// Bounds are for how long a request to Pub/Sub is tried again. Requests that share
+// them share what is known of the other side. They must not be copied once used.
+type Bounds struct {
+	// Outage is for how long any request is tried again.
+	Outage time.Duration
+	// Refusal is for how long a request that is refused is tried again as long as
+	// none has worked yet: then it is more likely a wrong name or a missing
+	// permission than something that passes, and somebody may be waiting.
+	Refusal time.Duration
+
+	worked atomic.Bool
+}
+
+// maxPause is the longest pause between two tries: what was just created or granted
+// should be noticed soon.
+const maxPause = 2 * time.Second
+
+// Retry tries until it works, the error is a Fault, the bounds are reached, or ctx
+// ends. It calls notify before each further try.
+func Retry[T any](ctx context.Context, b *Bounds, try func() (T, error), notify func(err error, class Class)) (T, error) {
+	pause := backoff.NewExponentialBackOff()
+	pause.MaxInterval = maxPause
+	began := time.Now()
+	return backoff.Retry(ctx, func() (T, error) {
+		result, err := try()
+		switch {
+		case err == nil:
+			b.worked.Store(true)
+			return result, nil
+		case ctx.Err() != nil:
+			return result, backoff.Permanent(ctx.Err())
+		case !b.allow(ClassOf(err), time.Since(began)):
+			return result, backoff.Permanent(err)
+		}
+		return result, err
+	}, backoff.WithBackOff(pause), backoff.WithMaxElapsedTime(b.Outage), backoff.WithNotify(func(err error, _ time.Duration) {
+		notify(err, ClassOf(err))
+	}))
+}
+
+// allow reports whether to try again after so long.
+func (b *Bounds) allow(class Class, elapsed time.Duration) bool {
+	switch class {
+	case Fault:
+		return false
+	case Refusal:
+		return b.worked.Load() || elapsed < b.Refusal
+	}
+	return true
+}
