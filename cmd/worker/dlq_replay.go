@@ -15,6 +15,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/app"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
+	"github.com/sourcegraph/telemetry-relay/internal/patience"
 	"github.com/sourcegraph/telemetry-relay/internal/topic"
 )
 
@@ -99,6 +100,7 @@ func (env environment) dlqReplayCommand() *cli.Command {
 type replay struct {
 	*desk
 	topic            topic.Publisher
+	bounds           *patience.Bounds // of requests to the topic
 	mender           *dlq.Mender
 	maxReplays, rate int
 	canaries         int // how many go ahead
@@ -122,7 +124,7 @@ func (r *replay) run(ctx context.Context) error {
 		return err
 	}
 	defer client.Close() //nolint:errcheck // Everything is confirmed by then.
-	r.topic, r.news.say = client, r.say
+	r.topic, r.bounds, r.news.say = client, publishBounds(), r.say
 	if r.rate > 0 {
 		// Between the parts the queue is looked at for news.
 		r.most = min(1000, max(1, lookEvery*r.rate))
@@ -148,7 +150,7 @@ func (r *replay) run(ctx context.Context) error {
 // replayer replays what the walk finds, and tells report what it leaves.
 func (r *replay) replayer(w *dlq.Walk, report func(*dlq.Stored, error)) *dlq.Replayer {
 	replayer := &dlq.Replayer{
-		Exit: &stage{desk: r.desk, topic: r.topic, queue: w.Queue}, Mender: r.mender, MaxReplays: r.maxReplays, Rate: r.rate,
+		Exit: &stage{desk: r.desk, topic: r.topic, bounds: r.bounds, queue: w.Queue}, Mender: r.mender, MaxReplays: r.maxReplays, Rate: r.rate,
 		Report:     report,
 		OnReplayed: func(s *dlq.Stored, _ *pubsubpb.PubsubMessage) { r.news.kinds.Add(s) },
 	}
@@ -222,15 +224,14 @@ func (r *replay) rehearse(ctx context.Context, n *counts) error {
 
 // stage is where a replay is for real.
 type stage struct {
-	desk  *desk
-	topic topic.Publisher
-	queue *dlq.Queue
+	desk   *desk
+	topic  topic.Publisher
+	bounds *patience.Bounds
+	queue  *dlq.Queue
 }
 
 func (s *stage) Publish(ctx context.Context, messages []*pubsubpb.PubsubMessage) error {
-	return topic.PublishPatiently(ctx, s.topic, messages, publishPatience, func(err error) {
-		s.desk.say("worker: Pub/Sub does not take events; trying again: %v", err)
-	})
+	return topic.PublishPatiently(ctx, s.topic, messages, s.bounds, sayRetrying(s.desk.say))
 }
 
 func (s *stage) Remove(ctx context.Context, messageIDs []string) error {

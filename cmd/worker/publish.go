@@ -17,6 +17,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/app"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/line"
+	"github.com/sourcegraph/telemetry-relay/internal/patience"
 	"github.com/sourcegraph/telemetry-relay/internal/topic"
 )
 
@@ -69,7 +70,7 @@ func (env environment) publishCommand() *cli.Command {
 			} else if env.stdinIsTerminal() {
 				fmt.Fprintln(env.stderr, "Reading events from the terminal, one a line; end with Ctrl-D.")
 			}
-			p := publisher{topicName: cfg.TopicName(), stderr: env.stderr, source: name}
+			p := publisher{topicName: cfg.TopicName(), bounds: publishBounds(), stderr: env.stderr, source: name}
 			if !asIs {
 				p.decoder = event.NewDecoder(cfg.Services, cfg.Environment)
 			}
@@ -128,6 +129,7 @@ func (env environment) reportCheck(output string, p *publisher, err error) error
 type publisher struct {
 	topic     topic.Publisher
 	topicName string
+	bounds    *patience.Bounds
 	decoder   *event.Decoder // nil: nothing is checked
 	stderr    io.Writer
 	source    string
@@ -141,12 +143,31 @@ type publisher struct {
 	}
 }
 
-const (
-	// maxLine is more than 10 MB in base64.
-	maxLine = 32 << 20
-	// publishPatience is how long Pub/Sub may be away.
+// maxLine is more than 10 MB in base64.
+const maxLine = 32 << 20
+
+// publishPatience is how long Pub/Sub may be away, and refusalPatience how long it
+// may refuse the first request. Tests do not wait that long.
+var (
 	publishPatience = time.Minute
+	refusalPatience = 15 * time.Second
 )
+
+// publishBounds are those of all requests to one topic.
+func publishBounds() *patience.Bounds {
+	return &patience.Bounds{Outage: publishPatience, Refusal: refusalPatience}
+}
+
+// sayRetrying tells that a request to publish is tried again.
+func sayRetrying(say func(format string, args ...any)) func(error, patience.Class) {
+	return func(err error, class patience.Class) {
+		if class == patience.Refusal {
+			say("worker: Pub/Sub refuses the events; trying again, because what was just created or granted takes a while: %v", err)
+			return
+		}
+		say("worker: Pub/Sub does not take events; trying again: %v", err)
+	}
+}
 
 func (p *publisher) run(ctx context.Context, input io.Reader) error {
 	lines := bufio.NewReaderSize(input, 1<<20)
@@ -236,9 +257,9 @@ func (p *publisher) flush(ctx context.Context) error {
 	if len(p.request) == 0 {
 		return nil
 	}
-	err := topic.PublishPatiently(ctx, p.topic, p.request, publishPatience, func(err error) {
-		fmt.Fprintf(p.stderr, "worker: Pub/Sub does not take events; trying again: %v\n", err)
-	})
+	err := topic.PublishPatiently(ctx, p.topic, p.request, p.bounds, sayRetrying(func(format string, args ...any) {
+		fmt.Fprintf(p.stderr, format+"\n", args...)
+	}))
 	if err != nil {
 		return fmt.Errorf("publish to %s (PUBSUB_TOPIC) from line %d on: %w", p.topicName, p.first, err)
 	}

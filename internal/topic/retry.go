@@ -2,12 +2,10 @@ package topic
 
 import (
 	"context"
-	"time"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
-	"github.com/cenkalti/backoff/v5"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
+
+	"github.com/sourcegraph/telemetry-relay/internal/patience"
 )
 
 // Publisher publishes one request and waits for the confirmation.
@@ -15,19 +13,12 @@ type Publisher interface {
 	Publish(ctx context.Context, messages []*pubsubpb.PubsubMessage) error
 }
 
-// PublishPatiently publishes one request again and again for as long as patience
-// lasts and another try may help. It calls notify before each further try.
-func PublishPatiently(ctx context.Context, p Publisher, messages []*pubsubpb.PubsubMessage, patience time.Duration, notify func(error)) error {
-	_, err := backoff.Retry(ctx, func() (struct{}, error) {
-		err := p.Publish(ctx, messages)
-		switch status.Code(err) {
-		case codes.Unavailable, codes.Aborted, codes.Internal, codes.ResourceExhausted, codes.Unknown, codes.DeadlineExceeded:
-			return struct{}{}, err
-		}
-		if err != nil {
-			return struct{}{}, backoff.Permanent(err)
-		}
-		return struct{}{}, nil
-	}, backoff.WithMaxElapsedTime(patience), backoff.WithNotify(func(err error, _ time.Duration) { notify(err) }))
+// PublishPatiently publishes one request again and again as long as another try
+// may help, within the bounds, which requests to one topic share. It calls notify
+// before each further try.
+func PublishPatiently(ctx context.Context, p Publisher, messages []*pubsubpb.PubsubMessage, bounds *patience.Bounds, notify func(error, patience.Class)) error {
+	_, err := patience.Retry(ctx, bounds, func() (struct{}, error) {
+		return struct{}{}, p.Publish(ctx, messages)
+	}, notify)
 	return err
 }
