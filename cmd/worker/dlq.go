@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -123,7 +124,8 @@ type desk struct {
 	// inQueue is how many letters there were at the end of the last walk, apart
 	// from late ones; -1 as long as none has seen the whole queue.
 	inQueue int
-	// wholly says that the last walk has seen the whole queue.
+	// wholly says that the last walk has seen the whole queue, as far as can be
+	// known. If not, what it counted is the least that there is.
 	wholly bool
 	// most is the largest part of the queue that is read at once; 0: the default.
 	most int
@@ -161,33 +163,45 @@ func (d *desk) walk(ctx context.Context, filter *dlq.Filter, stop bool, act func
 	d.showBar("reading the queue", -1, "letters")
 	err := d.explain(ctx, act(w))
 	d.hideBar()
-	d.wholly = err == nil && !stop
+	d.wholly = false
 	if err == nil {
-		d.sayMissing(w)
+		missing := d.sayMissing(w)
+		doubts := queue.Doubts()
+		d.wholly = !missing && !w.Cut && len(doubts) == 0
+		if w.Cut && d.format == "table" { // programs know what they have asked for
+			doubts = append(doubts, "--limit was reached")
+		}
+		if len(doubts) > 0 {
+			d.say("worker: at least %s of the queue match, and there may be more: %s", plural(w.Matched, "message"), strings.Join(doubts, "; "))
+		}
+		if !stop {
+			d.inQueue = queue.Held() - w.Late
+		}
 	}
-	if d.wholly {
-		d.inQueue = queue.Held() - w.Late
-	}
-	err = errors.Join(err, queue.Close())
-	if err != nil {
-		return err
-	}
-	if n := queue.Redelivered(); n > 0 {
-		d.say("worker: %s came twice: not held all the time, so that somebody else may have had them meanwhile", plural(n, "letter"))
-	}
-	return nil
+	return errors.Join(err, queue.Close())
 }
 
 // sayMissing tells what the queue holds back, as far as that can be known: Pub/Sub
-// has no count of what somebody else holds.
-func (d *desk) sayMissing(w *dlq.Walk) {
+// has no count of what somebody else holds. It reports whether something that was
+// there before was not seen.
+func (d *desk) sayMissing(w *dlq.Walk) bool {
 	missing := d.inQueue - (w.Read - w.Late)
 	switch {
 	case d.inQueue >= 0 && missing > 0:
 		d.say("worker: %s messages are held by someone else or not yet available, or were taken meanwhile; they are not counted here", humanize.Comma(int64(missing)))
+		return true
 	case w.Read == 0:
 		d.say("worker: the queue gave nothing: it is empty, or its messages are held by someone else or not yet available (a command that was killed holds them for about a minute)")
 	}
+	return false
+}
+
+// atLeast is a count of what the last walk saw, for a sentence.
+func (d *desk) atLeast(n int) string {
+	if d.wholly {
+		return humanize.Comma(int64(n))
+	}
+	return "at least " + humanize.Comma(int64(n))
 }
 
 // explain says what to do about Pub/Sub's errors.

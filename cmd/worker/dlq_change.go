@@ -75,7 +75,7 @@ func (d *desk) agree(ctx context.Context, yes bool) (bool, error) {
 		return false, d.tell(n)
 	}
 	agreed, err := d.env.ask(ctx, fmt.Sprintf("%s %s of %s events of %s%s? They are: %s.", capital(d.change.action),
-		humanize.Comma(int64(n.matched)), humanize.Comma(int64(d.inQueue)), plural(services, "service"), d.change.where, d.filter))
+		humanize.Comma(int64(n.matched)), d.atLeast(d.inQueue), plural(services, "service"), d.change.where, d.filter))
 	if err != nil {
 		return false, errors.New("interrupted; nothing was changed, and all letters are in the queue")
 	}
@@ -108,6 +108,9 @@ func (d *desk) run(work func(n *counts) error) error {
 	}
 	if !d.change.quiet {
 		log := audit.With("matched", n.matched, d.change.done, n.done, "failed", n.failed, "over_max_replays", n.spared, "left", n.left)
+		if !d.wholly {
+			log = log.With("left_at_least", true)
+		}
 		if err != nil {
 			log.Error("The change of the dead-letter queue has ended early", "error", err)
 		} else {
@@ -159,6 +162,9 @@ func (d *desk) tell(n counts) error {
 		if n.canaries > 0 {
 			more += fmt.Sprintf(`,"canaries":%d,"canaries_seen_again":%d`, n.canaries, n.again)
 		}
+		if !d.wholly {
+			more += `,"left_at_least":true`
+		}
 		_, err := fmt.Fprintf(out, "{\"matched\":%d,%q:%d,\"failed\":%d,\"left\":%d%s}\n", n.matched, d.change.done, n.done, n.failed, n.left, more)
 		return err
 	}
@@ -166,7 +172,11 @@ func (d *desk) tell(n counts) error {
 	if n.spared > 0 {
 		spared = fmt.Sprintf(", %d not touched because they were replayed too often before (--max-replays)", n.spared)
 	}
-	_, err := fmt.Fprintf(out, "%d matched, %d %s, %d failed%s; %d are left in the queue\n", n.matched, n.done, d.change.done, n.failed, spared, n.left)
+	least := ""
+	if !d.wholly {
+		least = "at least "
+	}
+	_, err := fmt.Fprintf(out, "%d matched, %d %s, %d failed%s; %s%d are left in the queue\n", n.matched, n.done, d.change.done, n.failed, spared, least, n.left)
 	return err
 }
 

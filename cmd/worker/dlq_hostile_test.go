@@ -197,7 +197,7 @@ func TestDLQForbidden(t *testing.T) {
 		}
 	}
 	forbid("Publish", codes.PermissionDenied)
-	got := h.expect(1, `{"matched":1,"replayed":0,"failed":1,"left":1}`+"\n", "replay", "--yes", "--output", "json")
+	got := h.expect(1, `{"matched":1,"replayed":0,"failed":1,"left":1,"left_at_least":true}`+"\n", "replay", "--yes", "--output", "json")
 	if !strings.Contains(got.stderr, "publish to "+dlqMain+" (PUBSUB_TOPIC)") || !strings.Contains(got.stderr, "roles/pubsub.publisher") {
 		t.Error(got.stderr)
 	}

@@ -46,7 +46,7 @@ func (env environment) dlqStatsCommand() *cli.Command {
 				g.Owner, g.Runbook = d.owner(g.Service)
 			}
 			if d.format == "json" {
-				return printJSON(env.stdout, statsJSON(&stats, groups))
+				return printJSON(env.stdout, statsJSON(&stats, groups, !d.wholly))
 			}
 			return d.printStats(&stats, groups)
 		},
@@ -69,10 +69,12 @@ type statsOutput struct {
 	Oldest         *time.Time   `json:"oldest"`
 	Newest         *time.Time   `json:"newest"`
 	Groups         []*dlq.Tally `json:"groups"`
+	// CountAtLeast says that there may be more than were counted.
+	CountAtLeast bool `json:"count_at_least,omitempty"`
 }
 
-func statsJSON(s *dlq.Stats, groups []*dlq.Tally) statsOutput {
-	out := statsOutput{Count: s.Count, ReplayedBefore: s.ReplayedBefore, Groups: groups}
+func statsJSON(s *dlq.Stats, groups []*dlq.Tally, least bool) statsOutput {
+	out := statsOutput{Count: s.Count, ReplayedBefore: s.ReplayedBefore, Groups: groups, CountAtLeast: least}
 	if s.Count > 0 {
 		out.Oldest, out.Newest = &s.Oldest, &s.Newest
 	}
@@ -120,7 +122,7 @@ func (d *desk) printStats(s *dlq.Stats, groups []*dlq.Tally) error {
 		return err
 	}
 	_, err := fmt.Fprintf(d.env.stdout, "\n%s letters from %s to %s, %s of them replayed before\n",
-		humanize.Comma(int64(s.Count)), shortTime(s.Oldest), shortTime(s.Newest), humanize.Comma(int64(s.ReplayedBefore)))
+		d.atLeast(s.Count), shortTime(s.Oldest), shortTime(s.Newest), humanize.Comma(int64(s.ReplayedBefore)))
 	return err
 }
 

@@ -192,7 +192,7 @@ func TestQuestionIsOld(t *testing.T) {
 	if strings.Contains(got.stdout, `"left":0`) {
 		late = 0
 	}
-	want := fmt.Sprintf(`{"matched":%d,"replayed":%[1]d,"failed":0,"left":%d}`, 13-late, late)
+	want := fmt.Sprintf(`{"matched":%d,"replayed":%[1]d,"failed":0,"left":%d,"left_at_least":true}`, 13-late, late)
 	if got.status != 0 || got.stdout != want+"\n" || !strings.Contains(got.stderr, fmt.Sprintf("%d messages are held by someone else or not yet available", 7+late)) {
 		t.Errorf("%+v, want %s", got, want)
 	}

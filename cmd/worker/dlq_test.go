@@ -34,7 +34,9 @@ const (
 )
 
 func init() {
-	queueOptions.Quiet = 150 * time.Millisecond
+	queueOptions.WaitingPull = 50 * time.Millisecond
+	queueOptions.RefusalPatience, refusalPatience = 300*time.Millisecond, 300*time.Millisecond
+	queueOptions.Patience = 2 * time.Second
 	canaryLook, lookAgain = 50*time.Millisecond, 50*time.Millisecond
 }
 

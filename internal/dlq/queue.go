@@ -2,38 +2,36 @@ package dlq
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
-	"github.com/cenkalti/backoff/v5"
-	"github.com/sourcegraph/conc/pool"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
+
+	"github.com/sourcegraph/telemetry-relay/internal/patience"
 )
 
 // QueueOptions configures a Queue; zero values are the defaults.
 type QueueOptions struct {
-	// PullTimeout is how long one question may wait for messages where there are
-	// none, 1 s, and AnswerTimeout how long the answer to one that does not wait
-	// may take on a slow line, 30 s.
-	PullTimeout, AnswerTimeout time.Duration
+	// WaitingPull is for how long a pull waits where there are no messages, 3 s,
+	// and EmptyPulls how many such pulls in a row must bring nothing before the
+	// queue counts as read through, 3. One alone proves nothing: a pull may bring
+	// nothing although there are messages, also one that waits
+	// (google-cloud-go#8235).
+	WaitingPull time.Duration
+	EmptyPulls  int
+	// AnswerTimeout bounds a pull that does not wait; 30 s, for a slow connection.
+	AnswerTimeout time.Duration
 	// Most is the most messages that Next returns at once; 1000.
 	Most int
-	// Quiet is how long nothing new may come before the queue counts as read
-	// through; 5 s.
-	Quiet time.Duration
-	// Lease is for how long messages are held, 60 s, and ExtendEvery how often
+	// Lease is for how long messages are leased, 60 s, and ExtendEvery how often
 	// that is renewed, 20 s.
 	Lease, ExtendEvery time.Duration
-	// Patience is how long Pub/Sub may be away; 1 min.
-	Patience time.Duration
+	// Patience is how long Pub/Sub may be away, 1 min, and RefusalPatience how long
+	// it may refuse before anything has worked, 15 s: see patience.Bounds.
+	Patience, RefusalPatience time.Duration
 	// ReleaseTimeout bounds giving everything back; 8 s.
 	ReleaseTimeout time.Duration
 	Logger         *slog.Logger
@@ -45,13 +43,16 @@ func (o QueueOptions) withDefaults() QueueOptions {
 			*d = to
 		}
 	}
-	set(&o.PullTimeout, time.Second)
+	set(&o.WaitingPull, 3*time.Second)
 	set(&o.AnswerTimeout, 30*time.Second)
-	set(&o.Quiet, 5*time.Second)
 	set(&o.Lease, time.Minute)
 	set(&o.ExtendEvery, 20*time.Second)
 	set(&o.Patience, time.Minute)
+	set(&o.RefusalPatience, 15*time.Second)
 	set(&o.ReleaseTimeout, 8*time.Second)
+	if o.EmptyPulls == 0 {
+		o.EmptyPulls = 3
+	}
 	if o.Most == 0 {
 		o.Most = maxIDs
 	}
@@ -61,38 +62,29 @@ func (o QueueOptions) withDefaults() QueueOptions {
 	return o
 }
 
-const (
-	// maxIDs is the most ack ids in a request: well within 512 KiB.
-	maxIDs = 1000
-	// releaseStreams is how many requests to release are on the way at once.
-	releaseStreams = 4
-	// leastWait keeps answers that come at once from making a busy loop.
-	leastWait = 100 * time.Millisecond
-	// lateAnswers is how many answers in a row may hold nothing but late letters.
-	lateAnswers = 3
-	// leastAnswers is how many answers without messages make a queue empty.
-	leastAnswers = 3
-	// pullGrace is how long an answer may still take after the end: longer than a
-	// question waits, because a server may go on with one that was cut, and give
-	// what is released to nobody.
-	pullGrace = 2 * time.Second
-)
+// staleAnswers is how many answers in a row may hold nothing that was in the queue
+// at the start and was not seen yet.
+const staleAnswers = 3
 
-// Queue reads through the dead-letter queue once. What it has read is held until
-// it is removed, or given back by Close. One goroutine uses it, though several may
-// call Remove; another of its own renews the leases.
+// Queue reads through the dead-letter queue once. What it has read stays leased
+// until it is removed, or given back by Close. One goroutine uses it, though several
+// may call Remove; another of its own renews the leases.
 type Queue struct {
 	sub     Subscription
 	opts    QueueOptions
+	bounds  patience.Bounds
 	started time.Time
 
-	mu      sync.Mutex          // guards held and removed
-	held    map[string]string   // message id → newest ack id
+	mu      sync.Mutex          // guards held, removed and lost
+	held    map[string]string   // message id → newest ack id; empty when its lease is lost
 	removed map[string]struct{} // ids of messages that must not be seen again
+	lost    int                 // leases that ended too early
 
-	again     int
-	late      int           // answers in a row that held only what came after the start
-	waited    time.Duration // in Next, since something came that was there at the start
+	again     int           // messages that came twice
+	failures  int           // pulls that failed
+	stale     int           // answers in a row with nothing new from before the start
+	waited    time.Duration // in Next, since something new from before the start came
+	endless   bool          // reading ended although messages still came
 	stopLease context.CancelFunc
 	leasing   sync.WaitGroup
 	closed    bool
@@ -105,6 +97,7 @@ func Open(sub Subscription, opts QueueOptions) *Queue {
 		sub: sub, opts: opts.withDefaults(), started: time.Now(),
 		held: map[string]string{}, removed: map[string]struct{}{}, stopLease: cancel,
 	}
+	q.bounds.Outage, q.bounds.Refusal = q.opts.Patience, q.opts.RefusalPatience
 	q.leasing.Go(func() { q.extend(ctx) })
 	return q
 }
@@ -112,7 +105,7 @@ func Open(sub Subscription, opts QueueOptions) *Queue {
 // Started is when the reading began.
 func (q *Queue) Started() time.Time { return q.started }
 
-// Held is how many messages are held.
+// Held is how many messages were read and not removed.
 func (q *Queue) Held() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -123,96 +116,71 @@ func (q *Queue) Held() int {
 // so that somebody else could have read them, too.
 func (q *Queue) Redelivered() int { return q.again }
 
+// Doubts says why there may be more in the queue than was read, a part of a
+// sentence each; none if the queue was read through as far as Pub/Sub tells.
+func (q *Queue) Doubts() []string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var doubts []string
+	if q.failures > 0 {
+		doubts = append(doubts, "Pub/Sub failed to answer, and messages may have got lost with an answer until their leases end")
+	}
+	if q.again > 0 {
+		doubts = append(doubts, fmt.Sprintf("messages came twice (%d): their leases had ended, and somebody else may have read them meanwhile", q.again))
+	}
+	if q.lost > 0 {
+		doubts = append(doubts, fmt.Sprintf("leases were lost (%d), and somebody else may have those messages", q.lost))
+	}
+	if q.endless {
+		doubts = append(doubts, "messages kept coming that were published after the start, or were read already")
+	}
+	return doubts
+}
+
 // Next returns messages that have not been seen yet, and io.EOF at the end: when
-// nothing came for a while, or only what was published after the start.
+// several waiting pulls in a row brought nothing, or when for as long only messages
+// came that were published after the start. Doubts says when the end is not sure.
 func (q *Queue) Next(ctx context.Context) ([]*pubsubpb.PubsubMessage, error) {
-	began, empty := time.Now(), 0
+	began := time.Now()
 	defer func() { q.waited += time.Since(began) }()
-	for {
+	for empty := 0; empty < q.opts.EmptyPulls; {
 		// A queue that keeps growing would keep the reader for ever.
-		if q.late >= lateAnswers && q.waited >= q.opts.Quiet {
-			return nil, io.EOF
+		if q.stale >= staleAnswers && q.waited+time.Since(began) >= time.Duration(q.opts.EmptyPulls)*q.opts.WaitingPull {
+			q.endless = true
+			break
 		}
-		asked := time.Now()
-		messages, err := q.ask(ctx, true)
-		if err != nil || len(messages) > 0 {
-			return messages, err
+		before := q.failures
+		// It is quick while messages keep coming. That it brings nothing is no
+		// evidence (google-cloud-java#2108), but its answer is: without one, a pull
+		// that waited in vain could be one that nobody has heard.
+		fresh, _, err := q.ask(ctx, q.pullNow)
+		if err != nil || len(fresh) > 0 {
+			return fresh, err
 		}
-		// An empty answer does not mean an empty queue.
-		if empty++; empty >= leastAnswers && time.Since(began) >= q.opts.Quiet {
-			return nil, io.EOF
+		fresh, received, err := q.ask(ctx, q.pullWaiting)
+		if err != nil || len(fresh) > 0 {
+			return fresh, err
 		}
-		messages, err = q.ask(ctx, false)
-		if err != nil || len(messages) > 0 {
-			return messages, err
-		}
-		if err := pause(ctx, leastWait-time.Since(asked)); err != nil {
-			return nil, err
+		if received > 0 || q.failures > before {
+			empty = 0
+		} else {
+			empty++
 		}
 	}
+	return nil, io.EOF
 }
 
-// ask returns what is new in one answer.
-func (q *Queue) ask(ctx context.Context, immediately bool) ([]*pubsubpb.PubsubMessage, error) {
-	received, err := q.pull(ctx, immediately)
-	messages := q.take(ctx, received)
+// ask returns what is new in the answer to a pull, and how many messages it had.
+func (q *Queue) ask(ctx context.Context, pull func(context.Context) ([]*pubsubpb.ReceivedMessage, error)) (fresh []*pubsubpb.PubsubMessage, received int, err error) {
+	answer, err := pull(ctx)
+	fresh = q.take(ctx, answer)
 	if ctx.Err() != nil {
-		return nil, ctx.Err()
+		return nil, 0, ctx.Err()
 	}
-	return messages, err
+	return fresh, len(answer), err
 }
 
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// pull asks until there is an answer; one that waits in vain is none, but no
-// error either.
-func (q *Queue) pull(ctx context.Context, immediately bool) ([]*pubsubpb.ReceivedMessage, error) {
-	return backoff.Retry(ctx, func() ([]*pubsubpb.ReceivedMessage, error) {
-		timeout := q.opts.PullTimeout
-		if immediately {
-			timeout = q.opts.AnswerTimeout
-		}
-		rpc, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
-		defer cancel()
-		// A pull that is cut may have taken messages that nobody can give back.
-		stop := context.AfterFunc(ctx, func() { time.AfterFunc(pullGrace, cancel) })
-		defer stop()
-		received, err := q.sub.Pull(rpc, q.opts.Most, immediately)
-		switch {
-		case err == nil:
-			return received, nil
-		case ctx.Err() != nil:
-			return nil, backoff.Permanent(ctx.Err())
-		case status.Code(err) == codes.DeadlineExceeded && !immediately:
-			return nil, nil // it waited for messages, as it should
-		case passing(err):
-			return nil, err
-		}
-		return nil, backoff.Permanent(err)
-	}, backoff.WithMaxElapsedTime(q.opts.Patience), backoff.WithNotify(func(err error, _ time.Duration) {
-		q.opts.Logger.Warn("Pub/Sub does not answer; asking again", "error", err)
-	}))
-}
-
-// passing reports whether another try may help.
-func passing(err error) bool {
-	switch status.Code(err) {
-	case codes.Unavailable, codes.Aborted, codes.Internal, codes.ResourceExhausted, codes.Unknown, codes.DeadlineExceeded:
-		return true
-	}
-	return false
-}
-
-// take holds what was received and returns what is new of it.
+// take leases what was received and returns what is new of it.
 func (q *Queue) take(ctx context.Context, received []*pubsubpb.ReceivedMessage) []*pubsubpb.PubsubMessage {
 	if len(received) == 0 {
 		return nil
@@ -241,130 +209,12 @@ func (q *Queue) take(ctx context.Context, received []*pubsubpb.ReceivedMessage) 
 		ids = append(ids, r.GetAckId())
 	}
 	q.mu.Unlock()
-	switch {
-	case old:
-		q.late, q.waited = 0, 0
-	case len(fresh) > 0:
-		q.late++
+	if old {
+		q.stale, q.waited = 0, 0
+	} else {
+		q.stale++
 	}
-	// The subscription's own lease may be short. If this fails, the next renewal
-	// comes, or the message comes again.
-	if err := each(ctx, ids, func(ctx context.Context, ids []string) error {
-		return q.sub.ModifyAckDeadline(ctx, ids, q.opts.Lease)
-	}); err != nil && ctx.Err() == nil {
-		q.opts.Logger.Warn("The hold on messages could not be extended", "error", err)
-	}
-	if err := each(ctx, done, q.sub.Acknowledge); err != nil && ctx.Err() == nil {
-		q.opts.Logger.Warn("Messages that were done with came again, and could not be acknowledged", "error", err)
-	}
+	q.receipt(ctx, ids)
+	q.discard(ctx, done)
 	return fresh
-}
-
-// each calls do for parts of the ids that fit into a request.
-func each(ctx context.Context, ids []string, do func(context.Context, []string) error) error {
-	for part := range slices.Chunk(ids, maxIDs) {
-		rpc, cancel := context.WithTimeout(ctx, requestTimeout)
-		err := do(rpc, part)
-		cancel()
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-const requestTimeout = 10 * time.Second
-
-// extend renews all leases until ctx ends.
-func (q *Queue) extend(ctx context.Context) {
-	ticker := time.NewTicker(q.opts.ExtendEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		for part := range slices.Chunk(q.ackIDs(), maxIDs) {
-			// A request that hangs must not let the leases of the others end.
-			rpc, cancel := context.WithTimeout(ctx, min(requestTimeout, q.opts.ExtendEvery))
-			err := q.sub.ModifyAckDeadline(rpc, part, q.opts.Lease)
-			cancel()
-			if err != nil && ctx.Err() == nil {
-				q.opts.Logger.Warn("The hold on messages could not be extended", "error", err)
-			}
-		}
-	}
-}
-
-func (q *Queue) ackIDs() []string {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return slices.Collect(maps.Values(q.held))
-}
-
-// Remove acknowledges the messages, and goes on when ctx ends: what was done
-// with them cannot be undone. After an error some may still be in the queue.
-func (q *Queue) Remove(ctx context.Context, messageIDs []string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), q.opts.Patience)
-	defer cancel()
-	for part := range slices.Chunk(messageIDs, maxIDs) {
-		ids := make([]string, 0, len(part))
-		q.mu.Lock()
-		for _, id := range part {
-			if ackID, ok := q.held[id]; ok {
-				ids = append(ids, ackID)
-			}
-			q.removed[id] = struct{}{}
-		}
-		q.mu.Unlock()
-		if len(ids) == 0 {
-			continue
-		}
-		if err := q.insist(ctx, func(ctx context.Context) error { return q.sub.Acknowledge(ctx, ids) }); err != nil {
-			return fmt.Errorf("acknowledge dead letters: %w", err)
-		}
-		q.mu.Lock()
-		for _, id := range part {
-			delete(q.held, id)
-		}
-		q.mu.Unlock()
-	}
-	return nil
-}
-
-func (q *Queue) insist(ctx context.Context, do func(context.Context) error) error {
-	_, err := backoff.Retry(ctx, func() (struct{}, error) {
-		rpc, cancel := context.WithTimeout(ctx, requestTimeout)
-		defer cancel()
-		err := do(rpc)
-		if err != nil && !passing(err) {
-			err = backoff.Permanent(err)
-		}
-		return struct{}{}, err
-	}, backoff.WithMaxElapsedTime(q.opts.Patience))
-	return err
-}
-
-// Close gives back everything that is still held. It may be called again.
-func (q *Queue) Close() error {
-	if q.closed {
-		return nil
-	}
-	q.closed = true
-	// A renewal that came after the release would undo it.
-	q.stopLease()
-	q.leasing.Wait()
-	ctx, cancel := context.WithTimeout(context.Background(), q.opts.ReleaseTimeout)
-	defer cancel()
-	p := pool.New().WithErrors().WithMaxGoroutines(releaseStreams)
-	for part := range slices.Chunk(q.ackIDs(), maxIDs) {
-		p.Go(func() error {
-			return q.insist(ctx, func(ctx context.Context) error { return q.sub.ModifyAckDeadline(ctx, part, 0) })
-		})
-	}
-	if err := p.Wait(); err != nil {
-		return errors.Join(fmt.Errorf("some dead letters come back only in up to %v: they could not be given back at once", q.opts.Lease), err)
-	}
-	return nil
 }

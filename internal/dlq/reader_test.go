@@ -14,9 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"google.golang.org/api/option"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -73,8 +71,8 @@ func (h *hall) open(opts QueueOptions) *Queue {
 	client, err := NewClient(h.t.Context(), dlqSub, h.options()...)
 	h.must(err)
 	h.t.Cleanup(func() { client.Close() })
-	if opts.Quiet == 0 {
-		opts.Quiet = 200 * time.Millisecond
+	if opts.WaitingPull == 0 {
+		opts.WaitingPull = 60 * time.Millisecond
 	}
 	q := Open(client, opts)
 	h.t.Cleanup(func() { q.Close() })
@@ -432,34 +430,6 @@ func TestWalkCancelled(t *testing.T) {
 	}
 	h.must(q.Close())
 	h.atRest(1500)
-}
-
-func TestPullErrors(t *testing.T) {
-	t.Parallel()
-	h := newHall(t)
-	h.write(valid(3)...)
-	for _, code := range []codes.Code{codes.NotFound, codes.PermissionDenied} {
-		h.SetFault(func(method string, _ any) error {
-			if method == "Pull" {
-				return status.Error(code, "no")
-			}
-			return nil
-		})
-		if _, err := h.open(QueueOptions{}).Next(t.Context()); status.Code(err) != code {
-			t.Errorf("got %v, want %v", err, code)
-		}
-	}
-	// One that never answers is not an empty queue.
-	h.SetFault(func(method string, _ any) error {
-		if method == "Pull" {
-			return pubsubserver.ErrHang
-		}
-		return nil
-	})
-	q := h.open(QueueOptions{PullTimeout: 20 * time.Millisecond, AnswerTimeout: 20 * time.Millisecond, Patience: 100 * time.Millisecond})
-	if _, err := q.Next(t.Context()); status.Code(err) != codes.DeadlineExceeded {
-		t.Errorf("got %v", err)
-	}
 }
 
 func TestStats(t *testing.T) {

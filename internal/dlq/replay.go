@@ -283,10 +283,8 @@ func (r *Replayer) send(ctx context.Context, request []*replay) error {
 }
 
 func (r *Replayer) publish(ctx context.Context, messages []*pubsubpb.PubsubMessage) error {
-	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	work, cancel := outlive(ctx, publishGrace)
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { time.AfterFunc(publishGrace, cancel) })
-	defer stop()
 	return r.Exit.Publish(work, messages)
 }
 

@@ -23,6 +23,8 @@ type Walk struct {
 
 	// Read and Matched count letters; Late is how many came after the start.
 	Read, Matched, Late int
+	// Cut says that the walk ended at the limit, and has not seen the rest.
+	Cut bool
 }
 
 // errEnough ends a walk in good order.
@@ -86,6 +88,7 @@ func (w *Walk) part(ctx context.Context, visit func(*Stored) error) error {
 			return err
 		}
 		if w.Stop && w.full() {
+			w.Cut = true
 			return errEnough
 		}
 	}

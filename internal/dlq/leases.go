@@ -1,0 +1,198 @@
+package dlq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sourcegraph/conc/pool"
+
+	"github.com/sourcegraph/telemetry-relay/internal/ackresult"
+	"github.com/sourcegraph/telemetry-relay/internal/patience"
+)
+
+const (
+	// maxIDs is the most ack ids in a request: well within 512 KiB.
+	maxIDs = 1000
+	// leaseStreams is how many requests to extend or to release are in flight at
+	// once. Few of them may hang without delaying the others, and their ids take
+	// little memory.
+	leaseStreams = 32
+	// requestTimeout bounds one request.
+	requestTimeout = 10 * time.Second
+	// extendGrace is how long an extension in flight may still take at the end. One
+	// that is cut may be served after the release, and undo it.
+	extendGrace = 2 * time.Second
+)
+
+// receipt extends the leases of what was just received: the subscription's own may
+// be short. If that fails, the next extension follows, or the message comes again.
+func (q *Queue) receipt(ctx context.Context, ids []string) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	q.extendPart(ctx, ids)
+}
+
+// discard acknowledges messages that were removed before and came again.
+func (q *Queue) discard(ctx context.Context, ids []string) {
+	if len(ids) == 0 {
+		return
+	}
+	rpc, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	if _, err := q.insist(rpc, ids, q.sub.Acknowledge); err != nil && ctx.Err() == nil {
+		q.opts.Logger.Warn("Messages that were done with came again, and could not be acknowledged", "error", err)
+	}
+}
+
+// extend renews all leases until ctx ends.
+func (q *Queue) extend(ctx context.Context) {
+	ticker := time.NewTicker(q.opts.ExtendEvery)
+	defer ticker.Stop()
+	requests := pool.New().WithMaxGoroutines(leaseStreams)
+	defer requests.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		for part := range slices.Chunk(q.ackIDs(), maxIDs) {
+			requests.Go(func() {
+				work, cancel := outlive(ctx, extendGrace)
+				defer cancel()
+				// The next extension replaces one that takes as long as this.
+				work, stop := context.WithTimeout(work, q.opts.ExtendEvery)
+				defer stop()
+				q.extendPart(work, part)
+			})
+		}
+	}
+}
+
+func (q *Queue) extendPart(ctx context.Context, ids []string) {
+	if len(ids) == 0 {
+		return
+	}
+	lost, err := q.insist(ctx, ids, func(ctx context.Context, ids []string) error {
+		return q.sub.ModifyAckDeadline(ctx, ids, q.opts.Lease)
+	})
+	q.forget(lost)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		q.opts.Logger.Warn("The leases of messages could not be extended", "messages", len(ids), "error", err)
+	}
+}
+
+// forget takes note that leases are lost. Their messages are in the queue still.
+func (q *Queue) forget(ackIDs []string) {
+	if len(ackIDs) == 0 {
+		return
+	}
+	gone := make(map[string]struct{}, len(ackIDs))
+	for _, id := range ackIDs {
+		gone[id] = struct{}{}
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for id, ackID := range q.held {
+		_, lost := gone[ackID]
+		_, removed := q.removed[id] // its acknowledgement has ended the lease
+		if lost && !removed {
+			q.held[id] = ""
+			q.lost++
+		}
+	}
+}
+
+func (q *Queue) ackIDs() []string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	ids := make([]string, 0, len(q.held))
+	for _, ackID := range q.held {
+		if ackID != "" {
+			ids = append(ids, ackID)
+		}
+	}
+	return ids
+}
+
+// Remove acknowledges the messages, and goes on when ctx ends: what was done
+// with them cannot be undone. After an error some may still be in the queue, and
+// those whose leases were lost may come again, as Doubts says.
+func (q *Queue) Remove(ctx context.Context, messageIDs []string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), q.opts.Patience)
+	defer cancel()
+	for part := range slices.Chunk(messageIDs, maxIDs) {
+		ids := make([]string, 0, len(part))
+		q.mu.Lock()
+		for _, id := range part {
+			if ackID := q.held[id]; ackID != "" {
+				ids = append(ids, ackID)
+			}
+			q.removed[id] = struct{}{}
+		}
+		q.mu.Unlock()
+		lost, err := q.insist(ctx, ids, q.sub.Acknowledge)
+		if err != nil {
+			return fmt.Errorf("acknowledge dead letters: %w", err)
+		}
+		q.mu.Lock()
+		q.lost += len(lost)
+		for _, id := range part {
+			delete(q.held, id)
+		}
+		q.mu.Unlock()
+	}
+	return nil
+}
+
+// insist makes a request again until it is done for each of the ack ids but those
+// that it returns: their leases are lost. An exactly-once subscription says so
+// for each id, and then only the others are tried again.
+func (q *Queue) insist(ctx context.Context, ids []string, do func(context.Context, []string) error) (lost []string, err error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	_, err = patience.Retry(ctx, &q.bounds, func() (struct{}, error) {
+		rpc, cancel := context.WithTimeout(ctx, requestTimeout)
+		defer cancel()
+		err := do(rpc, ids)
+		retry, gone, ok := ackresult.Split(err, ids)
+		if !ok {
+			return struct{}{}, err
+		}
+		lost = append(lost, gone...)
+		if ids = retry; len(ids) == 0 {
+			return struct{}{}, nil
+		}
+		// Without its status: the code is that of the ids that are lost.
+		return struct{}{}, fmt.Errorf("%d ack ids are not done yet: %v", len(ids), err) //nolint:errorlint // see above
+	}, func(error, patience.Class) {})
+	return lost, err
+}
+
+// Close gives back everything that is still held. It may be called again.
+func (q *Queue) Close() error {
+	if q.closed {
+		return nil
+	}
+	q.closed = true
+	// An extension that came after the release would undo it.
+	q.stopLease()
+	q.leasing.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), q.opts.ReleaseTimeout)
+	defer cancel()
+	p := pool.New().WithErrors().WithMaxGoroutines(leaseStreams)
+	for part := range slices.Chunk(q.ackIDs(), maxIDs) {
+		p.Go(func() error {
+			_, err := q.insist(ctx, part, func(ctx context.Context, ids []string) error { return q.sub.ModifyAckDeadline(ctx, ids, 0) })
+			return err
+		})
+	}
+	if err := p.Wait(); err != nil {
+		return errors.Join(fmt.Errorf("some dead letters come back only in up to %v: they could not be given back at once", q.opts.Lease), err)
+	}
+	return nil
+}

@@ -1,0 +1,92 @@
+package dlq
+
+import (
+	"context"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/sourcegraph/telemetry-relay/internal/patience"
+)
+
+const (
+	// minPause keeps pulls that are answered at once from making a busy loop.
+	minPause = 100 * time.Millisecond
+	// pullGrace is how long a pull may still take after the end: longer than one
+	// waits. A server may go on with a pull that was cut, and lease to nobody what
+	// is released meanwhile.
+	pullGrace = 4 * time.Second
+)
+
+// pullNow pulls what is there at once.
+func (q *Queue) pullNow(ctx context.Context) ([]*pubsubpb.ReceivedMessage, error) {
+	return q.pull(ctx, true, q.opts.AnswerTimeout)
+}
+
+// pullWaiting pulls for WaitingPull, or until messages come. Pub/Sub may answer
+// earlier without any: then the rest of the time is for further pulls.
+func (q *Queue) pullWaiting(ctx context.Context) ([]*pubsubpb.ReceivedMessage, error) {
+	end := time.Now().Add(q.opts.WaitingPull)
+	for {
+		asked := time.Now()
+		received, err := q.pull(ctx, false, max(time.Until(end), minPause))
+		if err != nil || len(received) > 0 {
+			return received, err
+		}
+		if err := pause(ctx, min(minPause-time.Since(asked), time.Until(end))); err != nil {
+			return nil, err
+		}
+		if !time.Now().Before(end) {
+			return nil, nil
+		}
+	}
+}
+
+// pull pulls until there is an answer. A waiting pull whose time is over has none,
+// and that is no error: there was nothing to answer with.
+func (q *Queue) pull(ctx context.Context, immediately bool, timeout time.Duration) ([]*pubsubpb.ReceivedMessage, error) {
+	return patience.Retry(ctx, &q.bounds, func() ([]*pubsubpb.ReceivedMessage, error) {
+		rpc, cancel := outlive(ctx, pullGrace)
+		defer cancel()
+		rpc, stop := context.WithTimeout(rpc, timeout)
+		defer stop()
+		received, err := q.sub.Pull(rpc, q.opts.Most, immediately)
+		if err == nil {
+			return received, nil
+		}
+		if !immediately && status.Code(err) == codes.DeadlineExceeded {
+			return nil, nil
+		}
+		q.failures++
+		return nil, err
+	}, q.retrying)
+}
+
+// retrying tells that a request failed and is tried again.
+func (q *Queue) retrying(err error, class patience.Class) {
+	if class == patience.Refusal {
+		q.opts.Logger.Warn("Pub/Sub refuses; trying again, because what was just created or granted takes a while", "error", err)
+		return
+	}
+	q.opts.Logger.Warn("Pub/Sub does not answer; asking again", "error", err)
+}
+
+// outlive returns a context that ends so long after ctx.
+func outlive(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
+	return work, func() { stop(); cancel() }
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,502 @@
+package dlq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// scripted is a Subscription whose answers a test decides, in fake time.
+type scripted struct {
+	// pull answers a pull; nil: there is never a message.
+	pull func(ctx context.Context, immediately bool) ([]*pubsubpb.ReceivedMessage, error)
+	// settle answers Acknowledge ("ack") and ModifyAckDeadline ("extend",
+	// "release"); nil: all is well.
+	settle func(ctx context.Context, what string, ids []string) error
+
+	mu      sync.Mutex
+	began   time.Time
+	waits   int // waiting pulls
+	settled []settled
+}
+
+type settled struct {
+	what string
+	ids  []string
+	at   time.Duration // since the start
+}
+
+func (s *scripted) Pull(ctx context.Context, _ int, immediately bool) ([]*pubsubpb.ReceivedMessage, error) {
+	if !immediately {
+		s.mu.Lock()
+		s.waits++
+		s.mu.Unlock()
+	}
+	if s.pull == nil {
+		return nothing(ctx, immediately)
+	}
+	return s.pull(ctx, immediately)
+}
+
+// nothing is what a server does that has no messages.
+func nothing(ctx context.Context, immediately bool) ([]*pubsubpb.ReceivedMessage, error) {
+	if immediately {
+		return nil, nil
+	}
+	return hang(ctx)
+}
+
+func hang(ctx context.Context) ([]*pubsubpb.ReceivedMessage, error) {
+	<-ctx.Done()
+	return nil, status.FromContextError(ctx.Err()).Err()
+}
+
+func (s *scripted) request(ctx context.Context, what string, ids []string) error {
+	s.mu.Lock()
+	s.settled = append(s.settled, settled{what, slices.Clone(ids), time.Since(s.began)})
+	s.mu.Unlock()
+	if s.settle == nil {
+		return nil
+	}
+	return s.settle(ctx, what, ids)
+}
+
+func (s *scripted) Acknowledge(ctx context.Context, ids []string) error {
+	return s.request(ctx, "ack", ids)
+}
+
+func (s *scripted) ModifyAckDeadline(ctx context.Context, ids []string, lease time.Duration) error {
+	if lease == 0 {
+		return s.request(ctx, "release", ids)
+	}
+	return s.request(ctx, "extend", ids)
+}
+
+// requests returns the requests of one kind so far.
+func (s *scripted) requests(what string) (all []settled) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, x := range s.settled {
+		if x.what == what {
+			all = append(all, x)
+		}
+	}
+	return all
+}
+
+// dead returns n messages, from the i-th on, that were published before (or
+// after) the tests' start of time.
+func dead(i, n int, late bool) []*pubsubpb.ReceivedMessage {
+	at := time.Now().Add(-time.Hour)
+	if late {
+		at = time.Now().Add(time.Hour)
+	}
+	all := make([]*pubsubpb.ReceivedMessage, n)
+	for k := range all {
+		all[k] = &pubsubpb.ReceivedMessage{
+			AckId:   fmt.Sprint("ack", i+k),
+			Message: &pubsubpb.PubsubMessage{MessageId: fmt.Sprint("m", i+k), PublishTime: timestamppb.New(at)},
+		}
+	}
+	return all
+}
+
+// inBubble runs a test in fake time, with a queue that has all defaults.
+func inBubble(t *testing.T, s *scripted, test func(t *testing.T, q *Queue)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s.began = time.Now()
+		q := Open(s, QueueOptions{})
+		defer q.Close() //nolint:errcheck // where it counts, the test closes the queue itself
+		test(t, q)
+	})
+}
+
+// readAll reads to the end, and returns how many messages came and how long it took.
+func readAll(t *testing.T, q *Queue) (n int, took time.Duration, err error) {
+	began := time.Now()
+	for {
+		messages, err := q.Next(t.Context())
+		n += len(messages)
+		if errors.Is(err, io.EOF) {
+			return n, time.Since(began), nil
+		}
+		if err != nil {
+			return n, time.Since(began), err
+		}
+	}
+}
+
+// noDoubt, or one that has this text.
+func wantDoubt(t *testing.T, q *Queue, want string) {
+	t.Helper()
+	got := strings.Join(q.Doubts(), "; ")
+	if (want == "") != (got == "") || !strings.Contains(got, want) {
+		t.Errorf("doubts %q, want %q", got, want)
+	}
+}
+
+// TestReadThrough: a queue is read through when three pulls in a row, of three
+// seconds each, bring nothing; whatever else comes between means nothing.
+func TestReadThrough(t *testing.T) {
+	const wait = 3 * time.Second
+	// A waiting pull answers with these numbers of messages; then there are none.
+	for name, c := range map[string]struct {
+		waiting []int
+		early   bool // one that brings nothing is answered at once
+		want    int
+		took    time.Duration
+	}{
+		"empty":                  {nil, false, 0, 3 * wait},
+		"empty, answered early":  {nil, true, 0, 3 * wait},
+		"two that bring nothing": {[]int{0, 0, 5}, false, 5, 5 * wait},
+		"again and again":        {[]int{0, 5, 0, 0, 5, 0, 0, 1}, false, 11, 8 * wait},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, next := &scripted{}, 0
+			s.pull = func(ctx context.Context, immediately bool) ([]*pubsubpb.ReceivedMessage, error) {
+				// It never brings anything, whatever there is.
+				if immediately {
+					return nil, nil
+				}
+				if len(c.waiting) == 0 {
+					if c.early {
+						return nil, nil
+					}
+					return hang(ctx)
+				}
+				n := c.waiting[0]
+				c.waiting = c.waiting[1:]
+				if n == 0 {
+					return hang(ctx)
+				}
+				next += n
+				return dead(next-n, n, false), nil
+			}
+			inBubble(t, s, func(t *testing.T, q *Queue) {
+				n, took, err := readAll(t, q)
+				if err != nil || n != c.want || took != c.took || q.Held() != n {
+					t.Errorf("%d messages in %v, %v; want %d in %v", n, took, err, c.want, c.took)
+				}
+				wantDoubt(t, q, "")
+			})
+		})
+	}
+}
+
+// TestReadQuickly: while messages come, nothing waits.
+func TestReadQuickly(t *testing.T) {
+	s, next := &scripted{}, 0
+	s.pull = func(ctx context.Context, immediately bool) ([]*pubsubpb.ReceivedMessage, error) {
+		if next == 50_000 {
+			return nothing(ctx, immediately)
+		}
+		next += 1000
+		return dead(next-1000, 1000, false), nil
+	}
+	inBubble(t, s, func(t *testing.T, q *Queue) {
+		n, took, err := readAll(t, q)
+		if err != nil || n != 50_000 || took != 9*time.Second || s.waits != 3 {
+			t.Errorf("%d messages in %v with %d waiting pulls, %v", n, took, s.waits, err)
+		}
+	})
+}
+
+// TestUnsureEnds are ends at which nobody can know what is left.
+func TestUnsureEnds(t *testing.T) {
+	for name, c := range map[string]struct {
+		pull  func(i int) ([]*pubsubpb.ReceivedMessage, error) // the i-th
+		want  int
+		doubt string
+	}{
+		"messages keep coming": {func(i int) ([]*pubsubpb.ReceivedMessage, error) { return dead(i, 1, true), nil }, -1, "messages kept coming"},
+		"the same messages keep coming": {func(i int) ([]*pubsubpb.ReceivedMessage, error) {
+			return dead(0, 1, false), nil
+		}, 1, "messages kept coming"},
+		"a message came twice": {func(i int) ([]*pubsubpb.ReceivedMessage, error) {
+			if i < 2 {
+				return dead(0, 1, false), nil
+			}
+			return nil, nil
+		}, 1, "messages came twice (1)"},
+		"a pull failed at the end": {func(i int) ([]*pubsubpb.ReceivedMessage, error) {
+			switch i {
+			case 0:
+				return dead(0, 1, false), nil
+			case 4:
+				return nil, status.Error(codes.Unavailable, "away")
+			}
+			return nil, nil
+		}, 1, "Pub/Sub failed to answer"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, i := &scripted{}, -1
+			s.pull = func(ctx context.Context, immediately bool) ([]*pubsubpb.ReceivedMessage, error) {
+				i++
+				time.Sleep(200 * time.Millisecond)
+				got, err := c.pull(i)
+				if err != nil || len(got) > 0 {
+					return got, err
+				}
+				return nothing(ctx, immediately)
+			}
+			inBubble(t, s, func(t *testing.T, q *Queue) {
+				n, took, err := readAll(t, q)
+				if err != nil || c.want >= 0 && n != c.want || took < 9*time.Second || took > 18*time.Second {
+					t.Errorf("%d messages in %v, %v", n, took, err)
+				}
+				wantDoubt(t, q, c.doubt)
+			})
+		})
+	}
+}
+
+// TestPullErrors: what looks final is waited for, shortly before anything has worked
+// and longer afterwards; and a server that never answers has no empty queue.
+func TestPullErrors(t *testing.T) {
+	for name, c := range map[string]struct {
+		code   codes.Code // OK: no answer
+		before bool       // a pull works first
+		lasts  time.Duration
+		atMost time.Duration // with an error; 0: none
+	}{
+		"NotFound, for a while":                    {codes.NotFound, false, 5 * time.Second, 0},
+		"NotFound, for good":                       {codes.NotFound, false, time.Hour, 17 * time.Second},
+		"PermissionDenied, for good":               {codes.PermissionDenied, false, time.Hour, 17 * time.Second},
+		"Unauthenticated, in between":              {codes.Unauthenticated, true, 40 * time.Second, 0},
+		"Unauthenticated, in between and for good": {codes.Unauthenticated, true, time.Hour, time.Minute},
+		"Unavailable":                              {codes.Unavailable, false, 40 * time.Second, 0},
+		"Unavailable, for good":                    {codes.Unavailable, false, time.Hour, time.Minute},
+		"InvalidArgument":                          {codes.InvalidArgument, true, time.Second, time.Millisecond},
+		"no answer":                                {codes.OK, false, time.Hour, 2 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &scripted{}
+			first := c.before
+			s.pull = func(ctx context.Context, immediately bool) ([]*pubsubpb.ReceivedMessage, error) {
+				switch {
+				case first:
+					first = false
+					return dead(0, 1, false), nil
+				case time.Since(s.began) >= c.lasts:
+					return nothing(ctx, immediately)
+				case c.code == codes.OK:
+					return hang(ctx)
+				}
+				return nil, status.Error(c.code, "no")
+			}
+			want := c.code
+			if want == codes.OK {
+				want = codes.DeadlineExceeded
+			}
+			inBubble(t, s, func(t *testing.T, q *Queue) {
+				_, took, err := readAll(t, q)
+				switch {
+				case c.atMost == 0 && (err != nil || took > c.lasts+14*time.Second):
+					t.Errorf("%v after %v", err, took)
+				case c.atMost > 0 && (status.Code(err) != want || took > c.atMost):
+					t.Errorf("%v after %v", err, took)
+				}
+			})
+		})
+	}
+}
+
+// TestExtendInParallel: one request that is never answered delays no other, and
+// its ids are tried again long before their leases end.
+func TestExtendInParallel(t *testing.T) {
+	s := &scripted{}
+	s.pull = batches(10)
+	var hung atomic.Bool
+	s.settle = func(ctx context.Context, _ string, _ []string) error {
+		if time.Since(s.began) > 15*time.Second && hung.CompareAndSwap(false, true) {
+			_, err := hang(ctx)
+			return err
+		}
+		return nil
+	}
+	inBubble(t, s, func(t *testing.T, q *Queue) {
+		if n, _, err := readAll(t, q); n != 10_000 || err != nil {
+			t.Fatalf("%d, %v", n, err)
+		}
+		time.Sleep(35*time.Second - time.Since(s.began))
+		at := map[time.Duration]int{}
+		for _, r := range s.requests("extend") {
+			if r.at > 0 { // the others are receipts
+				at[r.at.Truncate(time.Second)] += len(r.ids)
+			}
+		}
+		if at[20*time.Second] != 10_000 || at[30*time.Second] != 1000 || len(at) != 2 {
+			t.Errorf("extended are %v", at)
+		}
+	})
+}
+
+// batches answers pulls with so many batches of 1,000 messages.
+func batches(most int) func(context.Context, bool) ([]*pubsubpb.ReceivedMessage, error) {
+	n := 0
+	return func(ctx context.Context, immediately bool) ([]*pubsubpb.ReceivedMessage, error) {
+		if n == most {
+			return nothing(ctx, immediately)
+		}
+		n++
+		return dead((n-1)*1000, 1000, false), nil
+	}
+}
+
+// partly is the answer of an exactly-once subscription about these ids.
+func partly(results map[string]string) error {
+	s, err := status.New(codes.FailedPrecondition, "some ack ids failed").WithDetails(&errdetails.ErrorInfo{
+		Reason: "EXACTLY_ONCE_ACKID_FAILURE", Domain: "pubsub.googleapis.com", Metadata: results,
+	})
+	if err != nil {
+		return err
+	}
+	return s.Err()
+}
+
+const (
+	permanent = "PERMANENT_FAILURE_INVALID_ACK_ID"
+	transient = "TRANSIENT_FAILURE_UNORDERED_ACK_ID"
+)
+
+// TestRemoveInPart: only ids that may still be acknowledged are tried again.
+func TestRemoveInPart(t *testing.T) {
+	s, asked := &scripted{}, 0
+	s.pull = batches(1)
+	s.settle = func(_ context.Context, what string, _ []string) error {
+		if what != "ack" {
+			return nil
+		}
+		if asked++; asked > 1 {
+			return nil
+		}
+		results := map[string]string{"ack1": transient, "ack2": transient}
+		for i := 3; i < 1000; i++ {
+			results[fmt.Sprint("ack", i)] = permanent
+		}
+		return partly(results)
+	}
+	inBubble(t, s, func(t *testing.T, q *Queue) {
+		messages, err := q.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ids []string
+		for _, m := range messages {
+			ids = append(ids, m.GetMessageId())
+		}
+		if err := q.Remove(t.Context(), ids); err != nil {
+			t.Error(err)
+		}
+		acks := s.requests("ack")
+		if len(acks) != 2 || len(acks[0].ids) != 1000 || !slices.Equal(acks[1].ids, []string{"ack0", "ack1", "ack2"}) {
+			t.Errorf("%d requests, the second with %v", len(acks), acks[1:])
+		}
+		if q.Held() != 0 {
+			t.Errorf("%d are held", q.Held())
+		}
+		wantDoubt(t, q, "leases were lost (997)")
+	})
+}
+
+// TestRemoveRefused: a refusal without results per id is the whole request's, such
+// as while a key is disabled. No id is given up because of it.
+func TestRemoveRefused(t *testing.T) {
+	s := &scripted{}
+	s.pull = batches(1)
+	s.settle = func(_ context.Context, what string, _ []string) error {
+		if what == "ack" && time.Since(s.began) < 30*time.Second {
+			return status.Error(codes.FailedPrecondition, "the key is disabled")
+		}
+		return nil
+	}
+	inBubble(t, s, func(t *testing.T, q *Queue) {
+		if _, err := q.Next(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		err := q.Remove(t.Context(), []string{"m1", "m2"})
+		acks := s.requests("ack")
+		if err != nil || !slices.Equal(acks[len(acks)-1].ids, []string{"ack1", "ack2"}) || time.Since(s.began) < 30*time.Second {
+			t.Errorf("%v after %v: %v", err, time.Since(s.began), acks)
+		}
+		wantDoubt(t, q, "")
+	})
+}
+
+// TestLostLeases: what is lost is extended and released no more, but it is still
+// counted as being in the queue, with a doubt.
+func TestLostLeases(t *testing.T) {
+	s := &scripted{}
+	s.pull = batches(1)
+	s.settle = func(_ context.Context, what string, ids []string) error {
+		if what == "extend" && time.Since(s.began) > 15*time.Second && slices.Contains(ids, "ack1") {
+			return partly(map[string]string{"ack1": permanent})
+		}
+		return nil
+	}
+	inBubble(t, s, func(t *testing.T, q *Queue) {
+		if _, err := q.Next(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(50 * time.Second)
+		if q.Held() != 1000 {
+			t.Errorf("%d are held", q.Held())
+		}
+		wantDoubt(t, q, "leases were lost (1)")
+		last := s.requests("extend")
+		if n := len(last[len(last)-1].ids); n != 999 {
+			t.Errorf("%d are extended at the end", n)
+		}
+		if err := q.Close(); err != nil {
+			t.Error(err)
+		}
+		if released := s.requests("release"); len(released) != 1 || len(released[0].ids) != 999 {
+			t.Errorf("%d requests to release", len(released))
+		}
+	})
+}
+
+// TestCloseAfterExtension: the release comes after extensions that are in flight,
+// or it would be undone; and one that hangs does not hold it up for long.
+func TestCloseAfterExtension(t *testing.T) {
+	for name, takes := range map[string]time.Duration{"slow": time.Second, "hanging": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			s := &scripted{}
+			s.pull = batches(1)
+			s.settle = func(ctx context.Context, what string, _ []string) error {
+				if what == "extend" && time.Since(s.began) > 15*time.Second {
+					return pause(ctx, takes)
+				}
+				return nil
+			}
+			inBubble(t, s, func(t *testing.T, q *Queue) {
+				if _, err := q.Next(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(20*time.Second + time.Millisecond - time.Since(s.began))
+				if err := q.Close(); err != nil {
+					t.Error(err)
+				}
+				released := s.requests("release")
+				if len(released) != 1 || released[0].at < 20*time.Second+min(takes, extendGrace) || released[0].at > 23*time.Second {
+					t.Errorf("released: %d requests, the first after %v", len(released), released[0].at)
+				}
+			})
+		})
+	}
+}
