@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 )
@@ -150,9 +151,16 @@ func TestReplayInterrupted(t *testing.T) {
 func TestQueueIsMissing(t *testing.T) {
 	h := newHouse(t)
 	h.deleteSubscription(dlqSubID)
-	for _, args := range [][]string{{"stats"}, {"list"}, {"show", "x"}, {"export"}, {"replay", "--yes"}, {"purge", "--all", "--yes", "--no-backup"}} {
-		contains(t, h.dlq(args...).exits(1).stderr, "DLQ_SUBSCRIPTION", "DLQ_TOPIC")
-	}
 	h.dlq("replay").exits(2)
 	h.dlq("purge", "--yes", "--no-backup").exits(2)
+	for _, args := range [][]string{{"stats"}, {"list"}, {"show", "x"}, {"export"}, {"replay", "--yes"}, {"purge", "--all", "--yes", "--no-backup"}} {
+		t.Run(args[0], func(t *testing.T) {
+			t.Parallel() // each waits for the queue, which may just have been created
+			got := execute(t, h.environ("LOG_LEVEL=warn"), nil, append([]string{"dlq"}, args...)...).exits(1)
+			contains(t, got.stderr, "DLQ_SUBSCRIPTION", "DLQ_TOPIC", "what was just created or granted takes a while")
+			if got.took < 10*time.Second || got.took > 25*time.Second {
+				t.Errorf("it took %v", got.took)
+			}
+		})
+	}
 }
