@@ -7,12 +7,14 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/schollz/progressbar/v3"
 	"github.com/urfave/cli/v3"
 
 	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/app"
+	"github.com/sourcegraph/telemetry-relay/internal/consume"
 	"github.com/sourcegraph/telemetry-relay/internal/local"
 	"github.com/sourcegraph/telemetry-relay/internal/local/sample"
 	"github.com/sourcegraph/telemetry-relay/internal/logging"
@@ -102,7 +104,9 @@ func (env environment) local(ctx context.Context, opts localOptions) (err error)
 		defer func() { _ = bar.Finish() }()
 	}
 	listening := ""
-	run := app.Options{Version: version().Version, Logger: log, OnProgress: show, OnListen: func(addr string) {
+	// The embedded Pub/Sub is in this process: a short wait shows that it has nothing.
+	intervals := consume.Intervals{Pull: 200 * time.Millisecond}
+	run := app.Options{Version: version().Version, Logger: log, Intervals: intervals, OnProgress: show, OnListen: func(addr string) {
 		listening = addr
 		if opts.keepRunning && !opts.json {
 			env.welcome(house, listening, total)

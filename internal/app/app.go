@@ -43,6 +43,9 @@ type Options struct {
 	Ending *Ending
 	// OnProgress, if set, is told how far the run is.
 	OnProgress func(relay.Progress)
+	// Intervals of the Pub/Sub client, for tests and for an embedded Pub/Sub: the zero
+	// value is what the real one asks for.
+	Intervals consume.Intervals
 	// OnListen, if set, is told where the endpoints are served.
 	OnListen func(addr string)
 }
@@ -107,13 +110,17 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (summary relay.S
 			},
 			SubmitConcurrency: cfg.SubmitConcurrency,
 			RejectAfter:       cfg.RejectAfter,
-			Consume:           consume.Options{Subscription: cfg.SubscriptionName(), MaxEvents: cfg.MaxOutstandingEvents, MaxBytes: int64(cfg.MaxOutstandingBytes)},
-			Drain:             cfg.Mode == config.Drain,
-			DrainIdle:         cfg.DrainIdle,
-			ReceiveWindow:     cfg.ReceiveWindow(),
-			ShutdownTimeout:   cfg.ShutdownTimeout,
-			Services:          cfg.Services,
-			Environment:       cfg.Environment,
+			Consume: consume.Options{
+				Subscription: cfg.SubscriptionName(),
+				MaxEvents:    cfg.MaxOutstandingEvents, MaxBytes: int64(cfg.MaxOutstandingBytes),
+				Intervals: opts.Intervals,
+			},
+			Drain:           cfg.Mode == config.Drain,
+			DrainIdle:       cfg.DrainIdle,
+			ReceiveWindow:   cfg.ReceiveWindow(),
+			ShutdownTimeout: cfg.ShutdownTimeout,
+			Services:        cfg.Services,
+			Environment:     cfg.Environment,
 			Preflight: func(ctx context.Context) error {
 				return preflight.Run(ctx, needs, opts.Logger, pubsub...)
 			},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/app"
+	"github.com/sourcegraph/telemetry-relay/internal/consume"
 	"github.com/sourcegraph/telemetry-relay/internal/local/gatewayserver"
 	"github.com/sourcegraph/telemetry-relay/internal/local/pubsubserver"
 	"github.com/sourcegraph/telemetry-relay/internal/local/samsserver"
@@ -100,6 +101,8 @@ func (h *house) run(ctx context.Context, vars ...string) (relay.Summary, error) 
 	summary, err := app.Run(ctx, h.config(vars...), app.Options{
 		Version: "test",
 		Logger:  slog.New(slog.NewJSONHandler(&h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		// The embedded Pub/Sub needs no minutes to be believed.
+		Intervals: consume.Intervals{Pull: 100 * time.Millisecond, Refused: 5 * time.Second},
 	})
 	if !summary.Balanced(0) {
 		h.t.Errorf("the books do not balance: %+v", summary)

@@ -249,7 +249,7 @@ func (l *leases) confirmAcks(batch []pendingAck, fates []fate) (left []pendingAc
 			continue
 		}
 		l.drop(p.message)
-		if fates[i] == taken && p.message.finished && !p.message.shared {
+		if fates[i] == taken && p.message.finished && !p.message.shared && p.message.extending == 0 {
 			l.recycler.reuse(p.message)
 		}
 	}
@@ -318,7 +318,8 @@ func (l *leases) takeDue(now time.Time, hold time.Duration) (ids []string, messa
 			due += ackGrace
 		}
 		if due <= at {
-			m.due, m.shared = at+hold, true
+			m.due = at + hold
+			m.extending++
 			ids = append(ids, m.ackID)
 			messages = append(messages, m)
 			due = m.due
@@ -342,7 +343,11 @@ func (l *leases) extended(ids []string, messages []*Message, fates []fate, due f
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i, m := range messages {
-		if m != nil && m.ackID == ids[i] {
+		if m == nil {
+			continue
+		}
+		m.extending--
+		if m.ackID == ids[i] {
 			m.due = at[fates[i]]
 			m.receipt = m.receipt || fates[i] == taken
 			l.nextDue = min(l.nextDue, m.due)

@@ -22,15 +22,16 @@ type Message struct {
 	PublishTime time.Time
 
 	// Owned by leases.
-	ackID    string
-	hash     uint64        // of the id
-	due      time.Duration // when the lease is to be extended: since leases.epoch
-	size     int32
-	acking   bool
-	deadMark bool // left to expire or released: no longer in the table
-	finished bool // whoever had it has nothing of it any more
-	shared   bool // something else here has a part of it, or had
-	receipt  bool // the lease was set by us since the last delivery
+	ackID     string
+	hash      uint64        // of the id
+	due       time.Duration // when the lease is to be extended: since leases.epoch
+	size      int32
+	acking    bool
+	deadMark  bool  // left to expire or released: no longer in the table
+	finished  bool  // whoever had it has nothing of it any more
+	shared    bool  // something else here has a part of it, or had
+	receipt   bool  // the lease was set by us since the last delivery
+	extending uint8 // requests under way that extend the lease, and have the ack id
 
 	memory []byte // its texts and data, and the room behind them
 
