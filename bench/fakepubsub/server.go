@@ -1,6 +1,8 @@
 // Package fakepubsub is a Pub/Sub that costs next to nothing, for the benchmark:
 // messages are made as they are delivered. Flow control and leases are real, and
-// every acknowledgement is checked.
+// every acknowledgement is checked. As with the service, a stream's delivery has a lease of
+// ten minutes until its first ModifyAckDeadline, pings are answered, and streams end
+// whose clients are silent for a minute: see internal/local/pubsubserver.
 package fakepubsub
 
 import (
@@ -27,8 +29,12 @@ type Report struct {
 	// RPCs and the ack ids that they had.
 	AckRPCs    int `json:"ack_rpcs"`
 	ModifyRPCs int `json:"modify_rpcs"`
-	ModifyIDs  int `json:"modify_ids"`
-	Responses  int `json:"responses"`
+	ModifyIDs  int `json:"modify_ids"` // without receipts
+	// Receipts are the ids of the first ModifyAckDeadline after a stream's delivery.
+	Receipts  int `json:"receipts"`
+	Responses int `json:"responses"`
+	// Pings are the streams' requests after their first ones.
+	Pings int `json:"pings"`
 	// Seconds from the first delivery to the last acknowledgement.
 	Seconds float64 `json:"seconds"`
 }
@@ -38,6 +44,8 @@ const (
 	perResponse      = 1000
 	bytesPerResponse = 1 << 20
 	checkLeases      = 500 * time.Millisecond
+	deliveryLease    = 10 * time.Minute
+	streamIdle       = time.Minute
 )
 
 // Server is a running server of one subscription.
@@ -67,6 +75,8 @@ type state struct {
 	until  uint32 // when the lease ends: milliseconds since began
 	stream uint8  // that it counts against; 0: none
 	status uint8
+	// awaited: a stream has delivered it, and no ModifyAckDeadline came since.
+	awaited bool
 }
 
 const (
@@ -76,10 +86,12 @@ const (
 )
 
 type stream struct {
-	lease     time.Duration
 	events    int
 	maxEvents int
-	closed    bool
+	heard     time.Time // the latest request
+	ping      bool      // is to be answered
+	answers   bool      // pings: the protocol's version is 1
+	ended     error     // io.EOF: by the client
 	id        uint8
 }
 
@@ -179,12 +191,19 @@ func (s *Server) publishDue(now time.Time) {
 	}
 }
 
+// endLeases ends the leases that are over, and the streams of silent clients.
 func (s *Server) endLeases(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at := uint32(now.Sub(s.began).Milliseconds())
 	for s.oldest < s.next && s.events[s.oldest].status == acked {
 		s.oldest++
+	}
+	for _, st := range s.streams[1:] {
+		if st.ended == nil && now.Sub(st.heard) > streamIdle {
+			st.ended = status.Error(codes.Unavailable, "the client is silent")
+			s.changed.Broadcast()
+		}
 	}
 	for i := s.oldest; i < s.next; i++ {
 		if e := &s.events[i]; e.status == out && e.until < at {
@@ -242,8 +261,13 @@ func (s *Server) modify(request []byte) ([]byte, error) {
 	s.report.ModifyRPCs++
 	until := s.until(time.Duration(seconds) * time.Second)
 	err = eachBytes(request, 4, func(id []byte) {
-		s.report.ModifyIDs++
 		i := load.AckedNumber(id)
+		if i >= 0 && i < s.next && s.events[i].awaited && s.events[i].status == out {
+			s.events[i].awaited = false
+			s.report.Receipts++
+		} else {
+			s.report.ModifyIDs++
+		}
 		switch {
 		case i < 0 || i >= s.next:
 			s.report.Wrong++
@@ -312,7 +336,7 @@ func (s *Server) take(b []byte, n int, stream uint8, lease time.Duration) (respo
 		if s.plan.Rate > 0 {
 			at = s.first.Add(time.Duration(float64(i) / float64(s.plan.Rate) * float64(time.Second)))
 		}
-		s.events[i] = state{until: until, stream: stream, status: out}
+		s.events[i] = state{until: until, stream: stream, status: out, awaited: stream != 0}
 		b = s.maker.Append(b, i, at)
 	}
 	return b, taken

@@ -1,6 +1,8 @@
 package fakepubsub
 
 import (
+	"errors"
+	"io"
 	"time"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
@@ -27,25 +29,36 @@ func (s *Server) streamingPull(call rawgrpc.Stream) error {
 	if err != nil {
 		return err
 	}
-	go func() {
-		// It ends with the call at the latest.
-		for {
-			if _, err := call.Recv(); err != nil {
-				s.mu.Lock()
-				st.closed = true
-				s.changed.Broadcast()
-				s.mu.Unlock()
-				return
-			}
-		}
-	}()
+	go s.listen(st, call) // it ends with the call at the latest
 	for {
-		response, ok := s.nextResponse(st)
-		if !ok {
+		response, err := s.nextResponse(st)
+		if errors.Is(err, io.EOF) {
 			return nil
+		}
+		if err != nil {
+			return err
 		}
 		if err := call.SendPooled(response); err != nil {
 			return err
+		}
+	}
+}
+
+// listen hears the client's pings and its end.
+func (s *Server) listen(st *stream, call rawgrpc.Stream) {
+	for {
+		_, err := call.Recv()
+		s.mu.Lock()
+		if err != nil {
+			st.ended = io.EOF
+		} else {
+			s.report.Pings++
+			st.heard, st.ping = time.Now(), st.answers
+		}
+		s.changed.Broadcast()
+		s.mu.Unlock()
+		if err != nil {
+			return
 		}
 	}
 }
@@ -58,8 +71,9 @@ func (s *Server) newStream(request *pubsubpb.StreamingPullRequest) (*stream, err
 	}
 	st := &stream{
 		id:        uint8(len(s.streams)),
-		lease:     time.Duration(request.GetStreamAckDeadlineSeconds()) * time.Second,
 		maxEvents: int(request.GetMaxOutstandingMessages()),
+		heard:     time.Now(),
+		answers:   request.GetProtocolVersion() >= 1,
 	}
 	if st.maxEvents <= 0 {
 		st.maxEvents = 1000
@@ -74,23 +88,31 @@ func (s *Server) newStream(request *pubsubpb.StreamingPullRequest) (*stream, err
 	return st, nil
 }
 
-// nextResponse waits for something to deliver; false: the stream has ended.
-func (s *Server) nextResponse(st *stream) (*[]byte, bool) {
+// nextResponse waits for something to deliver or a ping to answer; its error is the
+// stream's, io.EOF if there is none.
+func (s *Server) nextResponse(st *stream) (*[]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
-		if s.stopped || st.closed {
-			return nil, false
+		if s.stopped {
+			return nil, io.EOF
+		}
+		if st.ended != nil {
+			return nil, st.ended
+		}
+		if st.ping {
+			st.ping = false
+			return &[]byte{}, nil
 		}
 		room := st.maxEvents - st.events
 		if room > 0 && s.available() > 0 {
 			n := min(room, perResponse, s.available())
 			buf := mem.DefaultBufferPool().Get(min(n*s.maker.Size(), bytesPerResponse+s.maker.Size()))
-			b, taken := s.take((*buf)[:0], n, st.id, st.lease)
+			b, taken := s.take((*buf)[:0], n, st.id, deliveryLease)
 			*buf = b
 			st.events += taken
 			s.report.Responses++
-			return buf, true
+			return buf, nil
 		}
 		s.changed.Wait()
 	}

@@ -10,8 +10,12 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
+
+// contentType is the only one that is served.
+const contentType = "application/grpc"
 
 // Stream is a call of any kind.
 type Stream struct{ grpc.ServerStream }
@@ -48,6 +52,11 @@ func Serve(handler func(method string, s Stream) error) (addr string, stop func(
 		grpc.InitialWindowSize(8<<20),
 		grpc.InitialConnWindowSize(16<<20),
 		grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
+			// Google's front answers other content types with HTTP 404, of which
+			// clients make Unimplemented. The status alone is enough here.
+			if kind := metadata.ValueFromIncomingContext(stream.Context(), "content-type"); len(kind) != 1 || kind[0] != contentType {
+				return status.Errorf(codes.Unimplemented, "the content type is %q, not %s", kind, contentType)
+			}
 			method, ok := grpc.MethodFromServerStream(stream)
 			if !ok {
 				return status.Error(codes.Internal, "no method")
