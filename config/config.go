@@ -52,6 +52,9 @@ type Config struct {
 	DeadLetterSubscription string `env:"DLQ_SUBSCRIPTION" envDefault:"telemetry-events-dlq-oncall"`
 	// EmulatorHost is host:port of a Pub/Sub emulator; empty means the real one.
 	EmulatorHost string `env:"PUBSUB_EMULATOR_HOST"`
+	// PubSubEndpoint is host:port of a regional endpoint of Pub/Sub; empty means the
+	// global one.
+	PubSubEndpoint string `env:"PUBSUB_ENDPOINT"`
 
 	GatewayURL       string `env:"TELEMETRY_GATEWAY_URL" envDefault:"https://telemetry-gateway.sourcegraph.com"`
 	SAMSURL          string `env:"SAMS_URL" envDefault:"https://accounts.sourcegraph.com"`

@@ -196,6 +196,15 @@ func TestFaults(t *testing.T) {
 		{"DLQ_TOPIC=projects/my-project/topics/telemetry-events", []string{`DLQ_TOPIC: is the same topic as PUBSUB_TOPIC`}},
 		{"DLQ_SUBSCRIPTION=telemetry-events-relay", []string{`DLQ_SUBSCRIPTION: is the same subscription as PUBSUB_SUBSCRIPTION`}},
 		{"PUBSUB_EMULATOR_HOST=localhost", []string{`PUBSUB_EMULATOR_HOST: expected host:port, got "localhost"`}},
+		{"PUBSUB_ENDPOINT=us-east1-pubsub.googleapis.com", []string{`PUBSUB_ENDPOINT: expected host:port of a regional endpoint, such as us-east1-pubsub.googleapis.com:443, without scheme, user and path`}},
+		{"PUBSUB_ENDPOINT=https://us-east1-pubsub.googleapis.com:443", []string{`PUBSUB_ENDPOINT: expected host:port`}},
+		{"PUBSUB_ENDPOINT=me:hunter2@us-east1-pubsub.googleapis.com:443", []string{`PUBSUB_ENDPOINT: expected host:port`}},
+		{"PUBSUB_ENDPOINT=hunter2@us-east1-pubsub.googleapis.com:443", []string{`PUBSUB_ENDPOINT: expected host:port`}},
+		{"PUBSUB_ENDPOINT=pubsub.googleapis.com:443/hunter2", []string{`PUBSUB_ENDPOINT: expected host:port`}},
+		{"PUBSUB_ENDPOINT=pubsub.googleapis.com:0", []string{`PUBSUB_ENDPOINT: expected host:port`}},
+		{"PUBSUB_ENDPOINT=pubsub.googleapis.com:https", []string{`PUBSUB_ENDPOINT: expected host:port`}},
+		{"PUBSUB_ENDPOINT=:443", []string{`PUBSUB_ENDPOINT: expected host:port`}},
+		{"PUBSUB_ENDPOINT=us-east1-pubsub.googleapis.com:443 PUBSUB_EMULATOR_HOST=localhost:8085", []string{`PUBSUB_ENDPOINT: is set together with PUBSUB_EMULATOR_HOST`}},
 		{"LOG_LEVEL=trace", []string{`LOG_LEVEL: expected debug, info, warn or error, got "trace"`}},
 		{"SENTRY_DSN=nonsense", []string{"SENTRY_DSN: expected a DSN of the form https://KEY@HOST/PROJECT"}},
 		{"SENTRY_DSN=https://sentry.test/1", []string{"SENTRY_DSN: expected a DSN of the form https://KEY@HOST/PROJECT"}},
@@ -303,6 +312,16 @@ func TestInsecureDev(t *testing.T) {
 		mustLoad(t, "WORKER_INSECURE_DEV=true", "SAMS_URL=http://"+host, "SAMS_API_URL=http://"+host, "TELEMETRY_GATEWAY_URL=http://"+host)
 	}
 	mustLoad(t, "WORKER_INSECURE_DEV=true") // https:// is never wrong
+}
+
+func TestPubSubEndpoint(t *testing.T) {
+	for _, endpoint := range []string{"us-east1-pubsub.googleapis.com:443", "127.0.0.1:8443", "[::1]:443"} {
+		if c := mustLoad(t, "PUBSUB_ENDPOINT="+endpoint); c.PubSubEndpoint != endpoint {
+			t.Errorf("got %q", c.PubSubEndpoint)
+		}
+	}
+	_, err := Load([]string{"GOOGLE_CLOUD_PROJECT=p", "PUBSUB_ENDPOINT=x", "PUBSUB_EMULATOR_HOST=localhost:1"}, ForPubSub)
+	wantFaults(t, err, "PUBSUB_ENDPOINT: is set together with PUBSUB_EMULATOR_HOST", "PUBSUB_ENDPOINT: expected host:port")
 }
 
 func TestPurposes(t *testing.T) {

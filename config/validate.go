@@ -31,6 +31,7 @@ var (
 	fullName   = regexp.MustCompile(`^projects/[^/]+/(topics|subscriptions)/[^/]+$`)
 	// projectID is what emulators take too, which is more than Google Cloud does.
 	projectID = regexp.MustCompile(`^[A-Za-z0-9._:-]+$`)
+	hostname  = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$`)
 )
 
 func (c *Config) validate(purpose Purpose, vars map[string]string, broken map[string]bool, faults *Faults) {
@@ -58,6 +59,9 @@ func (c *Config) validate(purpose Purpose, vars map[string]string, broken map[st
 			faults.add("PUBSUB_EMULATOR_HOST", "expected host:port, got %q", clip(c.EmulatorHost))
 		}
 	}
+	if c.PubSubEndpoint != "" {
+		c.validatePubSubEndpoint(faults)
+	}
 	// It becomes part of every event, and of the stream's metadata: protobuf
 	// takes nothing else.
 	if !utf8.ValidString(c.Environment) || strings.ContainsFunc(c.Environment, unicode.IsControl) {
@@ -68,6 +72,19 @@ func (c *Config) validate(purpose Purpose, vars map[string]string, broken map[st
 		c.validateDependencies(faults)
 		c.validateTelemetry(faults)
 		c.validateRun(vars, broken, faults)
+	}
+}
+
+// validatePubSubEndpoint echoes nothing: what is set by mistake may hold a password.
+func (c *Config) validatePubSubEndpoint(faults *Faults) {
+	const variable = "PUBSUB_ENDPOINT"
+	if c.EmulatorHost != "" {
+		faults.add(variable, "is set together with PUBSUB_EMULATOR_HOST: expected one of them, as an emulator has no regional endpoint")
+	}
+	host, port, err := net.SplitHostPort(c.PubSubEndpoint)
+	_, notAddr := netip.ParseAddr(host)
+	if err != nil || !validPort(port) || (notAddr != nil && !hostname.MatchString(host)) {
+		faults.add(variable, "expected host:port of a regional endpoint, such as us-east1-pubsub.googleapis.com:443, without scheme, user and path")
 	}
 }
 
