@@ -7,17 +7,9 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
-	"time"
-
-	"google.golang.org/api/option"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/experimental"
-	"google.golang.org/grpc/keepalive"
 
 	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/batch"
-	"github.com/sourcegraph/telemetry-relay/internal/buffers"
 	"github.com/sourcegraph/telemetry-relay/internal/consume"
 	"github.com/sourcegraph/telemetry-relay/internal/diagnostics"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
@@ -188,34 +180,6 @@ func Needs(cfg *config.Config) provision.Needs {
 	}
 }
 
-// PubSubOptions are the options of every Pub/Sub client.
-func PubSubOptions(cfg *config.Config) []option.ClientOption {
-	opts := []option.ClientOption{
-		option.WithGRPCDialOption(grpc.WithInitialWindowSize(streamWindow)),
-		option.WithGRPCDialOption(grpc.WithInitialConnWindowSize(connectionWindow)),
-		option.WithGRPCDialOption(experimental.WithBufferPool(buffers.Pool)),
-		option.WithGRPCDialOption(grpc.WithWriteBufferSize(buffers.OnTheWay)),
-	}
-	if cfg.EmulatorHost == "" {
-		// As the official client does: a line that died in silence is noticed.
-		return append(opts, option.WithGRPCDialOption(grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pubsubKeepalive})))
-	}
-	return append(opts,
-		option.WithEndpoint(cfg.EmulatorHost),
-		option.WithoutAuthentication(),
-		option.WithTelemetryDisabled(),
-		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())),
-	)
-}
-
-// What is received and not read yet is bounded: gRPC's own windows grow with the
-// line, to megabytes that nobody accounts for. These let 10 MB/s a stream, which
-// is what Pub/Sub gives, through a line of 50 ms.
-const (
-	streamWindow     = 512 << 10
-	connectionWindow = 2 << 20
-)
-
 // newMetrics returns the metrics with every label value that can come.
 func newMetrics(services *policy.Set) *metrics.Metrics {
 	m := metrics.New()
@@ -229,8 +193,6 @@ func newMetrics(services *policy.Set) *metrics.Metrics {
 	m.Expect(ids, reasons)
 	return m
 }
-
-const pubsubKeepalive = 5 * time.Minute
 
 // fetchResult is the value of the label result.
 func fetchResult(err error) string {

@@ -44,6 +44,8 @@ type Admin struct {
 
 // Connect returns an Admin; it connects when it is first used.
 func Connect(ctx context.Context, opts ...option.ClientOption) (*Admin, error) {
+	// It asks one question at a time.
+	opts = append(slices.Clone(opts), option.WithGRPCConnectionPool(1))
 	subscriptions, err := pubsub.NewSubscriptionAdminClient(ctx, opts...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to Pub/Sub: %w", err)
