@@ -44,7 +44,7 @@ variable "event_retention" {
 }
 
 variable "allowed_regions" {
-  description = "Where Pub/Sub may keep messages at rest. Empty: wherever the organization's policy allows it."
+  description = "Where Pub/Sub may keep messages at rest. Empty: wherever the organization's policy allows it. The worker's PUBSUB_ENDPOINT says through which region they go."
   type        = list(string)
   default     = []
 }

@@ -35,7 +35,7 @@ func PubSub(ctx context.Context, needs provision.Needs, opts ...option.ClientOpt
 	sub, err := admin.Subscription(ctx, needs.Subscription)
 	if unreachable(err) {
 		return []Finding{
-			failure(all, "", "does not answer: "+oneLine(err), "nothing can be received", "look at the network, the project's name and PUBSUB_EMULATOR_HOST; then run this again"),
+			failure(all, "", "does not answer: "+oneLine(err), "nothing can be received", "look at the network, the project's name, PUBSUB_ENDPOINT and PUBSUB_EMULATOR_HOST; then run this again"),
 			skipped("topics, subscriptions and permissions", "", "Pub/Sub does not answer"),
 		}
 	}
