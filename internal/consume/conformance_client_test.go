@@ -1,0 +1,215 @@
+package consume
+
+import (
+	"context"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	pubsub "cloud.google.com/go/pubsub/v2"
+	"google.golang.org/api/option"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/sourcegraph/telemetry-relay/internal/local/pubsubserver"
+)
+
+// subject is a client of Pub/Sub in a situation: the official one or ours. It
+// acknowledges what it receives, or holds it.
+type subject struct {
+	t     *testing.T
+	dials dialer
+	// cancel ends receiving in good order, close ends the client.
+	cancel context.CancelFunc
+	close  func()
+	// ackHeld and nackHeld settle what is held, and return when that has been sent.
+	ackHeld, nackHeld func()
+	ended             chan error
+
+	mu   sync.Mutex
+	hold bool
+	got  map[string]int // deliveries by message id
+}
+
+// start starts a client. Both have what the worker has: four streams and
+// 20,000 outstanding messages.
+type start func(t *testing.T, s *pubsubserver.Server, hold bool) *subject
+
+const outstanding = 20_000
+
+func newSubject(t *testing.T, hold bool) *subject {
+	return &subject{t: t, hold: hold, got: map[string]int{}, ended: make(chan error, 1)}
+}
+
+func (c *subject) options(s *pubsubserver.Server) []option.ClientOption {
+	return []option.ClientOption{
+		option.WithEndpoint(s.Addr()),
+		option.WithoutAuthentication(),
+		option.WithTelemetryDisabled(),
+		option.WithGRPCConnectionPool(4),
+		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())),
+		option.WithGRPCDialOption(grpc.WithContextDialer(c.dials.dial)),
+		option.WithGRPCDialOption(grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 5 * time.Minute})),
+	}
+}
+
+func startOfficial(t *testing.T, s *pubsubserver.Server, hold bool) *subject {
+	c := newSubject(t, hold)
+	client, err := pubsub.NewClientWithConfig(t.Context(), "p", nil, c.options(s)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var held []*pubsub.Message
+	settle := func(how func(*pubsub.Message)) func() {
+		return func() {
+			c.mu.Lock()
+			all := held
+			held, c.hold = nil, false
+			c.mu.Unlock()
+			for _, m := range all {
+				how(m)
+			}
+		}
+	}
+	c.ackHeld, c.nackHeld = settle((*pubsub.Message).Ack), settle((*pubsub.Message).Nack)
+	sub := client.Subscriber(subName)
+	sub.ReceiveSettings.NumGoroutines = 4
+	sub.ReceiveSettings.MaxOutstandingMessages = outstanding
+	ctx, cancel := context.WithCancel(context.Background())
+	c.cancel = cancel
+	go func() {
+		c.ended <- sub.Receive(ctx, func(_ context.Context, m *pubsub.Message) {
+			if c.receive(m.ID) {
+				c.mu.Lock()
+				held = append(held, m)
+				c.mu.Unlock()
+				return
+			}
+			m.Ack()
+		})
+	}()
+	c.close = func() { _ = client.Close() } // a killed one has nothing to close
+	return c
+}
+
+func startOurs(t *testing.T, s *pubsubserver.Server, hold bool) *subject {
+	c := newSubject(t, hold)
+	client, err := NewClient(t.Context(), subName, c.options(s)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var (
+		r    *Receiver
+		held []*Message
+	)
+	r = NewReceiver(client, Options{Subscription: subName, MaxEvents: outstanding, MaxBytes: 1 << 30, Logger: discard()},
+		func(_ context.Context, fresh, again []*Message) {
+			var settle []*Message
+			for _, m := range fresh {
+				if c.receive(m.ID) {
+					c.mu.Lock()
+					held = append(held, m)
+					c.mu.Unlock()
+				} else {
+					settle = append(settle, m)
+				}
+			}
+			for _, m := range again {
+				c.receive(m.ID)
+			}
+			r.Ack(settle)
+		})
+	settle := func(how func([]*Message)) func() {
+		return func() {
+			c.mu.Lock()
+			all := held
+			held, c.hold = nil, false
+			c.mu.Unlock()
+			how(all)
+		}
+	}
+	c.ackHeld, c.nackHeld = settle(r.Ack), settle(r.Release)
+	ctx, cancel := context.WithCancel(context.Background())
+	c.cancel = cancel
+	go func() { c.ended <- r.Receive(ctx) }()
+	c.close = func() {
+		flush, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = r.Flush(flush) // a killed one cannot
+		r.Close()
+		_ = client.Close()
+	}
+	return c
+}
+
+// receive notes a delivery, and reports whether it is to be held.
+func (c *subject) receive(id string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.got[id]++
+	return c.hold
+}
+
+// distinct is how many messages have come.
+func (c *subject) distinct() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.got)
+}
+
+// stop ends the client in good order.
+func (c *subject) stop() {
+	c.nackHeld()
+	c.cancel()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		<-c.ended
+		c.close()
+	}()
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+		c.close() // only that ends the official client while Pub/Sub is away
+		<-done
+	}
+}
+
+// kill ends the client as SIGKILL does: its connections end and it says no more.
+func (c *subject) kill() {
+	c.dials.kill()
+	c.stop()
+}
+
+// dialer dials until it is killed.
+type dialer struct {
+	mu    sync.Mutex
+	conns []net.Conn
+	dead  bool
+}
+
+func (d *dialer) dial(ctx context.Context, addr string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.dead {
+		_ = conn.Close()
+		return nil, net.ErrClosed
+	}
+	d.conns = append(d.conns, conn)
+	return conn, nil
+}
+
+func (d *dialer) kill() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.dead = true
+	for _, conn := range d.conns {
+		_ = conn.Close()
+	}
+}

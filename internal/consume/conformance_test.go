@@ -1,0 +1,557 @@
+package consume
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"math"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/sourcegraph/telemetry-relay/internal/local/pubsubserver"
+)
+
+// situation is something that the real service does, played by the embedded server
+// to the official client and to ours. What each does is known, and documented in
+// docs/pubsub.md; the test holds both to it.
+type situation struct {
+	name string
+	// source is where the service's behaviour is known from.
+	source string
+	// official and ours are what the clients do.
+	official, ours string
+	// note says why ours differs, where it is not plainly better.
+	note string
+
+	// slow situations last a minute and more, since the official client's intervals
+	// cannot be changed.
+	slow    bool
+	server  pubsubserver.Options
+	options []pubsubserver.SubscriptionOption
+	play    func(t *testing.T, s *pubsubserver.Server, begin start) string
+}
+
+var only = flag.String("consume.situation", "", "play only the conformance situations whose names contain this")
+
+// within polls until ok or for d.
+func within(d time.Duration, ok func() bool) bool {
+	for deadline := time.Now().Add(d); ; time.Sleep(5 * time.Millisecond) {
+		if ok() {
+			return true
+		}
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
+}
+
+const (
+	received = "receives all"
+	ends     = "Receive ends"
+	goesOn   = "goes on"
+)
+
+// delivers reports whether messages that are published now come within d.
+func delivers(t *testing.T, s *pubsubserver.Server, c *subject, d time.Duration) string {
+	before := c.distinct()
+	publish(t, s, 20)
+	if within(d, func() bool { return c.distinct() == before+20 }) {
+		return goesOn
+	}
+	select {
+	case err := <-c.ended:
+		c.ended <- err
+		return ends
+	default:
+		return "receives nothing"
+	}
+}
+
+// afterwards returns a play of a client that has received 20 messages when something
+// happens.
+func afterwards(d time.Duration, happen func(s *pubsubserver.Server)) func(*testing.T, *pubsubserver.Server, start) string {
+	return func(t *testing.T, s *pubsubserver.Server, begin start) string {
+		c := begin(t, s, false)
+		defer c.stop()
+		publish(t, s, 20)
+		if !within(20*time.Second, func() bool { return c.distinct() == 20 && s.Streams(subName) == 4 }) {
+			return "does not begin"
+		}
+		happen(s)
+		return delivers(t, s, c, d)
+	}
+}
+
+// refusedOnce refuses the first opening of one of four streams with a code.
+func refusedOnce(code codes.Code) func(*testing.T, *pubsubserver.Server, start) string {
+	return oneRefused(func(s *pubsubserver.Server) { s.RefuseStreams(1, status.Error(code, "for a moment")) })
+}
+
+func oneRefused(refuse func(*pubsubserver.Server)) func(*testing.T, *pubsubserver.Server, start) string {
+	return func(t *testing.T, s *pubsubserver.Server, begin start) string {
+		refuse(s)
+		c := begin(t, s, false)
+		defer c.stop()
+		result := delivers(t, s, c, 10*time.Second)
+		if result == goesOn {
+			within(10*time.Second, func() bool { return s.Streams(subName) == 4 })
+			result = delivers(t, s, c, 10*time.Second)
+		}
+		return result
+	}
+}
+
+// back has a client hold 500 messages, kills it, and says how long it takes until a
+// second one has them all.
+func back(limit time.Duration) func(*testing.T, *pubsubserver.Server, start) string {
+	return func(t *testing.T, s *pubsubserver.Server, begin start) string {
+		c := begin(t, s, true)
+		publish(t, s, 500)
+		if !within(20*time.Second, func() bool { return c.distinct() == 500 }) {
+			c.stop()
+			return "does not begin"
+		}
+		time.Sleep(2 * time.Second) // the situation: it has held them for a while
+		c.kill()
+		second := begin(t, s, false)
+		defer second.stop()
+		if !within(limit+2*time.Second, func() bool { return second.distinct() == 500 }) {
+			return fmt.Sprintf("%d of 500 are back after %v", second.distinct(), limit)
+		}
+		return fmt.Sprintf("all back within %v", limit)
+	}
+}
+
+var situations = []situation{
+	{
+		name: "the front takes `application/grpc` only", source: "googleapis.github.io#27, grpcbox#60, alpakka#2237",
+		official: received, ours: received,
+		play: func(t *testing.T, s *pubsubserver.Server, begin start) string {
+			c := begin(t, s, false)
+			defer c.stop()
+			publish(t, s, 1000)
+			if !within(20*time.Second, func() bool { return c.distinct() == 1000 && s.Stats(subName).Acked == 1000 }) {
+				return fmt.Sprintf("receives %d of 1000", c.distinct())
+			}
+			return received
+		},
+	},
+	{
+		name: "what the first request of a stream says", source: "official client, pullstream.go",
+		official: "client id, protocol 1, routing, lease, bounds", ours: "client id, protocol 1, routing, lease, bounds",
+		play: func(t *testing.T, s *pubsubserver.Server, begin start) string {
+			c := begin(t, s, false)
+			defer c.stop()
+			if !within(20*time.Second, func() bool { return len(s.Openings(subName)) >= 4 }) {
+				return "does not begin"
+			}
+			var says []string
+			all := s.Openings(subName)[:4]
+			for _, x := range []struct {
+				what string
+				has  func(pubsubserver.Opening) bool
+			}{
+				{"client id", func(o pubsubserver.Opening) bool {
+					return o.Request.GetClientId() != "" && o.Request.GetClientId() == all[0].Request.GetClientId()
+				}},
+				{"protocol 1", func(o pubsubserver.Opening) bool { return o.Request.GetProtocolVersion() == 1 }},
+				{"routing", func(o pubsubserver.Opening) bool {
+					return slices.Equal(o.Metadata.Get("x-goog-request-params"), []string{"subscription=projects%2Fp%2Fsubscriptions%2Frelay"})
+				}},
+				{"lease", func(o pubsubserver.Opening) bool { return o.Request.GetStreamAckDeadlineSeconds() >= 10 }},
+				{"bounds", func(o pubsubserver.Opening) bool {
+					return o.Request.GetMaxOutstandingMessages() > 0 && o.Request.GetMaxOutstandingBytes() > 0
+				}},
+			} {
+				if !slices.ContainsFunc(all, func(o pubsubserver.Opening) bool { return !x.has(o) }) {
+					says = append(says, x.what)
+				}
+			}
+			return strings.Join(says, ", ")
+		},
+	},
+	{
+		name: "streams without traffic for 70 s", source: "official client, iterator.go; google-cloud-dotnet#1505", slow: true,
+		official: "pings; no stream is ended", ours: "pings; no stream is ended",
+		play: func(t *testing.T, s *pubsubserver.Server, begin start) string {
+			c := begin(t, s, false)
+			defer c.stop()
+			time.Sleep(70 * time.Second) // the situation
+			if n := len(s.Openings(subName)); n != 4 {
+				return fmt.Sprintf("%d streams were opened", n)
+			}
+			return "pings; no stream is ended"
+		},
+	},
+	{
+		name: "all streams go silent on healthy connections", source: "java-pubsub#490, nodejs-pubsub#1779, google-cloud-dotnet#11793", slow: true,
+		official: goesOn, ours: goesOn,
+		play: afterwards(60*time.Second, func(s *pubsubserver.Server) { s.SilenceStreams(subName) }),
+	},
+	{
+		name: "streams that are silent from their start", source: "as above", slow: true,
+		official: goesOn, ours: goesOn,
+		play: func(t *testing.T, s *pubsubserver.Server, begin start) string {
+			s.SilenceOpenings(4)
+			c := begin(t, s, false)
+			defer c.stop()
+			return delivers(t, s, c, 60*time.Second)
+		},
+	},
+	{
+		name: "first lease of ten minutes, quiet traffic", source: "google-cloud-rust#4519, google-cloud-go#11642",
+		official: "receipts within 200 ms", ours: "receipts within 200 ms",
+		play: func(t *testing.T, s *pubsubserver.Server, begin start) string {
+			c := begin(t, s, true)
+			defer c.stop()
+			for range 20 {
+				publish(t, s, 10)
+				time.Sleep(50 * time.Millisecond) // the situation
+			}
+			within(10*time.Second, func() bool { return len(s.ReceiptDelays(subName)) == 200 })
+			// The machine may be busy: nine of ten show the client's own delay.
+			return receipts(s, 200, 0.9, 200*time.Millisecond)
+		},
+	},
+	{
+		name: "first lease of ten minutes, 20,000 at once", source: "as above",
+		official: "receipts within 500 ms", ours: "receipts within 500 ms",
+		note: "99 % of them. The test allows 5 s, because all situations share the machine.",
+		play: func(t *testing.T, s *pubsubserver.Server, begin start) string {
+			c := begin(t, s, true)
+			defer c.stop()
+			publish(t, s, outstanding)
+			within(30*time.Second, func() bool { return len(s.ReceiptDelays(subName)) >= outstanding })
+			if got := receipts(s, outstanding, 0.99, 5*time.Second); got != "receipts within 5s" {
+				return got
+			}
+			return "receipts within 500 ms"
+		},
+	},
+	{
+		name: "killed with 500 messages held", source: "as above", slow: true,
+		official: "all back within 30s", ours: "all back within 30s",
+		play: back(30 * time.Second),
+	},
+	{
+		name: "killed with 500 held, exactly-once delivery", source: "official client: 60 s at least", slow: true,
+		official: "all back within 1m0s", ours: "all back within 1m0s",
+		options: []pubsubserver.SubscriptionOption{pubsubserver.WithExactlyOnce()},
+		play:    back(time.Minute),
+	},
+	{
+		name: "one stream refused once: `Unauthenticated`", source: "google-cloud-go#6920, #6315, #11775",
+		official: ends, ours: goesOn, play: refusedOnce(codes.Unauthenticated),
+	},
+	{
+		name: "one stream refused once: `PermissionDenied`", source: "python-pubsub#18, java-pubsub#330",
+		official: ends, ours: goesOn, play: refusedOnce(codes.PermissionDenied),
+	},
+	{
+		name: "one stream refused once: `NotFound`", source: "java-pubsub#81",
+		official: ends, ours: goesOn, play: refusedOnce(codes.NotFound),
+	},
+	{
+		name: "one stream refused once: `FailedPrecondition`", source: "a key that is disabled for a while",
+		official: ends, ours: goesOn, play: refusedOnce(codes.FailedPrecondition),
+	},
+	{
+		name: "one stream refused once: `ResourceExhausted`", source: "official client, service.go: not retried",
+		official: ends, ours: goesOn, play: refusedOnce(codes.ResourceExhausted),
+	},
+	{
+		name: "one stream refused once: `Unavailable`", source: "documentation: streams end by design",
+		official: goesOn, ours: goesOn, play: refusedOnce(codes.Unavailable),
+	},
+	{
+		name: "HTTP 404 to one request", source: "any proxy in between; grpc-go makes `Unimplemented` of it",
+		official: ends, ours: goesOn,
+		play: oneRefused(func(s *pubsubserver.Server) { s.RefuseRequests(1) }),
+	},
+	{
+		name: "all streams are cut", source: "documentation: streams end by design",
+		official: goesOn, ours: goesOn,
+		play: afterwards(20*time.Second, func(s *pubsubserver.Server) { s.BreakStreams(nil) }),
+	},
+	{
+		name: "one of four connections goes dead", source: "documentation: one connection carries some 100 streams", slow: true,
+		official: goesOn, ours: goesOn,
+		play: func(t *testing.T, s *pubsubserver.Server, begin start) string {
+			c := begin(t, s, false)
+			defer c.stop()
+			publish(t, s, 20)
+			if !within(20*time.Second, func() bool { return c.distinct() == 20 && s.Streams(subName) == 4 }) {
+				return "does not begin"
+			}
+			openings := s.Openings(subName)
+			s.FreezeConnection(openings[len(openings)-1].Peer)
+			before := c.distinct()
+			// The server may give some to the dead connection, until their leases end.
+			published := 0
+			return map[bool]string{true: goesOn, false: "receives nothing"}[within(60*time.Second, func() bool {
+				if published < 400 {
+					publish(t, s, 1)
+					published++
+				}
+				return c.distinct() >= before+200
+			})]
+		},
+	},
+	{
+		name: "2,500 acknowledgements, half of them expired, exactly-once", source: "official client, iterator.go: results per id",
+		official: "a handful of requests", ours: "a handful of requests",
+		options: []pubsubserver.SubscriptionOption{pubsubserver.WithExactlyOnce()},
+		play: func(t *testing.T, s *pubsubserver.Server, begin start) string {
+			c := begin(t, s, true)
+			defer c.stop()
+			ids := publish(t, s, 2500)
+			if !within(30*time.Second, func() bool { return c.distinct() == 2500 && len(s.ReceiptDelays(subName)) == 2500 }) {
+				return "does not begin"
+			}
+			var requests atomic.Int32
+			s.RefuseStreams(-1, status.Error(codes.Unavailable, "so that nothing is delivered again"))
+			s.BreakStreams(nil)
+			within(5*time.Second, func() bool { return s.Streams(subName) == 0 })
+			s.ExpireLeases(subName, ids[:1250]...)
+			s.SetFault(func(method string, _ any) error {
+				if method == "Acknowledge" {
+					requests.Add(1)
+					return pubsubserver.AfterDelay(20 * time.Millisecond)
+				}
+				return nil
+			})
+			c.ackHeld()
+			if !within(20*time.Second, func() bool { return s.Stats(subName).Acked == 1250 }) {
+				return fmt.Sprintf("%d of 1,250 acknowledged", s.Stats(subName).Acked)
+			}
+			within(time.Second, func() bool { return requests.Load() > 20 }) // does it go on?
+			if n := requests.Load(); n > 20 {
+				return fmt.Sprintf("%d requests", n)
+			}
+			return "a handful of requests"
+		},
+	},
+	{
+		name: "acknowledgements refused as a whole for 3 s", source: "`FailedPrecondition` without results per id: a key is away",
+		official: "acknowledgements are lost; all come again", ours: "all acknowledged, none comes again",
+		play: func(t *testing.T, s *pubsubserver.Server, begin start) string {
+			c := begin(t, s, true)
+			defer c.stop()
+			publish(t, s, 500)
+			if !within(20*time.Second, func() bool { return c.distinct() == 500 && len(s.ReceiptDelays(subName)) == 500 }) {
+				return "does not begin"
+			}
+			s.SetFault(func(method string, _ any) error {
+				if method == "Acknowledge" {
+					return status.Error(codes.FailedPrecondition, "the key is disabled")
+				}
+				return nil
+			})
+			c.ackHeld()
+			time.Sleep(3 * time.Second) // the situation
+			s.SetFault(nil)
+			if within(5*time.Second, func() bool { return s.Stats(subName).Acked == 500 }) && s.Stats(subName).Redelivered == 0 {
+				return "all acknowledged, none comes again"
+			}
+			if s.Stats(subName).Leased == 500 || s.Stats(subName).Redelivered > 0 {
+				return "acknowledgements are lost; all come again"
+			}
+			return fmt.Sprintf("%+v", s.Stats(subName))
+		},
+	},
+	{
+		name: "one slow answer to an extension, held for 70 s", source: "requests one after the other would wait for it", slow: true,
+		official: "no lease is lost", ours: "no lease is lost",
+		play: func(t *testing.T, s *pubsubserver.Server, begin start) string {
+			c := begin(t, s, true)
+			defer c.stop()
+			publish(t, s, 5000)
+			if !within(30*time.Second, func() bool { return c.distinct() == 5000 && len(s.ReceiptDelays(subName)) == 5000 }) {
+				return "does not begin"
+			}
+			var once sync.Once
+			s.SetFault(func(method string, _ any) (err error) {
+				if method == "ModifyAckDeadline" {
+					once.Do(func() { err = pubsubserver.AfterDelay(4 * time.Second) })
+				}
+				return err
+			})
+			time.Sleep(70 * time.Second) // the situation
+			if n := s.Stats(subName).Redelivered; n > 0 {
+				return fmt.Sprintf("%d leases are lost", n)
+			}
+			return "no lease is lost"
+		},
+	},
+	{
+		name: "stopped with 2,000 held", source: "documentation: a nack makes a message available at once",
+		official: "all there for others within 2 s", ours: "all there for others within 2 s",
+		play: func(t *testing.T, s *pubsubserver.Server, begin start) string {
+			c := begin(t, s, true)
+			publish(t, s, 2000)
+			if !within(30*time.Second, func() bool { return c.distinct() == 2000 }) {
+				c.stop()
+				return "does not begin"
+			}
+			s.RefuseStreams(-1, status.Error(codes.Unavailable, "so that it does not get them itself"))
+			s.BreakStreams(nil)
+			c.nackHeld()
+			ok := within(2*time.Second, func() bool { return s.Stats(subName).Backlog == 2000 })
+			c.stop()
+			if !ok {
+				return fmt.Sprintf("%d there after 2 s", s.Stats(subName).Backlog)
+			}
+			return "all there for others within 2 s"
+		},
+	},
+	{
+		name: "a message of 9.9 MB", source: "documentation: messages of 10 MB",
+		official: received, ours: received,
+		play: func(t *testing.T, s *pubsubserver.Server, begin start) string {
+			c := begin(t, s, false)
+			defer c.stop()
+			if _, err := s.Publish(topicName, &pubsubpb.PubsubMessage{Data: make([]byte, 9_900_000)}); err != nil {
+				t.Fatal(err)
+			}
+			if !within(20*time.Second, func() bool { return s.Stats(subName).Acked == 1 }) {
+				return "does not receive it"
+			}
+			return received
+		},
+	},
+}
+
+// receipts says within which time a share of n receipts was sent.
+func receipts(s *pubsubserver.Server, n int, share float64, limit time.Duration) string {
+	delays := slices.Sorted(slices.Values(s.ReceiptDelays(subName)))
+	if len(delays) < n {
+		return fmt.Sprintf("%d of %d receipts", len(delays), n)
+	}
+	at := delays[min(len(delays)-1, int(math.Ceil(share*float64(len(delays)))))]
+	if at > limit+50*time.Millisecond { // the server's own time
+		return fmt.Sprintf("receipts within %v", at.Round(time.Millisecond))
+	}
+	text := limit.String()
+	if limit < time.Second {
+		text = fmt.Sprintf("%d ms", limit.Milliseconds())
+	}
+	return "receipts within " + text
+}
+
+// TestConformance plays each situation to both clients, side by side. The slow ones
+// mostly wait, so all of them run at once; the others take turns.
+func TestConformance(t *testing.T) {
+	type run struct {
+		situation
+		client string
+		begin  start
+		want   string
+		got    string
+	}
+	var fast, slow []*run
+	for _, x := range situations {
+		if !strings.Contains(x.name, *only) {
+			continue
+		}
+		pair := []*run{
+			{situation: x, client: "official", begin: startOfficial, want: x.official},
+			{situation: x, client: "ours", begin: startOurs, want: x.ours},
+		}
+		switch {
+		case !x.slow:
+			fast = append(fast, pair...)
+		case !testing.Short():
+			slow = append(slow, pair...)
+		}
+	}
+	play := func(r *run) {
+		s, err := pubsubserver.Start(t.Context(), r.server)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer func() { _ = s.Close() }()
+		if err := errors.Join(s.CreateTopic(topicName), s.CreateSubscription(subName, topicName, r.options...)); err != nil {
+			t.Error(err)
+			return
+		}
+		if r.got = r.play(t, s, r.begin); r.got != r.want {
+			t.Errorf("%s: %s: %s, want %s", r.name, r.client, r.got, r.want)
+		}
+	}
+	var all sync.WaitGroup
+	for _, r := range slow {
+		all.Go(func() { play(r) })
+	}
+	next := make(chan *run)
+	for range 2 {
+		all.Go(func() {
+			for r := range next {
+				play(r)
+			}
+		})
+	}
+	for _, r := range fast {
+		next <- r
+	}
+	close(next)
+	all.Wait()
+
+	const row = "%-66s  %-45s  %s\n"
+	var table strings.Builder
+	fmt.Fprintf(&table, row, "situation", "official client", "ours")
+	played := append(fast, slow...)
+	for i := 0; i < len(played); i += 2 {
+		fmt.Fprintf(&table, row, played[i].name, played[i].got, played[i+1].got)
+	}
+	t.Logf("\n%s", table.String())
+}
+
+var update = flag.Bool("update", false, "write the table in docs/pubsub.md anew")
+
+// TestConformanceTable holds the table of docs/pubsub.md to the situations.
+func TestConformanceTable(t *testing.T) {
+	const file, begin, end = "../../docs/pubsub.md", "<!-- situations -->\n", "<!-- end of situations -->"
+	var table strings.Builder
+	table.WriteString("| situation | official client | ours | known from |\n|---|---|---|---|\n")
+	for _, x := range situations {
+		ours := x.ours
+		if x.note != "" {
+			ours += " ¹"
+		}
+		fmt.Fprintf(&table, "| %s | %s | %s | %s |\n", x.name, x.official, ours, x.source)
+	}
+	for _, x := range situations {
+		if x.note != "" {
+			fmt.Fprintf(&table, "\n¹ %s: %s\n", x.name, x.note)
+		}
+	}
+	doc, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, found := strings.Cut(string(doc), begin)
+	_, after, closed := strings.Cut(rest, end)
+	if !found || !closed {
+		t.Fatalf("%s has no place for the table", file)
+	}
+	want := before + begin + "\n" + table.String() + "\n" + end + after
+	if *update {
+		if err := os.WriteFile(file, []byte(want), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if string(doc) != want {
+		t.Errorf("%s differs from the situations; run go test ./internal/consume -run ConformanceTable -update", file)
+	}
+}
