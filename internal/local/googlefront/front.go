@@ -15,8 +15,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"html"
-	"io"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"sync"
@@ -61,7 +60,7 @@ func Serve(listener net.Listener, server *grpc.Server, tlsConfig *tls.Config) *F
 		HTTP2:     &http.HTTP2Config{MaxConcurrentStreams: MaxConcurrentStreams},
 		TLSConfig: tlsConfig,
 		ConnState: f.count,
-		ErrorLog:  log.New(io.Discard, "", 0), // connections that are cut are no news
+		ErrorLog:  slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // connections that are cut are no news
 	}
 	f.accepting.Go(func() {
 		// Only Close ends the loop, and it needs no error from it.

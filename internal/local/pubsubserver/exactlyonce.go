@@ -16,7 +16,7 @@ const (
 
 // acknowledge acknowledges ids, except those in failures.
 func (s *Server) acknowledge(sub *subscription, ids []string, failures map[string]string) error {
-	return settle(sub, ids, failures, func(ids []string) (invalid []string, err error) {
+	return settle(ids, failures, func(ids []string) (invalid []string, err error) {
 		if sub.exactlyOnce() {
 			return sub.queue.ackExactly(ids), nil
 		}
@@ -29,14 +29,14 @@ func (s *Server) acknowledge(sub *subscription, ids []string, failures map[strin
 
 // modifyDeadline gives the leases of ids, except those in failures, a new length.
 func (s *Server) modifyDeadline(sub *subscription, ids []string, length int, failures map[string]string) error {
-	return settle(sub, ids, failures, func(ids []string) (invalid []string, err error) {
+	return settle(ids, failures, func(ids []string) (invalid []string, err error) {
 		return s.modify(sub, ids, func(int) int { return length })
 	})
 }
 
 // settle does the work for the ids that are not to fail and reports those that
 // failed, if any.
-func settle(sub *subscription, ids []string, failures map[string]string, do func(ids []string) (invalid []string, err error)) error {
+func settle(ids []string, failures map[string]string, do func(ids []string) (invalid []string, err error)) error {
 	failed := map[string]string{}
 	if len(failures) > 0 {
 		good := make([]string, 0, len(ids))

@@ -186,7 +186,7 @@ func (s *Server) modify(sub *subscription, ids []string, seconds func(i int) int
 	if sub.exactlyOnce() {
 		deads, invalid = sub.queue.modifyExactly(ids, seconds)
 	} else {
-		ok := false
+		var ok bool
 		if deads, ok = sub.queue.modify(ids, seconds); !ok {
 			return nil, errAckID
 		}
