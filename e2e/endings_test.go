@@ -207,7 +207,8 @@ func TestConfigurationCombinations(t *testing.T) {
 	}
 }
 
-// TestMissing lacks one of the things in Pub/Sub: the run ends before it pulls.
+// TestMissing lacks one of the things in Pub/Sub: the run waits for it, which may
+// just have been created, and ends before it pulls.
 func TestMissing(t *testing.T) {
 	for _, c := range []struct {
 		name, variable, id string
@@ -225,8 +226,11 @@ func TestMissing(t *testing.T) {
 				c.remove(h)
 			}
 			got := h.run(c.vars...).exits(1)
-			contains(t, got.stderr, c.variable, c.id, "does not exist")
+			contains(t, got.stderr, c.variable, c.id, "does not exist", "missing; waiting for it")
 			got.sums(summary{Ended: "error"})
+			if got.took < 15*time.Second || got.took > 25*time.Second {
+				t.Errorf("it ended after %v, want 15s", got.took)
+			}
 			h.untouched(1)
 		})
 	}
@@ -234,6 +238,15 @@ func TestMissing(t *testing.T) {
 		h := newHouse(t)
 		got := h.run("GOOGLE_CLOUD_PROJECT=elsewhere", "PUBSUB_TOPIC=the-topic", "PUBSUB_SUBSCRIPTION=the-subscription", "DLQ_TOPIC=the-dlq").exits(1)
 		contains(t, got.stderr, "the-topic", "the-subscription", "the-dlq")
+	})
+	t.Run("until it is created", func(t *testing.T) {
+		h := newHouse(t)
+		h.deleteSubscription(subID)
+		p := h.start()
+		p.says("missing; waiting for it")
+		h.subscribe(subID, topicID)
+		h.publish(event(1))
+		p.wait().exits(0).sums(summary{Received: 1, Submitted: 1, Ended: "drained"})
 	})
 	t.Run("topic of the subscription", func(t *testing.T) {
 		h := newHouse(t)

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -62,7 +63,45 @@ func TestRegionalEndpoint(t *testing.T) {
 	}
 }
 
-// tlsFront is an endpoint with TLS before a server without.
+// TestCredentialsAreMissing: credentials may be there a little later than the
+// worker; without any the run ends, and says which are expected.
+func TestCredentialsAreMissing(t *testing.T) {
+	t.Run("until they come", func(t *testing.T) {
+		h := newHouse(t)
+		server, err := pubsubserver.Start(t.Context(), pubsubserver.Options{})
+		h.must(err)
+		t.Cleanup(func() { h.check(server.Close()) })
+		for _, err := range []error{
+			server.CreateTopic(h.topic(topicID)), server.CreateTopic(h.topic(dlqID)), server.CreateSubscription(h.subscription(subID), h.topic(topicID)),
+		} {
+			h.must(err)
+		}
+		front := newTLSFront(t, server.Addr())
+		key := filepath.Join(t.TempDir(), "later.json")
+		p := start(t, h.environ("PUBSUB_EMULATOR_HOST=", "PUBSUB_ENDPOINT="+front.endpoint, "SSL_CERT_FILE="+front.roots,
+			"GOOGLE_APPLICATION_CREDENTIALS="+key), nil, "run")
+		p.says("missing; waiting for it")
+		h.must(os.Rename(serviceAccountKey(t), key))
+		p.wait().exits(0).sums(summary{Ended: "drained"})
+	})
+	t.Run("for good", func(t *testing.T) {
+		h := newHouse(t)
+		got := execute(t, h.environ("PUBSUB_EMULATOR_HOST=", "GOOGLE_APPLICATION_CREDENTIALS="+filepath.Join(t.TempDir(), "none.json")), nil, "run").exits(1)
+		contains(t, got.stderr, "missing; waiting for it", "no credentials for Google Cloud", "GOOGLE_APPLICATION_CREDENTIALS")
+		got.sums(summary{Ended: "error"})
+		if got.took < 15*time.Second || got.took > 25*time.Second {
+			t.Errorf("it ended after %v, want 15s", got.took)
+		}
+	})
+	t.Run("until the end", func(t *testing.T) {
+		h := newHouse(t)
+		p := start(t, h.environ("PUBSUB_EMULATOR_HOST=", "GOOGLE_APPLICATION_CREDENTIALS="+filepath.Join(t.TempDir(), "none.json")), nil, "run")
+		p.says("missing; waiting for it")
+		p.stop(syscall.SIGTERM).exits(0).sums(summary{Ended: "signal"})
+	})
+}
+
+// tlsFront is an endpoint// tlsFront is an endpoint with TLS before a server without.
 type tlsFront struct {
 	endpoint string // localhost and a port
 	roots    string // the file with the certificate

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"time"
 
 	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/batch"
@@ -21,7 +22,6 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/provision"
 	"github.com/sourcegraph/telemetry-relay/internal/relay"
 	"github.com/sourcegraph/telemetry-relay/internal/submit"
-	"github.com/sourcegraph/telemetry-relay/internal/topic"
 )
 
 // ServiceID is the worker's own id at MSP.
@@ -33,6 +33,9 @@ type Options struct {
 	Logger  *slog.Logger
 	// Ending, if set, bounds the last reports of the run together with others.
 	Ending *Ending
+	// StartWait is for how long what is missing at the start is waited for; 0 means
+	// preflight.StartWait.
+	StartWait time.Duration
 	// OnProgress, if set, is told how far the run is.
 	OnProgress func(relay.Progress)
 	// Intervals of the Pub/Sub client, for tests and for an embedded Pub/Sub: the zero
@@ -58,6 +61,9 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (summary relay.S
 	if opts.Ending == nil {
 		opts.Ending = NewEnding(ctx, cfg)
 	}
+	if opts.StartWait == 0 {
+		opts.StartWait = preflight.StartWait
+	}
 	observer, err := observe.Start(ctx, observe.Options{
 		Config: cfg, Service: ServiceID, Version: opts.Version, Metrics: m.Registry, Logger: opts.Logger,
 	})
@@ -72,17 +78,15 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (summary relay.S
 		}
 		return nil
 	})
-	pubsub := PubSubOptions(cfg)
-	client, err := consume.NewClient(ctx, cfg.SubscriptionName(), pubsub...)
+	client, deadLetters, err := connect(ctx, cfg, opts)
 	if err != nil {
+		if ctx.Err() != nil { // it was told to stop before it could begin
+			summary.Ended = relay.Signal
+			return summary, nil
+		}
 		return summary, err
 	}
-	closers = append(closers, client.Close)
-	deadLetters, err := topic.NewClient(ctx, cfg.DeadLetterTopicName(), pubsub...)
-	if err != nil {
-		return summary, err
-	}
-	closers = append(closers, deadLetters.Close)
+	closers = append(closers, client.Close, deadLetters.Close)
 	tokens := newTokens(cfg, func(err error) { m.TokenFetches.WithLabelValues(fetchResult(err)).Inc() })
 	closers = append(closers, func() error { tokens.Close(); return nil })
 	gateway, err := newGateway(cfg, tokens)
@@ -114,7 +118,7 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (summary relay.S
 			Services:        cfg.Services,
 			Environment:     cfg.Environment,
 			Preflight: func(ctx context.Context) error {
-				return preflight.Run(ctx, needs, opts.Logger, pubsub...)
+				return preflight.Run(ctx, needs, opts.StartWait, opts.Logger, PubSubOptions(cfg)...)
 			},
 			OnProgress: opts.OnProgress,
 			Tracer:     observer.Tracer(),

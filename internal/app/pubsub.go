@@ -1,6 +1,9 @@
 package app
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"google.golang.org/api/option"
@@ -11,6 +14,9 @@ import (
 
 	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/buffers"
+	"github.com/sourcegraph/telemetry-relay/internal/consume"
+	"github.com/sourcegraph/telemetry-relay/internal/preflight"
+	"github.com/sourcegraph/telemetry-relay/internal/topic"
 )
 
 const (
@@ -55,4 +61,23 @@ func PubSubOptions(cfg *config.Config) []option.ClientOption {
 		opts = append(opts, option.WithEndpoint(cfg.PubSubEndpoint))
 	}
 	return append(opts, option.WithGRPCDialOption(grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime})))
+}
+
+// connect makes the run's clients. That needs credentials, which are waited for as
+// everything is that may be missing at the start.
+func connect(ctx context.Context, cfg *config.Config, opts Options) (events *consume.Client, deadLetters *topic.Client, err error) {
+	pubsub := PubSubOptions(cfg)
+	err = preflight.Wait(ctx, opts.StartWait, opts.Logger, func() (fault error, passes bool) {
+		events, fault = consume.NewClient(ctx, cfg.SubscriptionName(), pubsub...)
+		if fault == nil {
+			if deadLetters, fault = topic.NewClient(ctx, cfg.DeadLetterTopicName(), pubsub...); fault != nil {
+				fault = errors.Join(fault, events.Close())
+			}
+		}
+		if fault != nil {
+			fault = fmt.Errorf("the worker has no credentials for Google Cloud; expected those of a service account, or a file in GOOGLE_APPLICATION_CREDENTIALS: %w", fault)
+		}
+		return fault, true
+	})
+	return events, deadLetters, err
 }

@@ -57,7 +57,7 @@ func (x *examiner) add(f ...Finding) { x.findings = append(x.findings, f...) }
 func (x *examiner) subscription(ctx context.Context, sub *pubsubpb.Subscription, err error) {
 	const check = "subscription"
 	name := x.needs.Subscription
-	there := x.exists(check, name, "PUBSUB_SUBSCRIPTION", "worker run ends at once", err)
+	there := x.exists(check, name, "PUBSUB_SUBSCRIPTION", "worker run does not start", err)
 	if err == nil {
 		x.settings(check, sub, provision.SubscriptionSettings())
 	}
@@ -80,7 +80,7 @@ func (x *examiner) topic(ctx context.Context) {
 	case status.Code(err) == codes.NotFound && !x.needs.TopicGiven:
 		x.add(warning(check, name, "does not exist, and is only the default", "worker publish and dlq replay do not work", "set PUBSUB_TOPIC"))
 	default:
-		x.exists(check, name, "PUBSUB_TOPIC", "services, worker publish and dlq replay cannot publish; worker run ends at once", err)
+		x.exists(check, name, "PUBSUB_TOPIC", "services, worker publish and dlq replay cannot publish; worker run does not start", err)
 	}
 }
 
@@ -93,7 +93,7 @@ func (x *examiner) deadLetterTopic(ctx context.Context) {
 	)
 	name := x.needs.DeadLetterTopic
 	_, err := x.admin.Topic(ctx, name)
-	there := x.exists(check, name, "DLQ_TOPIC", "worker run ends at once", err)
+	there := x.exists(check, name, "DLQ_TOPIC", "worker run does not start", err)
 	if !there {
 		x.add(skipped(permission, name, "there is no topic"), skipped(readers, name, "there is no topic"))
 	} else {
@@ -154,7 +154,7 @@ func (x *examiner) permission(check, name, permission, role string, held bool, e
 	case err == nil && held:
 		x.add(ok(check, name, "holds "+permission))
 	case err == nil:
-		x.add(failure(check, name, "lacks "+permission, "worker run ends at once", "grant "+role+" on it to the worker's service account"))
+		x.add(failure(check, name, "lacks "+permission, "worker run does not start", "grant "+role+" on it to the worker's service account"))
 	default:
 		x.add(unasked(check, name, err))
 	}

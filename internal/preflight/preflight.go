@@ -7,17 +7,21 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"google.golang.org/api/option"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/sourcegraph/telemetry-relay/internal/patience"
 	"github.com/sourcegraph/telemetry-relay/internal/provision"
 )
 
 // Run checks until everything could be asked; it waits as long as Pub/Sub cannot
-// be reached. The error names everything that is missing.
-func Run(ctx context.Context, needs provision.Needs, log *slog.Logger, opts ...option.ClientOption) (err error) {
+// be reached. What is missing is waited for as Wait does. The error names everything
+// that is missing then.
+func Run(ctx context.Context, needs provision.Needs, wait time.Duration, log *slog.Logger, opts ...option.ClientOption) (err error) {
 	admin, err := provision.Connect(ctx, opts...)
 	if err != nil {
 		return err
@@ -26,88 +30,126 @@ func Run(ctx context.Context, needs provision.Needs, log *slog.Logger, opts ...o
 	admin.Waiting = func(about string, err error) {
 		log.Warn("Pub/Sub does not answer; asking again", "about", about, "error", err)
 	}
-	c := checker{log: log, admin: admin}
-	err = errors.Join(
-		c.subscription(ctx, needs.Subscription),
-		c.deadLetterTopic(ctx, needs.DeadLetterTopic),
-		c.topic(ctx, needs),
-	)
+	return run(ctx, admin, needs, wait, log)
+}
+
+// resources are what Run asks about.
+type resources interface {
+	Subscription(ctx context.Context, name string) (*pubsubpb.Subscription, error)
+	Topic(ctx context.Context, name string) (*pubsubpb.Topic, error)
+	HoldsOnSubscription(ctx context.Context, name, permission string) (bool, error)
+	HoldsOnTopic(ctx context.Context, name, permission string) (bool, error)
+}
+
+func run(ctx context.Context, r resources, needs provision.Needs, wait time.Duration, log *slog.Logger) error {
+	var last *checker
+	err := Wait(ctx, wait, log, func() (error, bool) {
+		last = &checker{resources: r}
+		last.subscription(ctx, needs.Subscription)
+		last.deadLetterTopic(ctx, needs.DeadLetterTopic)
+		last.topic(ctx, needs)
+		return errors.Join(last.faults...), !last.final
+	})
 	if ctx.Err() != nil {
 		// Nothing is wrong with what could not be asked any more.
 		return fmt.Errorf("ask Pub/Sub for the subscription and the topics: %w", context.Cause(ctx))
 	}
+	for _, note := range last.notes {
+		log.Warn(note.message, note.args...)
+	}
 	return err
 }
 
+// checker does one round of checks.
 type checker struct {
-	log   *slog.Logger
-	admin *provision.Admin
+	resources
+	faults []error
+	final  bool // waiting for one of the faults to pass is in vain
+	notes  []note
 }
 
-func (c *checker) subscription(ctx context.Context, name string) error {
+// note is what is worth a warning, and no fault.
+type note struct {
+	message string
+	args    []any
+}
+
+// fault takes note of a fault that may pass, or else that is final.
+func (c *checker) fault(passes bool, format string, args ...any) {
+	c.faults = append(c.faults, fmt.Errorf(format, args...))
+	c.final = c.final || !passes
+}
+
+func (c *checker) note(message string, args ...any) {
+	c.notes = append(c.notes, note{message, args})
+}
+
+func (c *checker) subscription(ctx context.Context, name string) {
 	const variable = "PUBSUB_SUBSCRIPTION"
-	got, err := c.admin.Subscription(ctx, name)
-	if err := c.judge(variable, "subscription", name, err); err != nil {
-		return err
+	got, err := c.Subscription(ctx, name)
+	switch {
+	case !c.judge(variable, "subscription", name, err):
+	case provision.TopicDeleted(got):
+		c.fault(false, "PUBSUB_TOPIC: the topic of the subscription %s has been deleted; nothing will come any more. Create both anew", name)
+	default:
+		c.permission(ctx, variable, name, provision.ConsumePermission, c.HoldsOnSubscription)
 	}
-	if provision.TopicDeleted(got) {
-		return fmt.Errorf("PUBSUB_TOPIC: the topic of the subscription %s has been deleted; nothing will come any more. Create both anew", name)
-	}
-	return c.permission(ctx, variable, name, provision.ConsumePermission, c.admin.HoldsOnSubscription)
 }
 
-func (c *checker) deadLetterTopic(ctx context.Context, name string) error {
+func (c *checker) deadLetterTopic(ctx context.Context, name string) {
 	const variable = "DLQ_TOPIC"
-	_, err := c.admin.Topic(ctx, name)
-	if err := c.judge(variable, "dead-letter topic", name, err); err != nil {
-		return err
+	_, err := c.Topic(ctx, name)
+	if c.judge(variable, "dead-letter topic", name, err) {
+		c.permission(ctx, variable, name, provision.PublishPermission, c.HoldsOnTopic)
 	}
-	return c.permission(ctx, variable, name, provision.PublishPermission, c.admin.HoldsOnTopic)
 }
 
-func (c *checker) topic(ctx context.Context, needs provision.Needs) error {
-	_, err := c.admin.Topic(ctx, needs.Topic)
-	if status.Code(err) == codes.NotFound && !needs.TopicGiven {
-		c.log.Warn("The default topic does not exist; set PUBSUB_TOPIC for replays", "topic", needs.Topic)
-		return nil
+func (c *checker) topic(ctx context.Context, needs provision.Needs) {
+	_, err := c.Topic(ctx, needs.Topic)
+	switch code := status.Code(err); {
+	case code == codes.NotFound && !needs.TopicGiven:
+		c.note("The default topic does not exist; set PUBSUB_TOPIC for replays", "topic", needs.Topic)
+	case code == codes.PermissionDenied: // the worker itself does not need it
+	default:
+		c.judge("PUBSUB_TOPIC", "topic", needs.Topic, err)
 	}
-	if status.Code(err) == codes.PermissionDenied {
-		return nil // the worker itself does not need it
-	}
-	return c.judge("PUBSUB_TOPIC", "topic", needs.Topic, err)
 }
 
-// judge turns the answer to a question about settings into a verdict.
-func (c *checker) judge(variable, kind, name string, err error) error {
+// judge turns the answer to a question about settings into a verdict, and reports
+// whether the resource is there.
+func (c *checker) judge(variable, kind, name string, err error) bool {
 	switch status.Code(err) {
 	case codes.OK:
-		return nil
+		return true
 	case codes.NotFound:
-		return fmt.Errorf("%s: the %s %s does not exist", variable, kind, name)
+		c.fault(true, "%s: the %s %s does not exist", variable, kind, name)
+		return false
 	case codes.PermissionDenied:
 		// Least privilege does not include reading settings.
-		c.log.Warn("The worker may not read the settings of a resource; it goes on without", "kind", kind, "name", name)
-		return nil
+		c.note("The worker may not read the settings of a resource; it goes on without", "kind", kind, "name", name)
+		return true
 	}
-	return fmt.Errorf("%s: the %s %s cannot be used: %w", variable, kind, name, err)
+	c.fault(passes(err), "%s: the %s %s cannot be used: %w", variable, kind, name, err)
+	return false
 }
 
 type holder func(ctx context.Context, name, permission string) (bool, error)
 
 // permission asks whether the worker holds a permission, where the server knows
 // the question.
-func (c *checker) permission(ctx context.Context, variable, name, permission string, holds holder) error {
+func (c *checker) permission(ctx context.Context, variable, name, permission string, holds holder) {
 	held, err := holds(ctx, name, permission)
-	switch status.Code(err) {
-	case codes.OK:
-		if held {
-			return nil
-		}
-		return fmt.Errorf("%s: the worker does not have the permission %s on %s", variable, permission, name)
-	case codes.Unimplemented:
-		return nil // an emulator
-	case codes.NotFound:
-		return fmt.Errorf("%s: %s does not exist", variable, name)
+	switch code := status.Code(err); {
+	case code == codes.OK && held:
+	case code == codes.OK:
+		c.fault(true, "%s: the worker does not have the permission %s on %s", variable, permission, name)
+	case code == codes.Unimplemented: // an emulator
+	case code == codes.NotFound:
+		c.fault(true, "%s: %s does not exist", variable, name)
+	default:
+		c.fault(passes(err), "%s: whether the worker has the permission %s on %s cannot be asked: %w", variable, permission, name, err)
 	}
-	return fmt.Errorf("%s: whether the worker has the permission %s on %s cannot be asked: %w", variable, permission, name, err)
 }
+
+// passes reports whether an answer that looks final is known to pass.
+func passes(err error) bool { return patience.ClassOf(err) == patience.Refusal }

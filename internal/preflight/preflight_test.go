@@ -42,7 +42,8 @@ func needs() provision.Needs {
 
 type fixture struct {
 	*pubsubserver.Server
-	t *testing.T
+	t    *testing.T
+	wait time.Duration
 
 	mu  sync.Mutex
 	log bytes.Buffer
@@ -85,7 +86,7 @@ func (f *fixture) options() []option.ClientOption {
 }
 
 func (f *fixture) run(ctx context.Context, n provision.Needs) error {
-	return Run(ctx, n, slog.New(slog.NewTextHandler(f, nil)), f.options()...)
+	return Run(ctx, n, f.wait, slog.New(slog.NewTextHandler(f, nil)), f.options()...)
 }
 
 // wantLines checks that the error has exactly these lines, given by their parts.
