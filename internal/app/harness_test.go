@@ -96,13 +96,19 @@ func (h *house) config(vars ...string) *config.Config {
 // run runs the worker to its end.
 func (h *house) run(ctx context.Context, vars ...string) (relay.Summary, error) {
 	h.t.Helper()
+	// The embedded Pub/Sub needs no minutes to be believed.
+	return h.runWith(ctx, consume.Intervals{Pull: 100 * time.Millisecond, Refused: 5 * time.Second}, vars...)
+}
+
+// runWith is run with other intervals of the Pub/Sub client.
+func (h *house) runWith(ctx context.Context, intervals consume.Intervals, vars ...string) (relay.Summary, error) {
+	h.t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	summary, err := app.Run(ctx, h.config(vars...), app.Options{
-		Version: "test",
-		Logger:  slog.New(slog.NewJSONHandler(&h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		// The embedded Pub/Sub needs no minutes to be believed.
-		Intervals: consume.Intervals{Pull: 100 * time.Millisecond, Refused: 5 * time.Second},
+		Version:   "test",
+		Logger:    slog.New(slog.NewJSONHandler(&h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Intervals: intervals,
 	})
 	if !summary.Balanced(0) {
 		h.t.Errorf("the books do not balance: %+v", summary)
