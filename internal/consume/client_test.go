@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/api/option"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
@@ -249,5 +253,78 @@ func TestServerPull(t *testing.T) {
 	cancel()
 	if _, err := r.PullOnce(ctx, 10); err == nil {
 		t.Error("no error after the end of its context")
+	}
+}
+
+// TestCutAnywhere ends each connection after some bytes, wherever that is in a
+// response: nothing is lost, and nothing is settled twice.
+func TestCutAnywhere(t *testing.T) {
+	s, err := pubsubserver.Start(t.Context(), pubsubserver.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	if err := errors.Join(s.CreateTopic(topicName), s.CreateSubscription(subName, topicName)); err != nil {
+		t.Fatal(err)
+	}
+	var (
+		mu   sync.Mutex // guards rng and cuts
+		rng  = rand.New(rand.NewPCG(1, 2))
+		cuts int
+	)
+	dial := func(ctx context.Context, addr string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil || cuts == 40 {
+			return conn, err
+		}
+		cuts++
+		return &cutting{Conn: conn, left: 1 + rng.IntN(600_000)}, nil
+	}
+	c, err := NewClient(t.Context(), subName,
+		option.WithEndpoint(s.Addr()), option.WithoutAuthentication(), option.WithTelemetryDisabled(),
+		option.WithGRPCConnectionPool(4),
+		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())),
+		option.WithGRPCDialOption(grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff: backoff.Config{BaseDelay: time.Millisecond, Multiplier: 1, MaxDelay: time.Millisecond}, MinConnectTimeout: 5 * time.Second,
+		})),
+		option.WithGRPCDialOption(grpc.WithContextDialer(dial)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	const messages = 3000
+	publish(t, s, messages)
+	settled := map[string]int{}
+	var r *Receiver
+	r = NewReceiver(c, defaults(Options{Subscription: subName}), func(_ context.Context, fresh, _ []*Message) {
+		mu.Lock()
+		for _, m := range fresh {
+			settled[m.ID]++
+		}
+		mu.Unlock()
+		r.Ack(fresh)
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- r.Receive(ctx) }()
+	for deadline := time.Now().Add(time.Minute); s.Stats(subName).Acked < messages && time.Now().Before(deadline); {
+		time.Sleep(100 * time.Millisecond)
+		s.ExpireLeases(subName) // what a cut response had is leased for ten minutes
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if err := r.Flush(t.Context()); err != nil {
+		t.Error(err)
+	}
+	r.Close()
+	if got := s.Stats(subName); got.Acked != messages || got.Leased+got.Backlog > 0 {
+		t.Errorf("%+v", got)
+	}
+	if len(settled) != messages || cuts < 10 {
+		t.Errorf("%d messages were received over %d connections that were cut", len(settled), cuts)
 	}
 }

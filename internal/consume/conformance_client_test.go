@@ -213,3 +213,19 @@ func (d *dialer) kill() {
 		_ = conn.Close()
 	}
 }
+
+// cutting is a connection that ends after a number of bytes have been read.
+type cutting struct {
+	net.Conn
+	left int // bytes; one goroutine reads
+}
+
+func (c *cutting) Read(b []byte) (int, error) {
+	if c.left <= 0 {
+		_ = c.Close()
+		return 0, net.ErrClosed
+	}
+	n, err := c.Conn.Read(b[:min(len(b), c.left)])
+	c.left -= n
+	return n, err
+}
