@@ -112,7 +112,7 @@ func TestCheckGateway(t *testing.T) {
 	t.Parallel()
 	o := newOutside(t, samsserver.Options{}, gatewayserver.Options{})
 	for code, want := range map[codes.Code]string{
-		codes.PermissionDenied: "failure gateway: refuses the token: rpc error: code = PermissionDenied desc = the reason",
+		codes.PermissionDenied: "failure gateway: refuses the token: PermissionDenied: the reason",
 		codes.InvalidArgument:  "failure gateway: refuses a stream without events: InvalidArgument",
 		codes.Unimplemented:    "failure gateway: is no Telemetry Gateway",
 	} {
@@ -124,7 +124,7 @@ func TestCheckGateway(t *testing.T) {
 	o.gateway.SetOnStream(func(gatewayserver.StreamInfo) gatewayserver.Fault {
 		return gatewayserver.Fault{Err: status.Error(codes.Unavailable, "the reason")}
 	})
-	wantFindings(t, o.check(t, soon), plainText, "failure gateway: does not answer: rpc error: code = Unavailable desc = the reason")
+	wantFindings(t, o.check(t, soon), plainText, "failure gateway: does not answer: Unavailable: the reason")
 	o.url = "https://127.0.0.1:1"
 	wantFindings(t, o.check(t, soon), "failure gateway TLS: cannot be connected to: dial tcp 127.0.0.1:1: connect: connection refused", "failure gateway: does not answer")
 	o.gateway.SetOnStream(nil)

@@ -5,11 +5,13 @@ package submit
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/codes"
 
 	"github.com/sourcegraph/telemetry-relay/internal/event"
+	"github.com/sourcegraph/telemetry-relay/internal/secrets"
 )
 
 // Batch is what one stream carries: events of one publisher, with different
@@ -73,6 +75,8 @@ type Client struct {
 	timeout   time.Duration
 	tokens    *Tokens
 	self      event.Publisher
+	// eventsSent: the gateway was sent at least one event.
+	eventsSent atomic.Bool
 }
 
 // NewClient returns a client; it connects when it is first used.
@@ -91,6 +95,10 @@ func NewClientOver(transport Transport, opts Options) *Client {
 
 // Close closes the connection.
 func (c *Client) Close() error { return c.transport.Close() }
+
+// Tokenless reports whether streams have no token yet, and so wait for SAMS rather
+// than for the gateway.
+func (c *Client) Tokenless() bool { return c.tokens.Missing() }
 
 // Probe asks without recording anything whether the gateway can be reached and
 // accepts a token. The error is a *Failure.
@@ -148,7 +156,7 @@ func (c *Client) authenticated(ctx context.Context, b Batch) Result {
 	for attempt := 0; ; attempt++ {
 		token, err := c.tokens.Token(ctx)
 		if err != nil {
-			return Result{Failure: tokenFailure(err)}
+			return Result{Failure: c.tokenFailure(err)}
 		}
 		r := c.stream(ctx, token, b)
 		if attempt == 0 && r.Listed == nil && r.Failure != nil && r.Failure.Class == Credentials {
@@ -159,8 +167,11 @@ func (c *Client) authenticated(ctx context.Context, b Batch) Result {
 	}
 }
 
-func tokenFailure(err error) *Failure {
-	f := &Failure{Class: SAMS, Code: codes.Unavailable, Err: err}
+func (c *Client) tokenFailure(err error) *Failure {
+	f := &Failure{
+		Class: SAMS, Code: codes.Unavailable, Err: err, RetryAfter: c.tokens.PauseLeft(),
+		words: clean(secrets.Mask(err.Error(), c.tokens.secrets()...)),
+	}
 	if _, ok := errors.AsType[*CredentialsError](err); ok {
 		f.Class, f.Code = Credentials, codes.Unauthenticated
 	}
@@ -178,11 +189,15 @@ func (c *Client) stream(ctx context.Context, token string, b Batch) Result {
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	if len(b.Events) > 0 {
+		c.eventsSent.Store(true)
+	}
 	started := time.Now()
 	listed, err := c.transport.Exchange(ctx, token, b)
 	r := Result{Listed: listed, Took: time.Since(started)}
 	if err != nil {
 		r.Failure = classify(err)
+		r.Failure.words = shown(err, c.eventsSent.Load(), append(c.tokens.secrets(), token))
 	}
 	return r
 }

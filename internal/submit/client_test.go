@@ -243,14 +243,19 @@ func TestClassify(t *testing.T) {
 	}
 	for code := codes.Canceled; code <= codes.Unauthenticated; code++ {
 		f := classify(status.Error(code, "text"))
-		if f.Class != want[code] || f.Code != code || f.RetryAfter != 0 || !strings.Contains(f.Error(), "text") {
+		if f.Class != want[code] || f.Code != code || f.RetryAfter != 0 || f.Error() != code.String() || !strings.Contains(f.Unwrap().Error(), "text") {
 			t.Errorf("%v: got %+v, want %v", code, f, want[code])
 		}
 	}
 	if f := classify(errors.New("text")); f.Class != Passing || f.Code != codes.Unknown {
 		t.Errorf("got %+v", f)
 	}
-	for delay, want := range map[time.Duration]time.Duration{7 * time.Second: 7 * time.Second, -time.Second: 0} {
+	for _, code := range []codes.Code{17, 1002, 1 << 31} {
+		if f := classify(status.Error(code, "text")); f.Class != Passing || f.Code != codes.Unknown || f.Error() != "Unknown" {
+			t.Errorf("%v: got %+v", code, f)
+		}
+	}
+	for delay, want := range map[time.Duration]time.Duration{7 * time.Second: 7 * time.Second, -time.Second: 0, 24 * time.Hour: 5 * time.Minute} {
 		f := classify(gatewayserver.RetryAfter(codes.ResourceExhausted, "later", delay))
 		if f.Class != Passing || f.RetryAfter != want {
 			t.Errorf("%v: got %+v", delay, f)

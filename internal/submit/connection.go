@@ -114,7 +114,7 @@ func (c *connection) exchange(ctx context.Context, b Batch, a *answer) error {
 		telemetrygatewayv1.TelemeteryGatewayService_RecordEvents_FullMethodName, grpc.ForceCodecV2(codec{}))
 	if err != nil {
 		events.Free()
-		return err
+		return localError{err}
 	}
 	if err := send(stream, open(b), a); err != nil {
 		events.Free()

@@ -1,7 +1,6 @@
 package submit
 
 import (
-	"errors"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -50,12 +49,17 @@ type Failure struct {
 	Code  codes.Code
 	// Control is what came of asking the gateway for the same, without events.
 	Control Control
-	// RetryAfter is the delay that the gateway asked for; 0: none.
+	// RetryAfter is the delay that the gateway or SAMS asked for, at most
+	// maxRetryAfter; 0: none.
 	RetryAfter time.Duration
 	Err        error
+	// words are what may be shown.
+	words string
 }
 
-func (f *Failure) Error() string { return f.Err.Error() }
+// Error is what may be shown of the failure: neither credentials nor anything
+// that may quote an event.
+func (f *Failure) Error() string { return f.Detail() }
 
 // Unwrap returns the cause.
 func (f *Failure) Unwrap() error { return f.Err }
@@ -63,7 +67,7 @@ func (f *Failure) Unwrap() error { return f.Err }
 // classify judges the error of a stream. A refusal still needs its control.
 func classify(err error) *Failure {
 	s := status.Convert(err)
-	f := &Failure{Class: Passing, Code: s.Code(), Err: err}
+	f := &Failure{Class: Passing, Code: listedCode(s.Code()), Err: err}
 	switch s.Code() {
 	case codes.Unauthenticated, codes.PermissionDenied:
 		f.Class = Credentials
@@ -74,10 +78,19 @@ func classify(err error) *Failure {
 	}
 	for _, detail := range s.Details() {
 		if info, ok := detail.(*errdetails.RetryInfo); ok {
-			f.RetryAfter = max(0, info.GetRetryDelay().AsDuration())
+			f.RetryAfter = min(max(0, info.GetRetryDelay().AsDuration()), maxRetryAfter)
 		}
 	}
 	return f
+}
+
+// listedCode returns the code if it is one of gRPC's, else Unknown: a code becomes the
+// value of a metric's label, and a server may send any number.
+func listedCode(code codes.Code) codes.Code {
+	if code > codes.Unauthenticated {
+		return codes.Unknown
+	}
+	return code
 }
 
 // TimedOut reports whether the stream took too long.
@@ -96,15 +109,10 @@ func (f *Failure) OfTheLine() bool {
 	return false
 }
 
-// Detail is what may be shown of a failure. The gateway's own words may quote an
-// event, so they are shown only with codes that come before it reads any.
+// Detail is what may be shown of the failure.
 func (f *Failure) Detail() string {
-	if refused, ok := errors.AsType[*CredentialsError](f.Err); ok {
-		return refused.Error()
+	if f.words == "" {
+		return f.Code.String()
 	}
-	switch f.Code {
-	case codes.Unavailable, codes.Unauthenticated, codes.PermissionDenied, codes.Unimplemented:
-		return f.Error()
-	}
-	return f.Code.String()
+	return f.words
 }

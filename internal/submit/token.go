@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -12,10 +13,19 @@ import (
 
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
+
+	"github.com/sourcegraph/telemetry-relay/internal/secrets"
 )
 
 // Scope is what SAMS must grant for events to be recorded.
 const Scope = "telemetry_gateway::events::write"
+
+// OtherScope stands for a scope that is not of the form of SAMS' scopes: its text
+// could be anything.
+const OtherScope = "(another)"
+
+// scopeForm is SAMS' form service::permission::action, and the scopes of OpenID.
+var scopeForm = regexp.MustCompile(`^([a-z_]{1,30}::[a-z_.]{1,215}::(read|write|delete)|openid|profile|email|offline_access)$`)
 
 const (
 	// fetchTimeout bounds one fetch from SAMS.
@@ -27,23 +37,6 @@ const (
 	// renewPause is the time from a renewal that failed to the next.
 	renewPause = 2 * time.Second
 )
-
-// CredentialsError means that SAMS refuses the client or the scope: the
-// operator's mistake, which does not pass by itself.
-type CredentialsError struct {
-	Status int    // of HTTP
-	Code   string // OAuth's error code, such as invalid_client; may be empty
-}
-
-func (e *CredentialsError) Error() string {
-	switch e.Code {
-	case "invalid_client", "unauthorized_client":
-		return fmt.Sprintf("SAMS refuses the client (HTTP %d, %s): check SAMS_CLIENT_ID and SAMS_CLIENT_SECRET", e.Status, e.Code)
-	case "invalid_scope":
-		return fmt.Sprintf("SAMS refuses the scope %s (HTTP %d, %s): have it granted to the client SAMS_CLIENT_ID", Scope, e.Status, e.Code)
-	}
-	return fmt.Sprintf("SAMS refuses to give a token (HTTP %d): check SAMS_URL, SAMS_API_URL, SAMS_CLIENT_ID and SAMS_CLIENT_SECRET", e.Status)
-}
 
 // TokenOptions say where tokens come from.
 type TokenOptions struct {
@@ -66,6 +59,7 @@ type Tokens struct {
 	onFetch func(error)
 	fetch   func(context.Context) (*oauth2.Token, error)
 	ctx     context.Context // ends with Close
+	own     []string        // secrets; immutable
 	stop    context.CancelFunc
 
 	mu       sync.Mutex
@@ -75,6 +69,9 @@ type Tokens struct {
 	scopes   []string  // as SAMS tells them; nil: it did not
 	fetching *fetch    // nil: none
 	fetches  sync.WaitGroup
+	// Until pause SAMS wants no request; refusal is what it said.
+	pause   time.Time
+	refusal error
 }
 
 type fetch struct {
@@ -89,12 +86,13 @@ func NewTokens(opts TokenOptions) *Tokens {
 	t := &Tokens{
 		client: &http.Client{
 			Timeout:   fetchTimeout,
-			Transport: http.DefaultTransport.(*http.Transport).Clone(),
+			Transport: tokenAnswers{http.DefaultTransport.(*http.Transport).Clone()},
 			// The secret goes nowhere but to the configured address.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		onFetch: opts.OnFetch,
 		fetch:   opts.Fetch,
+		own:     []string{opts.ClientSecret, secrets.Basic(opts.ClientID, opts.ClientSecret)},
 		ctx:     ctx,
 		stop:    stop,
 	}
@@ -130,7 +128,12 @@ func (t *Tokens) Token(ctx context.Context) (string, error) {
 		t.mu.Unlock()
 		return token, nil
 	}
-	f := t.startFetch()
+	var f *fetch
+	if now.Before(t.pause) {
+		f = pausedFetch(t.refusal)
+	} else {
+		f = t.startFetch()
+	}
 	if t.token != "" && (t.expires.IsZero() || now.Before(t.expires)) {
 		// Still good: nobody waits for its renewal.
 		token := t.token
@@ -178,6 +181,35 @@ func (t *Tokens) Invalidate(token string) {
 	}
 }
 
+// pausedFetch is a fetch that is not made, since SAMS asked for a pause.
+func pausedFetch(refusal error) *fetch {
+	f := &fetch{done: make(chan struct{}), err: refusal}
+	close(f.done)
+	return f
+}
+
+// Missing reports whether there is no token, so that streams wait for SAMS.
+func (t *Tokens) Missing() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.token == ""
+}
+
+// PauseLeft is how long SAMS wants no request; 0: it takes requests.
+func (t *Tokens) PauseLeft() time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return max(0, time.Until(t.pause))
+}
+
+// secrets are what must not be shown: the client's secret in the forms in which it
+// travels, and the token.
+func (t *Tokens) secrets() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return append(t.own, t.token)
+}
+
 // startFetch returns the fetch that is under way, or a new one. The caller
 // holds mu.
 func (t *Tokens) startFetch() *fetch {
@@ -203,6 +235,10 @@ func (t *Tokens) startFetch() *fetch {
 			// Without a token whoever asks decides when to ask again; a renewal
 			// would be tried with every stream.
 			t.renew = time.Now().Add(renewPause)
+			if wait := retryAfterOf(err); wait > 0 {
+				t.pause, t.refusal = time.Now().Add(wait), err
+				t.renew = t.pause
+			}
 			if !t.expires.IsZero() && t.renew.After(t.expires) {
 				t.renew = t.expires
 			}
@@ -219,6 +255,11 @@ func (t *Tokens) keep(token *oauth2.Token) {
 	t.token, t.expires = token.AccessToken, token.Expiry
 	granted, _ := token.Extra("scope").(string)
 	t.scopes = strings.Fields(granted)
+	for i, scope := range t.scopes {
+		if !scopeForm.MatchString(scope) {
+			t.scopes[i] = OtherScope
+		}
+	}
 	if t.expires.IsZero() {
 		// SAMS did not say. The gateway's refusal will tell.
 		t.renew = now.Add(time.Hour)
@@ -248,18 +289,4 @@ func (t *Tokens) retrieve(ctx context.Context) (*oauth2.Token, error) {
 		}
 	}
 	return nil, first
-}
-
-// retrieveError keeps the answer's body out of the error: it is not ours to log.
-func retrieveError(err error) error {
-	var refused *oauth2.RetrieveError
-	if !errors.As(err, &refused) || refused.Response == nil {
-		return fmt.Errorf("fetch a token from SAMS: %w", err)
-	}
-	code := refused.Response.StatusCode
-	switch {
-	case code == http.StatusTooManyRequests, code == http.StatusRequestTimeout, code < 400, code >= 500:
-		return fmt.Errorf("fetch a token from SAMS: HTTP %d", code)
-	}
-	return &CredentialsError{Status: code, Code: refused.ErrorCode}
 }

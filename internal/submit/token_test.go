@@ -70,7 +70,7 @@ func (i *issuer) count() int {
 
 func (i *issuer) tokens() *Tokens {
 	t := NewTokens(TokenOptions{URL: "https://sams.test/oauth/token", ClientID: "id", ClientSecret: secret})
-	t.client.Transport = i
+	t.client.Transport = tokenAnswers{i}
 	return t
 }
 
@@ -302,6 +302,7 @@ func TestFetchErrors(t *testing.T) {
 		{"invalid client", 401, `{"error":"invalid_client","error_description":"` + secret + `"}`, "basic params", "check SAMS_CLIENT_ID and SAMS_CLIENT_SECRET", true},
 		{"unauthorized client", 400, `{"error":"unauthorized_client"}`, "basic", "SAMS refuses the client (HTTP 400, unauthorized_client)", true},
 		{"invalid scope", 400, `{"error":"invalid_scope"}`, "basic", "refuses the scope telemetry_gateway::events::write", true},
+		{"another code of OAuth", 400, `{"error":"invalid_grant"}`, "basic", "SAMS refuses to give a token (HTTP 400)", true},
 		{"unknown code", 400, `{"error":"` + secret + `"}`, "basic", "SAMS refuses to give a token (HTTP 400)", true},
 		{"forbidden, in HTML", 403, page, "basic", "SAMS refuses to give a token (HTTP 403): check SAMS_URL", true},
 		{"unauthorized, in HTML", 401, page, "basic params", "SAMS refuses to give a token (HTTP 401)", true},
@@ -358,7 +359,7 @@ func TestFetchErrors(t *testing.T) {
 		sams := httptest.NewServer(http.RedirectHandler(elsewhere.URL, http.StatusTemporaryRedirect))
 		defer sams.Close()
 		_, err := newTokens(t, TokenOptions{URL: sams.URL}).Token(t.Context())
-		if err == nil || asked {
+		if err == nil || asked || !strings.Contains(err.Error(), "HTTP 307") || !strings.Contains(err.Error(), "redirects are not followed") {
 			t.Errorf("%v; the secret went elsewhere: %v", err, asked)
 		}
 	})

@@ -1,0 +1,69 @@
+package submit
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"unicode"
+
+	"google.golang.org/grpc/status"
+
+	"github.com/sourcegraph/telemetry-relay/internal/secrets"
+)
+
+// localError is the error of a stream that could not be opened. Its text is of
+// this machine: the gateway has seen nothing of the stream.
+type localError struct{ error }
+
+func (e localError) Unwrap() error { return e.error }
+
+var (
+	// quotes are the parts of gRPC's own texts that quote the other side: a page, the
+	// reason for the end of a connection, a proxy's answer.
+	quotes = regexp.MustCompile(`(?s)[\s,;:]*\b(?:data|debug data|response): ".*`)
+	// httpStatus is how gRPC says that what answered does not speak gRPC.
+	httpStatus = regexp.MustCompile(`^unexpected HTTP status code received from server: ([1-5][0-9][0-9])\b`)
+)
+
+// maxWords is the longest text of an error that is shown, in bytes.
+const maxWords = 400
+
+// shown is what may be shown of the error of a stream. The gateway's own words may
+// quote what it has read, of this stream or of an earlier one, so they are shown
+// only while it has not been sent any event.
+func shown(err error, eventsSent bool, known []string) string {
+	s := status.Convert(err)
+	code := listedCode(s.Code()).String()
+	if _, local := errors.AsType[localError](err); local || !eventsSent {
+		words := strings.TrimPrefix(s.Message(), "rpc error: code = "+code+" desc = ") // gRPC adds it to what it wraps
+		return clean(code+": "+secrets.Mask(quotes.ReplaceAllString(words, ""), known...)) + hint(s)
+	}
+	if m := httpStatus.FindStringSubmatch(s.Message()); m != nil {
+		code += fmt.Sprintf(" (HTTP %s)", m[1])
+	}
+	return code + hint(s)
+}
+
+// hint explains an HTTP status that redirects.
+func hint(s *status.Status) string {
+	if m := httpStatus.FindStringSubmatch(s.Message()); m != nil && m[1][0] == '3' {
+		return ": redirects are not followed; set TELEMETRY_GATEWAY_URL to the final address"
+	}
+	return ""
+}
+
+// clean makes a text one printable line of at most maxWords bytes.
+func clean(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, "?"))
+	text = strings.Join(strings.Fields(text), " ")
+	if len(text) > maxWords {
+		text = strings.ToValidUTF8(text[:maxWords], "") + "…"
+	}
+	return text
+}
