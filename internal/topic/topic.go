@@ -38,13 +38,14 @@ func NewClient(ctx context.Context, name string, opts ...option.ClientOption) (*
 }
 
 // Publish publishes the messages in one request and waits for the confirmation.
-// Messages with an ordering key must not share a request with others.
+// Messages with an ordering key must not share a request with others. The error
+// has gRPC's code for status.Code, and nothing that may quote a message.
 func (c *Client) Publish(ctx context.Context, messages []*pubsubpb.PubsubMessage) error {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
 	response, err := c.client.Publish(ctx, &pubsubpb.PublishRequest{Topic: c.topic, Messages: messages})
 	if err != nil {
-		return err
+		return shown(err)
 	}
 	if got := len(response.GetMessageIds()); got != len(messages) {
 		return fmt.Errorf("confirmed were %d of %d messages", got, len(messages))

@@ -93,6 +93,38 @@ func TestPublishFails(t *testing.T) {
 	}
 }
 
+// TestPublishErrorsQuoteNothing: the server has read the messages.
+func TestPublishErrorsQuoteNothing(t *testing.T) {
+	s, c := setup(t, topicName)
+	for text, want := range map[string]string{
+		"User not authorized to perform this action.":                         "PermissionDenied: User not authorized to perform this action.",
+		"Resource not found (resource=telemetry-events-dlq).":                 "PermissionDenied: Resource not found (resource=telemetry-events-dlq).",
+		`cannot take {"email":"alice@example.com"}`:                           "PermissionDenied: publishing to the topic is not permitted",
+		"Resource not found (resource=alice@example.com).":                    "PermissionDenied: publishing to the topic is not permitted",
+		"User not authorized to perform this action. data: alice@example.com": "PermissionDenied: publishing to the topic is not permitted",
+	} {
+		s.SetFault(func(string, any) error { return status.Error(codes.PermissionDenied, text) })
+		err := c.Publish(t.Context(), messages(1, 1))
+		if err == nil || err.Error() != want || status.Code(err) != codes.PermissionDenied || strings.Contains(status.Convert(err).Message(), "alice") {
+			t.Errorf("%s: got %v, want %s", text, err, want)
+		}
+	}
+	for code := codes.Canceled; code <= codes.Unauthenticated; code++ {
+		s.SetFault(func(string, any) error { return status.Error(code, "alice@example.com") })
+		if err := c.Publish(t.Context(), messages(1, 1)); status.Code(err) != code || strings.Contains(err.Error(), "alice") {
+			t.Errorf("%v: got %v", code, err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// The first request may still meet the end of the old connection.
+	_ = c.Publish(t.Context(), messages(1, 1))
+	if err := c.Publish(t.Context(), messages(1, 1)); err == nil || !strings.Contains(err.Error(), "connection refused") {
+		t.Errorf("nobody listens: %v", err)
+	}
+}
+
 // Size must never be too small: requests are cut by it.
 func TestSize(t *testing.T) {
 	long := map[string]string{}
