@@ -36,6 +36,7 @@ type gate struct {
 	mute   bool // it recorded nothing, and has not recorded anything since
 	asked  bool // whether anything has failed yet: at the start nothing has
 
+	misfits  int       // answers in a row, before the first good one, from something else
 	failures int       // streams of fresh events that failed in a row
 	level    int       // probes that failed in a row
 	next     time.Time // when to probe again

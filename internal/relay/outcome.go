@@ -145,8 +145,10 @@ func (r *Relay) failed(f *flight, failure *submit.Failure, now time.Time) {
 		r.shutGate(badToken, failure.Detail(), failure.RetryAfter, now)
 		r.retry(f, "credentials", retryFirst, failure.RetryAfter, now)
 	case submit.Unusable:
-		r.retry(f, "unusable", retryFirst, 0, now)
-		r.stop(Failed, unusable(failure), now)
+		// The gateway has accepted a stream before, or nothing would have been
+		// submitted: this passes.
+		r.shutGate(unreachable, failure.Detail(), failure.RetryAfter, now)
+		r.retry(f, "unusable", retryFirst, failure.RetryAfter, now)
 	case submit.IdentityRefused:
 		for _, h := range f.events {
 			r.bury(h, event.GatewayRefused, fmt.Sprintf(

@@ -79,9 +79,12 @@ func (r *Relay) probed(err error, now time.Time) {
 	}
 	var f *submit.Failure
 	if !errors.As(err, &f) {
-		r.everReached = true
+		r.everReached, r.gate.misfits = true, 0
 		r.reached(now)
 		return
+	}
+	if !misfit(f) {
+		r.gate.misfits = 0
 	}
 	switch f.Class {
 	case submit.SAMS:
@@ -90,14 +93,41 @@ func (r *Relay) probed(err error, now time.Time) {
 		// A client that SAMS does not know at the very start is a mistake in the
 		// settings; later, it is an outage.
 		var refused *submit.CredentialsError
-		if !r.everReached && errors.As(err, &refused) {
+		if !r.everReached && errors.As(err, &refused) && r.certain(f) {
 			r.stop(Failed, refused, now)
 			return
 		}
 		r.shutGate(badToken, f.Detail(), f.RetryAfter, now)
 	case submit.Unusable:
-		r.stop(Failed, unusable(f), now)
+		if !r.everReached && r.certain(f) {
+			r.stop(Failed, unusable(f), now)
+			return
+		}
+		r.shutGate(unreachable, f.Detail(), f.RetryAfter, now)
 	default:
 		r.shutGate(unreachable, f.Detail(), f.RetryAfter, now)
 	}
+}
+
+// misfitsForVerdict is how many answers in a row must come from something that is
+// neither SAMS nor a Telemetry Gateway before the address is taken to be wrong: one
+// may come from a proxy or a load balancer while a service is being replaced.
+const misfitsForVerdict = 3
+
+// misfit reports whether the answer is not one that the service itself would give:
+// any HTTP 404 in between becomes Unimplemented, and SAMS refuses with OAuth's codes.
+func misfit(f *submit.Failure) bool {
+	if refused, ok := errors.AsType[*submit.CredentialsError](error(f)); ok {
+		return refused.Code == ""
+	}
+	return f.Class == submit.Unusable && f.NoGateway()
+}
+
+// certain reports whether a refusal at the start is a verdict on the settings.
+func (r *Relay) certain(f *submit.Failure) bool {
+	if !misfit(f) {
+		return true
+	}
+	r.gate.misfits++
+	return r.gate.misfits >= misfitsForVerdict
 }
