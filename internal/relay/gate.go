@@ -67,6 +67,31 @@ func delay(rng *rand.Rand, level int, first, most, least time.Duration) time.Dur
 	return max(least, time.Duration(rng.Int64N(int64(d))+1))
 }
 
+// remindUnanswered logs now and then that the first question to SAMS and the
+// gateway, or to Pub/Sub, has no answer yet: the question itself may hang for as
+// long as its own limit, and a run may be shorter.
+func (r *Relay) remindUnanswered(now time.Time) {
+	g := &r.gate
+	if now.Sub(r.started) < patienceAtStart || now.Sub(g.told) < remindEvery {
+		return
+	}
+	waiting := g.shut && g.cause == starting
+	switch {
+	case waiting && r.gateway.Tokenless():
+		r.log.Warn("Not delivering", "why", "SAMS has not answered yet", "cause", string(noToken), "since", g.since.UTC().Format(time.RFC3339), "held", r.count)
+	case waiting:
+		r.log.Warn("Not delivering", "why", causeText[starting], "cause", string(unreachable), "since", g.since.UTC().Format(time.RFC3339), "held", r.count)
+	case r.preparing:
+		r.log.Warn("Not receiving", "why", "Pub/Sub has not been reached yet", "since", r.started.UTC().Format(time.RFC3339))
+	default:
+		return
+	}
+	g.told = now
+}
+
+// patienceAtStart is how long the first answer may take before the log says so.
+const patienceAtStart = 3 * time.Second
+
 // shutGate stops pulling and submitting, or notes that another probe failed.
 func (r *Relay) shutGate(why cause, detail string, retryAfter time.Duration, now time.Time) {
 	g := &r.gate

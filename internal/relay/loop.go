@@ -261,6 +261,7 @@ func (r *Relay) look(now time.Time) {
 	if r.stopping.on {
 		return
 	}
+	r.remindUnanswered(now)
 	r.releaseOld(now)
 	if r.gate.trial && !r.gate.shut && r.flying == 0 && !r.waiting() {
 		r.gate.trial = false

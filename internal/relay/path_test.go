@@ -108,6 +108,8 @@ func (e *endless) Submit(_ context.Context, b submit.Batch) submit.Result {
 
 func (e *endless) Probe(context.Context, string) error { return nil }
 
+func (e *endless) Tokenless() bool { return false }
+
 // relayAll relays so many events and returns how many allocations that took.
 func relayAll(tb testing.TB, events, publishers int, limits batch.Limits) (allocations uint64) {
 	plan := load.Plan{Events: events, Publishers: publishers}

@@ -74,10 +74,13 @@ func (r *Relay) pullOnce(n int, final bool) emptiness {
 func (r *Relay) probed(err error, now time.Time) {
 	r.gate.probing = false
 	r.m.Submissions.WithLabelValues(probeCode(err)).Inc()
+	var f *submit.Failure
 	if r.work.Err() != nil {
+		if errors.As(err, &f) && r.gate.cause == starting {
+			r.gate.cause = unansweredBy(f)
+		}
 		return
 	}
-	var f *submit.Failure
 	if !errors.As(err, &f) {
 		r.everReached, r.gate.misfits = true, 0
 		r.reached(now)
@@ -107,6 +110,15 @@ func (r *Relay) probed(err error, now time.Time) {
 	default:
 		r.shutGate(unreachable, f.Detail(), f.RetryAfter, now)
 	}
+}
+
+// unansweredBy says who has never answered, when the first question was given up at
+// the end of the run.
+func unansweredBy(f *submit.Failure) cause {
+	if f.Class == submit.SAMS {
+		return noToken
+	}
+	return unreachable
 }
 
 // misfitsForVerdict is how many answers in a row must come from something that is

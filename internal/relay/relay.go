@@ -29,6 +29,8 @@ type Gateway interface {
 	// Probe asks whether the gateway and its credentials are there; its error is
 	// a *submit.Failure.
 	Probe(ctx context.Context, requestID string) error
+	// Tokenless reports whether SAMS has given no token yet.
+	Tokenless() bool
 }
 
 // DeadLetters writes what cannot be delivered.

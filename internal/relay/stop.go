@@ -111,8 +111,15 @@ func (r *Relay) finish(ctx context.Context) error {
 	if err := r.receiver.Flush(ctx); err != nil {
 		errs = append(errs, fmt.Errorf("Pub/Sub has not confirmed %d acknowledgements and releases: it will deliver those events again", r.receiver.Unconfirmed()))
 	}
-	if r.gate.shut && r.gate.asked {
+	switch {
+	case !r.gate.shut || r.stopping.err != nil && !r.gate.asked:
+		// It is open, or the run failed before there was time for an answer.
+	case r.gate.asked:
 		errs = append(errs, fmt.Errorf("the run ended while %s: %s", causeText[r.gate.cause], r.gate.detail))
+	case r.gate.cause == noToken:
+		errs = append(errs, errors.New("the run ended before SAMS answered for the first time"))
+	default:
+		errs = append(errs, errors.New("the run ended before the gateway answered for the first time"))
 	}
 	if r.graveyard.away != "" {
 		errs = append(errs, fmt.Errorf("the run ended while the dead-letter topic does not take messages: %s", r.graveyard.away))
@@ -123,7 +130,7 @@ func (r *Relay) finish(ctx context.Context) error {
 	if r.opts.Drain && r.stopping.why == Deadline && r.cleared && r.books.Received == 0 && !r.sawEmpty {
 		errs = append(errs, errors.New("the run has received nothing, and has not seen that the subscription is empty"))
 	}
-	if !r.cleared && r.stopping.err == nil && r.stopping.why != Signal {
+	if !r.cleared && r.stopping.err == nil {
 		errs = append(errs, errors.New("the run ended before Pub/Sub could be reached"))
 	}
 	if r.unsettled > 0 {

@@ -1,0 +1,57 @@
+package app_test
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sourcegraph/telemetry-relay/internal/local/gatewayserver"
+	"github.com/sourcegraph/telemetry-relay/internal/local/pubsubserver"
+	"github.com/sourcegraph/telemetry-relay/internal/relay"
+)
+
+// TestNeverAnswered has somebody hang from the start to the end of the run. That is
+// an outage although nothing has failed, and the log says so while it lasts.
+func TestNeverAnswered(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		hang     func(h *house)
+		logged   string
+		reported string
+	}{
+		{"SAMS", func(h *house) {
+			h.sams.SetFault(func(*http.Request) (int, string, time.Duration, bool) { return 0, "", time.Hour, true })
+		}, "SAMS has not answered yet", "before SAMS answered"},
+		{"the gateway", func(h *house) {
+			h.gateway.SetOnStream(func(gatewayserver.StreamInfo) gatewayserver.Fault { return gatewayserver.Fault{Hang: true} })
+		}, "the gateway has not answered yet", "before the gateway answered"},
+		{"Pub/Sub", func(h *house) {
+			h.pubsub.SetFault(func(string, any) error { return pubsubserver.ErrHang })
+		}, "Pub/Sub has not been reached yet", "before Pub/Sub could be reached"},
+	} {
+		for _, ended := range []relay.Ended{relay.Deadline, relay.Signal} {
+			t.Run(c.name+" until the "+string(ended), func(t *testing.T) {
+				t.Parallel()
+				h := newHouse(t)
+				c.hang(h)
+				ctx, vars := t.Context(), []string{"WORKER_SHUTDOWN_TIMEOUT=1s"}
+				if ended == relay.Deadline {
+					vars = append(vars, "JOB_EXECUTION_DEADLINE=10s")
+				} else {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, 4*time.Second)
+					defer cancel()
+				}
+				s, err := h.run(ctx, vars...)
+				if err == nil || !strings.Contains(err.Error(), c.reported) || s.Ended != ended || s.Received != 0 {
+					t.Errorf("%s, %v", toJSON(s), err)
+				}
+				if log := h.log.String(); strings.Count(log, c.logged) != 1 {
+					t.Errorf("the log does not say once %q:\n%s", c.logged, log)
+				}
+			})
+		}
+	}
+}
