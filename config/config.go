@@ -6,6 +6,7 @@ package config
 import (
 	"fmt"
 	"io"
+	"regexp"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -26,8 +27,14 @@ const (
 // Bytes is a size that may be written with a unit, such as 3MiB.
 type Bytes int64
 
+// sizeForm is a number, with a decimal point at most, and a unit if there is one.
+var sizeForm = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?( ?[A-Za-z]+)?$`)
+
 // UnmarshalText reads a size.
 func (b *Bytes) UnmarshalText(text []byte) error {
+	if !sizeForm.Match(text) {
+		return errSize // humanize leaves out commas: 1,5MiB would be 15 MiB
+	}
 	n, err := humanize.ParseBytes(string(text))
 	if err != nil || n > 1<<40 {
 		return errSize

@@ -195,7 +195,6 @@ func TestFaults(t *testing.T) {
 		{"DLQ_TOPIC=telemetry-events", []string{`DLQ_TOPIC: is the same topic as PUBSUB_TOPIC`}},
 		{"DLQ_TOPIC=projects/my-project/topics/telemetry-events", []string{`DLQ_TOPIC: is the same topic as PUBSUB_TOPIC`}},
 		{"DLQ_SUBSCRIPTION=telemetry-events-relay", []string{`DLQ_SUBSCRIPTION: is the same subscription as PUBSUB_SUBSCRIPTION`}},
-		{"PUBSUB_EMULATOR_HOST=localhost", []string{`PUBSUB_EMULATOR_HOST: expected host:port, got "localhost"`}},
 		{"PUBSUB_ENDPOINT=us-east1-pubsub.googleapis.com", []string{`PUBSUB_ENDPOINT: expected host:port of a regional endpoint, such as us-east1-pubsub.googleapis.com:443, without scheme, user and path`}},
 		{"PUBSUB_ENDPOINT=https://us-east1-pubsub.googleapis.com:443", []string{`PUBSUB_ENDPOINT: expected host:port`}},
 		{"PUBSUB_ENDPOINT=me:hunter2@us-east1-pubsub.googleapis.com:443", []string{`PUBSUB_ENDPOINT: expected host:port`}},
@@ -205,19 +204,53 @@ func TestFaults(t *testing.T) {
 		{"PUBSUB_ENDPOINT=pubsub.googleapis.com:https", []string{`PUBSUB_ENDPOINT: expected host:port`}},
 		{"PUBSUB_ENDPOINT=:443", []string{`PUBSUB_ENDPOINT: expected host:port`}},
 		{"PUBSUB_ENDPOINT=us-east1-pubsub.googleapis.com:443 PUBSUB_EMULATOR_HOST=localhost:8085", []string{`PUBSUB_ENDPOINT: is set together with PUBSUB_EMULATOR_HOST`}},
+		{"PUBSUB_EMULATOR_HOST=localhost", []string{`PUBSUB_EMULATOR_HOST: expected host:port`}},
+		{"PUBSUB_EMULATOR_HOST=localhost:http", []string{`PUBSUB_EMULATOR_HOST: expected host:port`}},
+		{"PUBSUB_EMULATOR_HOST=user:hunter2@localhost", []string{`PUBSUB_EMULATOR_HOST: expected host:port`}},
+		{"PUBSUB_EMULATOR_HOST=user:hunter2@localhost:8085", []string{`PUBSUB_EMULATOR_HOST: expected host:port`}},
+		{"PUBSUB_EMULATOR_HOST=hunter2@localhost:8085", []string{`PUBSUB_EMULATOR_HOST: expected host:port`}},
+		{"PUBSUB_EMULATOR_HOST=http://localhost:8085", []string{`PUBSUB_EMULATOR_HOST: expected host:port`}},
+		{"PUBSUB_EMULATOR_HOST=localhost:8085/hunter2", []string{`PUBSUB_EMULATOR_HOST: expected host:port`}},
+		{"HTTPS_PROXY=http://user:hunter2@proxy:port", []string{`HTTPS_PROXY: expected the URL of a proxy`}},
+		{"http_proxy=:hunter2", []string{`http_proxy: expected the URL of a proxy`}},
+		{"DIAGNOSTICS_SECRET=hunter2é", []string{`DIAGNOSTICS_SECRET: expected printable ASCII`}},
 		{"LOG_LEVEL=trace", []string{`LOG_LEVEL: expected debug, info, warn or error, got "trace"`}},
 		{"SENTRY_DSN=nonsense", []string{"SENTRY_DSN: expected a DSN of the form https://KEY@HOST/PROJECT"}},
 		{"SENTRY_DSN=https://sentry.test/1", []string{"SENTRY_DSN: expected a DSN of the form https://KEY@HOST/PROJECT"}},
 		{"SENTRY_DSN=https://hunter2@sentry.test/path", []string{"SENTRY_DSN: expected a DSN of the form https://KEY@HOST/PROJECT, where PROJECT is a number"}},
 		{"SENTRY_DSN=http://hunter2@sentry.test/1", []string{"SENTRY_DSN: expected https:// (http:// is for loopback addresses only"}},
-		{"OTEL_SDK_DISABLED=perhaps", []string{`OTEL_SDK_DISABLED: expected true or false, got "perhaps"`}},
+		{"OTEL_SDK_DISABLED=perhaps", []string{`OTEL_SDK_DISABLED: expected true or false`}},
 		{"OTEL_EXPORTER_OTLP_ENDPOINT=collector:4318", []string{"OTEL_EXPORTER_OTLP_ENDPOINT: expected a URL such as https://host:4318"}},
 		{"OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318", []string{"OTEL_EXPORTER_OTLP_ENDPOINT: expected https:// (http:// is for loopback addresses only"}},
 		{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=https://me:hunter2@collector", []string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: expected a URL without user"}},
-		{"OTEL_EXPORTER_OTLP_PROTOCOL=http/json", []string{`OTEL_EXPORTER_OTLP_PROTOCOL: expected http/protobuf or grpc, got "http/json"`}},
+		{"OTEL_EXPORTER_OTLP_PROTOCOL=http/json", []string{`OTEL_EXPORTER_OTLP_PROTOCOL: expected http/protobuf or grpc`}},
 		{"OTEL_EXPORTER_OTLP_PROTOCOL=grpc OTEL_EXPORTER_OTLP_ENDPOINT=https://telemetry.googleapis.com", []string{"OTEL_EXPORTER_OTLP_PROTOCOL: expected http/protobuf for telemetry.googleapis.com"}},
-		{"OTEL_METRICS_EXPORTER=prometheus", []string{`OTEL_METRICS_EXPORTER: expected otlp or none, got "prometheus"`}},
-		{"OTEL_TRACES_EXPORTER=console", []string{`OTEL_TRACES_EXPORTER: expected otlp or none, got "console"`}},
+		{"OTEL_METRICS_EXPORTER=prometheus", []string{`OTEL_METRICS_EXPORTER: expected otlp or none`}},
+		{"OTEL_TRACES_EXPORTER=console", []string{`OTEL_TRACES_EXPORTER: expected otlp or none`}},
+		{"OTEL_EXPORTER_OTLP_HEADERS=Authorization:hunter2", []string{"OTEL_EXPORTER_OTLP_HEADERS: expected key=value pairs"}},
+		{"OTEL_EXPORTER_OTLP_TRACES_HEADERS=a=b,hunter2", []string{"OTEL_EXPORTER_OTLP_TRACES_HEADERS: expected key=value pairs"}},
+		{"OTEL_EXPORTER_OTLP_METRICS_HEADERS=a=%zzhunter2", []string{"OTEL_EXPORTER_OTLP_METRICS_HEADERS: expected key=value pairs"}},
+		{"OTEL_EXPORTER_OTLP_HEADERS=a=hunter2%0A", []string{"OTEL_EXPORTER_OTLP_HEADERS: expected key=value pairs"}},
+		{"OTEL_EXPORTER_OTLP_HEADERS=a/b=hunter2", []string{"OTEL_EXPORTER_OTLP_HEADERS: expected key=value pairs"}},
+		{"OTEL_METRIC_EXPORT_INTERVAL=10s", []string{"OTEL_METRIC_EXPORT_INTERVAL: expected a whole number of milliseconds, at least 1"}},
+		{"OTEL_METRIC_EXPORT_INTERVAL=0", []string{"OTEL_METRIC_EXPORT_INTERVAL: expected a whole number of milliseconds"}},
+		{"OTEL_METRIC_EXPORT_TIMEOUT=hunter2", []string{"OTEL_METRIC_EXPORT_TIMEOUT: expected a whole number of milliseconds"}},
+		{"OTEL_EXPORTER_OTLP_TIMEOUT=1.5", []string{"OTEL_EXPORTER_OTLP_TIMEOUT: expected a whole number of milliseconds"}},
+		{"OTEL_EXPORTER_OTLP_COMPRESSION=zstd", []string{"OTEL_EXPORTER_OTLP_COMPRESSION: expected gzip or none"}},
+		{"OTEL_EXPORTER_OTLP_INSECURE=hunter2", []string{"OTEL_EXPORTER_OTLP_INSECURE: expected true or false"}},
+		{"OTEL_EXPORTER_OTLP_CERTIFICATE=/hunter2", []string{"OTEL_EXPORTER_OTLP_CERTIFICATE: expected a readable file"}},
+		{"OTEL_EXPORTER_OTLP_CERTIFICATE=/dev/null", []string{"OTEL_EXPORTER_OTLP_CERTIFICATE: expected a readable file with certificates"}},
+		{"OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY=/hunter2", []string{"OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY: expected the client's certificate and its key together"}},
+		{"OTEL_EXPORTER_OTLP_CLIENT_KEY=/hunter2 OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE=/x", []string{"OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE: expected readable", "OTEL_EXPORTER_OTLP_CLIENT_KEY: expected readable"}},
+		{"OTEL_BSP_MAX_QUEUE_SIZE=-1", []string{"OTEL_BSP_MAX_QUEUE_SIZE: expected a whole number, at least 1"}},
+		{"OTEL_SPAN_LINK_COUNT_LIMIT=hunter2", []string{"OTEL_SPAN_LINK_COUNT_LIMIT: expected a whole number"}},
+		{"OTEL_TRACES_SAMPLER=traceidratio OTEL_TRACES_SAMPLER_ARG=10%", []string{"OTEL_TRACES_SAMPLER_ARG: expected a number from 0 to 1"}},
+		{"OTEL_TRACES_SAMPLER=traceidratio OTEL_TRACES_SAMPLER_ARG=NaN", []string{"OTEL_TRACES_SAMPLER_ARG: expected a number from 0 to 1"}},
+		{"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=x", []string{"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE: expected cumulative"}},
+		{"OTEL_METRICS_EXEMPLAR_FILTER=x", []string{"OTEL_METRICS_EXEMPLAR_FILTER: expected always_on"}},
+		{"OTEL_RESOURCE_ATTRIBUTES=team=core,hunter2", []string{"OTEL_RESOURCE_ATTRIBUTES: expected key=value pairs"}},
+		{"OTEL_RESOURCE_ATTRIBUTES=team=%hunter2", []string{"OTEL_RESOURCE_ATTRIBUTES: expected key=value pairs"}},
+		{"OTEL_GCP_PROJECT_ID=hunter2/x", []string{"OTEL_GCP_PROJECT_ID: expected a project id"}},
 		{"OTEL_TRACES_SAMPLER=sometimes", []string{`OTEL_TRACES_SAMPLER: expected always_on or`}},
 		{"LOG_FORMAT=xml", []string{`LOG_FORMAT: expected auto, json or text, got "xml"`}},
 
@@ -367,13 +400,54 @@ func TestBytes(t *testing.T) {
 			t.Errorf("%s: %d, %v", text, b, err)
 		}
 	}
-	for _, text := range []string{"", "x", "-1", "1.5.5", "3 potatoes", "999999999999999999999"} {
+	for _, text := range []string{"", "x", "-1", "1.5.5", "1,5MiB", "1,500,000", "1.5,5", ",", "1 ,MiB", ".5MiB", "1.MiB", "+1", "0x10", "1e6", "1_000", "3 M iB", " 3MiB", "٣MiB", "3 potatoes", "999999999999999999999"} {
 		if err := new(Bytes).UnmarshalText([]byte(text)); err == nil {
 			t.Errorf("%q is taken", text)
 		}
 	}
 	if got := Bytes(3 << 20).String(); got != "3.0 MiB" {
 		t.Errorf("got %s", got)
+	}
+}
+
+// TestSurroundingSpace: what ends with a line break looks right wherever it is
+// shown.
+func TestSurroundingSpace(t *testing.T) {
+	const fault = "begins or ends with white space or a line break"
+	for _, variable := range []string{
+		"GOOGLE_CLOUD_PROJECT=my-project", "SAMS_CLIENT_ID=id", "SAMS_CLIENT_SECRET=hunter2", "DIAGNOSTICS_SECRET=hunter2", "ENVIRONMENT_ID=prod",
+		"PUBSUB_EMULATOR_HOST=localhost:8085", "PUBSUB_TOPIC=events", "SENTRY_DSN=https://hunter2@sentry.test/1", "SAMS_URL=https://sams.test",
+		"WORKER_BATCH_MAX_EVENTS=5", "WORKER_BATCH_MAX_BYTES=1MiB", "WORKER_MODE=drain", "MSP=true", "OTEL_SDK_DISABLED=true", "JOB_EXECUTION_CRON_SCHEDULE=* * * * *",
+	} {
+		name, value, _ := strings.Cut(variable, "=")
+		for _, bad := range []string{value + "\n", value + "\r\n", " " + value, value + "\u00a0", "\ufeff" + value, value + "\u200b"} {
+			_, err := Load(environ(name+"="+bad), ForRun)
+			wantFaults(t, err, name+": "+fault)
+			if err != nil && strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("a secret is shown: %v", err)
+			}
+		}
+	}
+	_, err := Load(environ("SAMS_CLIENT_SECRET= \n"), ForRun)
+	wantFaults(t, err, "SAMS_CLIENT_SECRET: "+fault, "SAMS_CLIENT_SECRET: is required")
+	if got := mustLoad(t, "WORKER_SERVICES=\n services: [{id: a}]\n"); !got.Services.Listed("a") {
+		t.Error("YAML with white space around it")
+	}
+	// Each command has what it uses judged.
+	pubsub := []string{"GOOGLE_CLOUD_PROJECT=p", "SAMS_CLIENT_SECRET=hunter2\n", "WORKER_MODE=drain "}
+	if _, err := Load(pubsub, ForPubSub); err != nil {
+		t.Error(err)
+	}
+	_, err = Load(append(pubsub, "DLQ_TOPIC=dead\n"), ForPubSub)
+	wantFaults(t, err, "DLQ_TOPIC: "+fault)
+	_, err = Load([]string{"ENVIRONMENT_ID=prod\n", "WORKER_BATCH_MAX_EVENTS=x", "PUBSUB_TOPIC=x\n"}, ForCheck)
+	wantFaults(t, err, "ENVIRONMENT_ID: "+fault)
+}
+
+func TestOTLPSecrets(t *testing.T) {
+	got := OTLPSecrets([]string{"A=b", "OTEL_EXPORTER_OTLP_HEADERS=api-key=hunter2,authorization=Basic%20aHVudGVy", "OTEL_EXPORTER_OTLP_TRACES_HEADERS=x=y"})
+	if want := []string{"hunter2", "Basic aHVudGVy", "aHVudGVy", "y"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

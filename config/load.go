@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/caarlos0/env/v11"
@@ -65,6 +66,9 @@ func Load(environ []string, purpose Purpose) (*Config, error) {
 	// Every error is collected: nothing is set twice, so a failed field keeps
 	// its zero value and validate skips it.
 	broken := map[string]bool{}
+	for _, variable := range trimSpace(vars, purpose) {
+		faults.add(variable, "begins or ends with white space or a line break: expected none")
+	}
 	if err := env.ParseWithOptions(&c, env.Options{Environment: vars}); err != nil {
 		for _, fault := range parseFaults(err, vars) {
 			broken[fault.Variable] = true
@@ -79,7 +83,7 @@ func Load(environ []string, purpose Purpose) (*Config, error) {
 	}
 	_, c.TopicGiven = vars["PUBSUB_TOPIC"]
 	if purpose == ForCheck {
-		faults = nil
+		faults = slices.DeleteFunc(faults, func(f Fault) bool { return broken[f.Variable] })
 	} else {
 		c.validate(purpose, vars, broken, &faults)
 	}
@@ -107,6 +111,10 @@ func parseFaults(err error, vars map[string]string) Faults {
 		}
 		field, _ := reflect.TypeFor[Config]().FieldByName(parse.Name)
 		variable, _, _ := strings.Cut(field.Tag.Get("env"), ",")
+		if strings.HasPrefix(variable, "OTEL_") {
+			faults.add(variable, "%s", expected(field.Type))
+			continue
+		}
 		faults.add(variable, "%s, got %q", expected(field.Type), clip(vars[variable]))
 	}
 	return faults
@@ -125,7 +133,7 @@ func expected(t reflect.Type) string {
 	case "bool":
 		return "expected true or false"
 	}
-	return "expected a " + t.String()
+	return "expected another value"
 }
 
 func clip(s string) string {

@@ -9,7 +9,7 @@ import (
 
 // Telemetry is where the worker reports about itself: OpenTelemetry's standard
 // variables and Sentry's. What is not here (headers, intervals, the sampler's
-// argument and so on) OpenTelemetry reads itself.
+// argument and so on) OpenTelemetry reads itself, after otelForms.
 type Telemetry struct {
 	OTELDisabled bool `env:"OTEL_SDK_DISABLED" envDefault:"false"`
 	// OTELProject is the Google Cloud project to which MSP wants it sent.
@@ -114,12 +114,16 @@ var samplers = []string{
 	"always_on", "always_off", "traceidratio", "parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio",
 }
 
-func (c *Config) validateTelemetry(faults *Faults) {
+func (c *Config) validateTelemetry(vars map[string]string, faults *Faults) {
 	if c.SentryDSN != "" {
 		validateDSN(string(c.SentryDSN), faults)
 	}
 	if c.OTELDisabled {
 		return
+	}
+	validateOTEL(vars, faults)
+	if c.OTELProject != "" && !projectID.MatchString(c.OTELProject) {
+		faults.add("OTEL_GCP_PROJECT_ID", "expected a project id such as my-project")
 	}
 	for _, v := range []struct {
 		variable, value string
@@ -133,7 +137,7 @@ func (c *Config) validateTelemetry(faults *Faults) {
 		{"OTEL_TRACES_SAMPLER", c.TracesSampler, samplers},
 	} {
 		if v.value != "" && !slices.Contains(v.allowed, v.value) {
-			faults.add(v.variable, "expected %s, got %q", strings.Join(v.allowed, " or "), clip(v.value))
+			faults.add(v.variable, "expected %s", strings.Join(v.allowed, " or "))
 		}
 	}
 	for _, v := range []struct{ variable, value string }{
@@ -153,14 +157,14 @@ func (c *Config) validateTelemetry(faults *Faults) {
 	}
 }
 
-// validateEndpoint echoes no more of a bad URL than its host: it may hold a password.
+// validateEndpoint echoes nothing of a bad URL: it may hold a password.
 func validateEndpoint(variable, value string, faults *Faults) {
 	u, err := url.Parse(value)
 	switch {
 	case err != nil || u.Hostname() == "" || (u.Scheme != "https" && u.Scheme != "http"):
 		faults.add(variable, "expected a URL such as https://host:4318")
 	case u.Scheme == "http" && !loopback(u.Hostname()):
-		faults.add(variable, "expected https:// (http:// is for loopback addresses only, and %q is none)", u.Hostname())
+		faults.add(variable, "expected https:// (http:// is for loopback addresses only)")
 	case u.User != nil:
 		faults.add(variable, "expected a URL without user; credentials belong into OTEL_EXPORTER_OTLP_HEADERS")
 	}

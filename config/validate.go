@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"net/url"
@@ -11,6 +12,9 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/net/http/httpguts"
+	"golang.org/x/net/http/httpproxy"
 )
 
 const (
@@ -55,13 +59,12 @@ func (c *Config) validate(purpose Purpose, vars map[string]string, broken map[st
 		faults.add("DLQ_SUBSCRIPTION", "is the same subscription as PUBSUB_SUBSCRIPTION: on-call and the worker would take each other's messages")
 	}
 	if c.EmulatorHost != "" {
-		if _, _, err := net.SplitHostPort(c.EmulatorHost); err != nil {
-			faults.add("PUBSUB_EMULATOR_HOST", "expected host:port, got %q", clip(c.EmulatorHost))
-		}
+		validateHostPort("PUBSUB_EMULATOR_HOST", c.EmulatorHost, faults)
 	}
 	if c.PubSubEndpoint != "" {
 		c.validatePubSubEndpoint(faults)
 	}
+	validateProxies(vars, faults)
 	// It becomes part of every event, and of the stream's metadata: protobuf
 	// takes nothing else.
 	if !utf8.ValidString(c.Environment) || strings.ContainsFunc(c.Environment, unicode.IsControl) {
@@ -70,7 +73,7 @@ func (c *Config) validate(purpose Purpose, vars map[string]string, broken map[st
 	c.validateLogging(faults)
 	if purpose == ForRun {
 		c.validateDependencies(faults)
-		c.validateTelemetry(faults)
+		c.validateTelemetry(vars, faults)
 		c.validateRun(vars, broken, faults)
 	}
 }
@@ -85,6 +88,37 @@ func (c *Config) validatePubSubEndpoint(faults *Faults) {
 	_, notAddr := netip.ParseAddr(host)
 	if err != nil || !validPort(port) || (notAddr != nil && !hostname.MatchString(host)) {
 		faults.add(variable, "expected host:port of a regional endpoint, such as us-east1-pubsub.googleapis.com:443, without scheme, user and path")
+	}
+}
+
+// hostName is a name that can be looked up; empty: this machine.
+var hostName = regexp.MustCompile(`^[A-Za-z0-9._-]*$`)
+
+// validateHostPort echoes nothing of what is not host:port: it may hold a password.
+func validateHostPort(variable, value string, faults *Faults) {
+	host, port, err := net.SplitHostPort(value)
+	if err == nil && !validPort(port) {
+		err = errHostPort
+	}
+	if _, notAddress := netip.ParseAddr(host); err != nil || notAddress != nil && !hostName.MatchString(host) {
+		faults.add(variable, "expected host:port such as localhost:8085, without scheme, user and path")
+	}
+}
+
+var errHostPort = errors.New("no port")
+
+// validateProxies checks what net/http and gRPC read themselves: with an address that
+// they cannot read they use no proxy, in silence.
+func validateProxies(vars map[string]string, faults *Faults) {
+	for _, variable := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"} {
+		value, set := vars[variable]
+		if !set {
+			continue
+		}
+		proxy := httpproxy.Config{HTTPSProxy: value}
+		if u, err := proxy.ProxyFunc()(&url.URL{Scheme: "https", Host: "sams.invalid"}); err != nil || u == nil || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" {
+			faults.add(variable, "expected the URL of a proxy such as http://host:3128")
+		}
 	}
 }
 
@@ -113,6 +147,12 @@ func (c *Config) validateLogging(faults *Faults) {
 }
 
 func (c *Config) validateDependencies(faults *Faults) {
+	if strings.ContainsFunc(string(c.SAMSClientID)+string(c.SAMSClientSecret), unicode.IsControl) {
+		faults.add("SAMS_CLIENT_SECRET", "expected no control characters in it and in SAMS_CLIENT_ID")
+	}
+	if !httpguts.ValidHeaderFieldValue(string(c.DiagnosticsSecret)) || strings.ContainsFunc(string(c.DiagnosticsSecret), func(r rune) bool { return r > unicode.MaxASCII }) {
+		faults.add("DIAGNOSTICS_SECRET", "expected printable ASCII characters: no prober could send others in a header")
+	}
 	if c.SAMSClientID == "" {
 		faults.add("SAMS_CLIENT_ID", "is required: the id of the worker's SAMS client")
 	}
