@@ -317,7 +317,8 @@ func TestFaults(t *testing.T) {
 
 		{"WORKER_SERVICES_FILE=/does/not/exist", []string{`WORKER_SERVICES_FILE: expected a readable file`}},
 		{"WORKER_SERVICES_FILE=/does/not/exist WORKER_SERVICES=services:", []string{`WORKER_SERVICES_FILE: is set together with WORKER_SERVICES`}},
-		{"WORKER_SERVICES=[", []string{`WORKER_SERVICES: expected the form of services.yaml`}},
+		{"WORKER_SERVICES=services:", []string{`WORKER_SERVICES: services: expected at least one`}},
+		{"WORKER_SERVICES=[", []string{`WORKER_SERVICES: expected YAML`}},
 
 		// A combination is not judged when a part of it could not be read.
 		{"WORKER_MAX_OUTSTANDING_EVENTS=x WORKER_MAX_OUTSTANDING_BYTES=x WORKER_DRAIN_IDLE=x WORKER_MODE=drain", []string{

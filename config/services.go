@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -27,12 +28,35 @@ type servicesFile struct {
 }
 
 type serviceEntry struct {
-	ID              string   `yaml:"id"`
-	Environments    []string `yaml:"environments"`
-	PrivateMetadata string   `yaml:"privateMetadata"`
-	Features        []string `yaml:"features"`
-	Owner           string   `yaml:"owner"`
-	Runbook         string   `yaml:"runbook"`
+	ID              string    `yaml:"id"`
+	Environments    yaml.Node `yaml:"environments"`
+	PrivateMetadata string    `yaml:"privateMetadata"`
+	Features        yaml.Node `yaml:"features"`
+	Owner           string    `yaml:"owner"`
+	Runbook         string    `yaml:"runbook"`
+}
+
+// list reads a list of texts that may be absent. An empty one is a fault: whoever
+// wrote it meant none, and an absent list means any.
+func list(node yaml.Node) ([]string, error) {
+	if node.IsZero() {
+		return nil, nil
+	}
+	var texts []string
+	if err := node.Decode(&texts); err != nil {
+		return nil, errors.Join(yamlFaults(err)...)
+	}
+	given := node.Content
+	if node.Alias != nil {
+		given = node.Alias.Content
+	}
+	if len(given) == 0 {
+		return nil, fmt.Errorf("line %d: expected a list with at least one, or no such field for any", node.Line)
+	}
+	if slices.Contains(texts, "") || len(texts) < len(given) { // null is left out
+		return nil, fmt.Errorf("line %d: one is empty", node.Line)
+	}
+	return texts, nil
 }
 
 func (c *Config) loadServices(faults *Faults) {
@@ -74,7 +98,7 @@ func ParseServices(source []byte) (*policy.Set, error) {
 		// It would reject every event.
 		return nil, errors.New("expected the form of services.yaml, and found nothing")
 	case err != nil:
-		return nil, fmt.Errorf("expected the form of services.yaml: %s", strings.ReplaceAll(err.Error(), "\n", " "))
+		return nil, errors.Join(yamlFaults(err)...)
 	}
 	if err := decoder.Decode(new(servicesFile)); !errors.Is(err, io.EOF) {
 		return nil, errors.New("expected one YAML document")
@@ -86,6 +110,9 @@ func ParseServices(source []byte) (*policy.Set, error) {
 	allowUnknown := false
 	switch file.UnknownServices {
 	case "", "reject":
+		if len(file.Services) == 0 {
+			fault("services: expected at least one, or unknownServices: allow; else every event is rejected")
+		}
 	case "allow":
 		allowUnknown = true
 	default:
@@ -100,15 +127,13 @@ func ParseServices(source []byte) (*policy.Set, error) {
 		if !serviceID.MatchString(entry.ID) {
 			fault("%s: expected an id of lower-case letters, digits and hyphens", where)
 		}
-		for _, environment := range entry.Environments {
-			if environment == "" {
-				fault("%s: an environment is empty", where)
-			}
+		environments, err := list(entry.Environments)
+		if err != nil {
+			fault("%s: environments: %w", where, err)
 		}
-		for _, feature := range entry.Features {
-			if feature == "" {
-				fault("%s: a feature is empty", where)
-			}
+		features, err := list(entry.Features)
+		if err != nil {
+			fault("%s: features: %w", where, err)
 		}
 		private := policy.AllowPrivate
 		switch entry.PrivateMetadata {
@@ -122,9 +147,9 @@ func ParseServices(source []byte) (*policy.Set, error) {
 		}
 		services = append(services, &policy.Service{
 			ID:              entry.ID,
-			Environments:    entry.Environments,
+			Environments:    environments,
 			PrivateMetadata: private,
-			Features:        entry.Features,
+			Features:        features,
 			Owner:           entry.Owner,
 			Runbook:         entry.Runbook,
 		})

@@ -20,9 +20,6 @@ func Configuration(cfg *config.Config) []Finding {
 	const check = "configuration"
 	services := len(cfg.Services.Services())
 	findings := []Finding{ok(check, "", fmt.Sprintf("valid: mode %s, environment %s, %d services listed", cfg.Mode, cfg.Environment, services))}
-	if services == 0 && !cfg.Services.AllowsUnknown() {
-		findings = append(findings, failure(check+" services", "", "no service may publish", "every event is dead-lettered as unknown_service", "list the services in WORKER_SERVICES, or set unknownServices: allow"))
-	}
 	if cfg.MSP {
 		if cfg.EmulatorHost != "" {
 			findings = append(findings, failure(check+" emulator", cfg.EmulatorHost, "PUBSUB_EMULATOR_HOST is set in a live environment", "the worker does not see the real Pub/Sub", "unset it"))

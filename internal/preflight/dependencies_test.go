@@ -174,7 +174,6 @@ func TestCheckConfiguration(t *testing.T) {
 		{"MSP=true|ENVIRONMENT_ID=prod", nil},
 		{"MSP=true", []string{"warning configuration environment: ENVIRONMENT_ID is not set"}},
 		{"MSP=true|ENVIRONMENT_ID=prod|PUBSUB_EMULATOR_HOST=localhost:1", []string{"failure configuration emulator: PUBSUB_EMULATOR_HOST is set"}},
-		{"WORKER_SERVICES={unknownServices: reject}", []string{"failure configuration services: no service may publish"}},
 	} {
 		vars := append(strings.Split(c.vars, "|"), "GOOGLE_CLOUD_PROJECT=my-project", "SAMS_CLIENT_ID=a", "SAMS_CLIENT_SECRET=b")
 		cfg, err := config.Load(vars, config.ForRun)
