@@ -93,3 +93,31 @@ func TestPrivate(t *testing.T) {
 	broken := execute(t, h.environ(), strings.NewReader(`{"data":{"privateMetadata":"`+marker+`"`+"\n"+`{"`+marker+`":1}`+"\n"), "publish").exits(1)
 	contains(t, broken.stderr, "stdin:1", "stdin:2")
 }
+
+// TestLibrariesAreQuiet asks every library that the worker is made of to log all
+// that it can: only the worker's own lines may be there.
+func TestLibrariesAreQuiet(t *testing.T) {
+	h := newHouse(t)
+	r := newReports(t)
+	h.publish(message(with(privateData)), message(with(privateData+`,"unknown":1`)))
+	got := h.run(append(r.environ(), "LOG_LEVEL=debug", "LOG_FORMAT=json",
+		"GOOGLE_SDK_GO_LOGGING_LEVEL=debug", "GRPC_GO_LOG_SEVERITY_LEVEL=info", "GRPC_GO_LOG_VERBOSITY_LEVEL=99",
+		"GODEBUG=http2debug=2", "SENTRYGODEBUG=httpdump=1,httptrace=1", "OTEL_LOG_LEVEL=debug", "OTEL_EXPORTER_OTLP_HEADERS=api-key="+diagnosticsMark)...).exits(0)
+	got.sums(summary{Received: 2, Submitted: 1, Rejected: map[string]int{"invalid_event": 1}, Ended: "drained"})
+	r.omit(t, got)
+	for line := range strings.Lines(got.stderr) {
+		if !strings.HasPrefix(line, `{"time":`) || !strings.Contains(line, `"severity":`) {
+			t.Errorf("not a line of the worker's: %s", clip(line))
+		}
+	}
+}
+
+// TestMalformedTelemetryVariables: the worker does not start, and what the value
+// was is not said.
+func TestMalformedTelemetryVariables(t *testing.T) {
+	const marker = "s3cr3t-header"
+	h := newHouse(t)
+	got := h.run("OTEL_EXPORTER_OTLP_HEADERS=Authorization: Bearer "+marker, "OTEL_METRIC_EXPORT_INTERVAL=10s", "OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:1").exits(2)
+	contains(t, got.stderr, "OTEL_EXPORTER_OTLP_HEADERS: expected key=value pairs", "OTEL_METRIC_EXPORT_INTERVAL: expected a whole number of milliseconds")
+	omits(t, got.stdout+got.stderr, marker, "10s")
+}

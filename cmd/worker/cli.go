@@ -16,6 +16,7 @@ import (
 
 	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/logging"
+	"github.com/sourcegraph/telemetry-relay/internal/secrets"
 	"github.com/sourcegraph/telemetry-relay/internal/sentry"
 )
 
@@ -65,7 +66,7 @@ func run(ctx context.Context, env environment) int {
 	case errors.As(err, &told):
 	case errors.Is(err, syscall.EPIPE): // whoever reads has had enough
 	default:
-		fmt.Fprintf(env.stderr, "worker: %v\n", err)
+		fmt.Fprintf(env.stderr, "worker: %s\n", secrets.Mask(err.Error()))
 	}
 	return exitFailed
 }
@@ -132,8 +133,11 @@ func (env environment) load(purpose config.Purpose) (*config.Config, *slog.Logge
 // logged nor reported too often.
 func (env environment) logger(cfg *config.Config, reporter *sentry.Reporter) *slog.Logger {
 	h := logging.New(env.stderr, cfg.LogLevel, cfg.LogFormat).Handler()
-	log := slog.New(logging.Limit(reporter.Handler(logging.Correlate(h, cfg.TelemetryProject()))))
+	known := append(config.OTLPSecrets(env.vars), string(cfg.SAMSClientSecret), string(cfg.DiagnosticsSecret),
+		secrets.Basic(cfg.SAMSClientID, string(cfg.SAMSClientSecret)))
+	log := slog.New(logging.Limit(logging.Mask(reporter.Handler(logging.Correlate(h, cfg.TelemetryProject())), known...)))
 	slog.SetDefault(log)
+	quietStandardLog()
 	return log
 }
 

@@ -3,12 +3,17 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
 )
 
 func main() {
+	if err := quietLibraries(); err != nil {
+		fmt.Fprintf(os.Stderr, "worker: %v\n", err)
+		os.Exit(exitFailed)
+	}
 	ctx, stop := signalContext()
 	status := run(ctx, environment{
 		args:   os.Args,

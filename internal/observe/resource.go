@@ -43,7 +43,7 @@ func describe(ctx context.Context, opts Options, google bool) (*resource.Resourc
 		resource.WithFromEnv(),
 	)
 	if errors.Is(err, resource.ErrPartialResource) || errors.Is(err, resource.ErrSchemaURLConflict) {
-		opts.Logger.Warn("OTEL_RESOURCE_ATTRIBUTES could not be read in full", "error", err)
+		opts.Logger.Warn("OTEL_RESOURCE_ATTRIBUTES could not be read in full") // the error quotes it
 		err = nil
 	}
 	return about, err
