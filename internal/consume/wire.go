@@ -274,6 +274,9 @@ func keyAndValue(b []byte) (key, value string, err error) {
 			return "", "", err
 		}
 		b = rest
+		if text == nil && (number == fieldKey || number == fieldValue) {
+			return "", "", malformed(errNoText)
+		}
 		switch number {
 		case fieldKey:
 			key = string(text)
@@ -284,6 +287,10 @@ func keyAndValue(b []byte) (key, value string, err error) {
 	}
 	return key, value, nil
 }
+
+// errNoText is an attribute whose key or value is something else than a text. Taken
+// for a field that is not known, it would become an empty one.
+var errNoText = errors.New("an attribute that is no text")
 
 // timestamp reads the publish time.
 func (r *reader) timestamp(b []byte) error {

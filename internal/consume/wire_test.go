@@ -10,6 +10,7 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -128,6 +129,41 @@ func TestReaderShares(t *testing.T) {
 	}
 }
 
+// TestAttributesAreTexts: a key or value of another kind is refused. The generated
+// code takes it for an unknown field, and the attribute for an empty one.
+func TestAttributesAreTexts(t *testing.T) {
+	text := func(b []byte, number protowire.Number) []byte {
+		return protowire.AppendString(protowire.AppendTag(b, number, protowire.BytesType), "text")
+	}
+	varint := func(b []byte, number protowire.Number) []byte {
+		return protowire.AppendVarint(protowire.AppendTag(b, number, protowire.VarintType), 7)
+	}
+	fixed := func(b []byte, number protowire.Number) []byte {
+		return protowire.AppendFixed64(protowire.AppendTag(b, number, protowire.Fixed64Type), 7)
+	}
+	for _, c := range []struct {
+		name  string
+		entry []byte
+		ok    bool
+	}{
+		{"texts", text(text(nil, fieldKey), fieldValue), true},
+		{"another field", varint(text(text(nil, fieldKey), fieldValue), 3), true},
+		{"key is a varint", text(varint(nil, fieldKey), fieldValue), false},
+		{"key is fixed", text(fixed(nil, fieldKey), fieldValue), false},
+		{"value is a varint", varint(text(nil, fieldKey), fieldValue), false},
+		{"value is fixed", fixed(text(nil, fieldKey), fieldValue), false},
+		{"key is both", text(varint(text(nil, fieldKey), fieldKey), fieldValue), false},
+	} {
+		message := protowire.AppendBytes(protowire.AppendTag(nil, fieldAttribute, protowire.BytesType), c.entry)
+		received := protowire.AppendBytes(protowire.AppendTag(nil, fieldMessage, protowire.BytesType), message)
+		response := protowire.AppendBytes(protowire.AppendTag(nil, fieldReceived, protowire.BytesType), received)
+		got, err := read(newReader(20_000), NewResponse(response))
+		if c.ok != (err == nil) || !c.ok && !errors.Is(err, errNoText) || c.ok && got[0].Attributes["text"] != "text" {
+			t.Errorf("%s: got %v, %v", c.name, got, err)
+		}
+	}
+}
+
 // FuzzReader compares the reader with the generated code: whatever that reads,
 // the reader reads alike. What it does not read need not be refused.
 func FuzzReader(f *testing.F) {
@@ -136,7 +172,7 @@ func FuzzReader(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		want, ok := reference(t, b)
 		got, err := read(newReader(20_000), NewResponse(b))
-		if !ok || errors.Is(err, errWireType) {
+		if !ok || errors.Is(err, errWireType) || errors.Is(err, errNoText) {
 			return
 		}
 		if err != nil {
