@@ -1,6 +1,8 @@
 package event
 
 import (
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -56,6 +58,64 @@ func BenchmarkDecode(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// manyValues are events of a few megabytes that consist of values as small as can
+// be.
+func manyValues() map[string]string {
+	list := func(n int, value string) string {
+		return with(`"privateMetadata":{"a":[` + strings.Repeat(value+",", n-1) + value + `]}`)
+	}
+	return map[string]string{
+		"objects": list(900_000, "{}"), "arrays": list(900_000, "[]"), "nulls": list(700_000, "null"), "numbers": list(370_000, "1"), "texts": list(900_000, `""`),
+	}
+}
+
+// BenchmarkManyValues decodes them, which measures their JSON at the gateway.
+func BenchmarkManyValues(b *testing.B) {
+	for name, data := range manyValues() {
+		m := benchMessage(data)
+		d := benchDecoder(b)
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(len(m.Data)))
+			for b.Loop() {
+				if _, rejection := d.Decode(m); rejection != nil {
+					b.Fatal(rejection)
+				}
+			}
+		})
+	}
+}
+
+// TestManyValues: an event of a million values takes no more memory than a few times
+// its own size, and its JSON is measured without any.
+func TestManyValues(t *testing.T) {
+	if race.Enabled {
+		t.Skip("the race detector counts differently")
+	}
+	d := benchDecoder(t)
+	for name, data := range manyValues() {
+		m := benchMessage(data)
+		event, rejection := d.Decode(m)
+		if rejection != nil {
+			t.Fatalf("%s: %v", name, rejection)
+		}
+		if n := testing.AllocsPerRun(3, func() { jsonSize(event.Wire, event.Publisher) }); n != 0 {
+			t.Errorf("%s: measuring allocates %v times", name, n)
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		began := time.Now()
+		_, _ = d.Decode(m)
+		took := time.Since(began)
+		runtime.ReadMemStats(&after)
+		// Growing a slice copies it again and again: that is garbage at once.
+		if got, most := after.TotalAlloc-before.TotalAlloc, uint64(8*len(event.Wire)); got > most {
+			t.Errorf("%s: decoding allocates %d bytes, want at most %d for %d on the wire", name, got, most, len(event.Wire))
+		}
+		t.Logf("%s: %d bytes, %d on the wire, %d in JSON, %v", name, len(data), len(event.Wire), jsonSize(event.Wire, event.Publisher), took)
 	}
 }
 

@@ -52,9 +52,12 @@ func compare(tb testing.TB, m Message) {
 	}
 
 	if rejection == nil {
-		size, err := jsonSize(event.Wire, event.Publisher)
-		if bound := jsonBound(event.Wire, event.Publisher); err != nil || size > bound {
-			tb.Fatalf("%q: JSON of %d bytes exceeds the bound %d: %v", m.Data, size, bound, err)
+		size := jsonSize(event.Wire, event.Publisher)
+		if want, err := refJSONSize(event.Wire, event.Publisher); err != nil || size != want {
+			tb.Fatalf("%q: JSON of %d bytes, want %d: %v", m.Data, size, want, err)
+		}
+		if bound := jsonBound(event.Wire, event.Publisher); size > bound {
+			tb.Fatalf("%q: JSON of %d bytes exceeds the bound %d", m.Data, size, bound)
 		}
 		if _, err := protojson.Marshal(want.event); err != nil {
 			tb.Fatalf("%q: the gateway cannot render it: %v", m.Data, err)

@@ -2,6 +2,7 @@ package event
 
 import (
 	"math"
+	"slices"
 
 	"github.com/sourcegraph/telemetry-relay/internal/policy"
 )
@@ -17,6 +18,11 @@ func (p *pass) privateMetadata() {
 	emit := p.emit
 	p.emit = emit && p.relay == policy.AllowPrivate
 	if p.emit {
+		// Most values are not longer on the wire. A large one must not be copied
+		// again and again while the buffer grows.
+		if left := len(p.data) - p.pos; left > maxKept {
+			p.params = slices.Grow(p.params, min(left, maxWire))
+		}
 		var at int
 		p.params, at = open(p.params, numParamsPrivate)
 		p.structFields(2)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -106,7 +108,7 @@ func (r reference) decode(m Message) outcome {
 	if err != nil {
 		panic(err)
 	}
-	size, err := jsonSize(wire, publisher)
+	size, err := refJSONSize(wire, publisher)
 	if err != nil {
 		panic(err)
 	}
@@ -114,6 +116,37 @@ func (r reference) decode(m Message) outcome {
 		return outcome{reason: Oversized, id: id}
 	}
 	return outcome{id: id, publisher: publisher, event: event}
+}
+
+// refJSONSize does what the gateway does to know the size of an event.
+func refJSONSize(wire []byte, publisher Publisher) (int, error) {
+	var event gateway.Event
+	if err := proto.Unmarshal(wire, &event); err != nil {
+		return 0, err
+	}
+	metadata := &gateway.RecordEventsRequestMetadata{
+		RequestId: strings.Repeat("0", idLen),
+		Identifier: &gateway.Identifier{Identifier: &gateway.Identifier_ManagedService{
+			ManagedService: &gateway.Identifier_ManagedServiceIdentifier{
+				ServiceId:          publisher.ServiceID,
+				ServiceEnvironment: &publisher.Environment,
+			},
+		}},
+	}
+	total := 0
+	for _, m := range []proto.Message{&event, metadata} {
+		rendered, err := protojson.Marshal(m)
+		if err != nil {
+			return 0, err
+		}
+		// encoding/json compacts what a Marshaler returns and escapes HTML in it.
+		escaped, err := json.Marshal(json.RawMessage(rendered))
+		if err != nil {
+			return 0, err
+		}
+		total += len(escaped)
+	}
+	return total, nil
 }
 
 // refSyntax reports whether data is one object, not nested too deeply.

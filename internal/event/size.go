@@ -1,16 +1,6 @@
 package event
 
-import (
-	"bytes"
-	"encoding/json"
-	"fmt"
-	"strings"
-
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
-
-	gateway "github.com/sourcegraph/telemetry-relay/internal/telemetrygateway/v1"
-)
+import "fmt"
 
 const (
 	// maxWire keeps a request with one event below the gateway's limit of 4 MiB
@@ -52,46 +42,8 @@ func tooLarge(wire []byte, publisher Publisher) string {
 	if jsonBound(wire, publisher) < maxJSON {
 		return ""
 	}
-	size, err := jsonSize(wire, publisher)
-	if err != nil {
-		return "the event is large and cannot be rendered as JSON to measure it"
-	}
-	if size >= maxJSON {
+	if size := jsonSize(wire, publisher); size >= maxJSON {
 		return fmt.Sprintf("the event is too large: expected less than %d bytes when the gateway renders it as JSON with its metadata, got %d", maxJSON, size)
 	}
 	return ""
-}
-
-// jsonSize returns how many bytes the event and the metadata of its request take
-// in the gateway's JSON.
-func jsonSize(wire []byte, publisher Publisher) (int, error) {
-	var event gateway.Event
-	if err := proto.Unmarshal(wire, &event); err != nil {
-		return 0, err
-	}
-	metadata := &gateway.RecordEventsRequestMetadata{
-		RequestId: strings.Repeat("0", idLen),
-		Identifier: &gateway.Identifier{Identifier: &gateway.Identifier_ManagedService{
-			ManagedService: &gateway.Identifier_ManagedServiceIdentifier{
-				ServiceId:          publisher.ServiceID,
-				ServiceEnvironment: &publisher.Environment,
-			},
-		}},
-	}
-	total := 0
-	for _, m := range []proto.Message{&event, metadata} {
-		rendered, err := protojson.Marshal(m)
-		if err != nil {
-			return 0, err
-		}
-		// encoding/json compacts what a Marshaler returns and escapes HTML in
-		// it.
-		var compact, escaped bytes.Buffer
-		if err := json.Compact(&compact, rendered); err != nil {
-			return 0, err
-		}
-		json.HTMLEscape(&escaped, compact.Bytes())
-		total += escaped.Len()
-	}
-	return total, nil
 }
