@@ -62,12 +62,17 @@ type Event struct {
 // ID is the id in text form, as the publisher wrote it. It is a part of Wire,
 // which begins with it.
 func (e *Event) ID() []byte {
-	const at = 2 // after the tag and the length, a byte each
-	if len(e.Wire) < at {
+	if len(e.Wire) < idAt {
 		return nil
 	}
-	return e.Wire[at : at+int(e.Wire[1])]
+	return e.Wire[idAt:e.IDEnd()]
 }
+
+// IDEnd is where the id ends in Wire. What is before it is enough for ID.
+func (e *Event) IDEnd() int { return idAt + int(e.Wire[idAt-1]) }
+
+// idAt is where the id begins in Wire: after its tag and its length, a byte each.
+const idAt = 2
 
 // Rejection says why a message is not a valid event.
 type Rejection struct {

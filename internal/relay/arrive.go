@@ -54,7 +54,7 @@ func (r *Relay) decode(h *held) {
 			h.panicked = true
 		}
 	}()
-	m := event.Message{ID: h.message.ID, PublishTime: h.message.PublishTime, Data: h.message.Data, Attributes: h.message.Attributes}
+	m := messageOf(h.message)
 	from := r.senderOf(h.message)
 	m.Sender = from.Sender
 	// An event is usually shorter in the gateway's encoding than in JSON.
@@ -62,7 +62,13 @@ func (r *Relay) decode(h *held) {
 	if h.rejection == nil {
 		h.identity = from.identity
 		h.hash, h.print = r.seeds.event(from.identity, &h.event.UUID, m.Data)
+		h.shed()
 	}
+}
+
+// messageOf is what the decoder sees of a message.
+func messageOf(m *consume.Message) event.Message {
+	return event.Message{ID: m.ID, PublishTime: m.PublishTime, Data: m.Data, Attributes: m.Attributes}
 }
 
 // sender is what messages with the same attributes have in common.
@@ -154,7 +160,7 @@ func (r *Relay) admit(h *held, c *cohort, place int, now time.Time) bool {
 	default:
 		r.hold(h, c, place)
 		r.index(h, newest)
-		r.groups.Add(now, h.publisher.group(h.lane), len(h.event.Wire), h)
+		r.groups.Add(now, h.publisher.group(h.lane), h.size(), h)
 		return true
 	}
 	r.forget(h.publisher)

@@ -40,6 +40,7 @@ type outcome struct {
 type launching struct {
 	*flight
 	batch submit.Batch
+	bulk  []bulk // events of the batch whose encoding is missing
 	ctx   context.Context
 	ended func(submit.Result) // of its trace; nil: it is not traced
 }
@@ -209,10 +210,14 @@ func (r *Relay) launch(f *flight) {
 		Control:   f.failures > 0,
 	}
 	bytes := 0
+	var missing []bulk
 	for i, h := range f.events {
 		h.sent++
-		bytes += len(h.event.Wire)
+		bytes += h.size()
 		b.Events[i] = &h.event
+		if size := h.size(); size > len(h.event.Wire) {
+			missing = append(missing, bulk{i, messageOf(h.message), size})
+		}
 	}
 	r.m.BatchEvents.Observe(float64(len(f.events)))
 	r.m.BatchBytes.Observe(float64(bytes))
@@ -222,7 +227,7 @@ func (r *Relay) launch(f *flight) {
 			"service_environment", b.Publisher.Environment, "events", len(b.Events), "bytes", bytes,
 			"suspect", f.suspect, "failures", f.failures)
 	}
-	r.launches <- launching{f, b, ctx, ended} // there is room for all that may fly
+	r.launches <- launching{f, b, missing, ctx, ended} // there is room for all that may fly
 }
 
 // submit submits what is launched, one flight after the other, until nothing more
@@ -230,7 +235,12 @@ func (r *Relay) launch(f *flight) {
 // one for each would have to grow its stack anew.
 func (r *Relay) submit() {
 	for l := range r.launches {
-		result := r.gateway.Submit(l.ctx, l.batch)
+		var result submit.Result
+		if len(l.bulk) > 0 {
+			result = r.submitBulk(l.ctx, l.batch, l.bulk)
+		} else {
+			result = r.gateway.Submit(l.ctx, l.batch)
+		}
 		if l.ended != nil {
 			l.ended(result)
 		}

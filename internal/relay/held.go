@@ -63,6 +63,8 @@ type cohort struct {
 type rare struct {
 	// twins are further deliveries of the same event, settled together with it.
 	twins []*consume.Message
+	// bulk is the length of an encoding that is not kept, in bytes; 0: it is kept.
+	bulk int
 
 	// What speaks against the event.
 	leftOutAt    uint64    // the moment at which it was last left out of an answer

@@ -101,6 +101,7 @@ type Relay struct {
 	receiver *consume.Receiver
 	decoder  *event.Decoder
 	decoded  Decode // is its DecodeInto, or replaces it
+	bulks    bulks
 	log      *slog.Logger
 	m        *metrics.Metrics
 	status   atomic.Pointer[Status]
@@ -129,6 +130,7 @@ func New(sub consume.Subscriber, gateway Gateway, letters DeadLetters, opts Opti
 		letters:  letters,
 		decoder:  event.NewDecoder(opts.Services, opts.Environment),
 		decoded:  opts.Decode,
+		bulks:    newBulks(opts.Consume.MaxBytes),
 		log:      opts.Logger,
 		m:        opts.Metrics,
 		arrivals: make(chan arrival),
