@@ -19,6 +19,9 @@ type Plan struct {
 	Publishers int `json:"publishers"`
 	// Padding bytes are added to each event as private metadata.
 	Padding int `json:"padding"`
+	// Values has the padding consist of as many such JSON values as fit, rather than
+	// of one text.
+	Values string `json:"values"`
 	// RejectEvery makes every so many'th event invalid; 0: none.
 	RejectEvery int `json:"reject_every"`
 	// Rate of publishing, in events a second; 0: all are there at the start.
@@ -139,7 +142,11 @@ func NewMaker(p Plan) *Maker {
 
 func newTemplate(p Plan, publisher int, feature string) template {
 	padding := ""
-	if p.Padding > 0 {
+	switch {
+	case p.Values != "":
+		values := strings.Repeat(p.Values+",", max(0, p.Padding/(len(p.Values)+1)-1)) + p.Values
+		padding = `"privateMetadata":{"padding":[` + values + `]},`
+	case p.Padding > 0:
 		padding = `"privateMetadata":{"padding":"` + strings.Repeat("x", p.Padding) + `"},`
 	}
 	stamp := time.Unix(0, 0).UTC().Format(stampLayout)

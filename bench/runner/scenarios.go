@@ -74,6 +74,16 @@ var scenarios = []scenario{
 			vars: []string{"CLOUD_RUN_JOB=bench", "JOB_EXECUTION_DEADLINE=25s", "WORKER_SHUTDOWN_TIMEOUT=8s"}, unfinished: true,
 		}}}
 	}, runs: 1},
+	{name: "values", about: "events that consist of a million values as small as can be, with 32 MiB for them", cases: func(Options) (cases []testCase) {
+		for _, value := range []string{"{}", "null", "1"} {
+			plan := load.Plan{Events: 100, Publishers: 10, Padding: 2_700_000, Values: value}
+			if value == "1" {
+				plan.Padding = 740_000 // which is 4 MB in the gateway's encoding
+			}
+			cases = append(cases, testCase{value, setup{consumer: worker, plan: plan, vars: []string{"WORKER_MAX_OUTSTANDING_BYTES=32MiB"}}})
+		}
+		return cases
+	}, runs: 1},
 	{name: "start", about: "one event: from the start of the process to its being recorded", cases: func(Options) []testCase {
 		return []testCase{{"1 event", setup{
 			consumer: worker, plan: load.Plan{Events: 1, Publishers: 1}, vars: []string{"WORKER_BATCH_MAX_DELAY=0"},
