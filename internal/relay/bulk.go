@@ -16,9 +16,14 @@ import (
 // the bytes of the messages, so the encoding of such an event is not kept: it is
 // made anew for each of its streams, of which so many bytes go on at a time.
 
-// bulkMargin is how much longer than its message an encoding may be and yet be
-// kept, in bytes: ids and times that a short message leaves out.
-const bulkMargin = 1 << 10
+// An encoding is kept if it is not longer than so many percent of its message, and
+// some bytes for ids and times that a short message leaves out. Making it anew costs
+// as much as decoding the message, and with the message itself it is within the
+// memory that LimitMemory of internal/app gives to what is in flight.
+const (
+	keptPercent = 140
+	keptMargin  = 1 << 10
+)
 
 // bulk is an event whose encoding is made when it is submitted.
 type bulk struct {
@@ -30,7 +35,7 @@ type bulk struct {
 // shed drops the encoding of an event that is much longer than its message. Its id
 // stays.
 func (h *held) shed() {
-	if size := len(h.event.Wire); size > len(h.message.Data)+bulkMargin {
+	if size := len(h.event.Wire); size > len(h.message.Data)*keptPercent/100+keptMargin {
 		h.apart().bulk = size
 		h.event.Wire = bytes.Clone(h.event.Wire[:h.event.IDEnd()])
 	}
