@@ -1,8 +1,9 @@
 // Command dockerlint checks a Dockerfile as far as that is possible without a
 // container engine: BuildKit's own parser must accept every instruction,
 // BuildKit's parser-level rules must have nothing to say, every file that is
-// copied from the build context must exist in it, and the image must run a
-// program of its own as a user other than root.
+// copied from the build context must exist in it, the image must run a program of
+// its own as a user other than root, and every image that is fetched must be named
+// by its digest.
 package main
 
 import (
@@ -11,6 +12,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
@@ -36,6 +39,7 @@ func check(path string) error {
 	if len(stages) == 0 {
 		return errors.Join(append(faults, fmt.Errorf("%s: no stage", path))...)
 	}
+	faults = append(faults, checkDigests(path, stages)...)
 	for _, stage := range stages {
 		for _, command := range stage.Commands {
 			if c, ok := command.(*instructions.CopyCommand); ok && c.From == "" {
@@ -67,6 +71,37 @@ func parse(path string) (stages []instructions.Stage, faults []error) {
 		faults = append(faults, fmt.Errorf("%s: %w", path, err))
 	}
 	return stages, faults
+}
+
+// digest is what a name must end with to mean one image for ever.
+var digest = regexp.MustCompile(`@sha256:[0-9a-f]{64}$`)
+
+// checkDigests reports images that somebody could replace under their tag: those of
+// the stages, those that files are copied from, and the one of the syntax line.
+func checkDigests(path string, stages []instructions.Stage) (faults []error) {
+	known := map[string]bool{"scratch": true}
+	check := func(image string, at []parser.Range) {
+		if _, err := strconv.Atoi(image); err != nil && !known[strings.ToLower(image)] && !digest.MatchString(image) {
+			faults = append(faults, fmt.Errorf("%s:%s: the image %s has no digest: pin it as NAME:TAG@sha256:…", path, line(at), image))
+		}
+	}
+	for _, stage := range stages {
+		check(stage.BaseName, stage.Location)
+		for _, command := range stage.Commands {
+			if c, ok := command.(*instructions.CopyCommand); ok && c.From != "" {
+				check(c.From, c.Location())
+			}
+		}
+		known[strings.ToLower(stage.Name)] = true
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return append(faults, err)
+	}
+	if syntax, _, at, ok := parser.DetectSyntax(content); ok {
+		check(syntax, at)
+	}
+	return faults
 }
 
 // checkSources reports sources of a COPY that match nothing in the context.
