@@ -47,6 +47,7 @@ const (
 	writeTimeout = maxProfile*time.Second + 15*time.Second
 	idleTimeout  = time.Minute
 	maxHeader    = 16 << 10
+	headerSlack  = 4 << 10 // that net/http adds
 	// Probes and scrapers are few; who opens more connections loses the oldest.
 	maxConnections = 100
 	maxScrapes     = 5 // at a time
@@ -68,7 +69,7 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 			ReadTimeout:       readTimeout,
 			WriteTimeout:      writeTimeout,
 			IdleTimeout:       idleTimeout,
-			MaxHeaderBytes:    maxHeader,
+			MaxHeaderBytes:    maxHeader - headerSlack,
 		},
 	}
 	s.done.Go(func() { _ = s.http.Serve(newPlaces(listener, maxConnections)) }) // ends with Close

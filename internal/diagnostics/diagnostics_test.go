@@ -181,7 +181,7 @@ func TestHeaderIsBounded(t *testing.T) {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
 	go func() {
-		_, _ = fmt.Fprintf(conn, "GET /-/version HTTP/1.1\r\nHost: x\r\nX-Long: %s\r\n\r\n", strings.Repeat("x", 64<<10))
+		_, _ = fmt.Fprintf(conn, "GET /-/version HTTP/1.1\r\nHost: x\r\nX-Long: %s\r\n\r\n", strings.Repeat("x", maxHeader))
 	}()
 	r, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
