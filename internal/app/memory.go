@@ -8,10 +8,12 @@ import (
 )
 
 const (
-	// Of a large event, its message, its encoded form and a copy on its way are
-	// in memory at once; the rest is what the worker needs without any.
-	memoryFactor = 3
-	memoryBase   = 64 << 20
+	// Of an event, its message and its encoding, which is kept up to 140 % of that, are
+	// in memory at once; a part of them is on its way. The rest is what the worker needs
+	// without any. With the program itself that stays within three times what may be
+	// outstanding by default.
+	memoryPercent = 250
+	memoryBase    = 40 << 20
 
 	// What is held is most of what is in memory, and its memory is used again, so that
 	// collections are rare: a small share for garbage costs nothing.
@@ -25,6 +27,6 @@ func LimitMemory(cfg *config.Config) {
 		debug.SetGCPercent(garbagePercent)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(memoryBase + memoryFactor*int64(cfg.MaxOutstandingBytes))
+		debug.SetMemoryLimit(memoryBase + int64(cfg.MaxOutstandingBytes)*memoryPercent/100)
 	}
 }
