@@ -40,6 +40,7 @@ func used(variable string, purpose Purpose) bool {
 		return variable == "ENVIRONMENT_ID" || variable == "WORKER_SERVICES_FILE"
 	case ForPubSub:
 		return slices.ContainsFunc(pubsubPrefixes, func(prefix string) bool { return strings.HasPrefix(variable, prefix) })
+	case ForRun:
 	}
 	return true
 }

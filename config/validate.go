@@ -147,7 +147,7 @@ func (c *Config) validateLogging(faults *Faults) {
 }
 
 func (c *Config) validateDependencies(faults *Faults) {
-	if strings.ContainsFunc(string(c.SAMSClientID)+string(c.SAMSClientSecret), unicode.IsControl) {
+	if strings.ContainsFunc(c.SAMSClientID+string(c.SAMSClientSecret), unicode.IsControl) {
 		faults.add("SAMS_CLIENT_SECRET", "expected no control characters in it and in SAMS_CLIENT_ID")
 	}
 	if !httpguts.ValidHeaderFieldValue(string(c.DiagnosticsSecret)) || strings.ContainsFunc(string(c.DiagnosticsSecret), func(r rune) bool { return r > unicode.MaxASCII }) {

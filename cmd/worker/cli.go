@@ -136,8 +136,7 @@ func (env environment) logger(cfg *config.Config, reporter *sentry.Reporter) *sl
 	known := append(config.OTLPSecrets(env.vars), string(cfg.SAMSClientSecret), string(cfg.DiagnosticsSecret),
 		secrets.Basic(cfg.SAMSClientID, string(cfg.SAMSClientSecret)))
 	log := slog.New(logging.Limit(logging.Mask(reporter.Handler(logging.Correlate(h, cfg.TelemetryProject())), known...)))
-	slog.SetDefault(log)
-	quietStandardLog()
+	logging.SetDefault(log)
 	return log
 }
 

@@ -7,10 +7,12 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/sourcegraph/telemetry-relay/internal/logging"
 )
 
 func main() {
-	if err := quietLibraries(); err != nil {
+	if err := logging.QuietLibraries(); err != nil {
 		fmt.Fprintf(os.Stderr, "worker: %v\n", err)
 		os.Exit(exitFailed)
 	}

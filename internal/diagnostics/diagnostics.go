@@ -9,7 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -64,7 +64,7 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 		http: &http.Server{
 			Handler:           Handler(opts),
 			ConnContext:       remember,
-			ErrorLog:          log.New(io.Discard, "", 0), // it quotes requests
+			ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // it quotes requests
 			ReadHeaderTimeout: readTimeout,
 			ReadTimeout:       readTimeout,
 			WriteTimeout:      writeTimeout,

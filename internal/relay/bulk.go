@@ -5,7 +5,6 @@ import (
 	"context"
 
 	"golang.org/x/sync/semaphore"
-	"google.golang.org/grpc/codes"
 
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/submit"
@@ -70,13 +69,13 @@ func (r *Relay) submitBulk(ctx context.Context, b submit.Batch, missing []bulk) 
 	}
 	size = min(size, r.bulks.all)
 	if err := r.bulks.room.Acquire(ctx, size); err != nil {
-		return submit.Result{Failure: &submit.Failure{Class: submit.Passing, Code: codes.Canceled, Err: err}}
+		return submit.Result{Failure: submit.NotSent(err)}
 	}
 	defer r.bulks.room.Release(size)
 	for _, m := range missing {
 		e, _, rejection := r.decoded(nil, m.message)
 		if rejection != nil { // it was valid on arrival, by the same rules
-			return submit.Result{Failure: &submit.Failure{Class: submit.Passing, Code: codes.Internal, Err: rejection}}
+			return submit.Result{Failure: submit.NotSent(rejection)}
 		}
 		b.Events[m.index] = &e
 	}

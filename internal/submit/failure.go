@@ -64,6 +64,9 @@ func (f *Failure) Error() string { return f.Detail() }
 // Unwrap returns the cause.
 func (f *Failure) Unwrap() error { return f.Err }
 
+// NotSent is the failure of a batch that was given up before there was a stream.
+func NotSent(err error) *Failure { return &Failure{Class: Passing, Code: codes.Canceled, Err: err} }
+
 // classify judges the error of a stream. A refusal still needs its control.
 func classify(err error) *Failure {
 	s := status.Convert(err)

@@ -1,8 +1,9 @@
-package main
+package logging
 
 import (
 	"io"
 	"log"
+	"log/slog"
 	"os"
 
 	"github.com/go-logr/logr"
@@ -14,10 +15,10 @@ import (
 // with events, dead letters and credentials in them: Google's clients, and Sentry's.
 var quietVariables = []string{"GOOGLE_SDK_GO_LOGGING_LEVEL", "SENTRYGODEBUG"}
 
-// quietLibraries switches off the libraries' own logs. What matters of a failure
+// QuietLibraries switches off the libraries' own logs. What matters of a failure
 // comes back as an error, and is logged here; the rest may hold anything that was
 // sent. It must be called before any of them is used.
-func quietLibraries() error {
+func QuietLibraries() error {
 	for _, variable := range quietVariables {
 		if err := os.Unsetenv(variable); err != nil {
 			return err
@@ -29,6 +30,13 @@ func quietLibraries() error {
 	otel.SetLogger(logr.Discard())
 	quietStandardLog()
 	return nil
+}
+
+// SetDefault makes the logger the one of libraries that use log/slog, and of nothing
+// else.
+func SetDefault(l *slog.Logger) {
+	slog.SetDefault(l)
+	quietStandardLog()
 }
 
 // quietStandardLog switches off the standard library's log, to which net/http
