@@ -121,7 +121,7 @@ func inBubble(t *testing.T, s *scripted, test func(t *testing.T, q *Queue)) {
 	synctest.Test(t, func(t *testing.T) {
 		s.began = time.Now()
 		q := Open(s, QueueOptions{})
-		defer q.Close() //nolint:errcheck // where it counts, the test closes the queue itself
+		defer q.Close()
 		test(t, q)
 	})
 }

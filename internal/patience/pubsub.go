@@ -83,10 +83,11 @@ func Retry[T any](ctx context.Context, b *Bounds, try func() (T, error), notify 
 // allow reports whether to try again after so long.
 func (b *Bounds) allow(class Class, elapsed time.Duration) bool {
 	switch class {
-	case Fault:
-		return false
+	case Outage:
+		return true
 	case Refusal:
 		return b.worked.Load() || elapsed < b.Refusal
+	case Fault:
 	}
-	return true
+	return false
 }

@@ -54,8 +54,8 @@ func run(ctx context.Context, r resources, needs provision.Needs, wait time.Dura
 		// Nothing is wrong with what could not be asked any more.
 		return fmt.Errorf("ask Pub/Sub for the subscription and the topics: %w", context.Cause(ctx))
 	}
-	for _, note := range last.notes {
-		log.Warn(note.message, note.args...)
+	for _, warn := range last.notes {
+		warn(log)
 	}
 	return err
 }
@@ -65,23 +65,14 @@ type checker struct {
 	resources
 	faults []error
 	final  bool // waiting for one of the faults to pass is in vain
-	notes  []note
-}
-
-// note is what is worth a warning, and no fault.
-type note struct {
-	message string
-	args    []any
+	// notes are warnings about what is no fault.
+	notes []func(*slog.Logger)
 }
 
 // fault takes note of a fault that may pass, or else that is final.
 func (c *checker) fault(passes bool, format string, args ...any) {
 	c.faults = append(c.faults, fmt.Errorf(format, args...))
 	c.final = c.final || !passes
-}
-
-func (c *checker) note(message string, args ...any) {
-	c.notes = append(c.notes, note{message, args})
 }
 
 func (c *checker) subscription(ctx context.Context, name string) {
@@ -108,7 +99,9 @@ func (c *checker) topic(ctx context.Context, needs provision.Needs) {
 	_, err := c.Topic(ctx, needs.Topic)
 	switch code := status.Code(err); {
 	case code == codes.NotFound && !needs.TopicGiven:
-		c.note("The default topic does not exist; set PUBSUB_TOPIC for replays", "topic", needs.Topic)
+		c.notes = append(c.notes, func(log *slog.Logger) {
+			log.Warn("The default topic does not exist; set PUBSUB_TOPIC for replays", "topic", needs.Topic)
+		})
 	case code == codes.PermissionDenied: // the worker itself does not need it
 	default:
 		c.judge("PUBSUB_TOPIC", "topic", needs.Topic, err)
@@ -126,7 +119,9 @@ func (c *checker) judge(variable, kind, name string, err error) bool {
 		return false
 	case codes.PermissionDenied:
 		// Least privilege does not include reading settings.
-		c.note("The worker may not read the settings of a resource; it goes on without", "kind", kind, "name", name)
+		c.notes = append(c.notes, func(log *slog.Logger) {
+			log.Warn("The worker may not read the settings of a resource; it goes on without", "kind", kind, "name", name)
+		})
 		return true
 	}
 	c.fault(passes(err), "%s: the %s %s cannot be used: %w", variable, kind, name, err)

@@ -151,10 +151,10 @@ func insist[T any](ctx context.Context, a *Admin, about string, question func(co
 
 // kindOf says whether an error is Pub/Sub's answer, or none yet.
 func kindOf(err error) patience.Kind {
-	switch status.Code(err) {
-	case codes.DeadlineExceeded:
+	switch {
+	case status.Code(err) == codes.DeadlineExceeded:
 		return patience.Late
-	case codes.Unavailable, codes.ResourceExhausted, codes.Aborted, codes.Internal, codes.Unknown, codes.Canceled:
+	case patience.ClassOf(err) == patience.Outage:
 		return patience.Passing
 	}
 	return patience.Final
