@@ -275,8 +275,8 @@ func TestPullErrors(t *testing.T) {
 		atMost time.Duration // with an error; 0: none
 	}{
 		"NotFound, for a while":                    {codes.NotFound, false, 5 * time.Second, 0},
-		"NotFound, for good":                       {codes.NotFound, false, time.Hour, 17 * time.Second},
-		"PermissionDenied, for good":               {codes.PermissionDenied, false, time.Hour, 17 * time.Second},
+		"NotFound, for good":                       {codes.NotFound, false, time.Hour, 18 * time.Second},
+		"PermissionDenied, for good":               {codes.PermissionDenied, false, time.Hour, 18 * time.Second},
 		"Unauthenticated, in between":              {codes.Unauthenticated, true, 40 * time.Second, 0},
 		"Unauthenticated, in between and for good": {codes.Unauthenticated, true, time.Hour, time.Minute},
 		"Unavailable":                              {codes.Unavailable, false, 40 * time.Second, 0},
@@ -306,7 +306,7 @@ func TestPullErrors(t *testing.T) {
 			inBubble(t, s, func(t *testing.T, q *Queue) {
 				_, took, err := readAll(t, q)
 				switch {
-				case c.atMost == 0 && (err != nil || took > c.lasts+14*time.Second):
+				case c.atMost == 0 && (err != nil || took > c.lasts+16*time.Second):
 					t.Errorf("%v after %v", err, took)
 				case c.atMost > 0 && (status.Code(err) != want || took > c.atMost):
 					t.Errorf("%v after %v", err, took)

@@ -53,8 +53,8 @@ type Bounds struct {
 	worked atomic.Bool
 }
 
-// maxPause is the longest pause between two tries: what was just created or granted
-// should be noticed soon.
+// maxPause is the longest pause between two tries, give or take a half by chance:
+// what was just created or granted should be noticed soon.
 const maxPause = 2 * time.Second
 
 // Retry tries until it works, the error is a Fault, the bounds are reached, or ctx

@@ -42,7 +42,7 @@ func TestRetry(t *testing.T) {
 		"an outage ends":             {codes.Unavailable, 50 * time.Second, false, 0, true},
 		"an outage lasts":            {codes.Unavailable, time.Hour, false, outage, false},
 		"a refusal ends":             {codes.PermissionDenied, 13 * time.Second, false, 0, true},
-		"a refusal lasts":            {codes.PermissionDenied, time.Hour, false, refusal + maxPause, false},
+		"a refusal lasts":            {codes.PermissionDenied, time.Hour, false, refusal + 3*maxPause/2, false},
 		"a refusal in between ends":  {codes.Unauthenticated, 50 * time.Second, true, 0, true},
 		"a refusal in between lasts": {codes.Unauthenticated, time.Hour, true, outage, false},
 		"a fault":                    {codes.InvalidArgument, time.Second, true, time.Millisecond, false},
