@@ -65,6 +65,7 @@ func (*withoutStreams) ModifyAckDeadline(context.Context, []string, time.Duratio
 }
 func (*withoutStreams) Submit(context.Context, submit.Batch) submit.Result { return submit.Result{} }
 func (*withoutStreams) Probe(context.Context, string) error                { return nil }
+func (*withoutStreams) Tokenless() bool                                    { return false }
 
 // quietStream answers pings and delivers nothing.
 type quietStream struct {
