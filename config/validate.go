@@ -20,11 +20,14 @@ import (
 const (
 	// cloudRunGrace is what Cloud Run leaves between SIGTERM and SIGKILL.
 	cloudRunGrace = 10 * time.Second
-	// gatewayStreamLimit is when the gateway's Cloud Run cuts a stream.
-	gatewayStreamLimit = 5 * time.Minute
-	// MaxEventBytes is the largest encoded event, and the largest batch, that
-	// is sent: gRPC's default limit of 4 MiB less room for the envelope.
-	MaxEventBytes = 4<<20 - 64<<10
+	// gatewayStreamLimit is when the gateway cuts a stream.
+	gatewayStreamLimit = 2 * time.Minute
+	// maxSubmitTimeout ends a stream well before that: a stream that the gateway
+	// cuts looks like a fault of the gateway.
+	maxSubmitTimeout = 90 * time.Second
+	// MaxBatchBytes is the largest encoded batch that is sent: the 90 MiB that
+	// the gateway receives as one message, less room for the envelope.
+	MaxBatchBytes = 90<<20 - 64<<10
 	// maxLease is how long an event is held at most; a longer wait for company
 	// would outlive it.
 	maxLease = 10 * time.Minute
@@ -226,15 +229,15 @@ func (c *Config) validateRun(vars map[string]string, broken map[string]bool, fau
 			"expected less than %v, got %v: Cloud Run kills the process then, and acknowledgements would be lost", cloudRunGrace, c.ShutdownTimeout)
 	}
 	check("WORKER_BATCH_MAX_EVENTS", c.BatchMaxEvents > 0, "expected at least 1, got %d", c.BatchMaxEvents)
-	check("WORKER_BATCH_MAX_BYTES", c.BatchMaxBytes > 0 && c.BatchMaxBytes <= MaxEventBytes,
-		"expected 1 to %d bytes (the gateway refuses messages over 4 MiB), got %d", MaxEventBytes, c.BatchMaxBytes)
+	check("WORKER_BATCH_MAX_BYTES", c.BatchMaxBytes > 0 && c.BatchMaxBytes <= MaxBatchBytes,
+		"expected 1 to %d bytes (the gateway refuses messages over 90 MiB), got %d", MaxBatchBytes, c.BatchMaxBytes)
 	check("WORKER_BATCH_MAX_DELAY", c.BatchMaxDelay >= 0 && c.BatchMaxDelay < maxLease,
 		"expected 0 or more, and less than the %v for which an event is held, got %v", maxLease, c.BatchMaxDelay)
 	check("WORKER_SUBMIT_CONCURRENCY", c.SubmitConcurrency > 0 && c.SubmitConcurrency <= 1000,
 		"expected 1 to 1000, got %d", c.SubmitConcurrency)
-	check("WORKER_SUBMIT_TIMEOUT", c.SubmitTimeout > 0 && c.SubmitTimeout < gatewayStreamLimit,
-		"expected more than 0 and less than %v (then the gateway cuts a stream), got %v", gatewayStreamLimit, c.SubmitTimeout)
-	check("WORKER_REJECT_AFTER", c.RejectAfter > 0, "expected at least 1, got %d", c.RejectAfter)
+	check("WORKER_SUBMIT_TIMEOUT", c.SubmitTimeout > 0 && c.SubmitTimeout <= maxSubmitTimeout,
+		"expected more than 0 and at most %v (the gateway cuts a stream after %v), got %v", maxSubmitTimeout, gatewayStreamLimit, c.SubmitTimeout)
+	check("WORKER_REJECT_AFTER", c.RejectAfter >= 0, "expected 0 (never) or more, got %d", c.RejectAfter)
 	check("WORKER_MAX_OUTSTANDING_EVENTS", c.MaxOutstandingEvents > 0, "expected at least 1, got %d", c.MaxOutstandingEvents)
 	check("WORKER_MAX_OUTSTANDING_BYTES", c.MaxOutstandingBytes > 0, "expected at least 1, got %d", c.MaxOutstandingBytes)
 

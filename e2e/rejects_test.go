@@ -190,9 +190,9 @@ func rejects() []reject {
 	add("policy_violation", "feature", named(`{"feature":"loose.a","action":"sent"}`, "service_id", "strict"), "feature", "strict.*")
 	add("policy_violation", "private metadata", named(`{"feature":"strict.a","action":"sent","id":"`+givenID+`","privateMetadata":{"k":1}}`, "service_id", "strict"), "privateMetadata").eventID = givenID
 
-	add("oversized", "on the wire", message(with(`"id":"`+givenID+`","privateMetadata":{"text":"`+strings.Repeat("a", 4_200_000)+`"}`)), "4128768").eventID = givenID
+	add("oversized", "as it is", message(with(`"id":"`+givenID+`","privateMetadata":{"text":"`+strings.Repeat("a", 9_900_000)+`"}`)), "9900000").eventID = givenID
 	add("oversized", "as JSON", message(with(`"privateMetadata":{"text":"`+strings.Repeat("<", 2_000_000)+`"}`)), "9900000")
-	add("oversized", "many numbers", message(with(`"privateMetadata":{"n":[`+strings.TrimSuffix(strings.Repeat("1,", 500_000), ",")+`]}`)))
+	add("oversized", "many numbers", message(with(`"privateMetadata":{"n":[`+strings.TrimSuffix(strings.Repeat("1e20,", 500_000), ",")+`]}`)))
 
 	// What a dead letter cannot hold as it is.
 	add("malformed_payload", "nearly 10 MB", message("["+strings.Repeat(" ", 9_999_900)+"]")).encoding = "gzip"

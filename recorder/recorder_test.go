@@ -179,7 +179,8 @@ func TestInvalid(t *testing.T) {
 		{"ab", "cd", []Option{PrivateMetadata{"secret": fails{}}}, `one of type recorder.fails is none`},
 		{"ab", "cd", []Option{PrivateMetadata{"secret": panics{}}}, `an option panicked`},
 		{"ab", "cd", []Option{PrivateMetadata{"secret": json.RawMessage(`{"secret":1,"secret":2}`)}}, `privateMetadata: duplicate key`},
-		{"ab", "cd", []Option{PrivateMetadata{"secret": strings.Repeat("x", 5<<20)}}, `oversized: the event is too large`},
+		{"ab", "cd", []Option{PrivateMetadata{"secret": strings.Repeat("<", 2<<20)}}, `oversized: the event is too large`},
+		{"ab", "cd", []Option{Metadata{"recordsPrivateMetadata" + strings.Repeat("k", 229): 1}}, `: expected a key of at most 250 bytes, got 251`},
 		{"ab", "cd", []Option{PrivateMetadata{"secret": json.RawMessage("1." + strings.Repeat("0", 10_000_000))}}, `oversized: the message is too large`},
 	} {
 		err := k.Record(t.Context(), c.feature, c.action, c.opts...)
@@ -198,7 +199,7 @@ func TestInvalid(t *testing.T) {
 	if len(k.data) != 0 {
 		t.Errorf("recorded %d invalid events", len(k.data))
 	}
-	if got := k.Stats(); got != (Stats{Invalid: 17}) {
+	if got := k.Stats(); got != (Stats{Invalid: 18}) {
 		t.Errorf("%+v", got)
 	}
 }

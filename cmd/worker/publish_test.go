@@ -16,8 +16,9 @@ func TestCheck(t *testing.T) {
 		``,
 		`{"attributes":{"service_id":"nobody"},"data":{"feature":"sams.user","action":"created"}}`, // 4
 		`{`, // 5
-		`{"attributes":{"service_id":"sams","k":"` + strings.Repeat("v", 1025) + `"},"data":{"feature":"sams.user","action":"created"}}`,           // 6
-		`{"attributes":{"service_id":"sams"},"data":{"feature":"sams.user","action":"created","privateMetadata":{"k":"the secret","k":"secret"}}}`, // 7
+		`{"attributes":{"service_id":"sams","k":"` + strings.Repeat("v", 1025) + `"},"data":{"feature":"sams.user","action":"created"}}`,                                 // 6
+		`{"attributes":{"service_id":"sams"},"data":{"feature":"sams.user","action":"created","privateMetadata":{"k":"the secret","k":"secret"}}}`,                       // 7
+		`{"attributes":{"service_id":"sams"},"data":{"feature":"sams.user","action":"created","metadata":{"recordsPrivateMetadata` + strings.Repeat("k", 229) + `":1}}}`, // 8
 	}, "\r\n") + "\n"
 	good := strings.SplitAfter(lines, "\n")[0]
 	file := filepath.Join(t.TempDir(), "events.ndjson")
@@ -35,12 +36,13 @@ func TestCheck(t *testing.T) {
 		{"all valid", "--check", good, nil, exitOK, "checked stdin: 1 valid, 0 invalid\n", nil},
 		{"nothing at all", "--check -", "", nil, exitOK, "checked stdin: 0 valid, 0 invalid\n", nil},
 		{"JSON", "--check --output json -", good + good, nil, exitOK, "{\"valid\":2,\"invalid\":0}\n", nil},
-		{"faults", "--check " + file, "", nil, exitFailed, "checked " + file + ": 1 valid, 5 invalid\n", []string{
+		{"faults", "--check " + file, "", nil, exitFailed, "checked " + file + ": 1 valid, 6 invalid\n", []string{
 			file + `:2: invalid_event: metadata.tier: expected a number, got a string`,
 			file + `:4: unknown_service: attribute service_id: "nobody" is not listed in services.yaml`,
 			file + `:5: the JSON object does not end`,
 			file + `:6: attribute "k": Pub/Sub takes values of at most 1024 bytes, got 1025`,
 			file + `:7: invalid_event: privateMetadata: duplicate key at byte offset`,
+			file + `:8: invalid_event: metadata["recordsPrivateMetadata`,
 		}},
 		{"other settings do not matter", "--check", good, []string{"WORKER_DRAIN_IDLE=soon", "PUBSUB_TOPIC=//", "LOG_LEVEL=loud", "LOG_FORMAT=x"}, exitOK, "checked stdin: 1 valid, 0 invalid\n", nil},
 		{"the environment counts", "--check", good, []string{onlyProd}, exitFailed, "checked stdin: 0 valid, 1 invalid\n", []string{`stdin:1: policy_violation: service "sams" may not publish for environment "unknown"`}},

@@ -348,7 +348,7 @@ func badEvents() []*pubsubpb.PubsubMessage {
 	add(2, "smas", `{"feature":"sams.user","action":"signedIn","id":"%s"}`)
 	add(3, "cody-gateway", `{"feature":"cody.chat","action":"sent","id":"%s","interaction":{"traceId":"23961c`)
 	add(6, "pings", `{"feature":"pings.instance","action":"seen","id":"%s","privateMetadata":{"host":"sourcegraph.example.com"}}`)
-	add(1, "cody-gateway", `{"feature":"cody.context","action":"sent","id":"%s","privateMetadata":{"file":"`+strings.Repeat("x", 4_200_000)+`"}}`)
+	add(1, "cody-gateway", `{"feature":"cody.context","action":"sent","id":"%s","privateMetadata":{"file":"`+strings.Repeat("<", 1_700_000)+`"}}`)
 	add(4, "cody-gateway", `{"feature":"cody.chat","action":"sent","id":"%s","mood":"good"}`, "schema_version", "2")
 	add(5, "sams", `{"feature":"sams.session","action":"leftOut","id":"%s"}`)
 	add(2, "cody-gateway", `{"feature":"cody.chat","action":"refused","id":"%s"}`)

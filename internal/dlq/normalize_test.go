@@ -39,6 +39,9 @@ func field(more string) string { return `{"feature":"a.b","action":"cd",` + more
 func TestNormalizeFaults(t *testing.T) {
 	const all = "feature, action, id, timestamp, metadata, metadataVersion, privateMetadata, billingMetadata, user, client, interaction, featureFlags, marketingTracking"
 	key := func(name string) string { return field(`"metadata":{"` + name + `":"x"}`) }
+	attribute := func(bytes int) string {
+		return field(`"metadata":{"recordsPrivateMetadata` + strings.Repeat("k", bytes-len("recordsPrivateMetadata")) + `":1}`)
+	}
 	for _, c := range []struct {
 		one, other         string
 		oneAttr, otherAttr []string
@@ -81,10 +84,7 @@ func TestNormalizeFaults(t *testing.T) {
 			want: `malformed JSON at byte offset N (the first is 0): expected at most 100 levels of nesting`,
 		},
 		{one: field("\"client\":{\"name\":\"\xff\"}"), other: field("\"client\":{\"name\":\"abc\xff\"}"), want: `malformed JSON at byte offset N (the first is 0): expected valid UTF-8`},
-		{
-			one: field(`"privateMetadata":{"x":"` + strings.Repeat("a", 4_200_000) + `"}`), other: field(`"privateMetadata":{"x":"` + strings.Repeat("a", 4_200_001) + `"}`),
-			want: `the event is too large: expected at most 4128768 bytes when encoded for the gateway, got N`,
-		},
+		{one: attribute(300), other: attribute(301), want: `metadata["…"]: expected a key of at most 250 bytes, got N: the gateway makes an attribute of it`},
 		{
 			one: field(`"privateMetadata":{"x":"` + strings.Repeat("<", 2_000_000) + `"}`), other: field(`"privateMetadata":{"x":"` + strings.Repeat("<", 2_000_001) + `"}`),
 			want: `the event is too large: expected less than 9900000 bytes when the gateway renders it as JSON with its metadata, got N`,

@@ -143,7 +143,7 @@ func (p *pass) decode(buf []byte, m Message) (Event, []byte, *Rejection) {
 		return Event{}, nil, &Rejection{Reason: PolicyViolation, Detail: limit(detail), EventID: p.knownID()}
 	}
 	if p.tooLarge {
-		return Event{}, nil, reject(Oversized, p.knownID(), "the event is too large: expected at most %d bytes when encoded for the gateway", maxWire)
+		return Event{}, nil, reject(Oversized, p.knownID(), "the event is too large: expected less than %d bytes when the gateway renders it as JSON with its metadata", maxJSON)
 	}
 	start := len(buf)
 	buf = p.assemble(buf)

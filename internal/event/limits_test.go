@@ -257,6 +257,7 @@ func TestHostile(t *testing.T) {
 		{"deep objects", strings.Repeat(`{"x":`, size/5), MalformedPayload},
 		{"many keys", with(`"privateMetadata":{` + manyKeys + `}`), Oversized},
 		{"many metadata", with(`"metadata":{` + manyKeys + `}`), Oversized},
+		{"many small numbers", with(`"privateMetadata":{"a":[` + strings.Repeat("1,", 1_000_000) + `1]}`), ""},
 		{"many flags", with(`"featureFlags":{` + strings.ReplaceAll(manyKeys, ":1", `:""`) + `}`), Oversized},
 		{"many unknown", `{` + manyKeys + `}`, InvalidEvent},
 		{"many numbers", with(`"privateMetadata":{"a":[` + strings.Repeat("1,", size/2) + `1]}`), Oversized},
@@ -297,23 +298,27 @@ func TestOversized(t *testing.T) {
 	decode := func(before, filler, after string, n int) (Event, *Rejection) {
 		return d.Decode(testMessage(with(before + strings.Repeat(filler, n) + after)))
 	}
-	t.Run("wire", func(t *testing.T) {
+	// Below that, size is no reason: one byte of JSON for one on the wire.
+	t.Run("plain", func(t *testing.T) {
 		const before, after = `"user":{"anonymousUserId":"`, `"}`
-		event, _ := decode(before, "a", after, 4_000_000)
-		n := 4_000_000 + maxWire - len(event.Wire)
-		event, rejection := decode(before, "a", after, n)
-		if rejection != nil || len(event.Wire) != maxWire {
+		event, _ := decode(before, "a", after, 9_000_000)
+		size, err := jsonSize(event.Wire, event.Publisher)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 9_000_000 + maxJSON - 1 - size
+		if event, rejection := decode(before, "a", after, n); rejection != nil {
 			t.Fatalf("%d bytes: %v", len(event.Wire), rejection)
 		}
-		_, rejection = decode(before, "a", after, n+1)
-		want := "the event is too large: expected at most 4128768 bytes when encoded for the gateway, got 4128769"
+		_, rejection := decode(before, "a", after, n+1)
+		want := "the event is too large: expected less than 9900000 bytes when the gateway renders it as JSON with its metadata, got 9900000"
 		if rejection == nil || *rejection != (Rejection{Oversized, want, testID}) {
 			t.Fatal(rejection)
 		}
 	})
 	// Six bytes of JSON for one on the wire.
 	for _, test := range []struct{ name, filler string }{
-		{"less than", "<"}, {"ampersand", "&"}, {"control", `\u0001`},
+		{"less than", "<"}, {"greater than", ">"}, {"ampersand", "&"}, {"control", `\u0001`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			const before, after = `"privateMetadata":{"k":"`, `"}`
@@ -400,5 +405,50 @@ func TestJSONBound(t *testing.T) {
 		if fixed := size - maxGrowth*len(event.Wire); fixed > maxFixed/2 {
 			t.Errorf("%.100s: %d bytes more than six times the wire", fields, fixed)
 		}
+	}
+}
+
+// TestAttributeKeys has the keys of metadata of which the gateway makes
+// attributes.
+func TestAttributeKeys(t *testing.T) {
+	d := NewDecoder(testServices(t), "dev")
+	long := func(n int) string { return attributePrefix + strings.Repeat("k", n-len(attributePrefix)) }
+	many := func(n int, value string) string {
+		var entries []string
+		for i := range n {
+			entries = append(entries, fmt.Sprintf("%q:%s", fmt.Sprintf("%sOf%d", attributePrefix, i), value))
+		}
+		return strings.Join(entries, ",")
+	}
+	tooLong := func(n int) string {
+		return fmt.Sprintf("metadata[%q...]: expected a key of at most 250 bytes, got %d: the gateway makes an attribute of it", long(80), n)
+	}
+	const tooMany = "metadata: expected at most 96 keys that begin with recordsPrivateMetadata and have a value above 0, got 97: the gateway makes attributes of them"
+	for _, test := range []struct{ name, metadata, detail string }{
+		{"longest", fmt.Sprintf("%q:1", long(250)), ""},
+		{"too long", fmt.Sprintf("%q:1", long(251)), tooLong(251)},
+		{"too long in bytes", fmt.Sprintf("%q:0.5", attributePrefix+strings.Repeat("é", 115)), `metadata["recordsPrivateMetadata` + strings.Repeat(`\u00e9`, 29) + `"...]: expected a key of at most 250 bytes, got 252: the gateway makes an attribute of it`},
+		{"long, of no value", fmt.Sprintf("%q:0", long(251)), ""},
+		{"long, of a value that is as good as none", fmt.Sprintf("%q:1e-400", long(251)), ""},
+		{"long, below 0", fmt.Sprintf("%q:-1", long(251)), ""},
+		{"long, of another name", fmt.Sprintf("%q:1", "r"+strings.Repeat("e", 300)), ""},
+		{"most", many(96, "1"), ""},
+		{"too many", many(97, "1"), tooMany},
+		{"many of no value", many(200, "0"), ""},
+		{"many and one that is too short", many(96, "1") + `,"recordsPrivateMetadataX":1,"recordsPrivateMetadata":1`, ""},
+		{"a fault of another kind wins", `"x":"secret",` + many(97, "1"), "metadata.x: expected a number, got a string"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			m := testMessage(with(`"metadata":{` + test.metadata + `}`))
+			_, rejection := d.Decode(m)
+			var got Rejection
+			if rejection != nil {
+				got = *rejection
+			}
+			if got.Detail != test.detail || (test.detail != "" && got.Reason != InvalidEvent) {
+				t.Errorf("got %+v, want %s", got, test.detail)
+			}
+			compare(t, m)
+		})
 	}
 }

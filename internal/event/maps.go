@@ -1,6 +1,27 @@
 package event
 
-import "math"
+import (
+	"bytes"
+	"math"
+)
+
+// A key of metadata that begins with attributePrefix, has at least two more bytes
+// and a value above 0 becomes an attribute of the message that the gateway
+// publishes. Pub/Sub refuses a message with longer or with more attributes, and
+// the gateway then leaves the event out of every answer. The gateway puts
+// "event." before the key and has four attributes of its own; Pub/Sub takes keys
+// of 256 bytes and 100 attributes (cloud.google.com/pubsub/quotas).
+const (
+	attributePrefix  = "recordsPrivateMetadata"
+	maxAttributeKey  = 256 - len("event.")
+	maxAttributeKeys = 100 - 4
+)
+
+// becomesAttribute reports whether the gateway makes an attribute of an entry of
+// metadata.
+func becomesAttribute(key []byte, value float64) bool {
+	return value > 0 && len(key) >= len(attributePrefix)+2 && bytes.HasPrefix(key, []byte(attributePrefix))
+}
 
 // metadata encodes the numbers of parameters.metadata.
 func (p *pass) metadata() {
@@ -11,6 +32,7 @@ func (p *pass) metadata() {
 	}
 	p.enter(2)
 	base := len(p.keys)
+	attributes := 0
 	for first := true; p.member(first); first = false {
 		key := p.push()
 		if c := p.peek(); c != '-' && !isDigit(c) {
@@ -28,9 +50,18 @@ func (p *pass) metadata() {
 			}
 			continue
 		}
+		if becomesAttribute(key, f) {
+			attributes++
+			if len(key) > maxAttributeKey && p.fault == "" {
+				p.invalid("%s: expected a key of at most %d bytes, got %d: the gateway makes an attribute of it", path(name, key), maxAttributeKey, len(key))
+			}
+		}
 		if p.hasRoom() {
 			p.params = appendDoubleEntry(p.params, key, math.Float64bits(f))
 		}
+	}
+	if attributes > maxAttributeKeys {
+		p.invalid("metadata: expected at most %d keys that begin with %s and have a value above 0, got %d: the gateway makes attributes of them", maxAttributeKeys, attributePrefix, attributes)
 	}
 	p.pop(base, name)
 }
@@ -58,7 +89,8 @@ func (p *pass) featureFlags() {
 }
 
 // hasRoom reports whether encoding makes sense still. A number of two bytes
-// becomes eleven on the wire, so what is too large must stop growing early.
+// becomes eleven on the wire, so what is too large must stop growing early. Only a
+// bound on memory: what exceeds it is too large in JSON, too.
 func (p *pass) hasRoom() bool {
 	if p.emit && len(p.params) > maxWire {
 		p.emit, p.tooLarge = false, true

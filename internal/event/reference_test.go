@@ -283,6 +283,7 @@ func refEvent(doc refObject, published time.Time) (event *gateway.Event, private
 		for name, v := range refFields(o) {
 			params.Metadata[name] = refDouble(v)
 		}
+		refAttributes(params.GetMetadata())
 	}
 	if v, ok := f["metadataVersion"]; ok {
 		i := refInt(v)
@@ -338,6 +339,18 @@ func refEvent(doc refObject, published time.Time) (event *gateway.Event, private
 		}
 	}
 	return event, private, nil
+}
+
+// refAttributes checks what becomes an attribute at the gateway.
+func refAttributes(metadata map[string]float64) {
+	n := 0
+	for key, value := range metadata {
+		if more, ok := strings.CutPrefix(key, "recordsPrivateMetadata"); ok && len(more) >= 2 && value > 0 {
+			refCheck(len(key) <= 250)
+			n++
+		}
+	}
+	refCheck(n <= 96)
 }
 
 func refFields(v any, names ...string) map[string]any {

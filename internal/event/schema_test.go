@@ -54,6 +54,8 @@ func decoderSays(t testing.TB, data []byte) (bool, string) {
 	return true, ""
 }
 
+var utf8Free = regexp.MustCompile(`^[\x00-\x7f]*$`)
+
 var edgeOfTime = regexp.MustCompile(`"timestamp":"(0000-|0001-01-01T|9999-12-31T)`)
 
 // beyond says which of the listed things that a schema cannot see explains that
@@ -63,10 +65,15 @@ func beyond(data []byte, detail string) bool {
 		// Within or without the years that exist: that depends on the offset.
 		return edgeOfTime.Match(data)
 	}
+	if strings.Contains(detail, "expected a key of at most 250 bytes") {
+		// A schema counts characters.
+		return !utf8Free.Match(data)
+	}
 	for _, listed := range []string{
 		"expected an integer without fraction or exponent", // 1.0 is 1 to a schema
 		"at most 100 levels of nesting",
 		"the event is too large",
+		"expected at most 96 keys", // a schema cannot count keys by their values
 	} {
 		if strings.Contains(detail, listed) {
 			return true
@@ -128,6 +135,12 @@ var fragments = []string{
 	`"2026-04-31T00:00:00Z"`, `"2026-11-20t09:00:00z"`, `"2026-11-20T09:00:60Z"`, `"2026-11-20T24:00:00Z"`, `"2026-11-20T09:00:00.1234567890Z"`, `"2026-11-20T09:00:00"`,
 	`"0001-01-01T00:00:00+00:01"`, `"0000-12-31T23:59:59-23:59"`, `"9999-12-31T23:59:59-00:01"`,
 	`[]`, `[1]`, `[null,[1e309]]`, `{}`, `{"":""}`, `{"a":1}`, `{"a":1e309}`, `{"a":1.7976931348623158e308}`, `{"a":1.7976931348623159e308}`, `{"a":-1.7976931348623159e308}`, `{"a":null}`, `{"a":"b"}`, `{"a":[{"b":1e400}]}`, `{"a":{"b":{}}}`,
+	longKey(250, `1`), longKey(251, `1`), longKey(251, `0`), longKey(251, `1e-400`), longKey(251, `5e-324`), longKey(251, `-1`), longKey(251, `1e309`), longKey(300, `"a"`),
+}
+
+// longKey is an object whose only key becomes an attribute at the gateway.
+func longKey(bytes int, value string) string {
+	return `{"` + attributePrefix + strings.Repeat("k", bytes-len(attributePrefix)) + `":` + value + `}`
 }
 
 // known are the fields of each object; the event itself is "".
@@ -239,13 +252,20 @@ func TestSchemaCalendar(t *testing.T) {
 // schema's sight, and the decoder rejects it.
 func TestSchemaIsNarrow(t *testing.T) {
 	schema := compileSchema(t)
+	var manyAttributes strings.Builder
+	for i := range 97 {
+		fmt.Fprintf(&manyAttributes, `"%sOf%d":1,`, attributePrefix, i)
+	}
+	manyAttributes.WriteString(`"other":1`)
 	deep := strings.Repeat(`{"a":`, 100) + "1" + strings.Repeat("}", 100)
 	for _, data := range []string{
 		`{"feature":"ab","action":"cd","metadataVersion":1.0}`,
 		`{"feature":"ab","action":"cd","user":{"userId":1e2}}`,
 		`{"feature":"ab","action":"cd","privateMetadata":` + deep + `}`,
 		`{"feature":"ab","action":"cd","timestamp":"0001-01-01T00:00:00+00:01"}`,
-		`{"feature":"ab","action":"cd","privateMetadata":{"a":"` + strings.Repeat("x", 5<<20) + `"}}`,
+		`{"feature":"ab","action":"cd","privateMetadata":{"a":"` + strings.Repeat("<", 2<<20) + `"}}`,
+		`{"feature":"ab","action":"cd","metadata":{"` + attributePrefix + strings.Repeat("é", 115) + `":1}}`,
+		`{"feature":"ab","action":"cd","metadata":{` + manyAttributes.String() + `}}`,
 	} {
 		valid, document := schemaSays(schema, []byte(data))
 		accepted, detail := decoderSays(t, []byte(data))

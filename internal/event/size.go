@@ -3,12 +3,18 @@ package event
 import "fmt"
 
 const (
-	// maxWire keeps a request with one event below the gateway's limit of 4 MiB
-	// for a message.
-	maxWire = 4<<20 - 64<<10
 	// maxJSON stays below the 10,000,000 bytes from which on the gateway drops
-	// an event and yet reports it as recorded.
+	// an event and yet reports it as recorded. Just below them it leaves the event
+	// out of every answer.
 	maxJSON = 9_900_000
+	// maxWire is where encoding an event ends early, in bytes. It is no limit of
+	// its own: a byte of JSON takes less than maxShrink bytes on the wire, so an
+	// event that exceeds it is too large in JSON, too. It lies below the 90 MiB
+	// that the gateway takes as one message.
+	maxWire = maxShrink * maxJSON
+	// maxShrink: the worst is an element of a list in private metadata. A number
+	// such as 1 has two bytes in JSON, with its comma, and eleven on the wire.
+	maxShrink = 6
 )
 
 // Why the JSON is never longer than six times the wire bytes and a constant:
@@ -36,9 +42,6 @@ func jsonBound(wire []byte, publisher Publisher) int {
 // tooLarge says what about an event is too large for the gateway, "" if nothing
 // is.
 func tooLarge(wire []byte, publisher Publisher) string {
-	if len(wire) > maxWire {
-		return fmt.Sprintf("the event is too large: expected at most %d bytes when encoded for the gateway, got %d", maxWire, len(wire))
-	}
 	if jsonBound(wire, publisher) < maxJSON {
 		return ""
 	}

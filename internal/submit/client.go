@@ -15,7 +15,8 @@ import (
 )
 
 // Batch is what one stream carries: events of one publisher, with different
-// ids, of less than 4 MiB together. Without events it asks whether the gateway
+// ids, of less than the 90 MiB together that the gateway receives as one message.
+// Without events it asks whether the gateway
 // is there and takes the publisher.
 type Batch struct {
 	// RequestID names the stream in the gateway's logs and ours.

@@ -7,8 +7,9 @@ import (
 const (
 	// RequiredScope is what a token must grant.
 	RequiredScope = "telemetry_gateway::events::write"
-	// MaxRequestBytes is the largest message that the server receives.
-	MaxRequestBytes = 4 << 20
+	// MaxRequestBytes is the largest message that the server receives: 90 MiB,
+	// as the real one.
+	MaxRequestBytes = 90 << 20
 	// MaxRenderedBytes is the size of an event's JSON rendering, together with
 	// its stream's metadata, from which on the gateway loses it silently.
 	MaxRenderedBytes = 10_000_000
