@@ -36,6 +36,8 @@ type Options struct {
 	// StartWait is for how long what is missing at the start is waited for; 0 means
 	// preflight.StartWait.
 	StartWait time.Duration
+	// RejectSpan is relay.Options.RejectSpan.
+	RejectSpan time.Duration
 	// OnProgress, if set, is told how far the run is.
 	OnProgress func(relay.Progress)
 	// Intervals of the Pub/Sub client, for tests and for an embedded Pub/Sub: the zero
@@ -106,6 +108,7 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (summary relay.S
 			},
 			SubmitConcurrency: cfg.SubmitConcurrency,
 			RejectAfter:       cfg.RejectAfter,
+			RejectSpan:        opts.RejectSpan,
 			Consume: consume.Options{
 				Subscription: cfg.SubscriptionName(),
 				MaxEvents:    cfg.MaxOutstandingEvents, MaxBytes: int64(cfg.MaxOutstandingBytes),

@@ -106,9 +106,10 @@ func (h *house) runWith(ctx context.Context, intervals consume.Intervals, vars .
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	summary, err := app.Run(ctx, h.config(vars...), app.Options{
-		Version:   "test",
-		Logger:    slog.New(slog.NewJSONHandler(&h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Intervals: intervals,
+		Version:    "test",
+		Logger:     slog.New(slog.NewJSONHandler(&h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Intervals:  intervals,
+		RejectSpan: time.Second,
 	})
 	if !summary.Balanced(0) {
 		h.t.Errorf("the books do not balance: %+v", summary)

@@ -31,8 +31,8 @@ func TestTraces(t *testing.T) {
 		return gatewayserver.Fault{Omit: []string{eventID(poison)}}
 	})
 	parent := func(i int) string { return fmt.Sprintf("%031d1-%015d1", i, i) } // trace and span
-	messages := numbered(10)
-	for i, m := range messages {
+	messages := numbered(30)                                                   // so many that others prove the poison's fault
+	for i, m := range messages[:10] {
 		name := "traceparent"
 		if i%2 == 1 {
 			name = "googclient_traceparent"
@@ -43,7 +43,7 @@ func TestTraces(t *testing.T) {
 	h.publish(messages...)
 	h.publish(message(`[]`, "traceparent", "00-"+parent(77)+"-00"))
 	s, err := h.run(t.Context(), "WORKER_REJECT_AFTER=2", "OTEL_EXPORTER_OTLP_ENDPOINT="+receiver.URL)
-	h.drained(s, err, 9, none{event.MalformedPayload: 1, event.GatewayRejected: 1})
+	h.drained(s, err, 29, none{event.MalformedPayload: 1, event.GatewayRejected: 1})
 
 	batches, submits, letters := receiver.Spans("batch"), receiver.Spans("submit"), receiver.Spans("dead-letter write")
 	if len(submits) != s.Batches {
@@ -75,7 +75,7 @@ func TestTraces(t *testing.T) {
 			t.Errorf("a batch is no whole span of its own: %v", b)
 		}
 	}
-	if count["messaging.batch.message_count"] != 10 || count["recorded"] != 9 || count["rejected"] != 1 || count["released"] != 0 {
+	if count["messaging.batch.message_count"] != 30 || count["recorded"] != 29 || count["rejected"] != 1 || count["released"] != 0 {
 		t.Errorf("the batches say %v", count)
 	}
 	for i := range 5 {

@@ -70,6 +70,7 @@ var Catalogue = []Description{
 		{Name: "cause", Values: []string{"left_out", "failed", "refused", "sams", "credentials", "unusable"}},
 	}},
 	{Name: "events_in_flight", Kind: Gauge, Help: "Events that are held: received and not settled yet."},
+	{Name: "events_undecided", Kind: Gauge, Help: "Events that the gateway leaves out although each is alone in its payload, and of which it is not decided whether they are at fault."},
 	{Name: "oldest_received_age_seconds", Kind: Gauge, Help: "How long the oldest event that is held has been held."},
 	{Name: "books_difference_events", Kind: Gauge, Help: "Deliveries that the books do not account for: received less submitted, rejected, duplicate, released and held. Always 0."},
 	{

@@ -29,6 +29,7 @@ type Metrics struct {
 	EventsReleased  prometheus.Counter
 	EventsRetried   *prometheus.CounterVec // cause
 	EventsInFlight  prometheus.Gauge
+	EventsUndecided prometheus.Gauge
 	EventDelivery   prometheus.Histogram
 
 	BatchEvents prometheus.Histogram
@@ -67,6 +68,7 @@ func New() *Metrics {
 		EventsReleased:       m.counters("events_released_total").WithLabelValues(),
 		EventsRetried:        m.counters("events_retried_total"),
 		EventsInFlight:       m.gauges("events_in_flight").WithLabelValues(),
+		EventsUndecided:      m.gauges("events_undecided").WithLabelValues(),
 		EventDelivery:        m.histogram("event_delivery_seconds"),
 		BatchEvents:          m.histogram("batch_events"),
 		BatchBytes:           m.histogram("batch_bytes"),

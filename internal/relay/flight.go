@@ -17,9 +17,16 @@ import (
 type flight struct {
 	publisher *publisher
 	events    []*held
-	// suspect: each was left out of an answer that listed others, or of one that
-	// listed none.
+	// suspect: each was left out of an answer before, and is no control.
 	suspect bool
+	// try: one suspect that waits for its turn to be submitted while no other
+	// suspect is in flight.
+	try bool
+	// clear: no suspect was in flight when it was launched, and mark is how many
+	// flights of suspects had been launched by then.
+	clear      bool
+	mark       uint64
+	connection int
 	// isolated: cut out of a batch that failed while others succeeded. Its
 	// failures say nothing about the gateway.
 	isolated bool
@@ -55,16 +62,12 @@ type flights struct {
 
 	recordedAt uint64 // the last moment at which something was recorded
 	failedAt   uint64 // the last moment at which a stream of fresh events failed
-	ignoredAt  uint64 // the last moment at which a batch of fresh events was left out as a whole
 	failing    int    // events whose streams failed although they were cut out, since something was recorded
-	ignored    int    // fresh events left out with their whole batch since then
 }
 
 const (
 	retryFirst = 250 * time.Millisecond
 	retryMost  = 10 * time.Second
-	// Suspects get a little more time, but are asked again within a second.
-	suspectFirst = 500 * time.Millisecond
 )
 
 // retry puts events on their way again after a delay.
@@ -109,12 +112,14 @@ func (r *Relay) dispatch(now time.Time) {
 		r.probe(now)
 		return
 	}
+	r.takeTurn(now)
 	flushed := false
 	for r.flying < r.gate.slots {
 		f := r.nextFlight(now)
 		switch {
 		case f != nil:
 			r.launch(f)
+		case r.freeReserve(now):
 		case flushed || r.groups.Len() == 0 || !r.receiver.Crowded():
 			return
 		default:
@@ -144,9 +149,9 @@ func (r *Relay) nextFlight(now time.Time) *flight {
 		if f := r.nextFresh(now); f != nil {
 			return f
 		}
-		return r.nextRetry(anyFlight)
+		return r.nextRetry(r.mayFly)
 	}
-	if f := r.nextRetry(anyFlight); f != nil {
+	if f := r.nextRetry(r.mayFly); f != nil {
 		return f
 	}
 	return r.nextFresh(now)
@@ -167,8 +172,15 @@ func (r *Relay) nextFresh(now time.Time) *flight {
 		b.Items[0].publisher.left(b.Items[0].lane)
 		// What was released while it waited is settled already.
 		events := slices.DeleteFunc(b.Items, func(h *held) bool { return h.gone })
-		if len(events) > 0 {
-			return &flight{publisher: events[0].publisher, events: events}
+		if len(events) == 0 {
+			continue
+		}
+		f := &flight{publisher: events[0].publisher, events: events}
+		if !r.stopping.on {
+			r.keepReserve(f, now)
+		}
+		if len(f.events) > 0 {
+			return f
 		}
 	}
 }
@@ -191,7 +203,6 @@ func (r *Relay) nextRetry(fits func(*flight) bool) *flight {
 	return nil
 }
 
-func anyFlight(*flight) bool       { return true }
 func suspectFlight(f *flight) bool { return f.suspect }
 func otherFlight(f *flight) bool   { return !f.suspect }
 
@@ -199,15 +210,26 @@ func otherFlight(f *flight) bool   { return !f.suspect }
 func (r *Relay) launch(f *flight) {
 	r.flights.moment++
 	f.launched = r.flights.moment
+	f.connection = r.connection(f)
+	f.clear = r.suspects.flying == 0
+	if f.suspect {
+		r.suspects.flying++
+		r.suspects.launches++
+		if f.try {
+			r.suspects.tried++
+		}
+	}
+	f.mark = r.suspects.launches
 	r.flying++
 	f.publisher.flying++
 	f.publisher.count()
 	r.books.Batches++
 	b := submit.Batch{
-		RequestID: requestID(),
-		Publisher: f.publisher.id,
-		Events:    make([]*event.Event, len(f.events)),
-		Control:   f.failures > 0,
+		RequestID:  requestID(),
+		Publisher:  f.publisher.id,
+		Events:     make([]*event.Event, len(f.events)),
+		Connection: f.connection,
+		Control:    f.failures > 0,
 	}
 	bytes := 0
 	var missing []bulk
@@ -259,10 +281,12 @@ func (r *Relay) waiting() bool {
 	return slices.ContainsFunc(r.flights.due, otherFlight) || slices.ContainsFunc(r.flights.waiting, otherFlight)
 }
 
-// takeWaiting empties the queues of what waits to be submitted again.
-func (f *flights) takeWaiting() []*flight {
-	all := append(f.due, f.waiting...)
-	f.due, f.waiting = nil, nil
+// takeWaiting empties the queues of what waits to be submitted again, and of what
+// is kept back.
+func (r *Relay) takeWaiting() []*flight {
+	f := &r.flights
+	all := slices.Concat(f.due, f.waiting, r.suspects.controls, r.suspects.reserve)
+	f.due, f.waiting, r.suspects.controls, r.suspects.reserve = nil, nil, nil, nil
 	return all
 }
 

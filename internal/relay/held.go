@@ -11,6 +11,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/metrics"
 	"github.com/sourcegraph/telemetry-relay/internal/spare"
 	"github.com/sourcegraph/telemetry-relay/internal/table"
+	"github.com/sourcegraph/telemetry-relay/internal/verdict"
 )
 
 // held is one event from its arrival to its settlement. After its arrival, only
@@ -67,14 +68,12 @@ type rare struct {
 	bulk int
 
 	// What speaks against the event.
-	leftOutAt    uint64    // the moment at which it was last left out of an answer
-	suspected    time.Time // since when; zero: it is no suspect
-	proven       bool      // it was left out while others were recorded
-	omitted      int       // submissions that count against it: left out
-	refused      int       // submissions that count against it: failed alone while others were recorded
-	refusedAt    uint64    // the moment at which it last failed alone
-	failingSince uint64    // with which recording the present failures began, plus one; 0: none
-	singled      bool      // others were recorded between two of its failures
+	suspect      *verdict.Suspect // nil: it was not left out
+	alone        bool             // it was left out alone in its payload
+	refused      int              // submissions that count against it: failed alone while others were recorded
+	refusedAt    uint64           // the moment at which it last failed alone
+	failingSince uint64           // with which recording the present failures began, plus one; 0: none
+	singled      bool             // others were recorded between two of its failures
 }
 
 // apart is what few events have.
@@ -324,6 +323,7 @@ func twin(newest *held, h *held) *held {
 // letGo takes an event out of the books' open items. It is settled.
 func (r *Relay) letGo(h *held, as fate) {
 	h.gone = true
+	r.unsuspect(h)
 	if h.followed != nil {
 		h.followed.settled(as)
 		h.followed = nil

@@ -1,12 +1,14 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
 	"time"
 
 	"github.com/sourcegraph/telemetry-relay/internal/batch"
+	"github.com/sourcegraph/telemetry-relay/internal/verdict"
 )
 
 // loop is the state of the one goroutine that decides. Nothing else touches it.
@@ -15,12 +17,13 @@ type loop struct {
 	settlements
 	graveyard
 	streamWatch
-	flights flights
-	flying  int // streams in flight
-	gate    gate
-	groups  *batch.Groups[*publisher, *held]
-	books   Books
-	rng     *rand.Rand
+	flights  flights
+	suspects suspects
+	flying   int // streams in flight
+	gate     gate
+	groups   *batch.Groups[*publisher, *held]
+	books    Books
+	rng      *rand.Rand
 
 	started   time.Time
 	deadline  time.Time // of receiving; zero: none
@@ -62,6 +65,7 @@ func newLoop(opts Options) loop {
 		groups:   batch.NewGroups[*publisher, *held](opts.Batch),
 		books:    NewBooks(),
 		rng:      rand.New(rand.NewPCG(seed, seed)),
+		suspects: suspects{history: verdict.History{Rules: verdict.Rules{RejectAfter: opts.RejectAfter, MinSpan: cmp.Or(opts.RejectSpan, verdict.DefaultSpan)}}},
 		gate:     gate{shut: true, cause: starting},
 	}
 }
@@ -245,9 +249,10 @@ func (r *Relay) receivingEnded(err error, now time.Time) {
 	}
 }
 
-// idle reports whether a drain has had nothing for long enough.
+// idle reports whether a drain has had nothing for long enough, apart from
+// undecided events.
 func (r *Relay) idle(now time.Time) bool {
-	return r.count == 0 && !r.stopping.on && !r.gate.shut && now.Sub(r.lastBusy) >= r.opts.DrainIdle
+	return r.nothingElse(now) && !r.stopping.on && !r.gate.shut && now.Sub(r.lastBusy) >= r.opts.DrainIdle
 }
 
 // receiveError says what is the matter with the subscription.
@@ -299,6 +304,7 @@ func (r *Relay) report(now time.Time) {
 		p.count()
 	}
 	r.m.EventsInFlight.Set(float64(r.count))
+	r.m.EventsUndecided.Set(float64(r.suspects.alone))
 	r.m.OldestReceivedAge.Set(r.oldestAge(now).Seconds())
 	r.m.BooksDifference.Set(float64(r.books.difference(r.count + r.twins)))
 	health := r.receiver.Health()

@@ -16,6 +16,9 @@ func (r *Relay) landed(o outcome, now time.Time) {
 	r.flying--
 	f.publisher.flying--
 	r.flights.moment++
+	if f.suspect {
+		r.suspects.flying--
+	}
 	r.m.Submissions.WithLabelValues(o.result.Code().String()).Inc()
 	if o.result.Took > 0 {
 		r.m.SubmissionSeconds.Observe(o.result.Took.Seconds())
@@ -38,16 +41,18 @@ func (r *Relay) landed(o outcome, now time.Time) {
 	if listed > 0 {
 		f.publisher.service.submitted.Add(float64(listed))
 		r.flights.recordedAt = r.flights.moment
-		r.flights.ignored, r.flights.failing = 0, 0
+		r.flights.failing = 0
 		f.publisher.recorded = true
 		r.everRecorded = true
 		r.m.LastSuccess.Set(float64(now.Unix()))
 		r.delivered(now)
 	}
 	switch {
-	case len(rest) == 0 && (listed > 0 || o.result.Failure == nil):
 	case o.result.Failure == nil:
-		r.leftOut(f, listed > 0, now)
+		if listed+len(rest) > 0 {
+			r.answered(f, listed, now)
+		}
+	case len(rest) == 0 && listed > 0:
 	default:
 		r.failed(f, o.result.Failure, now)
 	}
@@ -55,74 +60,10 @@ func (r *Relay) landed(o outcome, now time.Time) {
 	r.forget(f.publisher)
 }
 
-// leftOut takes the events that an answer did not list. The gateway does not say
-// why; what else it recorded meanwhile tells.
-func (r *Relay) leftOut(f *flight, partly bool, now time.Time) {
-	fresh := !f.suspect // also when it was cut out of a batch: most of them are good
-	if !partly && fresh {
-		r.flights.ignored += len(f.events)
-	}
-	if !partly && fresh && (r.flights.recordedAt < f.launched || r.flights.ignored > ignoredSingly) {
-		// Nothing of a batch of fresh events was recorded, and nothing else
-		// meanwhile, or too much was left out for it to be the events' fault: an
-		// outage, for all that can be known.
-		r.flights.ignoredAt = r.flights.moment
-		r.shutGate(silent, fmt.Sprintf("none of %d events was recorded", len(f.events)), 0, now)
-	} else if r.gate.shut && f.suspect {
-		r.shutGate(r.gate.cause, r.gate.detail, 0, now)
-	}
-
-	suspects := &flight{publisher: f.publisher, suspect: true}
-	if f.suspect {
-		suspects.level = f.level
-	}
-	for _, h := range f.events {
-		if r.countOmission(h, f, partly, now) {
-			r.bury(h, event.GatewayRejected, fmt.Sprintf(
-				"the gateway left the event out of %d answers in %d submissions while it recorded others, without saying why", h.apart().omitted, h.sent))
-			continue
-		}
-		suspects.events = append(suspects.events, h)
-	}
-	r.retry(suspects, "left_out", suspectFirst, 0, now)
+// leftOutDetail is what a dead-lettered message says that was left out.
+func leftOutDetail(counted, submissions int) string {
+	return fmt.Sprintf("the gateway left the event out of %d answers in %d submissions while it recorded others, without saying why", counted, submissions)
 }
-
-// countOmission decides whether an omission counts against the event, and
-// whether it was the last one that is allowed.
-func (r *Relay) countOmission(h *held, f *flight, partly bool, now time.Time) bool {
-	rare := h.apart()
-	othersRecorded := partly || (rare.leftOutAt > 0 && r.flights.recordedAt > rare.leftOutAt)
-	rare.leftOutAt = r.flights.moment
-	if rare.suspected.IsZero() {
-		rare.suspected = now
-	}
-	switch {
-	case r.gate.shut, r.flights.ignoredAt > f.launched:
-		return false // the gateway seems to record nothing at all
-	case othersRecorded:
-		rare.proven = true
-	case !f.suspect:
-		return false
-	}
-	rare.omitted++
-	// Was it never left out while others were recorded, then an outage may just
-	// begin. That shows soon, when anything else comes.
-	if !rare.proven && (rare.omitted < unprovenOmissions || now.Sub(rare.suspected) < unprovenTime) {
-		return false
-	}
-	return rare.omitted >= r.opts.RejectAfter
-}
-
-const (
-	// ignoredSingly is how many fresh events may be left out, with nothing of
-	// their batches recorded, before that is an outage although something else
-	// was recorded at about the same time.
-	ignoredSingly = 2
-	// An event against which there is nothing but silence gets at least so many
-	// chances, over so long a time.
-	unprovenOmissions = 4
-	unprovenTime      = 20 * time.Second
-)
 
 // failed takes the events of a stream that failed before they were listed.
 func (r *Relay) failed(f *flight, failure *submit.Failure, now time.Time) {
@@ -267,7 +208,7 @@ func (r *Relay) halve(f *flight, why string, now time.Time) {
 	middle := len(f.events) / 2
 	for _, events := range [][]*held{f.events[:middle:middle], f.events[middle:]} {
 		r.retry(&flight{
-			publisher: f.publisher, events: events, suspect: f.suspect, isolated: true,
+			publisher: f.publisher, events: events, suspect: f.suspect, try: f.try && len(events) == 1, isolated: true,
 			failures: max(1, f.failures), trouble: f.trouble,
 		}, why, retryFirst, 0, now)
 	}

@@ -41,6 +41,9 @@ func (r *Relay) probeRecording(now time.Time) {
 		f = r.nextFresh(now)
 	}
 	if f == nil {
+		f = r.suspects.control()
+	}
+	if f == nil {
 		r.pullTrickle()
 		f = r.nextRetry(suspectFlight)
 	}

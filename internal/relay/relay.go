@@ -45,8 +45,12 @@ type Options struct {
 	Batch batch.Limits
 	// SubmitConcurrency is how many streams are in flight at most.
 	SubmitConcurrency int
-	// RejectAfter is how often an event is submitted before it is given up.
+	// RejectAfter is how many tries must count against an event that the gateway
+	// leaves out before it is dead-lettered, at least; 0: it never is.
 	RejectAfter int
+	// RejectSpan is the time that those tries cover, at least; 0 means
+	// verdict.DefaultSpan. Only tests have a reason to shorten it.
+	RejectSpan time.Duration
 	// Consume bounds what is held.
 	Consume consume.Options
 

@@ -40,6 +40,7 @@ func (r *Relay) flushSettled() {
 // it lies in no batch and no queue, since it comes from a flight that has landed.
 func (r *Relay) recorded(h *held, now time.Time) {
 	r.books.Submitted++
+	r.suspects.settled = now
 	r.m.EventDelivery.Observe(now.Sub(h.message.PublishTime).Seconds())
 	r.recent.add(h.print)
 	r.recordings = append(r.recordings, h.message)
@@ -52,6 +53,7 @@ func (r *Relay) recorded(h *held, now time.Time) {
 // message is remembered, so that its replay is never taken for a duplicate.
 func (r *Relay) interred(h *held) {
 	reason := h.rejection.Reason
+	r.suspects.settled = time.Now()
 	r.books.Rejected[reason]++
 	r.m.EventsRejected.WithLabelValues(r.serviceOfMessage(h.message).label, string(reason)).Inc()
 	r.buriedIDs.add(r.seeds.message(h.message.ID))
@@ -88,6 +90,9 @@ func (r *Relay) duplicate(s *serviceMetrics, m *consume.Message) {
 
 // release hands an event back to Pub/Sub, with all its deliveries.
 func (r *Relay) release(h *held) {
+	if r.stopping.on {
+		r.noteUndecided(h)
+	}
 	r.handBack(h.message)
 	for _, m := range h.twins() {
 		r.handBack(m)

@@ -58,7 +58,7 @@ func (r *Relay) stop(why Ended, err error, now time.Time) {
 		r.giveUp(h, away)
 	}
 	// Nor is what waits for another try.
-	for _, f := range r.flights.takeWaiting() {
+	for _, f := range r.takeWaiting() {
 		for _, h := range f.events {
 			r.giveUp(h, r.gate.shut)
 		}
@@ -121,6 +121,7 @@ func (r *Relay) finish(ctx context.Context) error {
 	default:
 		errs = append(errs, errors.New("the run ended before the gateway answered for the first time"))
 	}
+	errs = append(errs, r.undecidedError())
 	if r.graveyard.away != "" {
 		errs = append(errs, fmt.Errorf("the run ended while the dead-letter topic does not take messages: %s", r.graveyard.away))
 	}

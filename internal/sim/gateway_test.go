@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/sourcegraph/telemetry-relay/internal/local/bundle"
 	"github.com/sourcegraph/telemetry-relay/internal/submit"
 )
 
@@ -143,11 +144,11 @@ func (g gateway) exchange(ctx context.Context, token string, b submit.Batch) ([]
 		w.met("only streams with events fail")
 		return nil, w.fault(w.plan().downCode)
 	}
-	return g.record(b, now)
+	return g.record(ctx, b, now)
 }
 
 // record decides about the events.
-func (g gateway) record(b submit.Batch, now time.Duration) ([]bool, error) {
+func (g gateway) record(ctx context.Context, b submit.Batch, now time.Duration) ([]bool, error) {
 	w := g.w.world
 	for _, e := range b.Events {
 		switch w.ledger.kindOf(b.Publisher, e) {
@@ -168,6 +169,14 @@ func (g gateway) record(b submit.Batch, now time.Duration) ([]bool, error) {
 		}
 		return listed, nil
 	}
+	if w.plan().halfBroken.at(now) && w.draw(3) == 0 {
+		w.met("one of three instances cannot publish")
+		return listed, nil
+	}
+	published, err := w.publishBundled(ctx, b)
+	if err != nil {
+		return nil, err
+	}
 	flaky := w.plan().flaky.at(now)
 	cutAt := -1
 	if flaky && w.draw(6) == 0 {
@@ -178,8 +187,7 @@ func (g gateway) record(b submit.Batch, now time.Duration) ([]bool, error) {
 		if i == cutAt {
 			break
 		}
-		if w.ledger.kindOf(b.Publisher, e) == leftOut {
-			w.met("event left out")
+		if !published[i] {
 			continue
 		}
 		w.ledger.recorded(b.Publisher, e)
@@ -193,6 +201,47 @@ func (g gateway) record(b submit.Batch, now time.Duration) ([]bool, error) {
 		return listed, w.fault(codes.Unavailable)
 	}
 	return listed, nil
+}
+
+// publishBundled publishes a payload in bundles with those of other streams, and
+// returns which of its events were published.
+func (w *world) publishBundled(ctx context.Context, b submit.Batch) ([]bool, error) {
+	published := make([]bool, len(b.Events))
+	var messages []bundle.Message
+	var places []int
+	for i, e := range b.Events {
+		m := bundle.Message{ID: string(e.ID())}
+		if w.ledger.kindOf(b.Publisher, e) == leftOut {
+			w.met("event left out")
+			if e.UUID[15]%2 == 0 {
+				continue // by the gateway itself: no other event has to do with it
+			}
+			m.Refused = true
+		}
+		messages, places = append(messages, m), append(places, i)
+	}
+	outcome, err := w.publisher.Publish(ctx, messages)
+	if err != nil {
+		return nil, status.FromContextError(err).Err()
+	}
+	for i, ok := range outcome {
+		published[places[i]] = ok
+	}
+	return published, nil
+}
+
+// lose decides about one publish request of the gateway.
+func (w *world) lose(messages []bundle.Message) bool {
+	for _, m := range messages {
+		if m.Refused && len(messages) > 1 {
+			w.met("event left out beside another one")
+		}
+	}
+	if !w.plan().lossy.at(w.now()) || w.draw(100) >= w.plan().lostShare {
+		return false
+	}
+	w.met(fmt.Sprintf("%d %% of publish requests lost", w.plan().lostShare))
+	return true
 }
 
 // fault is an error with, sometimes, a delay that the server asks for.

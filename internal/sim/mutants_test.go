@@ -51,24 +51,54 @@ var mutants = []mutant{
 		new: "h.older, h.lane = newest, newest.lane",
 	},
 	{
-		name: "omissions counted in an outage", file: "internal/relay/outcome.go",
-		old: "	case r.gate.shut, r.flights.ignoredAt > f.launched:\n		return false // the gateway seems to record nothing at all\n	case othersRecorded:",
-		new: "	case othersRecorded || true:",
+		name: "a try counts while other suspects are in flight", file: "internal/verdict/verdict.go",
+		old: "	if !a.Exclusive {\n		return Retry\n	}\n",
+		new: "",
 	},
 	{
-		name: "fresh events left out as a whole are no outage", file: "internal/relay/outcome.go",
-		old: "	if !partly && fresh && (r.flights",
-		new: "	if false && !partly && fresh && (r.flights",
+		name: "a try counts although nothing shows that the gateway records", file: "internal/verdict/verdict.go",
+		old: "	if !s.pending || h.evidence <= s.pendingCame {\n",
+		new: "	if !s.pending {\n",
+	},
+	{
+		name: "what the gateway loses of others does not matter", file: "internal/verdict/verdict.go",
+		old: "	return min(max((h.lost-s.lost+1)/(h.observed-s.observed+2), minLoss), maxLoss)",
+		new: "	return minLoss",
+	},
+	{
+		name: "what a piece loses is taken for what the gateway loses of others", file: "internal/verdict/verdict.go",
+		old: "	if !a.Suspects && a.Exclusive && !a.BreakerOpen {",
+		new: "	if a.Recorded == a.Events && !a.BreakerOpen {",
+	},
+	{
+		name: "all that is left out beside a suspect is condemned with it", file: "internal/relay/suspects.go",
+		old: "			h := f.events[0]\n			counted := h.rare.suspect.Counted\n",
+		new: "			h := f.events[0]\n			counted := h.rare.suspect.Counted\n			for _, c := range s.controls {\n				for _, o := range c.events {\n					if !o.gone {\n						r.unsuspect(o)\n						r.bury(o, event.GatewayRejected, \"\")\n					}\n				}\n			}\n			s.controls = nil\n",
+	},
+	{
+		name: "a control is submitted twice", file: "internal/relay/suspects.go",
+		old: "		last.events = last.events[:n]\n",
+		new: "",
+	},
+	{
+		name: "controls are forgotten", file: "internal/relay/suspects.go",
+		old: "	r.flights.due = append(r.flights.due, s.controls...)\n	s.controls = nil\n",
+		new: "	s.controls = nil\n",
+	},
+	{
+		name: "suspects do not take turns", file: "internal/relay/suspects.go",
+		old: "	return s.turn == bisecting && !s.yield\n",
+		new: "	return true\n",
+	},
+	{
+		name: "a single event is never submitted among others", file: "internal/relay/suspects.go",
+		old: "	kept := inReserve(s.reserve)\n",
+		new: "	if len(f.events) == 1 {\n		s.reserve = nil\n	}\n	kept := inReserve(s.reserve)\n",
 	},
 	{
 		name: "a probe without events opens a gate that is shut for silence", file: "internal/relay/gate.go",
 		old: "	if g.mute {",
 		new: "	if false && g.mute {",
-	},
-	{
-		name: "suspects are judged as fresh events", file: "internal/relay/outcome.go",
-		old: "suspects := &flight{publisher: f.publisher, suspect: true}",
-		new: "suspects := &flight{publisher: f.publisher}",
 	},
 	{
 		name: "a passing failure counts against the event", file: "internal/relay/outcome.go",

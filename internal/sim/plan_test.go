@@ -30,7 +30,12 @@ type plan struct {
 	refusalCode                   codes.Code
 	exactlyOnce                   bool
 	// flaky: answers get lost, streams are cut.
-	flaky       window
+	flaky window
+	// lossy: a share of the gateway's publish requests is lost, in percent.
+	lossy     window
+	lostShare int
+	// halfBroken: one of three instances of the gateway publishes nothing.
+	halfBroken  window
 	shortTokens bool
 
 	events   int
@@ -107,6 +112,7 @@ func newPlan(rng *rand.Rand) plan {
 	p.refusals, p.keyAway, p.pubsubSlow = draw(6), draw(10), draw(6)
 	p.refusalCode = refusalCodes[rng.IntN(len(refusalCodes))]
 	p.exactlyOnce = rng.IntN(5) == 0
+	p.lossy, p.lostShare, p.halfBroken = draw(4), []int{30, 50, 80, 95}[rng.IntN(4)], draw(8)
 	for range rng.IntN(6) {
 		do := []string{"revoke", "lose leases", "lose all leases", "cut streams", "silence streams", "kill", "stop", "break"}[rng.IntN(8)]
 		p.moments = append(p.moments, moment{time.Duration(rng.Int64N(int64(p.length))), do})

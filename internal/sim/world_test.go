@@ -21,6 +21,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/consume"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
+	"github.com/sourcegraph/telemetry-relay/internal/local/bundle"
 	"github.com/sourcegraph/telemetry-relay/internal/metrics"
 	"github.com/sourcegraph/telemetry-relay/internal/policy"
 	"github.com/sourcegraph/telemetry-relay/internal/relay"
@@ -37,17 +38,18 @@ const refusedService = "refused"
 
 // world is one simulated run.
 type world struct {
-	t       *testing.T
-	seed    uint64
-	nowPlan atomic.Pointer[plan] // what goes wrong now; nothing when it is calm
-	drawn   plan                 // as it was drawn
-	began   time.Time
-	sub     *subscription
-	sams    *sams
-	ledger  *ledger
-	decoder *event.Decoder
-	metrics *metrics.Metrics
-	log     *slog.Logger
+	t         *testing.T
+	seed      uint64
+	nowPlan   atomic.Pointer[plan] // what goes wrong now; nothing when it is calm
+	drawn     plan                 // as it was drawn
+	began     time.Time
+	sub       *subscription
+	sams      *sams
+	ledger    *ledger
+	publisher bundle.Publisher
+	decoder   *event.Decoder
+	metrics   *metrics.Metrics
+	log       *slog.Logger
 
 	mu         sync.Mutex
 	rng        *rand.Rand
@@ -77,6 +79,7 @@ func newWorld(t *testing.T, seed uint64, m *metrics.Metrics, log *slog.Logger) *
 	w.sub = newSubscription(w)
 	w.sams = &sams{w: w, tokens: map[string]time.Time{}}
 	w.ledger = newLedger(w)
+	w.publisher.Lose = w.lose
 	return w
 }
 

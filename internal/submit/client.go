@@ -23,9 +23,17 @@ type Batch struct {
 	RequestID string
 	Publisher event.Publisher
 	Events    []*event.Event
+	// Connection chooses one of the client's connections: different numbers below
+	// Connections are different connections.
+	Connection int
 	// Control asks for a control when the stream fails by what may pass: a
 	// stream with the same identity and no events.
 	Control bool
+}
+
+// withoutEvents is the control of a batch: the same stream, as that publisher.
+func (b Batch) withoutEvents(as event.Publisher) Batch {
+	return Batch{RequestID: b.RequestID, Publisher: as, Connection: b.Connection}
 }
 
 // Result is what became of a batch.
@@ -82,7 +90,7 @@ type Client struct {
 
 // NewClient returns a client; it connects when it is first used.
 func NewClient(opts Options) (*Client, error) {
-	transport, err := dial(opts.URL)
+	transport, err := dialPool(opts.URL)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +127,7 @@ func (c *Client) Submit(ctx context.Context, b Batch) Result {
 		r.Failure.Class = c.whoseFault(ctx, b)
 	case r.Failure.Class == Passing && b.Control:
 		r.Failure.Control = ControlPassed
-		if c.authenticated(ctx, Batch{RequestID: b.RequestID, Publisher: b.Publisher}).Failure != nil {
+		if c.authenticated(ctx, b.withoutEvents(b.Publisher)).Failure != nil {
 			r.Failure.Control = ControlFailed
 		}
 	}
@@ -130,7 +138,7 @@ func (c *Client) Submit(ctx context.Context, b Batch) Result {
 // only then does a refusal of the stream say what is the matter.
 func (c *Client) whoseFault(ctx context.Context, b Batch) Class {
 	if len(b.Events) > 0 {
-		same := c.authenticated(ctx, Batch{RequestID: b.RequestID, Publisher: b.Publisher})
+		same := c.authenticated(ctx, b.withoutEvents(b.Publisher))
 		if same.Failure == nil {
 			return BatchRefused
 		}
@@ -141,7 +149,7 @@ func (c *Client) whoseFault(ctx context.Context, b Batch) Class {
 	if b.Publisher == c.self {
 		return Unusable
 	}
-	other := c.authenticated(ctx, Batch{RequestID: b.RequestID, Publisher: c.self})
+	other := c.authenticated(ctx, b.withoutEvents(c.self))
 	switch {
 	case other.Failure == nil:
 		return IdentityRefused

@@ -384,11 +384,11 @@ func TestProbe(t *testing.T) {
 
 func TestSize(t *testing.T) {
 	f := newFixture(t)
-	b := Batch{Publisher: publisher, Events: encoded(t, gatewayEvents(1, 4<<20-64<<10-200))}
+	b := Batch{Publisher: publisher, Events: encoded(t, gatewayEvents(1, 9<<20))}
 	if r := f.Submit(t.Context(), b); r.Failure != nil || !slices.Equal(r.Listed, []bool{true}) {
 		t.Errorf("%+v", r)
 	}
-	b.Events = encoded(t, gatewayEvents(1, 4<<20))
+	b.Events = encoded(t, gatewayEvents(1, 90<<20))
 	f.wantFailure(f.Submit(t.Context(), b), Passing, codes.ResourceExhausted)
 }
 

@@ -42,12 +42,23 @@ func (h *handshakes) Clone() credentials.TransportCredentials {
 	return &handshakes{TransportCredentials: h.TransportCredentials.Clone(), last: h.last}
 }
 
+// first is the connection that probes travel over; nil: the client has none.
+func (c *Client) first() *connection {
+	switch over := c.transport.(type) {
+	case *pool:
+		return over[0]
+	case *connection:
+		return over
+	}
+	return nil
+}
+
 // Connect connects, and tries again until it works or ctx ends. Streams connect
 // by themselves; this is for who asks whether it works. The error is the last of
 // TLS, or ctx's.
 func (c *Client) Connect(ctx context.Context) error {
-	over, ok := c.transport.(*connection)
-	if !ok {
+	over := c.first()
+	if over == nil {
 		return nil
 	}
 	for {
@@ -81,8 +92,8 @@ const reasonTimeout = 2 * time.Second
 // TLS returns the state of the last connection with TLS, or why there is none;
 // both are nil when none was tried.
 func (c *Client) TLS() (*tls.ConnectionState, error) {
-	over, ok := c.transport.(*connection)
-	if !ok || over.tls == nil {
+	over := c.first()
+	if over == nil || over.tls == nil {
 		return nil, nil
 	}
 	last := over.tls.last

@@ -29,13 +29,19 @@ var (
 // maxWords is the longest text of an error that is shown, in bytes.
 const maxWords = 400
 
+// constants are messages that the gateway has as constants in its code, so that
+// they cannot quote an event (sourcegraph, cmd/telemetry-gateway).
+var constants = map[string]bool{
+	"unable to validate token": true, // it cannot reach SAMS
+}
+
 // shown is what may be shown of the error of a stream. The gateway's own words may
 // quote what it has read, of this stream or of an earlier one, so they are shown
-// only while it has not been sent any event.
+// only while it has not been sent any event, or if they are constants of its code.
 func shown(err error, eventsSent bool, known []string) string {
 	s := status.Convert(err)
 	code := listedCode(s.Code()).String()
-	if _, local := errors.AsType[localError](err); local || !eventsSent {
+	if _, local := errors.AsType[localError](err); local || !eventsSent || constants[s.Message()] {
 		words := strings.TrimPrefix(s.Message(), "rpc error: code = "+code+" desc = ") // gRPC adds it to what it wraps
 		return clean(code+": "+secrets.Mask(quotes.ReplaceAllString(words, ""), known...)) + hint(s)
 	}

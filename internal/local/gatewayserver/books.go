@@ -30,6 +30,9 @@ type Counts struct {
 	Invalid int
 	// SilentlyLost is the number of oversized events reported as succeeded.
 	SilentlyLost int
+	// Unpublished is the number of events whose publish request was refused or
+	// lost.
+	Unpublished int
 	// Omitted is the number of events left out of a response by a Fault.
 	Omitted int
 }
@@ -41,6 +44,7 @@ func (c *Counts) add(d Counts) {
 	c.Recorded += d.Recorded
 	c.Invalid += d.Invalid
 	c.SilentlyLost += d.SilentlyLost
+	c.Unpublished += d.Unpublished
 	c.Omitted += d.Omitted
 }
 

@@ -202,9 +202,20 @@ func TestSilentLoss(t *testing.T) {
 		return e
 	}
 	// One protobuf timestamp for all: its text has a varying length.
-	got, err := f.record(sized("fits", MaxRenderedBytes-1), sized("lost", MaxRenderedBytes))
-	must(t, err)
-	wantIDs(t, "succeeded", got, "fits", "lost")
+	for _, test := range []struct {
+		id        string
+		size      int
+		succeeded []string
+	}{
+		{"fits", MaxPublishedBytes - 1, []string{"fits"}},
+		{"refused", MaxPublishedBytes, nil},
+		{"refused", MaxRenderedBytes - 1, nil},
+		{"lost", MaxRenderedBytes, []string{"lost"}},
+	} {
+		got, err := f.record(sized(test.id, test.size))
+		must(t, err)
+		wantIDs(t, "succeeded", got, test.succeeded...)
+	}
 	wantIDs(t, "recorded", f.recordedIDs(), "fits")
 	if f.SilentlyLost() != 1 {
 		t.Errorf("%d lost", f.SilentlyLost())

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/sourcegraph/telemetry-relay/internal/local/bundle"
 	telemetrygatewayv1 "github.com/sourcegraph/telemetry-relay/internal/telemetrygateway/v1"
 )
 
@@ -57,6 +58,8 @@ type StreamInfo struct {
 	// Identity and RequestID are what the metadata says.
 	Identity  Identity
 	RequestID string
+	// Peer is the address that the RPC's connection comes from.
+	Peer string
 	// Payload counts the stream's payloads from 1; 0 when the metadata arrives.
 	Payload int
 }
@@ -90,6 +93,32 @@ func (s *Server) SetOnPayload(f OnPayloadFunc) {
 		return
 	}
 	s.onPayload.Store(&f)
+}
+
+// LoseFunc decides about one request that publishes events, of several payloads
+// and streams, to the gateway's backend: true is a failure of the backend, and
+// all of them are left out. It is called by one goroutine at a time.
+type LoseFunc func(ids []string) bool
+
+// SetLose installs f for all further requests; nil removes it.
+func (s *Server) SetLose(f LoseFunc) {
+	if f == nil {
+		s.loss.Store(nil)
+		return
+	}
+	s.loss.Store(&f)
+}
+
+func (s *Server) lose(messages []bundle.Message) bool {
+	f := s.loss.Load()
+	if f == nil {
+		return false
+	}
+	ids := make([]string, len(messages))
+	for i, m := range messages {
+		ids[i] = m.ID
+	}
+	return (*f)(ids)
 }
 
 // SetDown makes the server refuse everything with Unavailable, or serve again.

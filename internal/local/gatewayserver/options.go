@@ -13,6 +13,16 @@ const (
 	// MaxRenderedBytes is the size of an event's JSON rendering, together with
 	// its stream's metadata, from which on the gateway loses it silently.
 	MaxRenderedBytes = 10_000_000
+	// MaxPublishedBytes is the size of the same rendering from which on Pub/Sub
+	// refuses the message, since the attributes count, too.
+	MaxPublishedBytes = 9_999_700
+	// MaxAttributeKeyBytes and MaxAttributeKeys bound the keys of metadata that
+	// become attributes of the gateway's message: Pub/Sub refuses more.
+	MaxAttributeKeyBytes = 250
+	MaxAttributeKeys     = 96
+	// AttributePrefix is how those keys begin; they have at least two more bytes
+	// and a value above 0.
+	AttributePrefix = "recordsPrivateMetadata"
 )
 
 // Introspector says what an access token stands for.

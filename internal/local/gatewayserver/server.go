@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/sourcegraph/telemetry-relay/internal/local/googlefront"
+	"github.com/sourcegraph/telemetry-relay/internal/local/bundle"
 	telemetrygatewayv1 "github.com/sourcegraph/telemetry-relay/internal/telemetrygateway/v1"
 )
 
@@ -29,6 +30,8 @@ type Server struct {
 	onPayload atomic.Pointer[OnPayloadFunc]
 	down      atomic.Bool
 	lastID    atomic.Int64 // of an RPC
+	loss      atomic.Pointer[LoseFunc]
+	publisher bundle.Publisher
 
 	books books
 
@@ -43,6 +46,7 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 		opts.Addr = "127.0.0.1:0"
 	}
 	s := &Server{opts: opts, addr: opts.Addr}
+	s.publisher.Lose = s.lose
 	if err := s.Restart(ctx); err != nil {
 		return nil, err
 	}

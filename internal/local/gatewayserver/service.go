@@ -10,8 +10,10 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	"github.com/sourcegraph/telemetry-relay/internal/local/bundle"
 	telemetrygatewayv1 "github.com/sourcegraph/telemetry-relay/internal/telemetrygateway/v1"
 )
 
@@ -118,6 +120,9 @@ func (s *Server) open(ctx context.Context, method string, m *telemetrygatewayv1.
 		},
 		RequestID: m.GetRequestId(),
 	}
+	if from, ok := peer.FromContext(ctx); ok {
+		info.Peer = from.Addr.String()
+	}
 	fault := s.streamFault(info)
 	if err := fault.wait(ctx); err != nil {
 		return nil, err
@@ -180,9 +185,31 @@ func (s *session) serve(ctx context.Context, events []*Event, respond func(*tele
 	succeeded := make([]string, 0, len(events))
 	records := make([]Record, 0, len(events))
 	omits := fault.omits()
-	for _, e := range events {
-		judged := judge(e, s.metadata)
+	verdicts := make([]verdict, len(events))
+	var messages []bundle.Message
+	for i, e := range events {
+		verdicts[i] = judge(e, s.metadata)
+		if omits != nil && omits(e.GetId()) && !fault.RecordOmitted {
+			continue // it does not get as far as Pub/Sub
+		}
+		if verdicts[i] == recordable || verdicts[i] == refused {
+			messages = append(messages, bundle.Message{ID: e.GetId(), Refused: verdicts[i] == refused})
+		}
+	}
+	published, err := s.server.publisher.Publish(ctx, messages)
+	if err != nil {
+		s.server.books.count(s.info.Identity, counts)
+		return status.FromContextError(err).Err()
+	}
+	for i, e := range events {
+		judged := verdicts[i]
 		omitted := judged != invalid && omits != nil && omits(e.GetId())
+		if (judged == recordable || judged == refused) && (!omitted || fault.RecordOmitted) {
+			if !published[0] {
+				judged = unpublished
+			}
+			published = published[1:]
+		}
 		if judged == recordable && (!omitted || fault.RecordOmitted) {
 			records = append(records, Record{
 				Identity: s.info.Identity, RequestID: s.info.RequestID, StreamID: s.info.ID, Event: e,
@@ -191,6 +218,8 @@ func (s *session) serve(ctx context.Context, events []*Event, respond func(*tele
 		switch {
 		case judged == invalid:
 			counts.Invalid++
+		case judged == unpublished:
+			counts.Unpublished++
 		case omitted:
 			counts.Omitted++
 		default:

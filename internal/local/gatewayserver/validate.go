@@ -3,6 +3,7 @@ package gatewayserver
 import (
 	"encoding/json"
 	"math"
+	"strings"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -18,6 +19,8 @@ const (
 	recordable   verdict = iota
 	invalid              // for ever: the response leaves it out
 	silentlyLost         // oversized: dropped, and reported as succeeded
+	refused              // by Pub/Sub, with everything that travels in its request
+	unpublished          // its request was refused or lost
 )
 
 // maxNameBytes bounds a feature and an action.
@@ -41,6 +44,9 @@ func judge(e *Event, metadata json.RawMessage) verdict {
 		if !marshallable(e) {
 			return invalid
 		}
+		if tooManyAttributes(e) {
+			return refused
+		}
 		return recordable
 	}
 	size, err := renderedSize(e, metadata)
@@ -49,8 +55,23 @@ func judge(e *Event, metadata json.RawMessage) verdict {
 		return invalid
 	case size >= MaxRenderedBytes:
 		return silentlyLost
+	case size >= MaxPublishedBytes, tooManyAttributes(e):
+		return refused
 	}
 	return recordable
+}
+
+// tooManyAttributes reports whether Pub/Sub refuses the event's attributes.
+func tooManyAttributes(e *Event) bool {
+	n := 0
+	for key, value := range e.GetParameters().GetMetadata() {
+		if value > 0 && len(key) >= len(AttributePrefix)+2 && strings.HasPrefix(key, AttributePrefix) {
+			if n++; n > MaxAttributeKeys || len(key) > MaxAttributeKeyBytes {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // renderedSize is the size of what the gateway passes on.
