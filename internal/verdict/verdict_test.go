@@ -1,0 +1,218 @@
+package verdict
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// answers is a gateway as the rule sees it: it counts payloads and time.
+type answers struct {
+	History
+	clock uint64
+	now   time.Time
+}
+
+func newAnswers(rejectAfter int) *answers {
+	return &answers{History: History{Rules: Rules{RejectAfter: rejectAfter, MinSpan: DefaultSpan}}, now: time.Date(2026, 11, 26, 9, 0, 0, 0, time.UTC)}
+}
+
+// after lets time pass.
+func (g *answers) after(d time.Duration) { g.now = g.now.Add(d) }
+
+// others has events that were not left out before, submitted while no suspect is
+// in flight.
+func (g *answers) others(events, recorded int) Decision {
+	g.clock += 2
+	return g.Decide(Answer{Events: events, Recorded: recorded, Exclusive: true, Sent: g.clock - 1, Came: g.clock, At: g.now, LeftOut: events - recorded}, nil)
+}
+
+// alone has a suspect that is left out alone, with no other suspect in flight.
+func (g *answers) alone(s *Suspect) Decision {
+	g.clock += 2
+	return g.Decide(Answer{Events: 1, Suspects: true, Exclusive: true, Connection: int(g.clock/2) % 3, Sent: g.clock - 1, Came: g.clock, At: g.now, LeftOut: 1}, s)
+}
+
+// triesUntilDeadLetter tries the event every 13 s, each time with a proof, until it
+// is condemned; 0: it is not within limit tries.
+func (g *answers) triesUntilDeadLetter(s *Suspect, limit int, proof func(try int)) int {
+	for try := 1; try <= limit; try++ {
+		g.alone(s)
+		proof(try)
+		g.after(13 * time.Second)
+		if g.Review(s) == DeadLetter {
+			return try
+		}
+	}
+	return 0
+}
+
+// inputs are the rows of the table in docs/verdict.md: an answer, and what it means.
+var inputs = []struct {
+	row  string // as the page has it
+	a    Answer
+	with *Suspect
+	// silent is how many answers had nothing before.
+	silent int
+	want   Decision
+}{
+	{"all recorded", Answer{Events: 100, Recorded: 100}, nil, 0, Settled},
+	{"a part left out", Answer{Events: 1000, Recorded: 900}, nil, 0, Bisect},
+	{"all left out, others recorded lately", Answer{Events: 100, LeftOut: 100}, nil, 3, Bisect},
+	{"a piece left out", Answer{Events: 50, Suspects: true, LeftOut: 100}, nil, 0, Bisect},
+	{"one event left out for the first time", Answer{Events: 1, LeftOut: 1}, nil, 0, Bisect},
+	{"one event, again, with other suspects in flight", Answer{Events: 1, Suspects: true, LeftOut: 1}, &Suspect{}, 0, Retry},
+	{"one event, again, with no other suspect in flight", Answer{Events: 1, Suspects: true, Exclusive: true, LeftOut: 1}, &Suspect{}, 0, Undecided},
+	{"nothing recorded in 16 answers, more than 10 events left out", Answer{Events: 5, LeftOut: 11}, nil, 15, Outage},
+	{"nothing recorded in 16 answers, 10 events left out", Answer{Events: 5, LeftOut: 10}, nil, 15, Bisect},
+	{"left out while the breaker is open", Answer{Events: 5, BreakerOpen: true, LeftOut: 5}, nil, 0, Outage},
+}
+
+func TestInputs(t *testing.T) {
+	page, err := os.ReadFile("../../docs/verdict.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range inputs {
+		t.Run(test.row, func(t *testing.T) {
+			g := newAnswers(5)
+			for range test.silent {
+				g.Decide(Answer{Events: 2, LeftOut: 2}, nil)
+			}
+			if got := g.Decide(test.a, test.with); got != test.want {
+				t.Errorf("%v, want %v", got, test.want)
+			}
+			if row := fmt.Sprintf("| %s | %s |", test.row, test.want); !strings.Contains(string(page), row) {
+				t.Errorf("docs/verdict.md has no row %q", row)
+			}
+		})
+	}
+}
+
+// TestTries has how many tries it takes until an event is condemned.
+func TestTries(t *testing.T) {
+	page, err := os.ReadFile("../../docs/verdict.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		row                      string
+		events, recorded, each   int // payloads of others between two tries
+		rejectAfter, want, limit int
+	}{
+		{"1,000 others, all recorded", 100, 100, 10, 5, 6, 50}, // 5 in time: they must span a minute
+		{"1,000 others, all recorded, `WORKER_REJECT_AFTER=20`", 100, 100, 10, 20, 20, 50},
+		{"one control, recorded", 1, 1, 1, 5, 9, 50},
+		{"1,000 others, 30 % left out", 100, 70, 10, 5, 18, 50},
+		{"1,000 others, 60 % left out", 100, 40, 10, 5, 41, 100},
+		{"1,000 others, 80 % left out", 100, 20, 10, 5, 93, 200},
+		{"nothing", 0, 0, 0, 5, 0, 200},
+		{"1,000 others, all left out", 100, 0, 10, 5, 0, 200},
+		{"1,000 others, all recorded, `WORKER_REJECT_AFTER=0`", 100, 100, 10, 0, 0, 200},
+	} {
+		t.Run(test.row, func(t *testing.T) {
+			g := newAnswers(test.rejectAfter)
+			got := g.triesUntilDeadLetter(&Suspect{}, test.limit, func(int) {
+				for range test.each {
+					g.others(test.events, test.recorded)
+				}
+			})
+			if got != test.want {
+				t.Errorf("condemned after %d tries, want %d", got, test.want)
+			}
+			text := fmt.Sprint(test.want)
+			if test.want == 0 {
+				text = "never"
+			}
+			if row := fmt.Sprintf("| %s | %s |", test.row, text); !strings.Contains(string(page), row) {
+				t.Errorf("docs/verdict.md has no row %q", row)
+			}
+		})
+	}
+}
+
+// TestEvidence has what makes a try count, one missing at a time.
+func TestEvidence(t *testing.T) {
+	condemned := func(g *answers, s *Suspect, alone func()) bool {
+		for range 30 {
+			alone()
+			for range 10 {
+				g.others(100, 100)
+			}
+			g.after(13 * time.Second)
+			if g.Review(s) == DeadLetter {
+				return true
+			}
+		}
+		return false
+	}
+	t.Run("complete", func(t *testing.T) {
+		g, s := newAnswers(5), &Suspect{}
+		if !condemned(g, s, func() { g.alone(s) }) {
+			t.Error("not condemned")
+		}
+	})
+	t.Run("other suspects in flight", func(t *testing.T) {
+		g, s := newAnswers(5), &Suspect{}
+		if condemned(g, s, func() {
+			g.clock += 2
+			g.Decide(Answer{Events: 1, Suspects: true, Sent: g.clock - 1, Came: g.clock, At: g.now, LeftOut: 1}, s)
+		}) {
+			t.Error("condemned")
+		}
+	})
+	t.Run("one connection", func(t *testing.T) {
+		g, s := newAnswers(5), &Suspect{}
+		if condemned(g, s, func() {
+			g.clock += 2
+			g.Decide(Answer{Events: 1, Suspects: true, Exclusive: true, Sent: g.clock - 1, Came: g.clock, At: g.now, LeftOut: 1}, s)
+		}) {
+			t.Error("condemned")
+		}
+	})
+	t.Run("within a minute", func(t *testing.T) {
+		g, s := newAnswers(5), &Suspect{}
+		for range 50 {
+			g.alone(s)
+			g.others(1000, 1000)
+			g.after(time.Second)
+			if g.Review(s) == DeadLetter {
+				t.Fatal("condemned")
+			}
+		}
+	})
+	t.Run("nothing recorded after the try", func(t *testing.T) {
+		g, s := newAnswers(5), &Suspect{}
+		if condemned(g, s, func() { g.others(100, 100); g.alone(s); g.alone(s) }) != true || s.Counted > 6 {
+			t.Errorf("%d tries count, of which only every second has evidence", s.Counted)
+		}
+	})
+	t.Run("an outage after the try", func(t *testing.T) {
+		g, s := newAnswers(5), &Suspect{}
+		g.alone(s)
+		g.Decide(Answer{Events: 5, BreakerOpen: true, LeftOut: 5, Came: g.clock + 1}, nil)
+		g.clock += 2
+		g.others(100, 100)
+		if g.Review(s); s.Counted != 0 {
+			t.Errorf("%d tries count", s.Counted)
+		}
+	})
+}
+
+// TestLossSinceTheFirstTry has an outage before the event was tried: it says
+// nothing about the tries.
+func TestLossSinceTheFirstTry(t *testing.T) {
+	g, s := newAnswers(5), &Suspect{}
+	for range 100 {
+		g.others(100, 1)
+	}
+	if got := g.triesUntilDeadLetter(s, 50, func(int) {
+		for range 10 {
+			g.others(100, 100)
+		}
+	}); got != 6 {
+		t.Errorf("condemned after %d tries, want 6", got)
+	}
+}
