@@ -29,6 +29,7 @@ type suspects struct {
 	yield  bool      // no further pieces: a try is due
 	next   *flight   // the try whose turn it is; nil: none is due
 	tried  int       // in this turn
+	again  time.Time // when the next turn of tries may begin
 	mark   uint64    // the moment at which the proof began
 	asked  bool      // a control was submitted for the proof
 	proven bool      // a flight without suspects has landed that was launched since
@@ -55,24 +56,30 @@ const (
 const (
 	// bisectTurn is how long pieces may go on before a try that is due.
 	bisectTurn = time.Second
-	// triesATurn need one proof.
-	triesATurn = 10
+	// turnMost bounds a turn of tries, each of which needs only one proof.
+	turnMost = 20 * time.Second
 	// proofTime is how long a proof is waited for.
 	proofTime = 2 * time.Second
 	// solitary is how often a single event is submitted among other suspects
 	// before it waits for its turn to be tried: in an outage of a part of the
 	// gateway that finds the healthy ones soon.
 	solitary = 3
-	// maxKeptBack bounds the controls, of all cuts together; of one cut it is a
-	// tenth, but keptBack at least, and half of it at most.
-	maxKeptBack = 500
+	// keptBack is how many events of one cut are controls, at most, and maxKeptBack
+	// of all cuts together. Few, since some of them may be at fault themselves,
+	// which shows only when they are submitted.
 	keptBack    = 10
+	maxKeptBack = 40
+	// fewLeftOut of a payload are rather at fault all of them than beside one that
+	// is: then there are no healthy ones to be kept back.
+	fewLeftOut = 50
+	// reserveSize is how many fresh events are kept back, at most.
+	reserveSize = 15
 	// reserveTime is how long fresh events are kept back while nobody is
 	// suspected and the last answers are waited for; reserveMost while others flow.
 	reserveTime = time.Second
 	reserveMost = 30 * time.Second
-	// triesASpan spreads the tries over the time that they must cover.
-	triesASpan = 8
+	// turnsASpan spreads the tries over the time that they must cover.
+	turnsASpan = 8
 	// pieceLevel bounds the backoff of pieces.
 	pieceLevel = 3
 	// undecidedWait is how long a drain waits for undecided events after
@@ -80,11 +87,13 @@ const (
 	undecidedWait = 2 * time.Minute
 )
 
-// gap is the time between two tries of one event, with jitter: an outage may have
-// a rhythm.
-func (s *suspects) gap(rng *rand.Rand) time.Duration {
-	gap := s.history.Rules.MinSpan / triesASpan
-	return gap*3/4 + time.Duration(rng.Int64N(int64(gap/2)+1))
+// interval is the time between two turns of tries. A suspect is tried once in each.
+func (s *suspects) interval() time.Duration { return s.history.Rules.MinSpan / turnsASpan }
+
+// nextTurn draws when the next turn of tries may begin: with jitter, since an outage
+// may have a rhythm.
+func (s *suspects) nextTurn(rng *rand.Rand, now time.Time) time.Time {
+	return now.Add(s.interval()*3/4 + time.Duration(rng.Int64N(int64(s.interval()/2)+1)))
 }
 
 // answered judges an answer of which rest was left out.
@@ -122,7 +131,7 @@ func (r *Relay) answered(f *flight, listed int, now time.Time) {
 		f.level = 0 // a recovery is to be seen soon
 		r.retry(f, "left_out", retryFirst, 0, now)
 	case verdict.Bisect:
-		r.bisect(f, now)
+		r.bisect(f, !f.suspect && (listed == 0 || len(f.events) >= fewLeftOut), now)
 	case verdict.Retry:
 		r.markAlone(f.events[0])
 		f.try = single.Alone >= solitary
@@ -131,7 +140,7 @@ func (r *Relay) answered(f *flight, listed int, now time.Time) {
 	case verdict.Undecided:
 		r.markAlone(f.events[0])
 		f.try, f.level = true, 0
-		r.retry(f, "left_out", retryFirst, s.gap(r.rng), now)
+		r.retry(f, "left_out", retryFirst, s.interval()/2, now)
 	}
 }
 
@@ -163,16 +172,15 @@ func (r *Relay) unsuspect(h *held) {
 }
 
 // bisect submits the halves of what was left out apart, several pieces at a time.
-// The first time, some events are kept back as controls: most of what was left out
-// is healthy.
-func (r *Relay) bisect(f *flight, now time.Time) {
+// Some events are kept back as controls, if most of them are healthy.
+func (r *Relay) bisect(f *flight, keepBack bool, now time.Time) {
 	s := &r.suspects
 	events := f.events
 	for _, h := range events {
 		r.suspect(h)
 	}
-	if !f.suspect {
-		keep := min(len(events)/2, max(keptBack, len(events)/10), maxKeptBack-inReserve(s.controls))
+	if keepBack {
+		keep := min(len(events)/2, keptBack, maxKeptBack-inReserve(s.controls))
 		if keep > 0 && !r.stopping.on {
 			rest := len(events) - keep
 			s.controls = append(s.controls, &flight{publisher: f.publisher, events: slices.Clone(events[rest:])})
@@ -199,16 +207,16 @@ func (r *Relay) takeTurn(now time.Time) {
 	r.freeControls()
 	switch s.turn {
 	case bisecting:
-		s.yield = s.next != nil && (!pieces || now.Sub(s.since) >= bisectTurn)
+		s.yield = s.next != nil && !now.Before(s.again) && (!pieces || now.Sub(s.since) >= bisectTurn)
 		if s.yield && s.flying == 0 {
-			s.turn, s.since, s.tried = trying, now, 0
+			s.turn, s.since, s.tried, s.again = trying, now, 0, s.nextTurn(r.rng, now)
 		}
 	case trying:
 		switch {
 		case s.flying > 0:
 		case s.tried == 0 && s.next == nil:
 			s.turn, s.since = bisecting, now
-		case s.next == nil || s.tried >= triesATurn:
+		case s.next == nil, now.Sub(s.since) >= turnMost, pieces && now.Sub(s.since) >= s.interval():
 			s.turn, s.since, s.mark, s.asked, s.proven = proving, now, r.flights.moment, false, false
 		}
 	case proving:
@@ -232,7 +240,7 @@ func (r *Relay) mayFly(f *flight) bool {
 	case !f.suspect:
 		return true
 	case f.try:
-		return s.turn == trying && f == s.next && s.flying == 0 && s.tried < triesATurn
+		return s.turn == trying && f == s.next && s.flying == 0
 	}
 	return s.turn == bisecting && !s.yield
 }
@@ -269,10 +277,10 @@ func (r *Relay) review(now time.Time) (pieces bool) {
 
 // control takes one event that was kept back, nil if there is none.
 func (s *suspects) control() *flight {
-	if c := takeOne(&s.controls); c != nil {
+	if c := takeOne(&s.reserve); c != nil {
 		return c
 	}
-	return takeOne(&s.reserve)
+	return takeOne(&s.controls)
 }
 
 // takeOne takes the last event out of flights that are kept back.
@@ -290,6 +298,32 @@ func takeOne(kept *[]*flight) *flight {
 		return c
 	}
 	return nil
+}
+
+// takeThird takes a third of what is kept back, or all of it if that is little: if an
+// event at fault is among them, the others are still there to prove it.
+func takeThird(kept *[]*flight) []*flight {
+	n := inReserve(*kept)
+	if n <= reserveSize*2/3 {
+		all := *kept
+		*kept = nil
+		return all
+	}
+	var taken []*flight
+	for n = max(reserveSize/3, n/3); n > 0 && len(*kept) > 0; {
+		last := (*kept)[len(*kept)-1]
+		last.events = slices.DeleteFunc(last.events, func(h *held) bool { return h.gone })
+		rest := max(0, len(last.events)-n)
+		n -= len(last.events) - rest
+		if rest == 0 {
+			*kept = (*kept)[:len(*kept)-1]
+			taken = append(taken, last)
+			continue
+		}
+		taken = append(taken, &flight{publisher: last.publisher, events: slices.Clone(last.events[rest:])})
+		last.events = last.events[:rest]
+	}
+	return taken
 }
 
 // inReserve is how many events the flights have.
@@ -313,7 +347,7 @@ func (r *Relay) keepReserve(f *flight, now time.Time) {
 		return
 	}
 	kept := inReserve(s.reserve)
-	keep := min((len(f.events)+1)/2, keptBack-kept)
+	keep := min((len(f.events)+1)/2, reserveSize-kept)
 	if keep <= 0 {
 		return
 	}
@@ -337,8 +371,7 @@ func (r *Relay) freeReserve(now time.Time) bool {
 	if age < reserveMost && (r.waiting() || (r.flying > 0 && age < reserveTime)) {
 		return false
 	}
-	r.flights.due = append(r.flights.due, s.reserve...)
-	s.reserve = nil
+	r.flights.due = append(r.flights.due, takeThird(&s.reserve)...)
 	return true
 }
 
@@ -349,8 +382,7 @@ func (r *Relay) freeControls() {
 	if kept := inReserve(s.controls); kept == 0 || kept < s.leftOut {
 		return
 	}
-	r.flights.due = append(r.flights.due, s.controls...)
-	s.controls = nil
+	r.flights.due = append(r.flights.due, takeThird(&s.controls)...)
 }
 
 // connection chooses a flight's connection: another one for each try.

@@ -280,7 +280,7 @@ func find(t *testing.T, root, dir string, replace map[string]string) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("the mutant does not build: %v\n%s", err, out)
 	}
-	run := exec.CommandContext(t.Context(), binary, "-test.run", "^TestSeeds$", "-test.timeout", "40s", "-sim.violations", "1",
+	run := exec.CommandContext(t.Context(), binary, "-test.run", "^(TestRows|TestSeeds)$", "-test.timeout", "40s", "-test.failfast", "-sim.violations", "1",
 		fmt.Sprintf("-sim.seeds=%d", *mutantSeeds))
 	run.Dir = dir
 	out, err := run.CombinedOutput()
@@ -288,7 +288,7 @@ func find(t *testing.T, root, dir string, replace map[string]string) {
 		t.Fatalf("%d seeds did not find it\n%s", *mutantSeeds, out)
 	}
 	for line := range strings.SplitSeq(string(out), "\n") {
-		if strings.Contains(line, "seed ") && strings.Contains(line, ": ") || strings.Contains(line, "panic:") || strings.Contains(line, "seeds in") {
+		if strings.Contains(line, "rows_test.go") || strings.Contains(line, "seed ") && strings.Contains(line, ": ") || strings.Contains(line, "panic:") || strings.Contains(line, "seeds in") {
 			t.Log(strings.TrimSpace(line))
 		}
 	}

@@ -57,10 +57,11 @@ const (
 	maxDoubt = 1e-9
 	// The loss is never taken for smaller, or larger, than this.
 	minLoss, maxLoss = 0.01, 0.99
-	// silentAnswers in a row, with nothing recorded, are an outage, if
-	// more than outageEvents events are left out by then. Fewer may all be at
-	// fault, and do not stop a worker.
+	// silentAnswers in a row, with nothing recorded, are an outage, if silentOthers
+	// of them had events that are no suspects, and more than outageEvents events
+	// are left out by then. Fewer may all be at fault, and do not stop a worker.
 	silentAnswers = 16
+	silentOthers  = 3
 	outageEvents  = 10
 )
 
@@ -102,6 +103,7 @@ type History struct {
 	evidence uint64
 	outage   uint64 // when the latest answer came that was an outage
 	silent   int    // answers in a row that recorded nothing
+	others   int    // of those, answers to events that are no suspects
 }
 
 // Suspect is what is known of one event that was left out.
@@ -130,7 +132,7 @@ func (h *History) Decide(a Answer, s *Suspect) Decision {
 	switch {
 	case a.Recorded == a.Events:
 		return Settled
-	case a.BreakerOpen, h.silent >= silentAnswers && a.LeftOut > outageEvents:
+	case a.BreakerOpen, h.silent >= silentAnswers && h.others >= silentOthers && a.LeftOut > outageEvents:
 		h.outage = a.Came
 		return Outage
 	case a.Events > 1, s == nil:
@@ -160,12 +162,15 @@ func (h *History) Review(s *Suspect) Decision {
 // note takes what an answer says of the gateway.
 func (h *History) note(a Answer) {
 	if a.Recorded > 0 {
-		h.silent = 0
+		h.silent, h.others = 0, 0
 		if !a.Suspects {
 			h.evidence = max(h.evidence, a.Sent)
 		}
 	} else if !a.Suspects || a.Events > 1 {
 		h.silent++
+		if !a.Suspects {
+			h.others++
+		}
 	}
 	if !a.Suspects && a.Exclusive && !a.BreakerOpen {
 		bundles := max(1, float64(a.Events)/bundleSize)

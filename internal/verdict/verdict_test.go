@@ -54,7 +54,7 @@ var inputs = []struct {
 	row  string // as the page has it
 	a    Answer
 	with *Suspect
-	// silent is how many answers had nothing before.
+	// silent is how many answers had nothing before; below 0: all to suspects.
 	silent int
 	want   Decision
 }{
@@ -67,6 +67,7 @@ var inputs = []struct {
 	{"one event, again, with no other suspect in flight", Answer{Events: 1, Suspects: true, Exclusive: true, LeftOut: 1}, &Suspect{}, 0, Undecided},
 	{"nothing recorded in 16 answers, more than 10 events left out", Answer{Events: 5, LeftOut: 11}, nil, 15, Outage},
 	{"nothing recorded in 16 answers, 10 events left out", Answer{Events: 5, LeftOut: 10}, nil, 15, Bisect},
+	{"nothing recorded in 16 answers, all of them to suspects", Answer{Events: 5, Suspects: true, LeftOut: 20}, &Suspect{}, -20, Bisect},
 	{"left out while the breaker is open", Answer{Events: 5, BreakerOpen: true, LeftOut: 5}, nil, 0, Outage},
 }
 
@@ -78,8 +79,8 @@ func TestInputs(t *testing.T) {
 	for _, test := range inputs {
 		t.Run(test.row, func(t *testing.T) {
 			g := newAnswers(5)
-			for range test.silent {
-				g.Decide(Answer{Events: 2, LeftOut: 2}, nil)
+			for range max(test.silent, -test.silent) {
+				g.Decide(Answer{Events: 2, LeftOut: 2, Suspects: test.silent < 0}, nil)
 			}
 			if got := g.Decide(test.a, test.with); got != test.want {
 				t.Errorf("%v, want %v", got, test.want)

@@ -1,0 +1,171 @@
+package sim_test
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+
+	"github.com/sourcegraph/telemetry-relay/internal/metrics"
+	"github.com/sourcegraph/telemetry-relay/internal/relay"
+)
+
+// row is a situation that the real gateway gets into, and what must come of it:
+// one drain of a backlog, in simulated time.
+type row struct {
+	name   string
+	plan   plan
+	events int
+	bad    func(n int) bool // never recorded
+	window time.Duration    // of receiving; 0: an hour
+
+	within   time.Duration // the drain ends
+	fails    bool          // with an error
+	released int           // at the end; -1: one or two that are undecided, or none
+}
+
+var rowSettings = settings{batchEvents: 1000, batchDelay: 100 * time.Millisecond, concurrency: 8, rejectAfter: 5, outstanding: 20_000}
+
+func one(n int) bool          { return n == 13 }
+func everyHundred(n int) bool { return n%100 == 1 }
+func oneInHundred(n int) bool { return n%100 == 2 } // left out without its neighbours
+
+func always(share int) plan {
+	return plan{lossy: window{0, 24 * time.Hour}, lostShare: share}
+}
+
+var rowsOfTheGateway = []row{
+	{name: "1 event among 1,000 that Pub/Sub refuses", events: 1000, bad: one, within: 3 * time.Minute},
+	{name: "1 event among 150 that Pub/Sub refuses", events: 150, bad: one, within: 3 * time.Minute},
+	{name: "1 event among 30 that Pub/Sub refuses", events: 30, bad: one, within: 5 * time.Minute, released: -1},
+	{name: "1 % that Pub/Sub refuses", events: 4000, bad: everyHundred, within: 6 * time.Minute, released: -1},
+	{name: "1 % never recorded, the others at once", events: 4000, bad: oneInHundred, within: 3 * time.Minute},
+	{name: "50 % of publish requests fail for 5 s", events: 4000, plan: plan{lossy: window{0, 5 * time.Second}, lostShare: 50}, within: 3 * time.Minute},
+	{name: "80 % of publish requests fail for 8 s", events: 4000, plan: plan{lossy: window{0, 8 * time.Second}, lostShare: 80}, within: 3 * time.Minute},
+	{name: "30 % fail for the whole run", events: 2000, plan: always(30), within: 5 * time.Minute},
+	{name: "50 % fail for the whole run", events: 2000, plan: always(50), within: 10 * time.Minute},
+	{name: "80 % fail for the whole run", events: 1000, plan: always(80), within: 15 * time.Minute, released: -1},
+	{name: "one of three instances publishes nothing", events: 8000, plan: plan{halfBroken: window{0, 24 * time.Hour}}, within: 2 * time.Minute},
+	{name: "one event, never recorded, and nothing else", events: 1, bad: func(int) bool { return true }, within: 4 * time.Minute, released: 1, fails: true},
+	{name: "ten of forty never recorded and never condemned", events: 40, bad: func(n int) bool { return n%4 == 2 }, plan: plan{settings: settings{rejectAfter: -1}}, within: 10 * time.Minute, released: 10},
+	{name: "eleven of forty-four never recorded and never condemned", events: 44, bad: func(n int) bool { return n%4 == 2 }, plan: plan{settings: settings{rejectAfter: -1}}, within: 10 * time.Minute, released: 11, fails: true},
+}
+
+func TestRows(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	if *trace {
+		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	m := metrics.New()
+	for _, c := range rowsOfTheGateway {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, *seed, m, log)
+				c.run(t, w)
+				for _, v := range w.violations[:min(5, len(w.violations))] {
+					t.Error(v)
+				}
+			})
+		})
+	}
+}
+
+func (c row) run(t *testing.T, w *world) {
+	p := c.plan
+	rejectAfter := p.settings.rejectAfter
+	p.settings = rowSettings
+	if rejectAfter < 0 {
+		p.settings.rejectAfter = 0
+	}
+	p.workers = 1
+	w.nowPlan.Store(&p)
+	for n := range c.events {
+		k := healthy
+		if c.bad != nil && c.bad(n) {
+			k = leftOut
+		}
+		w.ledger.published(w.sub.publish(k, &pubsubpb.PubsubMessage{
+			Data: data(n, eventID(n)), Attributes: map[string]string{"service_id": "alpha", "service_environment": "sim"},
+		}))
+	}
+	if c.window == 0 {
+		c.window = time.Hour
+	}
+	began := time.Now()
+	k := w.start(true, c.window)
+	select {
+	case <-k.done:
+	case <-time.After(3 * time.Minute):
+		// By then nearly all that are never recorded are dead-lettered, if they may be.
+		bad := 0
+		for n := range c.events {
+			if c.bad != nil && c.bad(n) {
+				bad++
+			}
+		}
+		w.ledger.mu.Lock()
+		if got := len(w.ledger.letters); p.settings.rejectAfter > 0 && c.events > 1 && got+2 < bad {
+			t.Errorf("%d of %d dead-lettered in 3 minutes", got, bad)
+		}
+		w.ledger.mu.Unlock()
+		<-k.done
+	}
+	took := time.Since(began)
+	t.Logf("%v: %+v, %v", took, k.summary, k.err)
+	if took > c.within {
+		t.Errorf("took %v, want %v at most", took, c.within)
+	}
+	if (k.err != nil) != c.fails {
+		t.Errorf("ended with %v", k.err)
+	}
+	if c.released < 0 && (k.summary.Released > 2 || k.summary.Ended != relay.Drained) {
+		t.Errorf("%q, %d released", k.summary.Ended, k.summary.Released)
+	}
+	if c.released >= 0 {
+		if k.summary.Released != c.released || k.summary.Ended != relay.Drained {
+			t.Errorf("%q, %d released, want %d", k.summary.Ended, k.summary.Released, c.released)
+		}
+		if got := len(w.sub.unacked()); got != c.released {
+			t.Errorf("%d events are left", got)
+		}
+	}
+	// What is left is judged when all is well again.
+	w.ledger.mu.Lock()
+	defer w.ledger.mu.Unlock()
+	for id, reasons := range w.ledger.letters {
+		if got := w.sub.get(id).kind; got != leftOut {
+			t.Errorf("a message of kind %d was dead-lettered: %v", got, reasons)
+		}
+	}
+}
+
+// TestBadEventInQuietTraffic has one event that is never recorded, and one other
+// event every few seconds: that is evidence enough, and nobody has to get up.
+func TestBadEventInQuietTraffic(t *testing.T) {
+	m := metrics.New()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, *seed, m, slog.New(slog.DiscardHandler))
+		w.nowPlan.Store(&plan{settings: rowSettings, workers: 1})
+		publish := func(k kind, n int) {
+			w.ledger.published(w.sub.publish(k, &pubsubpb.PubsubMessage{
+				Data: data(n, eventID(n)), Attributes: map[string]string{"service_id": "alpha", "service_environment": "sim"},
+			}))
+		}
+		k := w.start(false, 0)
+		publish(leftOut, 1)
+		for n := range 40 {
+			time.Sleep(5 * time.Second)
+			publish(healthy, 100+n)
+		}
+		time.Sleep(5 * time.Second)
+		w.ledger.close()
+		k.end()
+		if k.err != nil || len(w.violations) > 0 {
+			t.Errorf("%v, %v", k.err, fmt.Sprint(w.violations))
+		}
+	})
+}
