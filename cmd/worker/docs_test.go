@@ -16,7 +16,7 @@ import (
 var alertNames = []string{
 	"TelemetryRelayOldestHeldTooOld", "TelemetryRelayRejects", "TelemetryRelayGatewayAway", "TelemetryRelaySAMSAway",
 	"TelemetryRelayDeadLetterWritesFailing", "TelemetryRelayBooksDoNotBalance", "TelemetryRelayJobNotSucceeding",
-	"TelemetryRelayJobEndsAtDeadline",
+	"TelemetryRelayJobEndsAtDeadline", "TelemetryRelayEventsUndecided",
 }
 
 // TestRunbookIsWhole makes sure that each reason and each alert has its page,

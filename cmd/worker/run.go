@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"github.com/urfave/cli/v3"
 
@@ -10,6 +11,9 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/relay"
 	"github.com/sourcegraph/telemetry-relay/internal/sentry"
 )
+
+// rejectSpan is app.Options.RejectSpan; tests that run this binary shorten it.
+var rejectSpan time.Duration
 
 func (env environment) runCommand() *cli.Command {
 	return &cli.Command{
@@ -49,7 +53,7 @@ func (env environment) runCommand() *cli.Command {
 			var summary relay.Summary
 			err = reporter.Job(func() (err error) {
 				defer sentry.Panics(log)
-				if summary, err = app.Run(ctx, cfg, app.Options{Version: version().Version, Logger: log, Ending: ending}); err != nil {
+				if summary, err = app.Run(ctx, cfg, app.Options{Version: version().Version, Logger: log, Ending: ending, RejectSpan: rejectSpan}); err != nil {
 					log.Error("The run failed", "error", err)
 				}
 				return err

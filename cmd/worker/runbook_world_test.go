@@ -212,8 +212,18 @@ var situations = map[string]func(*world){
 			return gatewayserver.Fault{Hang: true}
 		})
 		w.publish(good(12)...)
-		w.environ = append(w.environ, "WORKER_SUBMIT_TIMEOUT=2m") // so that it still hangs when the page is read
+		w.environ = append(w.environ, "WORKER_SUBMIT_TIMEOUT=90s") // so that it still hangs when the page is read
 		w.serve("The gateway accepts", "/metrics", "events_in_flight 12\n")
+	},
+	"TelemetryRelayEventsUndecided": func(w *world) {
+		lone := good(1)
+		w.gateway.SetOnPayload(func(_ gatewayserver.StreamInfo, events []*gatewayserver.Event) (f gatewayserver.Fault) {
+			f.OmitAll = true
+			return f
+		})
+		w.publish(lone...)
+		w.environ = append(w.environ, "WORKER_MODE=continuous")
+		w.serve("The gateway accepts", "/metrics", "events_undecided 1\n")
 	},
 	"TelemetryRelayGatewayAway": func(w *world) {
 		w.gateway.SetDown(true)
