@@ -52,7 +52,7 @@ func (s suite) Run() int {
 	defer os.RemoveAll(dir)
 	workerBinary = filepath.Join(dir, "worker")
 	build := exec.Command("go", "build", "-buildvcs=false", fmt.Sprintf("-race=%t", *chaosRace),
-		"-ldflags=-X main.buildVersion="+buildVersion, "-o", workerBinary, "../cmd/worker")
+		"-ldflags=-X main.rejectSpan=10s -X main.buildVersion="+buildVersion, "-o", workerBinary, "../cmd/worker")
 	build.Stdout, build.Stderr = os.Stderr, os.Stderr
 	if err := build.Run(); err != nil {
 		fmt.Fprintf(os.Stderr, "build the worker: %v\n", err)

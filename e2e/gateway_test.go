@@ -1,7 +1,6 @@
 package e2e_test
 
 import (
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,28 +42,30 @@ func (h *house) onlyPoison(last int, reason string) letter {
 	return letter{}
 }
 
-// TestLeftOut has one event that the gateway leaves out of every answer while it
-// records all others.
+// TestLeftOut has one event that the gateway's Pub/Sub refuses, with the request
+// in which it travels: its neighbours are left out beside it, again and again.
 func TestLeftOut(t *testing.T) {
-	for _, after := range []int{1, 3} {
-		t.Run(fmt.Sprintf("after %d", after), func(t *testing.T) {
-			h := newHouse(t)
-			var tried atomic.Int64
-			h.gateway.SetOnPayload(func(_ gatewayserver.StreamInfo, events []*gatewayserver.Event) gatewayserver.Fault {
-				if has(events, poison) {
-					tried.Add(1)
-				}
-				return gatewayserver.Fault{Omit: []string{eventID(poison)}}
-			})
-			h.publish(events(0, 50)...)
-			h.run(fmt.Sprintf("WORKER_REJECT_AFTER=%d", after)).exits(0).
-				sums(summary{Received: 50, Submitted: 49, Rejected: map[string]int{"gateway_rejected": 1}, Ended: "drained"})
-			l := h.onlyPoison(50, "gateway_rejected")
-			if got := l.dlq["dlq_attempts"]; got != strconv.Itoa(after) || tried.Load() != int64(after) {
-				t.Errorf("dlq_attempts is %s, and there were %d, want %d", got, tried.Load(), after)
-			}
-		})
+	h := newHouse(t)
+	h.gateway.SetLose(func(ids []string) bool { return slices.Contains(ids, eventID(poison)) })
+	h.publish(events(0, 150)...)
+	h.run("WORKER_REJECT_AFTER=3").exits(0).
+		sums(summary{Received: 150, Submitted: 149, Rejected: map[string]int{"gateway_rejected": 1}, Ended: "drained"})
+	l := h.onlyPoison(150, "gateway_rejected")
+	if n, err := strconv.Atoi(l.dlq["dlq_attempts"]); err != nil || n < 3 {
+		t.Errorf("dlq_attempts is %q, want 3 at least", l.dlq["dlq_attempts"])
 	}
+}
+
+// TestLeftOutAndUndecided has two events, of which one is never recorded: the other
+// one is not enough to judge it. It waits for better days.
+func TestLeftOutAndUndecided(t *testing.T) {
+	h := newHouse(t)
+	h.gateway.SetLose(func(ids []string) bool { return slices.Contains(ids, eventID(0)) })
+	h.publish(events(0, 2)...)
+	got := h.run("WORKER_BATCH_MAX_DELAY=50ms").exits(0)
+	got.sums(summary{Received: 2, Submitted: 1, Released: 1, Ended: "drained"})
+	contains(t, got.stderr, "not decided whether they are at fault", eventID(0))
+	h.letters(0)
 }
 
 // TestLeftOutOnce has an event that is left out once, as by a passing fault.

@@ -49,7 +49,7 @@ func TestPrivate(t *testing.T) {
 		message(marker),
 		message(with(private) + marker),
 		named(`{"feature":"strict.a","action":"sent",`+private+`}`, "service_id", "strict"),
-		message(with(`"privateMetadata":{"k":"` + strings.Repeat(marker, 400_000) + `"}`)),
+		message(with(`"privateMetadata":{"k":"` + marker + strings.Repeat("<", 1_700_000) + `"}`)),
 	}
 	h := newHouse(t)
 	h.gateway.SetOnPayload(func(_ gatewayserver.StreamInfo, events []*gatewayserver.Event) gatewayserver.Fault {

@@ -12,8 +12,18 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/sentry"
 )
 
-// rejectSpan is app.Options.RejectSpan; tests that run this binary shorten it.
-var rejectSpan time.Duration
+// rejectSpan is app.Options.RejectSpan as a duration, "" in what is released. Tests
+// build with -ldflags=-X main.rejectSpan=2s, so that they need not wait for the
+// minute over which an event is judged.
+var rejectSpan string
+
+func rejectSpanOf(text string) time.Duration {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return 0
+	}
+	return d
+}
 
 func (env environment) runCommand() *cli.Command {
 	return &cli.Command{
@@ -53,7 +63,7 @@ func (env environment) runCommand() *cli.Command {
 			var summary relay.Summary
 			err = reporter.Job(func() (err error) {
 				defer sentry.Panics(log)
-				if summary, err = app.Run(ctx, cfg, app.Options{Version: version().Version, Logger: log, Ending: ending, RejectSpan: rejectSpan}); err != nil {
+				if summary, err = app.Run(ctx, cfg, app.Options{Version: version().Version, Logger: log, Ending: ending, RejectSpan: rejectSpanOf(rejectSpan)}); err != nil {
 					log.Error("The run failed", "error", err)
 				}
 				return err

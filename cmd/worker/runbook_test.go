@@ -31,7 +31,7 @@ const actAsWorker = "TELEMETRY_RELAY_TEST_IS_WORKER"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(actAsWorker) == "1" {
-		rejectSpan = 2 * time.Second
+		rejectSpan = "2s"
 		main()
 	}
 	os.Exit(m.Run())

@@ -82,9 +82,9 @@ const (
 	turnsASpan = 8
 	// pieceLevel bounds the backoff of pieces.
 	pieceLevel = 3
-	// undecidedWait is how long a drain waits for undecided events after
-	// everything else is settled.
-	undecidedWait = 2 * time.Minute
+	// undecidedSpans is how long a drain waits for undecided events after
+	// everything else is settled: two minutes, when an event is judged over one.
+	undecidedSpans = 2
 )
 
 // interval is the time between two turns of tries. A suspect is tried once in each.

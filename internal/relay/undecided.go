@@ -22,7 +22,8 @@ func (r *Relay) nothingElse(now time.Time) bool {
 	if r.count == 0 {
 		return true
 	}
-	return r.count == s.leftOut && now.Sub(s.settled) >= undecidedWait && now.Sub(r.lastBusy) >= undecidedWait
+	wait := undecidedSpans * s.history.Rules.MinSpan
+	return r.count == s.leftOut && now.Sub(s.settled) >= wait && now.Sub(r.lastBusy) >= wait
 }
 
 // noteUndecided remembers an event that is released at the end although nobody

@@ -51,24 +51,9 @@ var mutants = []mutant{
 		new: "h.older, h.lane = newest, newest.lane",
 	},
 	{
-		name: "a try counts while other suspects are in flight", file: "internal/verdict/verdict.go",
-		old: "	if !a.Exclusive {\n		return Retry\n	}\n",
-		new: "",
-	},
-	{
-		name: "a try counts although nothing shows that the gateway records", file: "internal/verdict/verdict.go",
-		old: "	if !s.pending || h.evidence <= s.pendingCame {\n",
-		new: "	if !s.pending {\n",
-	},
-	{
-		name: "what the gateway loses of others does not matter", file: "internal/verdict/verdict.go",
+		name: "what the gateway loses of others does not count", file: "internal/verdict/verdict.go",
 		old: "	return min(max((h.lost-s.lost+1)/(h.observed-s.observed+2), minLoss), maxLoss)",
 		new: "	return minLoss",
-	},
-	{
-		name: "what a piece loses is taken for what the gateway loses of others", file: "internal/verdict/verdict.go",
-		old: "	if !a.Suspects && a.Exclusive && !a.BreakerOpen {",
-		new: "	if a.Recorded == a.Events && !a.BreakerOpen {",
 	},
 	{
 		name: "all that is left out beside a suspect is condemned with it", file: "internal/relay/suspects.go",
@@ -82,18 +67,28 @@ var mutants = []mutant{
 	},
 	{
 		name: "controls are forgotten", file: "internal/relay/suspects.go",
-		old: "	r.flights.due = append(r.flights.due, s.controls...)\n	s.controls = nil\n",
-		new: "	s.controls = nil\n",
+		old: "	r.flights.due = append(r.flights.due, takeThird(&s.controls)...)\n",
+		new: "	takeThird(&s.controls)\n",
 	},
 	{
-		name: "suspects do not take turns", file: "internal/relay/suspects.go",
-		old: "	return s.turn == bisecting && !s.yield\n",
-		new: "	return true\n",
+		name: "a drain does not wait for what is undecided", file: "internal/relay/undecided.go",
+		old: "	return r.count == s.leftOut && now.Sub(s.settled) >= wait && now.Sub(r.lastBusy) >= wait\n",
+		new: "	_ = wait\n	return r.count == s.leftOut\n",
 	},
 	{
-		name: "a single event is never submitted among others", file: "internal/relay/suspects.go",
-		old: "	kept := inReserve(s.reserve)\n",
-		new: "	if len(f.events) == 1 {\n		s.reserve = nil\n	}\n	kept := inReserve(s.reserve)\n",
+		name: "a single undecided event fails the run", file: "internal/relay/undecided.go",
+		old: "	case s.released > maxUndecided:",
+		new: "	case s.released > 0:",
+	},
+	{
+		name: "the breaker never opens for silence", file: "internal/verdict/verdict.go",
+		old: "h.silent >= silentAnswers && h.others",
+		new: "false && h.others",
+	},
+	{
+		name: "the brake does not hold", file: "internal/verdict/verdict.go",
+		old: "	return h.Rules.RejectAfter > 0 &&\n		s.Counted",
+		new: "	return s.Counted",
 	},
 	{
 		name: "a probe without events opens a gate that is shut for silence", file: "internal/relay/gate.go",
