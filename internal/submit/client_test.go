@@ -567,3 +567,25 @@ func TestNewClient(t *testing.T) {
 		_ = c.Close()
 	}
 }
+
+// TestConnections sends batches over different connections.
+func TestConnections(t *testing.T) {
+	f := newFixture(t)
+	var mu sync.Mutex
+	peers := map[string]bool{}
+	f.gateway.SetOnPayload(func(info gatewayserver.StreamInfo, _ []*gatewayserver.Event) gatewayserver.Fault {
+		mu.Lock()
+		defer mu.Unlock()
+		peers[info.Peer] = true
+		return gatewayserver.Fault{}
+	})
+	for i := range 3 * Connections {
+		b := Batch{Publisher: publisher, Events: encoded(t, gatewayEvents(1, 10)), Connection: i}
+		if r := f.Submit(t.Context(), b); r.Failure != nil {
+			t.Fatal(r.Failure)
+		}
+	}
+	if len(peers) != Connections {
+		t.Errorf("%d connections, want %d", len(peers), Connections)
+	}
+}

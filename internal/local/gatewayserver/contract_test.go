@@ -3,9 +3,11 @@ package gatewayserver
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -308,4 +310,67 @@ func TestOtherContentTypesAreRefused(t *testing.T) {
 	if got := f.Stats(); got.RPCs != 0 {
 		t.Errorf("stats %+v", got)
 	}
+}
+
+// TestPublishLimits has events whose message Pub/Sub refuses, with everything that
+// travels in its request.
+func TestPublishLimits(t *testing.T) {
+	with := func(id string, keys int, bytes int, value float64) *Event {
+		e := event(id)
+		e.Parameters = &telemetrygatewayv1.EventParameters{Metadata: map[string]float64{}}
+		for i := range keys {
+			key := fmt.Sprintf("%s%02d", AttributePrefix, i)
+			e.Parameters.Metadata[key+strings.Repeat("k", max(0, bytes-len(key)))] = value
+		}
+		return e
+	}
+	for name, test := range map[string]struct {
+		bad       *Event
+		succeeded []string
+	}{
+		"longest key":     {with("2", 1, 250, 1), []string{"1", "2", "3"}},
+		"too long":        {with("2", 1, 251, 1), nil},
+		"too long, but 0": {with("2", 1, 251, 0), []string{"1", "2", "3"}},
+		"most keys":       {with("2", 96, 0, 1), []string{"1", "2", "3"}},
+		"too many":        {with("2", 97, 0, 1), nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, Options{})
+			got, err := f.record(event("1"), test.bad, event("3"))
+			must(t, err)
+			wantIDs(t, "succeeded", got, test.succeeded...)
+			wantIDs(t, "recorded", f.recordedIDs(), test.succeeded...)
+			if got := f.Stats(); got.Unpublished != 3-len(test.succeeded) {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}
+
+// TestBundlesMixStreams has an event that Pub/Sub refuses in one stream, and a
+// healthy one in another, at the same time.
+func TestBundlesMixStreams(t *testing.T) {
+	f := newFixture(t, Options{})
+	together := make(chan []string, 2)
+	f.SetLose(func(ids []string) bool {
+		together <- ids
+		return false
+	})
+	bad := event("bad")
+	bad.Parameters = &telemetrygatewayv1.EventParameters{Metadata: map[string]float64{AttributePrefix + strings.Repeat("k", 250): 1}}
+	for range 20 { // until they meet
+		var streams sync.WaitGroup
+		var got []string
+		streams.Go(func() { _, _ = f.record(bad) })
+		streams.Go(func() { got, _ = f.record(event("healthy")) })
+		streams.Wait()
+		if len(<-together) == 2 {
+			if len(got) != 0 {
+				t.Errorf("recorded %v", got)
+			}
+			return
+		}
+		<-together
+	}
+	t.Error("they never met")
 }

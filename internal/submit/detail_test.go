@@ -1,0 +1,28 @@
+package submit
+
+import (
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// TestDetail has what on-call is shown of the gateway's own words: what cannot
+// quote an event.
+func TestDetail(t *testing.T) {
+	for _, test := range []struct {
+		code          codes.Code
+		message, want string
+	}{
+		{codes.Internal, "unable to validate token", "Internal: unable to validate token"},
+		{codes.Internal, "unable to validate token of user@example.com", "Internal"},
+		{codes.Internal, "grpc: error unmarshalling request: user@example.com", "Internal"},
+		{codes.InvalidArgument, "bad event: user@example.com", "InvalidArgument"},
+		{codes.ResourceExhausted, "user@example.com", "ResourceExhausted"},
+		{codes.Unavailable, "connection refused", "rpc error: code = Unavailable desc = connection refused"},
+	} {
+		if got := classify(status.Error(test.code, test.message)).Detail(); got != test.want {
+			t.Errorf("%s %q: shown as %q, want %q", test.code, test.message, got, test.want)
+		}
+	}
+}
