@@ -19,6 +19,9 @@ type flight struct {
 	events    []*held
 	// suspect: each was left out of an answer before, and is no control.
 	suspect bool
+	// again: it was left out as a whole before. piece: it was cut out of what was left
+	// out.
+	again, piece bool
 	// try: one suspect that waits for its turn to be submitted while no other
 	// suspect is in flight.
 	try bool

@@ -208,7 +208,7 @@ func (r *Relay) halve(f *flight, why string, now time.Time) {
 	middle := len(f.events) / 2
 	for _, events := range [][]*held{f.events[:middle:middle], f.events[middle:]} {
 		r.retry(&flight{
-			publisher: f.publisher, events: events, suspect: f.suspect, try: f.try && len(events) == 1, isolated: true,
+			publisher: f.publisher, events: events, suspect: f.suspect, piece: f.piece, try: f.try && len(events) == 1, isolated: true,
 			failures: max(1, f.failures), trouble: f.trouble,
 		}, why, retryFirst, 0, now)
 	}

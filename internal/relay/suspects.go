@@ -102,6 +102,7 @@ func (r *Relay) answered(f *flight, listed int, now time.Time) {
 	a := verdict.Answer{
 		Events: listed + len(f.events), Recorded: listed,
 		Suspects:    f.suspect,
+		Again:       f.again,
 		Exclusive:   f.clear && f.mark == s.launches,
 		Connection:  f.connection,
 		Sent:        f.launched,
@@ -131,10 +132,17 @@ func (r *Relay) answered(f *flight, listed int, now time.Time) {
 		f.level = 0 // a recovery is to be seen soon
 		r.retry(f, "left_out", retryFirst, 0, now)
 	case verdict.Bisect:
-		r.bisect(f, !f.suspect && (listed == 0 || len(f.events) >= fewLeftOut), now)
+		r.bisect(f, !f.piece && (listed == 0 || len(f.events) >= fewLeftOut), now)
 	case verdict.Retry:
-		r.markAlone(f.events[0])
-		f.try = single.Alone >= solitary
+		if single != nil {
+			r.markAlone(f.events[0])
+			f.try = single.Alone >= solitary
+		} else {
+			for _, h := range f.events {
+				r.suspect(h)
+			}
+			f.suspect, f.again = true, true
+		}
 		f.level = min(f.level, pieceLevel)
 		r.retry(f, "left_out", retryFirst, 0, now)
 	case verdict.Undecided:
@@ -190,7 +198,7 @@ func (r *Relay) bisect(f *flight, keepBack bool, now time.Time) {
 	middle := len(events) / 2
 	for _, piece := range [][]*held{events[:middle:middle], events[middle:]} {
 		r.retry(&flight{
-			publisher: f.publisher, events: piece, suspect: true, failures: f.failures, trouble: f.trouble,
+			publisher: f.publisher, events: piece, suspect: true, piece: true, failures: f.failures, trouble: f.trouble,
 			level: min(f.level, pieceLevel),
 		}, "left_out", retryFirst, 0, now)
 	}

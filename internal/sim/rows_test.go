@@ -175,3 +175,45 @@ func TestBadEventInQuietTraffic(t *testing.T) {
 		}
 	})
 }
+
+// TestRateBesideABrokenInstance compares how fast a backlog is recorded while one
+// of three instances of the gateway publishes nothing with how fast it is while all
+// do: what can be recorded goes on at half that rate at least.
+func TestRateBesideABrokenInstance(t *testing.T) {
+	m := metrics.New()
+	const events = 12_000
+	took := map[bool]time.Duration{}
+	for _, broken := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, *seed, m, slog.New(slog.DiscardHandler))
+			p := plan{settings: rowSettings, workers: 1}
+			p.settings.batchEvents, p.settings.concurrency = 100, 2
+			if broken {
+				p.halfBroken = window{0, 24 * time.Hour}
+			}
+			w.nowPlan.Store(&p)
+			for n := range events {
+				w.ledger.published(w.sub.publish(healthy, &pubsubpb.PubsubMessage{
+					Data: data(n, eventID(n)), Attributes: map[string]string{"service_id": "alpha", "service_environment": "sim"},
+				}))
+			}
+			k := w.start(true, time.Hour)
+			began := time.Now()
+			for recorded := 0; recorded < events*95/100; {
+				time.Sleep(10 * time.Millisecond)
+				w.ledger.mu.Lock()
+				recorded = len(w.ledger.records)
+				w.ledger.mu.Unlock()
+			}
+			took[broken] = time.Since(began)
+			<-k.done
+			if k.err != nil || k.summary.Submitted != events {
+				t.Errorf("%+v, %v", k.summary, k.err)
+			}
+		})
+	}
+	t.Logf("95 %% of %d events in %v, beside a broken instance in %v", events, took[false], took[true])
+	if took[true] > 2*took[false] {
+		t.Errorf("took %v, and %v when all is well: less than half the rate", took[true], took[false])
+	}
+}

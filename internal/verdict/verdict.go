@@ -72,6 +72,8 @@ type Answer struct {
 	// Suspects: all of the events had been left out before, and are none of the
 	// controls.
 	Suspects bool
+	// Again: the same payload was left out as a whole before.
+	Again bool
 	// Exclusive: no other payload with suspects was in flight at any time while
 	// this one was. A bundle mixes payloads, so only then nobody else can be at
 	// fault who is known.
@@ -135,6 +137,10 @@ func (h *History) Decide(a Answer, s *Suspect) Decision {
 	case a.BreakerOpen, h.silent >= silentAnswers && h.others >= silentOthers && a.LeftOut > outageEvents:
 		h.outage = a.Came
 		return Outage
+	case a.Events > 1 && a.Recorded == 0 && !a.Again:
+		// One request that was lost, or one instance that cannot publish, is more
+		// likely than an event at fault, and halves would cost two streams.
+		return Retry
 	case a.Events > 1, s == nil:
 		return Bisect
 	}

@@ -60,14 +60,14 @@ var inputs = []struct {
 }{
 	{"all recorded", Answer{Events: 100, Recorded: 100}, nil, 0, Settled},
 	{"a part left out", Answer{Events: 1000, Recorded: 900}, nil, 0, Bisect},
-	{"all left out, others recorded lately", Answer{Events: 100, LeftOut: 100}, nil, 3, Bisect},
-	{"a piece left out", Answer{Events: 50, Suspects: true, LeftOut: 100}, nil, 0, Bisect},
+	{"all left out for the first time", Answer{Events: 100, LeftOut: 100}, nil, 3, Retry},
+	{"all left out again", Answer{Events: 100, Suspects: true, Again: true, LeftOut: 100}, nil, 3, Bisect},
 	{"one event left out for the first time", Answer{Events: 1, LeftOut: 1}, nil, 0, Bisect},
 	{"one event, again, with other suspects in flight", Answer{Events: 1, Suspects: true, LeftOut: 1}, &Suspect{}, 0, Retry},
 	{"one event, again, with no other suspect in flight", Answer{Events: 1, Suspects: true, Exclusive: true, LeftOut: 1}, &Suspect{}, 0, Undecided},
 	{"nothing recorded in 16 answers, more than 10 events left out", Answer{Events: 5, LeftOut: 11}, nil, 15, Outage},
-	{"nothing recorded in 16 answers, 10 events left out", Answer{Events: 5, LeftOut: 10}, nil, 15, Bisect},
-	{"nothing recorded in 16 answers, all of them to suspects", Answer{Events: 5, Suspects: true, LeftOut: 20}, &Suspect{}, -20, Bisect},
+	{"nothing recorded in 16 answers, 10 events left out", Answer{Events: 5, Again: true, LeftOut: 10}, nil, 15, Bisect},
+	{"nothing recorded in 16 answers, all of them to suspects", Answer{Events: 5, Again: true, Suspects: true, LeftOut: 20}, &Suspect{}, -20, Bisect},
 	{"left out while the breaker is open", Answer{Events: 5, BreakerOpen: true, LeftOut: 5}, nil, 0, Outage},
 }
 
