@@ -122,7 +122,7 @@ func (r *Relay) answered(f *flight, listed int, now time.Time) {
 		single = f.events[0].rare.suspect
 	}
 	switch s.history.Decide(a, single) {
-	case verdict.Settled:
+	case verdict.Settled, verdict.DeadLetter: // only a review condemns
 	case verdict.Outage:
 		if r.gate.shut && f.suspect {
 			r.shutGate(r.gate.cause, r.gate.detail, 0, now)
