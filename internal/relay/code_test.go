@@ -1,0 +1,18 @@
+package relay
+
+import (
+	"testing"
+
+	"google.golang.org/grpc/codes"
+)
+
+// TestCodeLabel: a label has a bounded set of values.
+func TestCodeLabel(t *testing.T) {
+	labels := map[string]bool{}
+	for code := range codes.Code(2000) {
+		labels[codeLabel(code)] = true
+	}
+	if len(labels) != int(codes.Unauthenticated)+1 {
+		t.Errorf("%d labels", len(labels))
+	}
+}
