@@ -27,7 +27,9 @@ func (env environment) dlqCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "dlq",
 		Usage: "the dead-letter queue: see, mend, replay, remove",
-		Description: "Reads DLQ_SUBSCRIPTION. What a command does not act on is back in the queue at once.\n\n" +
+		Description: "Reads DLQ_SUBSCRIPTION. What a command does not act on is back in the queue at once.\n" +
+			"\"At least N\" (as JSON: left_at_least, count_at_least) says that a command cannot know\n" +
+			"whether it saw the whole queue; why is told on stderr.\n\n" +
 			"Examples:\n\n" +
 			"   worker dlq stats\n" +
 			"   worker dlq show 019a0000-0000-7000-8000-000000000001\n" +

@@ -112,10 +112,6 @@ func (q *Queue) Held() int {
 	return len(q.held)
 }
 
-// Redelivered is how many messages came a second time: their leases had ended,
-// so that somebody else could have read them, too.
-func (q *Queue) Redelivered() int { return q.again }
-
 // Doubts says why there may be more in the queue than was read, a part of a
 // sentence each; none if the queue was read through as far as Pub/Sub tells.
 func (q *Queue) Doubts() []string {

@@ -345,8 +345,8 @@ func TestWalkRedelivered(t *testing.T) {
 		h.ExpireLeases(dlqSub)
 		return nil
 	})
-	if err != nil || count != 10 || q.Redelivered() != 10 {
-		t.Errorf("%d letters, %d redelivered, %v", count, q.Redelivered(), err)
+	if err != nil || count != 10 || q.again != 10 {
+		t.Errorf("%d letters, %d redelivered, %v", count, q.again, err)
 	}
 	h.must(q.Close())
 	h.atRest(10)

@@ -57,12 +57,20 @@ type Bounds struct {
 // what was just created or granted should be noticed soon.
 const maxPause = 2 * time.Second
 
+// remindEvery is how often notify is called for one kind of failure.
+const remindEvery = 10 * time.Second
+
 // Retry tries until it works, the error is a Fault, the bounds are reached, or ctx
-// ends. It calls notify before each further try.
+// ends. It calls notify before it tries again: the first time, when the class of
+// the errors changes, and every ten seconds.
 func Retry[T any](ctx context.Context, b *Bounds, try func() (T, error), notify func(err error, class Class)) (T, error) {
 	pause := backoff.NewExponentialBackOff()
 	pause.MaxInterval = maxPause
 	began := time.Now()
+	var (
+		told  time.Time
+		about Class
+	)
 	return backoff.Retry(ctx, func() (T, error) {
 		result, err := try()
 		switch {
@@ -76,7 +84,11 @@ func Retry[T any](ctx context.Context, b *Bounds, try func() (T, error), notify 
 		}
 		return result, err
 	}, backoff.WithBackOff(pause), backoff.WithMaxElapsedTime(b.Outage), backoff.WithNotify(func(err error, _ time.Duration) {
-		notify(err, ClassOf(err))
+		class := ClassOf(err)
+		if told.IsZero() || class != about || time.Since(told) >= remindEvery {
+			told, about = time.Now(), class
+			notify(err, class)
+		}
 	}))
 }
 

@@ -68,6 +68,9 @@ func TestRetry(t *testing.T) {
 					}
 				})
 				took := time.Since(began)
+				if most := int(took/remindEvery) + 1; told > most {
+					t.Errorf("told %d times in %v", told, took)
+				}
 				switch {
 				case c.succeed && (err != nil || got != 7 || took > c.lasts+2*maxPause || (told > 0) != (c.lasts > 0)):
 					t.Errorf("%d, %v after %v, told %d times", got, err, took, told)
