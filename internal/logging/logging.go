@@ -2,13 +2,14 @@
 package logging
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"time"
 
 	"github.com/lmittmann/tint"
-	"golang.org/x/term"
+	"github.com/sourcegraph/telemetry-relay/internal/terminal"
 )
 
 // New returns a logger to w. The level is debug, info, warn or error; the format
@@ -18,21 +19,30 @@ func New(w io.Writer, level, format string) *slog.Logger {
 	if err := l.UnmarshalText([]byte(level)); err != nil {
 		l = slog.LevelInfo // the configuration reports it
 	}
-	terminal := Terminal(w)
-	if format == "text" || (format != "json" && terminal) {
-		return slog.New(tint.NewTextHandler(w, &tint.Options{
-			Level:      l,
-			TimeFormat: time.TimeOnly,
-			NoColor:    !terminal || os.Getenv("NO_COLOR") != "",
+	watched := terminal.Is(w)
+	if format == "text" || (format != "json" && watched) {
+		return slog.New(tint.NewTextHandler(terminal.Own(w), &tint.Options{
+			Level:       l,
+			TimeFormat:  time.TimeOnly,
+			NoColor:     !watched || os.Getenv("NO_COLOR") != "",
+			ReplaceAttr: clean,
 		}))
 	}
-	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l, ReplaceAttr: cloudLogging}))
+	return slog.New(slog.NewJSONHandler(terminal.JSON(w), &slog.HandlerOptions{Level: l, ReplaceAttr: cloudLogging}))
 }
 
-// Terminal reports whether w is a terminal.
-func Terminal(w any) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
+// clean takes out of a text what a terminal would obey. The handler for people
+// adds sequences of its own, and lets those of others pass.
+func clean(_ []string, a slog.Attr) slog.Attr {
+	switch v := a.Value.Resolve(); v.Kind() {
+	case slog.KindString:
+		a.Value = slog.StringValue(terminal.Clean(v.String()))
+	case slog.KindAny:
+		if _, ok := v.Any().(slog.Level); !ok {
+			a.Value = slog.StringValue(terminal.Clean(fmt.Sprintf("%+v", v.Any())))
+		}
+	}
+	return a
 }
 
 // cloudLogging renames the built-in fields to those of Cloud Logging.

@@ -1,0 +1,98 @@
+// Package terminal keeps text of others from controlling a terminal that shows
+// it. Everything that a command prints goes through its Writer.
+package terminal
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/term"
+)
+
+// replacement stands for each character that was taken out.
+const replacement = '\uFFFD'
+
+// Unsafe reports whether a character can control a terminal or mislead its
+// reader: controls (C0, C1), separators of lines, bidirectional and other format
+// characters, and those that show as nothing.
+func Unsafe(r rune) bool {
+	return r < ' ' || r == 0x7f || r > 0x7f &&
+		unicode.In(r, unicode.Cc, unicode.Cf, unicode.Cs, unicode.Zl, unicode.Zp, unicode.Other_Default_Ignorable_Code_Point)
+}
+
+// Clean returns the text as one line without unsafe characters.
+func Clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if Unsafe(r) {
+			return replacement
+		}
+		return r
+	}, strings.ToValidUTF8(s, string(replacement)))
+}
+
+// Escape returns valid JSON with the unsafe characters of its strings as escape
+// sequences: the same value, in characters that a terminal shows as they are.
+func Escape(json []byte) []byte {
+	return rewrite(json, asJSON)
+}
+
+// escaped appends a character as JSON's escape sequence.
+func escaped(b []byte, r rune) []byte {
+	if r > 0xffff {
+		r -= 0x10000
+		return fmt.Appendf(b, `\u%04x\u%04x`, 0xd800+r>>10, 0xdc00+r&0x3ff)
+	}
+	return fmt.Appendf(b, `\u%04x`, r)
+}
+
+// mark begins the escape sequences that Paint makes. Nobody else can know its
+// number, so the Writer tells them from those of others. It has the form of a
+// sequence itself, so that libraries which measure text count it as nothing.
+var mark = fmt.Sprintf("\x1b[%d;", 1<<40+rand.Uint64N(1<<50))
+
+// Paint returns the text, cleaned, in the style of an SGR parameter such as
+// "31;1". The sequences are for a Writer only.
+func Paint(style, s string) string {
+	if style == "" || s == "" {
+		return Clean(s)
+	}
+	return mark + style + "m" + Clean(s) + mark + "0m"
+}
+
+// Is reports whether w is a terminal, or a Writer to one.
+func Is(w any) bool {
+	f, ok := w.(interface{ Fd() uintptr })
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// Own returns a writer for what has no text of others in it: a progress bar, or
+// log lines that were cleaned part by part. Its sequences and carriage returns
+// pass; all else is as for w.
+func Own(w io.Writer) io.Writer { return face(w, ownSequences) }
+
+// JSON returns a writer for JSON, whose unsafe characters become escape
+// sequences.
+func JSON(w io.Writer) io.Writer { return face(w, asJSON) }
+
+func face(w io.Writer, m mode) io.Writer {
+	if inner, ok := w.(*Writer); ok {
+		w = inner.out
+	}
+	return &Writer{out: w, mode: m}
+}
+
+// file is what the Writer passes on of a file.
+type file interface {
+	Fd() uintptr
+	Sync() error
+	Stat() (os.FileInfo, error)
+	Chmod(mode os.FileMode) error
+}
+
+// isUTF8Start reports whether b may be the beginning of a character that is cut.
+func isUTF8Start(b []byte) bool { return len(b) > 0 && !utf8.FullRune(b) }
