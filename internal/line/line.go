@@ -14,6 +14,8 @@ import (
 
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/sourcegraph/telemetry-relay/internal/terminal"
 )
 
 // Message is a message apart from what Pub/Sub itself gives it.
@@ -30,8 +32,8 @@ type jsonLine struct {
 }
 
 // Append appends the message as one line, without the line break. Parse gives
-// exactly the same message again: data that is not a JSON object in one line
-// travels in base64.
+// exactly the same message again: data that is not a JSON object in one line, or
+// has characters that a terminal obeys, travels in base64.
 func Append(b []byte, m Message) ([]byte, error) {
 	head := jsonLine{Attributes: m.Attributes, OrderingKey: m.OrderingKey}
 	if len(m.Data) > 0 && !verbatim(m.Data) {
@@ -61,7 +63,7 @@ func encode(l jsonLine) ([]byte, error) {
 	if err := e.Encode(l); err != nil {
 		return nil, err
 	}
-	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
+	return terminal.Escape(bytes.TrimSuffix(buf.Bytes(), []byte("\n"))), nil
 }
 
 // maxDepth is how deeply Parse lets a line be nested: encoding/json's limit.
@@ -70,8 +72,13 @@ const maxDepth = 10_000
 // verbatim reports whether data can stand in a line as it is.
 func verbatim(data []byte) bool {
 	return data[0] == '{' && data[len(data)-1] == '}' &&
-		!bytes.ContainsAny(data, "\r\n") && utf8.Valid(data) && json.Valid(data) && shallow(data)
+		!bytes.ContainsAny(data, "\r\n") && utf8.Valid(data) && bytes.IndexFunc(data, unsafe) < 0 && json.Valid(data) && shallow(data)
 }
+
+// unsafe reports whether a character must not stand in a line, which people look
+// at: it could control their terminal. As an escape sequence it would be other
+// data.
+func unsafe(r rune) bool { return r != '\t' && terminal.Unsafe(r) }
 
 // shallow reports whether valid JSON may be nested once more.
 func shallow(data []byte) bool {
@@ -132,26 +139,39 @@ func Parse(text []byte) (Message, error) {
 func (m *Message) read(d *jsontext.Decoder, text []byte, name string) error {
 	switch name {
 	case "attributes":
-		return value(d, name, &m.Attributes)
+		return strictValue(d, name, &m.Attributes)
 	case "data":
 		data, err := d.ReadValue()
 		end := d.InputOffset() // the decoder's own copy is gone with the next token
 		m.Data = text[int(end)-len(data) : end : end]
 		return err
 	case "dataBase64":
-		return value(d, name, &m.Data)
+		return strictValue(d, name, &m.Data)
 	case "orderingKey":
-		return value(d, name, &m.OrderingKey)
+		return strictValue(d, name, &m.OrderingKey)
 	}
 	return fmt.Errorf("unknown field %s; expected attributes, data, dataBase64 or orderingKey", clipped(name))
 }
 
-// value reads a value into a Go one.
-func value(d *jsontext.Decoder, name string, into any) error {
+// strictValue reads a value into a Go one, as strictly as an event is read: what
+// is there twice, or not valid Unicode, would be lost in silence.
+func strictValue(d *jsontext.Decoder, name string, into any) error {
 	kind := d.PeekKind()
-	err := jsonv2.UnmarshalDecode(d, into)
+	text, err := d.ReadValue()
+	if err != nil {
+		return err
+	}
+	begin := d.InputOffset() - int64(len(text))
+	err = jsonv2.Unmarshal(text, into)
 	semantic, ok := errors.AsType[*jsonv2.SemanticError](err)
+	syntax, malformed := errors.AsType[*jsontext.SyntacticError](err)
 	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, jsontext.ErrDuplicateName):
+		return fmt.Errorf("%s: a name is there twice, the second time at byte %d", name, begin+syntax.ByteOffset+1)
+	case malformed:
+		return fmt.Errorf("%s: not valid UTF-8, or a surrogate without its other half, at byte %d", name, begin+syntax.ByteOffset+1)
 	case !ok:
 		return err
 	case semantic.Err != nil && kind == '"':

@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/sourcegraph/telemetry-relay/internal/terminal"
 )
 
 var exact = []Message{
@@ -125,4 +127,39 @@ func FuzzExact(f *testing.F) {
 		}
 		same(t, want, got)
 	})
+}
+
+// TestParseIsStrict: what a lenient reader would lose or replace is a fault.
+func TestParseIsStrict(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"attributes":{"service_id":"sams","service_id":"cody"},"data":{}}`:      "attributes: a name is there twice",
+		`{"attributes":{"service_id":"sams","service\u005fid":"cody"},"data":{}}`: "attributes: a name is there twice",
+		"{\"attributes\":{\"team\":\"M\xfcller\"},\"data\":{}}":                   "attributes: not valid UTF-8",
+		"{\"attributes\":{\"te\xfcm\":\"x\"},\"data\":{}}":                        "attributes: not valid UTF-8",
+		`{"attributes":{"team":"\ud800"},"data":{}}`:                              "attributes: not valid UTF-8, or a surrogate",
+		"{\"orderingKey\":\"M\xfcller\",\"data\":{}}":                             "orderingKey: not valid UTF-8",
+		`{"orderingKey":"\udc00","data":{}}`:                                      "orderingKey: not valid UTF-8, or a surrogate",
+		`{"attributes":{"n":1},"data":{}}`:                                        "attributes: expected another type than a JSON number",
+	} {
+		if m, err := Parse([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %+v, %v", text, m, err)
+		}
+	}
+}
+
+// TestAppendIsHarmless: a line holds nothing that a terminal obeys, and yet gives
+// the same message again.
+func TestAppendIsHarmless(t *testing.T) {
+	m := Message{Attributes: map[string]string{"k\u202e": "\u009b31m"}, OrderingKey: "\u2066", Data: []byte("{\"a\":\"\u009b2J\u202e\"}")}
+	text, err := Append(nil, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := terminal.Clean(string(text)); got != string(text) {
+		t.Errorf("%q", text)
+	}
+	got, err := Parse(text)
+	if err != nil || !bytes.Equal(got.Data, m.Data) || got.OrderingKey != m.OrderingKey || got.Attributes["k\u202e"] != "\u009b31m" {
+		t.Errorf("%v %+v", err, got)
+	}
 }
