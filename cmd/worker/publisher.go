@@ -1,0 +1,195 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/sourcegraph/telemetry-relay/internal/event"
+	"github.com/sourcegraph/telemetry-relay/internal/line"
+	"github.com/sourcegraph/telemetry-relay/internal/topic"
+)
+
+// publisher publishes lines in their order.
+type publisher struct {
+	topic     topic.Publisher
+	topicName string
+	decoder   *event.Decoder // nil: nothing is checked
+	stderr    io.Writer
+	source    string
+
+	request []numbered
+	size    int
+	done    published
+}
+
+// published is what became of the lines.
+type published struct {
+	Published int `json:"published"`
+	// Invalid lines are no events, or Pub/Sub refuses them.
+	Invalid int `json:"invalid"`
+	// Failed lines were good as far as is known, and are not known to be
+	// published: Pub/Sub was away, or the command was interrupted.
+	Failed int `json:"failed,omitempty"`
+}
+
+// numbered is a message and the number of its line.
+type numbered struct {
+	message *pubsubpb.PubsubMessage
+	line    int
+}
+
+const (
+	// publishPatience is how long Pub/Sub may be away.
+	publishPatience = time.Minute
+	// maxMessage is the largest message that any server takes; the documented
+	// limit is 10 MB.
+	maxMessage = 10 << 20
+)
+
+// run publishes the lines of the input until its end, or until ctx ends.
+func (p *publisher) run(ctx context.Context, input io.Reader) error {
+	err := p.lines(ctx, readLines(ctx, input))
+	// Whatever ended the reading, what was read before is published.
+	if ctx.Err() == nil && !errors.Is(err, errPublish) {
+		err = errors.Join(err, p.flush(ctx))
+	}
+	p.done.Failed += len(p.request)
+	if ctx.Err() != nil {
+		return errors.New("interrupted; lines that were not read yet were not published")
+	}
+	return err
+}
+
+// errPublish is in every error of a request.
+var errPublish = errors.New("not published")
+
+func (p *publisher) lines(ctx context.Context, lines <-chan inputLine) error {
+	for {
+		var l inputLine
+		select {
+		case l = <-lines:
+		case <-ctx.Done():
+		}
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(l.err, errLineTooLong):
+			p.refuse(l.number, l.err)
+		case l.err != nil && !errors.Is(l.err, io.EOF):
+			return fmt.Errorf("%s: line %d: %w", p.source, l.number, l.err)
+		case len(bytes.TrimSpace(l.text)) > 0:
+			if err := p.take(ctx, l.number, l.text); err != nil {
+				return err
+			}
+		}
+		if errors.Is(l.err, io.EOF) {
+			return nil
+		}
+		// Nothing waits while a slow input makes up its mind.
+		if !l.more {
+			if err := p.flush(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// take checks a line and adds it to the request.
+func (p *publisher) take(ctx context.Context, n int, text []byte) error {
+	parsed, err := line.Parse(text)
+	if err != nil {
+		p.refuse(n, err)
+		return nil
+	}
+	if p.decoder != nil {
+		_, rejection := p.decoder.Decode(event.Message{PublishTime: time.Now(), Data: parsed.Data, Attributes: parsed.Attributes})
+		if rejection != nil {
+			p.refuse(n, rejection)
+			return nil
+		}
+	}
+	m := &pubsubpb.PubsubMessage{Data: parsed.Data, Attributes: parsed.Attributes, OrderingKey: parsed.OrderingKey}
+	if p.decoder != nil {
+		if err := topic.Check(m); err != nil {
+			p.refuse(n, err)
+			return nil
+		}
+	}
+	size := topic.Size(m)
+	if size > maxMessage {
+		p.refuse(n, fmt.Errorf("the message has %d bytes, more than Pub/Sub takes", size))
+		return nil
+	}
+	if len(p.request) > 0 && (len(p.request) == topic.MaxRequestMessages || p.size+size > topic.MaxRequestBytes ||
+		p.request[0].message.GetOrderingKey() != m.GetOrderingKey()) {
+		if err := p.flush(ctx); err != nil {
+			p.request = append(p.request, numbered{m, n})
+			return err
+		}
+	}
+	p.request, p.size = append(p.request, numbered{m, n}), p.size+size
+	return nil
+}
+
+func (p *publisher) refuse(n int, why error) {
+	p.done.Invalid++
+	fmt.Fprintf(p.stderr, "%s:%d: %v\n", p.source, n, why)
+}
+
+// flush publishes the request and waits until it is confirmed. What Pub/Sub
+// refuses is named and left out. After an error the request holds what is not
+// known to be published.
+func (p *publisher) flush(ctx context.Context) error {
+	for len(p.request) > 0 {
+		part := p.request
+		err := p.publish(ctx, part)
+		if status.Code(err) == codes.InvalidArgument {
+			// One bad message has the whole request refused.
+			part, err = p.oneByOne(ctx)
+		}
+		if err != nil {
+			return fmt.Errorf("%w to %s (PUBSUB_TOPIC) from line %d on: %w", errPublish, p.topicName, p.request[0].line, err)
+		}
+		p.done.Published += len(part)
+		p.request = p.request[len(part):]
+	}
+	p.request, p.size = nil, 0
+	return nil
+}
+
+// oneByOne publishes the messages of the request, each in one of its own, until
+// all are settled or Pub/Sub is away. It returns none that would still have to be
+// counted.
+func (p *publisher) oneByOne(ctx context.Context) ([]numbered, error) {
+	for len(p.request) > 0 {
+		err := p.publish(ctx, p.request[:1])
+		switch {
+		case status.Code(err) == codes.InvalidArgument:
+			p.refuse(p.request[0].line, fmt.Errorf("Pub/Sub refuses it: %s", status.Convert(err).Message()))
+		case err != nil:
+			return nil, err
+		default:
+			p.done.Published++
+		}
+		p.request = p.request[1:]
+	}
+	return nil, nil
+}
+
+func (p *publisher) publish(ctx context.Context, part []numbered) error {
+	messages := make([]*pubsubpb.PubsubMessage, len(part))
+	for i, m := range part {
+		messages[i] = m.message
+	}
+	return topic.PublishPatiently(ctx, p.topic, messages, publishPatience, func(err error) {
+		fmt.Fprintf(p.stderr, "worker: Pub/Sub does not take events; trying again: %v\n", err)
+	})
+}
