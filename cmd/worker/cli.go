@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -18,6 +17,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/logging"
 	"github.com/sourcegraph/telemetry-relay/internal/secrets"
 	"github.com/sourcegraph/telemetry-relay/internal/sentry"
+	"github.com/sourcegraph/telemetry-relay/internal/terminal"
 )
 
 // environment is what a command sees of the world around the process.
@@ -48,6 +48,8 @@ type reported struct{ error }
 
 // run runs a command line and returns the exit status.
 func run(ctx context.Context, env environment) int {
+	// Whatever is printed, nothing in it may control the terminal.
+	env.stdout, env.stderr = terminal.NewWriter(env.stdout), terminal.NewWriter(env.stderr)
 	err := env.root().Run(ctx, env.args)
 	var (
 		usage  usageError
@@ -146,7 +148,7 @@ func printJSON(w io.Writer, v any) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(w, "%s\n", line)
+	_, err = fmt.Fprintf(terminal.JSON(w), "%s\n", line)
 	return err
 }
 
@@ -167,8 +169,7 @@ func outputFlag() cli.Flag {
 
 // stdinIsTerminal reports whether a person types the input.
 func (env environment) stdinIsTerminal() bool {
-	f, ok := env.stdin.(*os.File)
-	return ok && logging.Terminal(f)
+	return terminal.Is(env.stdin)
 }
 
 // lookup returns a variable's value; empty if it is not set.

@@ -67,7 +67,8 @@ func filterFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "action", Usage: "only those of the `ACTION`"},
 		&cli.StringSliceFlag{Name: "event-id", Usage: "only the event `ID`"},
 		&cli.StringSliceFlag{Name: "message-id", Usage: "only the message `ID`: the original one's or the dead letter's"},
-		moment("since", "only those rejected since `TIME`: RFC 3339, or how long ago, such as 2h"),
+		&cli.BoolFlag{Name: "private", Usage: "only those with private data, or with what may be: unknown fields that hold text, data that cannot be read"},
+		moment("since", "only those rejected since `TIME`: RFC 3339, a date (UTC), or how long ago, such as 2h or 7d"),
 		moment("until", "only those rejected until `TIME`"),
 		&cli.IntFlag{Name: "limit", Usage: "at most `N` of them; 0 means all", Validator: func(n int) error {
 			if n < 0 {
@@ -88,16 +89,17 @@ func formatFlag(formats ...string) cli.Flag {
 }
 
 func revealFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "reveal", Usage: "show privateMetadata, too"}
+	return &cli.BoolFlag{Name: "reveal", Usage: "show also what is or may be private; that is logged"}
 }
 
-func filterOf(c *cli.Command) *dlq.Filter {
+// filterOf is the filter of the flags. One that can choose nothing is a mistake.
+func filterOf(c *cli.Command) (*dlq.Filter, error) {
 	now := time.Now()
 	moment := func(name string) time.Time {
 		t, _ := dlq.ParseTime(c.String(name), now) // the flag's validator has seen it
 		return t
 	}
-	return &dlq.Filter{
+	f := &dlq.Filter{
 		Reasons:      c.StringSlice("reason"),
 		Services:     c.StringSlice("service"),
 		Environments: c.StringSlice("environment"),
@@ -108,7 +110,12 @@ func filterOf(c *cli.Command) *dlq.Filter {
 		Since:        moment("since"),
 		Until:        moment("until"),
 		Limit:        c.Int("limit"),
+		Private:      c.Bool("private"),
 	}
+	if !f.Since.IsZero() && !f.Until.IsZero() && f.Until.Before(f.Since) {
+		return nil, usagef("--since %s is later than --until %s: expected a range of time that begins before it ends", f.Since.UTC().Format(time.RFC3339), f.Until.UTC().Format(time.RFC3339))
+	}
+	return f, nil
 }
 
 // desk is where on-call works: the queue, and what is chosen of it.
@@ -119,6 +126,7 @@ type desk struct {
 	client *dlq.Client
 	filter *dlq.Filter
 	format string
+	reveal bool   // private data is shown, too
 	change change // of the commands that make one
 
 	// expected is how many letters were chosen when somebody was asked.
@@ -138,6 +146,10 @@ type desk struct {
 
 // openDesk reads the settings and connects.
 func (env environment) openDesk(ctx context.Context, c *cli.Command) (*desk, error) {
+	filter, err := filterOf(c)
+	if err != nil {
+		return nil, err
+	}
 	cfg, log, err := env.load(config.ForPubSub)
 	if err != nil {
 		return nil, err
@@ -147,7 +159,7 @@ func (env environment) openDesk(ctx context.Context, c *cli.Command) (*desk, err
 		return nil, err
 	}
 	outliveReaders()
-	return &desk{env: env, cfg: cfg, log: log, client: client, filter: filterOf(c), format: c.String("output"), inQueue: -1}, nil
+	return &desk{env: env, cfg: cfg, log: log, client: client, filter: filter, format: c.String("output"), reveal: c.Bool("reveal"), inQueue: -1}, nil
 }
 
 func (d *desk) close() {

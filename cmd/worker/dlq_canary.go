@@ -169,7 +169,7 @@ func (r *replay) lookout(n *counts, canaries *dlq.Canaries, after bool) func(*dl
 	return func(s *dlq.Stored) {
 		if canaries.Returned(s, after) {
 			if n.again++; n.again <= most {
-				r.say("worker: canary %s was rejected again: %s: %s", nameOf(s), dlq.Plain(string(s.Reason)), dlq.Plain(detailOf(s)))
+				r.say("worker: canary %s was rejected again: %s: %s", nameOf(s), dlq.Word(string(s.Reason)), detailOf(s))
 			}
 		}
 		if after {

@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
+	"github.com/sourcegraph/telemetry-relay/internal/terminal"
 )
 
 // changeFlags are those of every command that can change the queue.
@@ -187,7 +188,7 @@ func (d *desk) report() func(*dlq.Stored, error) {
 	return func(s *dlq.Stored, why error) {
 		switch told++; {
 		case told <= most:
-			d.say("worker: %s is left: %s", nameOf(s), dlq.Plain(why.Error()))
+			d.say("worker: %s is left: %s", nameOf(s), dlq.SafeDetail(why.Error()))
 		case told == most+1:
 			d.say("worker: more are left; they are only counted from here on")
 		}
@@ -196,10 +197,10 @@ func (d *desk) report() func(*dlq.Stored, error) {
 
 // nameOf is what a letter's event is called on a terminal.
 func nameOf(s *dlq.Stored) string {
-	if s.EventID == "" {
-		return dlq.Plain("message " + s.OriginalID)
+	if id := dlq.SafeID(s.EventID); id != "" {
+		return id
 	}
-	return dlq.Plain(s.EventID)
+	return terminal.Clean("message " + s.OriginalID)
 }
 
 func plural(n int, noun string) string {

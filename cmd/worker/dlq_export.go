@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
+	"github.com/sourcegraph/telemetry-relay/internal/terminal"
 )
 
 func (env environment) dlqExportCommand() *cli.Command {
@@ -46,7 +47,7 @@ func (env environment) dlqExportCommand() *cli.Command {
 				}
 			}, func(d *desk) error {
 				if path == "" {
-					return d.carry(ctx, env.stdout, &dlq.Exporter{}, remove)
+					return d.carry(ctx, terminal.JSON(env.stdout), &dlq.Exporter{}, remove)
 				}
 				return d.carryTo(ctx, path, &dlq.Exporter{}, remove)
 			})
@@ -72,7 +73,7 @@ func (d *desk) carry(ctx context.Context, w io.Writer, e *dlq.Exporter, remove b
 		if err := out.Flush(); err != nil {
 			return err
 		}
-		f, ok := w.(*os.File)
+		f, ok := w.(interface{ Sync() error })
 		if !ok {
 			return nil
 		}

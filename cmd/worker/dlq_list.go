@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
+	"github.com/sourcegraph/telemetry-relay/internal/terminal"
 )
 
 func (env environment) dlqListCommand() *cli.Command {
@@ -35,8 +36,12 @@ func (env environment) dlqListCommand() *cli.Command {
 			}
 			defer d.close()
 			d.streams = true
-			out := bufio.NewWriter(env.stdout)
-			l := lister{out: out, painter: env.painter(env.stdout), format: d.format, reveal: c.Bool("reveal")}
+			stdout := env.stdout
+			if d.format != "table" {
+				stdout = terminal.JSON(stdout)
+			}
+			out := bufio.NewWriter(stdout)
+			l := lister{out: out, painter: env.painter(env.stdout), format: d.format, reveal: d.reveal}
 			return d.walk(ctx, d.filter, true, func(w *dlq.Walk) error {
 				if err := w.Each(ctx, l.letter, out.Flush); err != nil {
 					return err
@@ -69,12 +74,13 @@ func (l *lister) letter(s *dlq.Stored) error {
 				return err
 			}
 		}
-		id := s.EventID
+		j := summarize(s, l.reveal)
+		id := j.EventID
 		if id == "" {
-			id = s.OriginalID
+			id = j.MessageID
 		}
-		return l.row(l.paint(colourDim, shortTime(s.RejectedAt)), l.reason(string(s.Reason), cell(string(s.Reason))), cell(s.Service),
-			eventName(s.Feature, s.Action), cell(id), cell(detailOf(s)))
+		return l.row(l.paint(colourDim, shortTime(s.RejectedAt)), l.reason(j.Reason, cell(j.Reason)), cell(j.Service),
+			eventName(j.Feature, j.Action), cell(id), cell(detailOf(s)))
 	}
 	separator := ""
 	if l.format == "json" {
@@ -118,9 +124,9 @@ func (l *lister) end() {
 // detailOf says what is wrong with the event or, before that, with the letter.
 func detailOf(s *dlq.Stored) string {
 	if s.Broken != nil {
-		return s.Broken.Error()
+		return terminal.Clean(s.Broken.Error())
 	}
-	return s.Detail
+	return dlq.SafeDetail(s.Detail)
 }
 
 // letterJSON is a letter for programs.
@@ -145,24 +151,31 @@ type letterJSON struct {
 	Attributes          map[string]string `json:"attributes"`
 	// Data is an object or, where it is not one, a text.
 	Data json.RawMessage `json:"data"`
+	// HiddenBytes is how much is hidden of data, attributes and ordering key.
+	HiddenBytes int `json:"hidden_bytes"`
 }
 
 func summarize(s *dlq.Stored, reveal bool) letterJSON {
+	view := dlq.ViewOf(s, reveal)
 	l := letterJSON{
 		EventID: s.EventID, MessageID: s.OriginalID, DeadLetterID: s.ID,
 		Reason: string(s.Reason), Detail: s.Detail, RejectedAt: s.RejectedAt, OriginalPublishTime: s.OriginalPublishTime,
 		Attempts: s.Attempts, Replays: s.Replays, Service: s.Service, Environment: s.Environment,
 		Feature: s.Feature, Action: s.Action, Subscription: s.Subscription, WorkerVersion: s.WorkerVersion,
-		OrderingKey: s.Original.OrderingKey, Attributes: s.Original.Attributes,
+		OrderingKey: s.Original.OrderingKey, Attributes: view.Attributes, Data: view.JSON(), HiddenBytes: view.HiddenBytes,
 	}
 	if s.Broken != nil {
 		l.Broken = s.Broken.Error()
 	}
-	shown := dlq.Show(s.Original.Data, reveal)
-	if strings.HasPrefix(shown, "{") && json.Valid([]byte(shown)) {
-		l.Data = json.RawMessage(shown)
-	} else if quoted, err := json.Marshal(shown); err == nil {
-		l.Data = quoted
+	if reveal {
+		return l
+	}
+	l.EventID, l.Reason, l.Detail = dlq.SafeID(s.EventID), dlq.Word(l.Reason), dlq.SafeDetail(s.Detail)
+	l.Service, l.Environment = dlq.Word(s.Service), dlq.Word(s.Environment)
+	l.Feature, l.Action = dlq.SafeName(s)
+	l.WorkerVersion = dlq.Word(s.WorkerVersion)
+	if l.OrderingKey != "" {
+		l.OrderingKey = dlq.Hidden
 	}
 	return l
 }

@@ -4,11 +4,9 @@ import (
 	"io"
 	"slices"
 
-	"github.com/jedib0t/go-pretty/v6/text"
-
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
-	"github.com/sourcegraph/telemetry-relay/internal/logging"
+	"github.com/sourcegraph/telemetry-relay/internal/terminal"
 )
 
 // painter colours what is for a terminal; the zero value leaves it as it is.
@@ -16,24 +14,25 @@ type painter struct{ on bool }
 
 // painter returns one for out. See https://no-color.org.
 func (env environment) painter(out io.Writer) painter {
-	return painter{on: logging.Terminal(out) && env.lookup("NO_COLOR") == "" && env.lookup("TERM") != "dumb"}
+	return painter{on: terminal.Is(out) && env.lookup("NO_COLOR") == "" && env.lookup("TERM") != "dumb"}
 }
 
-var (
-	colourHead = text.Colors{text.Bold}
-	colourDim  = text.Colors{text.Faint}
-	colourBad  = text.Colors{text.FgRed, text.Bold}
-	colourHelp = text.Colors{text.FgGreen}
+// The styles, as SGR parameters.
+const (
+	colourHead = "1"    // bold
+	colourDim  = "2"    // faint
+	colourBad  = "31;1" // red and bold
+	colourHelp = "32"   // green
 	// What the worker rejects is the event's fault; else it is unknown whose.
-	colourEvent = text.Colors{text.FgRed}
-	colourOther = text.Colors{text.FgYellow}
+	colourEvent = "31" // red
+	colourOther = "33" // yellow
 )
 
-func (p painter) paint(c text.Colors, s string) string {
-	if !p.on || s == "" {
-		return s
+func (p painter) paint(style, s string) string {
+	if !p.on {
+		style = ""
 	}
-	return c.Sprint(s)
+	return terminal.Paint(style, s)
 }
 
 // reason paints a text that stands for a reason.

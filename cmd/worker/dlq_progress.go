@@ -5,7 +5,7 @@ import (
 
 	"github.com/schollz/progressbar/v3"
 
-	"github.com/sourcegraph/telemetry-relay/internal/logging"
+	"github.com/sourcegraph/telemetry-relay/internal/terminal"
 )
 
 // showBar shows a progress bar on a terminal until hideBar, in place of another.
@@ -16,7 +16,7 @@ func (d *desk) showBar(what string, total float64, unit string) {
 		return
 	}
 	opts := []progressbar.Option{
-		progressbar.OptionSetWriter(d.env.stderr), progressbar.OptionSetDescription(what),
+		progressbar.OptionSetWriter(terminal.Own(d.env.stderr)), progressbar.OptionSetDescription(what),
 		// The library's own ticker would write whenever it likes.
 		progressbar.OptionSetSpinnerChangeInterval(0), progressbar.OptionClearOnFinish(), progressbar.OptionUseANSICodes(true),
 	}
@@ -30,7 +30,7 @@ func (d *desk) showBar(what string, total float64, unit string) {
 // watched reports whether somebody sees a bar. On one terminal it and the results
 // would disturb each other.
 func (d *desk) watched() bool {
-	return logging.Terminal(d.env.stderr) && (!d.streams || !logging.Terminal(d.env.stdout))
+	return terminal.Is(d.env.stderr) && (!d.streams || !terminal.Is(d.env.stdout))
 }
 
 // advance moves the bar on.

@@ -26,7 +26,11 @@ func (env environment) dlqPurgeCommand() *cli.Command {
 			if err := noArguments(c); err != nil {
 				return err
 			}
-			narrow, backup := filterOf(c).Narrow(), c.String("backup")
+			filter, err := filterOf(c)
+			if err != nil {
+				return err
+			}
+			narrow, backup := filter.Narrow(), c.String("backup")
 			switch {
 			case !narrow && !c.Bool("all"):
 				return usagef("purge removes for good: expected a filter such as --reason, or --all")

@@ -74,7 +74,7 @@ func (env environment) dlqReplayCommand() *cli.Command {
 			}
 			r := replay{
 				maxReplays: c.Int("max-replays"), rate: c.Int("rate"), unchecked: c.Bool("no-check"),
-				canaries: c.Int("canary"), canaryWait: c.Duration("canary-wait"), reveal: c.Bool("reveal"),
+				canaries: c.Int("canary"), canaryWait: c.Duration("canary-wait"),
 			}
 			if c.IsSet("jq") {
 				var err error
@@ -106,7 +106,6 @@ type replay struct {
 	canaries         int // how many go ahead
 	canaryWait       time.Duration
 	unchecked        bool
-	reveal           bool
 	news             news
 }
 
@@ -260,7 +259,11 @@ func (r *rehearsal) print(would, fail, spared int) {
 		fmt.Fprintf(w, "%7d  %s  %s  %s  %s\n", g.Count, cell(g.Reason), cell(g.Service), eventName(g.Feature, g.Action), cell(g.Detail))
 	}
 	if m := r.sample.Load(); m != nil {
-		fmt.Fprintf(w, "One of them would be published as:\n%s\n", dlq.Show(m.GetData(), r.reveal))
+		view := dlq.ViewOfData(m.GetData(), r.reveal)
+		fmt.Fprintf(w, "One of them would be published as:\n%s\n", view)
+		if view.HiddenBytes > 0 {
+			fmt.Fprintf(w, "%s hidden, because they are private or may be; --reveal shows them.\n", bytesAre(view.HiddenBytes))
+		}
 	}
 	fmt.Fprintf(w, "A dry run at %s: %d would be replayed, %d would fail, %d were replayed too often before. Nothing was changed.\n",
 		time.Now().UTC().Format(time.RFC3339), would, fail, spared)

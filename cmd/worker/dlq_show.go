@@ -9,10 +9,12 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dustin/go-humanize"
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/urfave/cli/v3"
 
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
+	"github.com/sourcegraph/telemetry-relay/internal/terminal"
 )
 
 func (env environment) dlqShowCommand() *cli.Command {
@@ -56,7 +58,7 @@ func (env environment) dlqShowCommand() *cli.Command {
 			case found == nil:
 				return fmt.Errorf("no dead letter has the id %q, or somebody else holds it", id)
 			case d.format == "table":
-				return d.show(found, c.Bool("reveal"))
+				return d.show(found)
 			}
 			l := struct {
 				letterJSON
@@ -64,14 +66,15 @@ func (env environment) dlqShowCommand() *cli.Command {
 				Mending string `json:"mending"`
 				Owner   string `json:"owner,omitempty"`
 				Runbook string `json:"runbook,omitempty"`
-			}{letterJSON: summarize(found, c.Bool("reveal")), Field: dlq.Field(found.Detail), Mending: dlq.Mending(found)}
+			}{letterJSON: summarize(found, d.reveal), Field: dlq.Field(found.Detail), Mending: dlq.Mending(found)}
 			l.Owner, l.Runbook = d.owner(found.Service)
 			return printJSON(env.stdout, l)
 		},
 	}
 }
 
-func (d *desk) show(s *dlq.Stored, reveal bool) error {
+func (d *desk) show(s *dlq.Stored) error {
+	l, view := summarize(s, d.reveal), dlq.ViewOf(s, d.reveal)
 	var b strings.Builder
 	p := d.env.painter(d.env.stdout)
 	put := func(name, value string) {
@@ -79,41 +82,49 @@ func (d *desk) show(s *dlq.Stored, reveal bool) error {
 			fmt.Fprintf(&b, "%s %s\n", text.Pad(p.paint(colourDim, name), 14, ' '), value)
 		}
 	}
-	putPlain := func(name, value string) { put(name, dlq.Plain(value)) }
-	put("reason", p.reason(string(s.Reason), dlq.Plain(string(s.Reason))))
-	put("detail", p.reason(string(s.Reason), dlq.Plain(s.Detail)))
-	if s.Broken != nil {
-		putPlain("broken", s.Broken.Error())
-	}
+	putPlain := func(name, value string) { put(name, terminal.Clean(value)) }
+	put("reason", p.reason(l.Reason, l.Reason))
+	put("detail", p.reason(l.Reason, l.Detail))
+	putPlain("broken", l.Broken)
 	putPlain("rejected", shortTime(s.RejectedAt))
 	putPlain("attempts", fmt.Sprint(s.Attempts))
 	putPlain("replays", fmt.Sprint(s.Replays))
-	putPlain("event", s.EventID)
-	putPlain("message", fmt.Sprintf("%s, published %s", s.OriginalID, shortTime(s.OriginalPublishTime)))
-	putPlain("dead letter", s.ID)
-	putPlain("subscription", s.Subscription)
-	putPlain("worker", s.WorkerVersion)
+	putPlain("event", l.EventID)
+	putPlain("message", fmt.Sprintf("%s, published %s", l.MessageID, shortTime(s.OriginalPublishTime)))
+	putPlain("dead letter", l.DeadLetterID)
+	putPlain("subscription", l.Subscription)
+	putPlain("worker", l.WorkerVersion)
 	owner, runbook := d.owner(s.Service)
 	putPlain("owner", owner)
 	putPlain("runbook", runbook)
-	putPlain("ordering key", s.Original.OrderingKey)
+	putPlain("ordering key", l.OrderingKey)
 
 	field := dlq.Field(s.Detail)
 	fmt.Fprintf(&b, "\n%s\n", p.paint(colourHead, "Attributes"))
-	for _, key := range slices.Sorted(maps.Keys(s.Original.Attributes)) {
-		line := fmt.Sprintf("  %s = %s", dlq.Plain(key), dlq.Plain(s.Original.Attributes[key]))
+	for _, key := range slices.Sorted(maps.Keys(view.Attributes)) {
+		line := fmt.Sprintf("  %s = %s", terminal.Clean(key), terminal.Clean(view.Attributes[key]))
 		if field == "attribute "+key {
 			line += dlq.Here
 		}
 		b.WriteString(p.here(line) + "\n")
 	}
 	fmt.Fprintf(&b, "\n%s, %d bytes\n", p.paint(colourHead, "Data"), len(s.Original.Data))
-	for line := range strings.SplitSeq(dlq.Point(dlq.Show(s.Original.Data, reveal), field), "\n") {
+	for line := range strings.SplitSeq(dlq.Point(view.String(), field), "\n") {
 		b.WriteString(p.here(line) + "\n")
+	}
+	if view.HiddenBytes > 0 {
+		fmt.Fprintf(&b, "\n%s hidden, because they are private or may be; --reveal shows them.\n", bytesAre(view.HiddenBytes))
 	}
 	fmt.Fprintf(&b, "\n%s\n", p.paint(colourHelp, dlq.Mending(s)))
 	_, err := io.WriteString(d.env.stdout, b.String())
 	return err
+}
+
+func bytesAre(n int) string {
+	if n == 1 {
+		return "1 byte is"
+	}
+	return humanize.Comma(int64(n)) + " bytes are"
 }
 
 // here paints a line that is pointed at.

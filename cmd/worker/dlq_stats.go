@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
+	"github.com/sourcegraph/telemetry-relay/internal/terminal"
 )
 
 func (env environment) dlqStatsCommand() *cli.Command {
@@ -115,7 +116,7 @@ func (d *desk) printStats(s *dlq.Stats, groups []*dlq.Tally) error {
 		g := groups[i-1]
 		out.WriteString("       " + cell(g.Detail) + "\n")
 		if g.Runbook != "" {
-			out.WriteString("       " + p.paint(colourHelp, dlq.Plain(g.Runbook)) + "\n")
+			out.WriteString("       " + p.paint(colourHelp, terminal.Clean(g.Runbook)) + "\n")
 		}
 	}
 	if _, err := io.WriteString(d.env.stdout, out.String()); err != nil {
@@ -131,7 +132,7 @@ func cell(s string) string {
 	if s == "" {
 		return "-"
 	}
-	return dlq.Plain(s)
+	return terminal.Clean(s)
 }
 
 func eventName(feature, action string) string {

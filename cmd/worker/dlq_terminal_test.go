@@ -17,8 +17,8 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 )
 
-// terminal is one that a test looks at and types on.
-type terminal struct {
+// testTerminal is one that a test looks at and types on.
+type testTerminal struct {
 	t      *testing.T
 	tty    *os.File // the program's end
 	screen *os.File // the person's end
@@ -27,13 +27,13 @@ type terminal struct {
 	shown bytes.Buffer
 }
 
-func newTerminal(t *testing.T) *terminal {
+func newTerminal(t *testing.T) *testTerminal {
 	t.Helper()
 	screen, tty, err := pty.Open()
 	if err != nil {
 		t.Fatal(err)
 	}
-	term := &terminal{t: t, tty: tty, screen: screen}
+	term := &testTerminal{t: t, tty: tty, screen: screen}
 	var reading sync.WaitGroup
 	reading.Go(func() {
 		part := make([]byte, 4096)
@@ -56,14 +56,14 @@ func newTerminal(t *testing.T) *terminal {
 	return term
 }
 
-func (term *terminal) text() string {
+func (term *testTerminal) text() string {
 	term.mu.Lock()
 	defer term.mu.Unlock()
 	return term.shown.String()
 }
 
 // shows waits until something is on the screen.
-func (term *terminal) shows(what string) {
+func (term *testTerminal) shows(what string) {
 	term.t.Helper()
 	for until := time.Now().Add(30 * time.Second); !strings.Contains(term.text(), what); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(until) {
@@ -73,7 +73,7 @@ func (term *terminal) shows(what string) {
 }
 
 // all returns what is on the screen when the program has ended.
-func (term *terminal) all() string {
+func (term *testTerminal) all() string {
 	term.t.Helper()
 	const end = "<the end>"
 	if _, err := term.tty.WriteString(end); err != nil {
@@ -83,7 +83,7 @@ func (term *terminal) all() string {
 	return strings.TrimSuffix(term.text(), end)
 }
 
-func (term *terminal) types(text string) {
+func (term *testTerminal) types(text string) {
 	term.t.Helper()
 	if _, err := term.screen.WriteString(text); err != nil {
 		term.t.Fatal(err)
@@ -91,7 +91,7 @@ func (term *terminal) types(text string) {
 }
 
 // onTerminal starts a command at a terminal; its result goes to a pipe.
-func (h *dlqHouse) onTerminal(ctx context.Context, term *terminal, args ...string) (wait func() dlqResult) {
+func (h *dlqHouse) onTerminal(ctx context.Context, term *testTerminal, args ...string) (wait func() dlqResult) {
 	env := h.environment(args...)
 	var stdout bytes.Buffer
 	env.stdin, env.stdout, env.stderr = term.tty, &stdout, term.tty
@@ -278,7 +278,7 @@ func TestColours(t *testing.T) {
 			if got := strings.Contains(shown, "\x1b["); got != coloured {
 				t.Errorf("%v with %s: coloured is %v: %q", args, vars, got, shown)
 			}
-			if args[0] == "show" && coloured && !strings.Contains(shown, "\x1b[31;1m  \"typo\": 1,   <── here\x1b[0m") {
+			if args[0] == "show" && coloured && !strings.Contains(shown, "\x1b[31;1m  \"typo\": \"[hidden]\",   <── here\x1b[0m") {
 				t.Errorf("nothing is pointed at: %q", shown)
 			}
 			if got := sorted(text.StripEscape(shown)); got != sorted(plain) {

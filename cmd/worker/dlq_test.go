@@ -208,7 +208,7 @@ func TestDLQSee(t *testing.T) {
 	}
 	for _, id := range []string{"m1", ids[0]} {
 		got := h.expect(0, "", "show", id)
-		for _, want := range []string{`"typo": 1,   <── here`, "[hidden]", "--jq", "team-sams", "service_id = sams"} {
+		for _, want := range []string{`"typo": "[hidden]",   <── here`, "[hidden]", "--jq", "team-sams", "service_id = sams"} {
 			if !strings.Contains(got.stdout, want) {
 				t.Errorf("want %q in %s", want, got.stdout)
 			}

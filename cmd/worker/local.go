@@ -19,6 +19,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/local/sample"
 	"github.com/sourcegraph/telemetry-relay/internal/logging"
 	"github.com/sourcegraph/telemetry-relay/internal/relay"
+	"github.com/sourcegraph/telemetry-relay/internal/terminal"
 )
 
 // defaultEvents is how many sample events there are.
@@ -93,8 +94,8 @@ func (env environment) local(ctx context.Context, opts localOptions) (err error)
 	switch {
 	case opts.keepRunning && !opts.json:
 		show = func(relay.Progress) { tally.rejections(house) }
-	case logging.Terminal(env.stderr):
-		bar := progressbar.NewOptions(total, progressbar.OptionSetWriter(env.stderr),
+	case terminal.Is(env.stderr):
+		bar := progressbar.NewOptions(total, progressbar.OptionSetWriter(terminal.Own(env.stderr)),
 			progressbar.OptionSetDescription("relaying"), progressbar.OptionShowCount(), progressbar.OptionShowIts(),
 			progressbar.OptionSetItsString("events"), progressbar.OptionClearOnFinish(), progressbar.OptionSetRenderBlankState(true))
 		show = func(p relay.Progress) {

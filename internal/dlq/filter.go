@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -21,6 +22,8 @@ type Filter struct {
 	PublishedBefore time.Time
 	// Limit is the most letters to choose; 0 means all.
 	Limit int
+	// Private chooses those only that have private data, or what may be.
+	Private bool
 }
 
 // Match reports whether the filter chooses a letter, apart from the limit.
@@ -31,13 +34,13 @@ func (f *Filter) Match(s *Stored) bool {
 		(among(f.MessageIDs, s.OriginalID) || among(f.MessageIDs, s.ID)) &&
 		(f.Since.IsZero() || !s.RejectedAt.Before(f.Since)) &&
 		(f.Until.IsZero() || !s.RejectedAt.After(f.Until)) &&
-		!f.late(s.PublishTime)
+		!f.late(s.PublishTime) && (!f.Private || ViewOf(s, false).Private)
 }
 
 // Narrow reports whether the filter leaves any letter out.
 func (f *Filter) Narrow() bool {
 	return len(f.Reasons)+len(f.Services)+len(f.Environments)+len(f.Features)+len(f.Actions)+len(f.EventIDs)+
-		len(f.MessageIDs)+f.Limit > 0 || !f.Since.IsZero() || !f.Until.IsZero()
+		len(f.MessageIDs)+f.Limit > 0 || f.Private || !f.Since.IsZero() || !f.Until.IsZero()
 }
 
 func (f *Filter) late(published time.Time) bool {
@@ -64,6 +67,9 @@ func (f *Filter) String() string {
 	if !f.Until.IsZero() {
 		parts = append(parts, "until="+f.Until.UTC().Format(time.RFC3339))
 	}
+	if f.Private {
+		parts = append(parts, "private")
+	}
 	if f.Limit > 0 {
 		parts = append(parts, fmt.Sprintf("limit=%d", f.Limit))
 	}
@@ -77,13 +83,37 @@ func among(values []string, value string) bool {
 	return len(values) == 0 || slices.Contains(values, value)
 }
 
-// ParseTime reads a time: RFC 3339, or how long ago.
+// ParseTime reads a time: RFC 3339, a date, which begins at midnight UTC, or how
+// long ago, also in days.
 func ParseTime(text string, now time.Time) (time.Time, error) {
-	if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
-		return t, nil
+	for _, layout := range []string{time.RFC3339Nano, time.DateOnly} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t, nil
+		}
 	}
-	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
+	if d, ok := parseAge(text); ok {
 		return now.Add(-d), nil
 	}
-	return time.Time{}, errors.New("expected a time such as 2006-01-02T15:04:05Z, or how long ago, such as 2h")
+	return time.Time{}, errors.New("expected a time such as 2006-01-02T15:04:05Z, a date such as 2006-01-02, or how long ago, such as 2h or 7d")
+}
+
+// maxAgeDays is more than Pub/Sub keeps anything, and fits into a duration.
+const maxAgeDays = 10_000
+
+// parseAge reads a duration as Go writes it, before which there may be days: 1d,
+// 1d12h.
+func parseAge(text string) (time.Duration, bool) {
+	var days time.Duration
+	if before, after, ok := strings.Cut(text, "d"); ok {
+		n, err := strconv.ParseFloat(before, 64)
+		if err != nil || !(n >= 0 && n <= maxAgeDays) {
+			return 0, false
+		}
+		days = time.Duration(n * 24 * float64(time.Hour))
+		if text = after; text == "" {
+			return days, true
+		}
+	}
+	d, err := time.ParseDuration(text)
+	return days + d, err == nil && d >= 0 && days+d >= 0
 }

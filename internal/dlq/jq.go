@@ -6,8 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"time"
+	"unicode/utf8"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/itchyny/gojq"
 )
 
@@ -17,29 +21,48 @@ type Mender struct{ code *gojq.Code }
 // mendTimeout bounds the expression for one event: it may be a loop.
 const mendTimeout = 5 * time.Second
 
+// strictFromJSON is fromjson by our reader. gojq's own is lenient: of a key that
+// is there twice it keeps one, and it replaces what is not valid Unicode.
+const strictFromJSON = "def fromjson: _strict_fromjson;"
+
 // NewMender compiles an expression.
 func NewMender(expression string) (*Mender, error) {
 	query, err := gojq.Parse(expression)
 	if err != nil {
 		return nil, err
 	}
-	code, err := gojq.Compile(query)
+	own, err := gojq.Parse(strictFromJSON + " .")
+	if err != nil {
+		return nil, err
+	}
+	query.FuncDefs = append(own.FuncDefs, query.FuncDefs...)
+	code, err := gojq.Compile(query, gojq.WithFunction("_strict_fromjson", 0, 0, func(v any, _ []any) any {
+		text, ok := v.(string)
+		if !ok {
+			return errors.New("fromjson: not a string")
+		}
+		value, err := readValue([]byte(text))
+		if err != nil {
+			return fmt.Errorf("fromjson: %w", err)
+		}
+		return value
+	}))
 	if err != nil {
 		return nil, err
 	}
 	return &Mender{code}, nil
 }
 
-// Mend returns the data that the expression makes. Its errors do not hold any
-// part of the data, which may be private.
+// Mend returns the data that the expression makes. What the expression does not
+// touch keeps its value: numbers stay as they are written. Data that cannot be
+// read without a loss is refused. Errors do not hold any part of the data, which
+// may be private.
 func (m *Mender) Mend(ctx context.Context, data []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, mendTimeout)
 	defer cancel()
-	var input any
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.UseNumber() // so that large integers stay what they are
-	if d.Decode(&input) != nil || d.More() {
-		return nil, errors.New("--jq: the data is not JSON, which no expression can mend")
+	input, err := readValue(data)
+	if err != nil {
+		return nil, fmt.Errorf("--jq: %w: no expression can mend that", err)
 	}
 	results := m.code.RunWithContext(ctx, input)
 	result, ok := results.Next()
@@ -50,6 +73,9 @@ func (m *Mender) Mend(ctx context.Context, data []byte) ([]byte, error) {
 		if ctx.Err() != nil {
 			return nil, errors.New("--jq: the expression takes too long for it")
 		}
+		if strict, ok := errors.AsType[*notReadable](err); ok {
+			return nil, fmt.Errorf("--jq: fromjson: %w", strict)
+		}
 		// jq's own texts quote values.
 		return nil, fmt.Errorf("--jq: the expression fails on it (%T)", err)
 	}
@@ -59,5 +85,117 @@ func (m *Mender) Mend(ctx context.Context, data []byte) ([]byte, error) {
 	if _, more := results.Next(); more {
 		return nil, errors.New("--jq: the expression yields more than one value; expected one object")
 	}
+	if err := exact(result); err != nil {
+		return nil, err
+	}
 	return gojq.Marshal(result)
+}
+
+// notReadable says why data cannot be given to an expression.
+type notReadable struct{ why string }
+
+func (e *notReadable) Error() string { return e.why }
+
+// readValue reads exactly one JSON value strictly: no key twice, only valid
+// Unicode. Numbers stay as they are written.
+func readValue(data []byte) (any, error) {
+	d := jsontext.NewDecoder(bytes.NewReader(data))
+	value, err := readNext(d)
+	if err != nil {
+		return nil, &notReadable{whyNot(err)}
+	}
+	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
+		return nil, &notReadable{fmt.Sprintf("the data has more than one JSON value, the second at byte offset %d", d.InputOffset())}
+	}
+	return value, nil
+}
+
+func whyNot(err error) string {
+	syntax, ok := errors.AsType[*jsontext.SyntacticError](err)
+	switch {
+	case errors.Is(err, jsontext.ErrDuplicateName):
+		return fmt.Sprintf("the data has a key twice in one object, at byte offset %d", syntax.ByteOffset)
+	case ok:
+		return fmt.Sprintf("the data is malformed JSON at byte offset %d (the first is 0)", syntax.ByteOffset)
+	case errors.Is(err, io.EOF):
+		return "there is no data"
+	}
+	return "the data is malformed JSON"
+}
+
+func readNext(d *jsontext.Decoder) (any, error) {
+	token, err := d.ReadToken()
+	if err != nil {
+		return nil, err
+	}
+	switch token.Kind() {
+	case '{':
+		object := map[string]any{}
+		for d.PeekKind() != '}' {
+			name, err := d.ReadToken()
+			if err != nil {
+				return nil, err
+			}
+			key := name.String() // the decoder's memory is used again
+			if object[key], err = readNext(d); err != nil {
+				return nil, err
+			}
+		}
+		_, err = d.ReadToken()
+		return object, err
+	case '[':
+		list := []any{}
+		for d.PeekKind() != ']' {
+			element, err := readNext(d)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, element)
+		}
+		_, err = d.ReadToken()
+		return list, err
+	case '"':
+		return token.String(), nil
+	case '0':
+		return json.Number(token.String()), nil
+	case 't', 'f':
+		return token.Bool(), nil
+	}
+	return nil, nil
+}
+
+// exact refuses values that JSON cannot hold, which gojq would write as others.
+func exact(v any) error {
+	switch v := v.(type) {
+	case float64:
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return errors.New("--jq: the expression yields a number that JSON cannot hold")
+		}
+	case string:
+		if !utf8.ValidString(v) {
+			return errors.New("--jq: the expression yields a text that is not valid UTF-8")
+		}
+	case []any:
+		for _, element := range v {
+			if err := exact(element); err != nil {
+				return err
+			}
+		}
+	case map[string]any:
+		for key, value := range v {
+			if !utf8.ValidString(key) {
+				return errors.New("--jq: the expression yields a key that is not valid UTF-8")
+			}
+			if err := exact(value); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// canRead reports whether an expression can be given the data.
+func canRead(data []byte) bool {
+	_, err := readValue(data)
+	return err == nil
 }

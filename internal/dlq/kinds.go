@@ -1,6 +1,10 @@
 package dlq
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/sourcegraph/telemetry-relay/internal/terminal"
+)
 
 // Kind is a fault wherever it occurs: a group without the environment.
 type Kind struct{ Reason, Service, Feature, Action, Detail string }
@@ -13,7 +17,7 @@ func KindOf(s *Stored) Kind {
 
 // String is one line that is harmless for a terminal.
 func (k Kind) String() string {
-	return Plain(fmt.Sprintf("%s of %s, %s/%s: %s", k.Reason, k.Service, k.Feature, k.Action, k.Detail))
+	return terminal.Clean(fmt.Sprintf("%s of %s, %s/%s: %s", k.Reason, k.Service, k.Feature, k.Action, k.Detail))
 }
 
 // Kinds is a set of kinds. The zero value is empty.

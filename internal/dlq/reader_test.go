@@ -212,7 +212,7 @@ func TestReadOthers(t *testing.T) {
 
 func TestBomb(t *testing.T) {
 	big(t)
-	bomb, err := compress(make([]byte, maxRestored+1))
+	bomb, err := compress(make([]byte, maxMessageTried+1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -251,33 +251,10 @@ func TestFilter(t *testing.T) {
 	}
 }
 
-func TestShow(t *testing.T) {
-	for _, data := range []string{
-		`{"a":1,"privateMetadata":{"x":"SECRET"}}`,
-		`{"a":1,"PrivateMetadata":["SECRET"],"privateMetadata":"SECRET"}`,
-		`{"a":1,"private_metadata":"SECRET"}`,
-		`{"a":1,"\u0070rivateMetadata":"SECRET"}`,
-		`{"a":{"deep":[{"privatMetadata":{"SECRET":1}}]}}`,
-		`{"a":1,"privateMetadata":{"x":"SECRET"`,
-		`{"a":1,"\u0070rivateMetadata":{"x":"SECRET"`,
-		"{\"a\":1,\"privateMetadata\":\"SECRET\xff\"}",
-	} {
-		if got := Show([]byte(data), false); strings.Contains(got, "SECRET") || !strings.Contains(got, Hidden) {
-			t.Errorf("%s: shown is %s", data, got)
-		}
-		if got := Show([]byte(data), true); !strings.Contains(got, "SECRET") {
-			t.Errorf("%s: revealed is %s", data, got)
-		}
-	}
-	if got, want := Show([]byte(`{"n":1.50,"a":[1]}`), false), "{\n  \"n\": 1.50,\n  \"a\": [\n    1\n  ]\n}"; got != want {
-		t.Errorf("got %s", got)
-	}
-}
-
 func TestPoint(t *testing.T) {
-	shown := Show([]byte(`{"a":{"userId":1},"user":{"x":{"y":1},"userId":"1"},"z":1}`), false)
+	shown := ViewOfData([]byte(`{"a":{"userId":1},"user":{"x":{"y":1},"userId":"1"},"z":1}`), false).String()
 	got := Point(shown, Field("user.userId: expected an integer"))
-	if want := `    "userId": "1"   <── here`; strings.Count(got, "here") != 1 || !strings.Contains(got, want) {
+	if want := `    "userId": "1",   <── here`; strings.Count(got, "here") != 1 || !strings.Contains(got, want) {
 		t.Error(got)
 	}
 	if got := Point(shown, Field("attribute user: missing")); got != shown {

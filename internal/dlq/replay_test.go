@@ -192,8 +192,8 @@ func TestMend(t *testing.T) {
 		{".a", private, "", "number"},
 		{".privateMetadata.x + 1", private, "", "fails"},
 		{"error(.privateMetadata)", private, "", "fails"},
-		{".", "{", "", "not JSON"},
-		{".", "{} {}", "", "not JSON"},
+		{".", "{", "", "malformed JSON"},
+		{".", "{} {}", "", "more than one JSON value"},
 		{"env", "{}", "{}", ""},
 	} {
 		m, err := NewMender(c.expression)

@@ -24,9 +24,10 @@ func GroupOf(s *Stored) Group {
 	if s.Broken != nil {
 		detail = s.Broken.Error()
 	}
+	feature, action := SafeName(s)
 	return Group{
-		Reason: clip(string(s.Reason)), Service: clip(s.Service), Environment: clip(s.Environment),
-		Feature: s.Feature, Action: s.Action, Detail: Normalize(detail),
+		Reason: Word(string(s.Reason)), Service: Word(s.Service), Environment: Word(s.Environment),
+		Feature: feature, Action: action, Detail: Normalize(SafeDetail(detail)),
 	}
 }
 

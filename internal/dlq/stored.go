@@ -3,7 +3,6 @@ package dlq
 import (
 	"bytes"
 	"compress/gzip"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/line"
@@ -33,9 +33,30 @@ const (
 	nativeSource      = nativePrefix + "Subscription"
 )
 
-// maxRestored bounds what a compressed letter may hold: 10 MB in base64, in an
-// envelope, with room.
-const maxRestored = 64 << 20
+// What a compressed dead letter may hold: what a Pub/Sub message can. This is the
+// only place that says so.
+const (
+	// maxRestoredAttributes is all names and values together, in bytes.
+	maxRestoredAttributes = maxAttributes * (maxKey + maxValue)
+	// maxRestoredLine is an envelope with such a message: data in base64, and
+	// attributes and key of which JSON escapes each byte.
+	maxRestoredLine = maxMessageTried/3*4 + 6*(maxRestoredAttributes+maxOrderingKey) + 16<<10
+	maxOrderingKey  = 1024
+)
+
+var errRestored = errors.New("it is larger than any Pub/Sub message can be")
+
+// carried refuses a message that Pub/Sub cannot have carried.
+func carried(m line.Message) error {
+	attributes := 0
+	for key, value := range m.Attributes {
+		attributes += len(key) + len(value)
+	}
+	if len(m.Data) > maxMessageTried || len(m.Attributes) > maxAttributes || attributes > maxRestoredAttributes || len(m.OrderingKey) > maxOrderingKey {
+		return errRestored
+	}
+	return nil
+}
 
 // Stored is a dead letter as it was found in the queue.
 type Stored struct {
@@ -89,7 +110,7 @@ func Read(m *pubsubpb.PubsubMessage, defaultEnvironment string) *Stored {
 	if s.Environment = s.Original.Attributes[event.AttrServiceEnvironment]; s.Environment == "" {
 		s.Environment = defaultEnvironment
 	}
-	s.peek()
+	s.readEvent()
 	return s
 }
 
@@ -129,36 +150,41 @@ func unpack(m *pubsubpb.PubsubMessage) (line.Message, error) {
 	data := m.GetData()
 	switch encoding := a[AttrEncoding]; encoding {
 	case "":
-	case EncodingGzip, EncodingEnvelope:
+	case EncodingGzip:
 		var err error
-		if data, err = decompress(data); err != nil {
+		if data, err = decompress(data, maxMessageTried); err != nil {
 			return line.Message{}, fmt.Errorf("the letter's data cannot be decompressed: %w", err)
 		}
-		if encoding == EncodingGzip {
-			break
+	case EncodingEnvelope:
+		text, err := decompress(data, maxRestoredLine)
+		if err != nil {
+			return line.Message{}, fmt.Errorf("the letter's data cannot be decompressed: %w", err)
 		}
-		original, err := line.Parse(data)
+		original, err := line.Parse(text)
+		if err == nil {
+			err = carried(original)
+		}
 		if err != nil {
 			return line.Message{}, fmt.Errorf("the letter's envelope cannot be read: %w", err)
 		}
 		return original, nil
 	default:
-		return line.Message{}, fmt.Errorf("the letter's encoding %q is not known to this version", clip(encoding))
+		return line.Message{}, fmt.Errorf("the letter's encoding %q is not known to this version", Word(encoding))
 	}
 	return line.Message{Data: data, Attributes: without(a, "dlq_"), OrderingKey: a[AttrOrderingKey]}, nil
 }
 
-func decompress(data []byte) ([]byte, error) {
+func decompress(data []byte, most int) ([]byte, error) {
 	r, err := gzip.NewReader(bytes.NewReader(data))
 	if err != nil {
 		return nil, err
 	}
-	out, err := io.ReadAll(io.LimitReader(r, maxRestored+1))
+	out, err := io.ReadAll(io.LimitReader(r, int64(most)+1))
 	if err != nil {
 		return nil, err
 	}
-	if len(out) > maxRestored {
-		return nil, errors.New("it is larger than any message can be")
+	if len(out) > most {
+		return nil, errRestored
 	}
 	return out, nil
 }
@@ -181,28 +207,58 @@ func instant(text string, otherwise time.Time) time.Time {
 	return t.UTC()
 }
 
-// peek reads what the data itself says of feature, action and id, as far as it
-// can be read.
-func (s *Stored) peek() {
+// readEvent reads what the data itself says of feature, action and id.
+func (s *Stored) readEvent() {
 	if s.Broken != nil || len(s.Original.Data) == 0 {
 		return
 	}
-	// A map, because a struct's fields would match keys of any letter case.
-	var fields map[string]json.RawMessage
-	if json.Unmarshal(s.Original.Data, &fields) != nil {
-		return // the detail says more than this could
-	}
-	text := func(name string) string {
-		var value string
-		if json.Unmarshal(fields[name], &value) != nil {
-			return ""
-		}
-		return clip(value)
-	}
-	s.Feature, s.Action = text("feature"), text("action")
+	feature, action, id := peek(s.Original.Data)
+	s.Feature, s.Action = clip(feature), clip(action)
 	if s.EventID == "" {
-		s.EventID = text("id")
+		s.EventID = clip(id)
 	}
+}
+
+// peek returns three fields of an object in valid JSON, the first of each name.
+// Of anything else it returns nothing: the detail says more than this could.
+func peek(data []byte) (feature, action, id string) {
+	d := jsontext.NewDecoder(bytes.NewReader(data), jsontext.AllowDuplicateNames(true))
+	if token, err := d.ReadToken(); err != nil || token.Kind() != '{' {
+		return "", "", ""
+	}
+	for d.PeekKind() == '"' {
+		name, err := d.ReadToken()
+		if err != nil {
+			return "", "", ""
+		}
+		var into *string
+		switch name.String() {
+		case "feature":
+			into = &feature
+		case "action":
+			into = &action
+		case "id":
+			into = &id
+		}
+		if into == nil || *into != "" || d.PeekKind() != '"' {
+			if d.SkipValue() != nil {
+				return "", "", ""
+			}
+			continue
+		}
+		value, err := d.ReadToken()
+		if err != nil {
+			return "", "", ""
+		}
+		*into = value.String()
+	}
+	if _, err := d.ReadToken(); err != nil {
+		return "", "", ""
+	}
+	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
+		return "", "", ""
+	}
+	return feature, action, id
 }
 
 // clip shortens what somebody else has written.

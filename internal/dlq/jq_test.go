@@ -1,0 +1,108 @@
+package dlq
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/sourcegraph/telemetry-relay/internal/event"
+)
+
+func mend(t *testing.T, expression, data string) (string, error) {
+	t.Helper()
+	m, err := NewMender(expression)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := m.Mend(t.Context(), []byte(data))
+	return string(out), err
+}
+
+// TestMendRefuses: an expression must not see less than the worker's own reader,
+// which would lose the rest in silence.
+func TestMendRefuses(t *testing.T) {
+	nothing := func(data string) (string, string) { return `.feature="cody.hover"`, data }
+	for name, c := range map[string]func() (expression, data, want string){
+		"a key twice": func() (string, string, string) {
+			e, d := nothing(`{"metadata":{"count":1,"count":2}}`)
+			return e, d, "a key twice"
+		},
+		"a key twice, escaped": func() (string, string, string) { e, d := nothing(`{"a":1,"\u0061":2}`); return e, d, "a key twice" },
+		"a lone surrogate":     func() (string, string, string) { e, d := nothing(`{"x":"emoji\ud83d"}`); return e, d, "malformed JSON" },
+		"latin-1": func() (string, string, string) {
+			e, d := nothing("{\"x\":\"M\xfcller\"}")
+			return e, d, "malformed JSON"
+		},
+		"cut": func() (string, string, string) { e, d := nothing(`{"x":"M`); return e, d, "malformed JSON" },
+		"two values": func() (string, string, string) {
+			e, d := nothing(`{"x":1}{"y":2}`)
+			return e, d, "more than one JSON value"
+		},
+		"nothing": func() (string, string, string) { e, d := nothing(``); return e, d, "no data" },
+		"a key twice in text": func() (string, string, string) {
+			return "fromjson", `"{\"count\":1,\"count\":2}"`, "fromjson: the data has a key twice"
+		},
+		"a surrogate in text": func() (string, string, string) {
+			return ".x|fromjson", `{"x":"{\"a\":\"\\ud83d\"}"}`, "fromjson: the data is malformed JSON"
+		},
+		"latin-1 in base64":  func() (string, string, string) { return ".x|={y:@base64d}", `{"x":"TfxsbGVy"}`, "not valid UTF-8" },
+		"an infinite number": func() (string, string, string) { return ".x*=10", `{"x":1e308}`, "a number that JSON cannot hold" },
+		"no number at all":   func() (string, string, string) { return ".x=nan", `{"x":1}`, "a number that JSON cannot hold" },
+	} {
+		expression, data, want := c()
+		out, err := mend(t, expression, data)
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "--jq: ") {
+			t.Errorf("%s: %s, %v", name, out, err)
+		}
+	}
+}
+
+// TestMendKeeps: what the expression does not touch stays.
+func TestMendKeeps(t *testing.T) {
+	const rest = `"big":1e400,"decimal":0.12345678901234567890123,"id":12345678901234567890,"one":1.0`
+	for _, c := range []struct{ expression, data, want string }{
+		{`.a=1`, `{"a":0,` + rest + `}`, `{"a":1,` + rest + `}`},
+		{`del(.a)`, `{"a":0,` + rest + `}`, `{` + rest + `}`},
+		{`.[0]`, `[{` + rest + `}]`, `{` + rest + `}`},
+		{`.x`, `{"x":{` + rest + `}}`, `{` + rest + `}`},
+		{`fromjson`, `"{\"big\":1e400,\"decimal\":0.12345678901234567890123}"`, `{"big":1e400,"decimal":0.12345678901234567890123}`},
+		{`with_entries(.key|=ascii_downcase)`, `{"BIG":1e400}`, `{"big":1e400}`},
+		{`.a.b.c="x"`, `{"s":"\ud83d\ude00 M\u00fcller \ufffd"}`, `{"a":{"b":{"c":"x"}},"s":"😀 Müller \ufffd"}`},
+	} {
+		want := strings.ReplaceAll(c.want, `\ufffd`, "\uFFFD")
+		if got, err := mend(t, c.expression, c.data); err != nil || got != want {
+			t.Errorf("%s of %s: %v\n got %s\nwant %s", c.expression, c.data, err, got, want)
+		}
+	}
+}
+
+// TestMendingIsTrue: where a dead letter says that no expression can mend it, none
+// can, and where it names one, that one does.
+func TestMendingIsTrue(t *testing.T) {
+	const inner = `{"feature":"a.b","action":"cd"}`
+	for data, expression := range map[string]string{
+		`"{\"feature\":\"a.b\",\"action\":\"cd\"}"`: "fromjson",
+		"[" + inner + "]":        ".[0]",
+		`{"feature":`:            "",
+		"{\"feature\":\"\xff\"}": "",
+		inner + inner:            "",
+		"":                       "",
+	} {
+		s := &Stored{Reason: event.MalformedPayload}
+		s.Original.Data = []byte(data)
+		text := Mending(s)
+		if expression == "" {
+			if _, err := mend(t, "{}", data); err == nil || !strings.Contains(text, "no expression can mend that") {
+				t.Errorf("%s: %s", data, text)
+			}
+			continue
+		}
+		if got, err := mend(t, expression, data); err != nil || got == "" || !strings.Contains(text, expression) {
+			t.Errorf("%s: %s, %v; %s", data, got, err, text)
+		}
+	}
+	s := &Stored{Reason: event.InvalidEvent}
+	s.Original.Data = []byte(`{"feature":"a.b","feature":"a.b"}`)
+	if text := Mending(s); !strings.Contains(text, "no expression can mend that") {
+		t.Error(text)
+	}
+}

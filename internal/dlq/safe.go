@@ -1,0 +1,135 @@
+package dlq
+
+import (
+	"regexp"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/sourcegraph/telemetry-relay/internal/event"
+	"github.com/sourcegraph/telemetry-relay/internal/terminal"
+)
+
+// Hidden stands for what must not be shown.
+const Hidden = "[hidden]"
+
+// A form is what the values of a field look like that are safe to show. Whatever
+// looks otherwise may be anything, and is hidden.
+type form struct {
+	text *regexp.Regexp // of strings; nil: none is safe
+	// number says that numbers are safe.
+	number bool
+}
+
+var (
+	// word is a name that somebody has given to a thing: no address, no sentence.
+	word = form{text: regexp.MustCompile(`^[A-Za-z0-9_.+-]{1,64}$`)}
+	// identifier is a number in hexadecimal digits, or a UUID.
+	identifier = form{text: regexp.MustCompile(`^[0-9A-Fa-f-]{1,64}$`)}
+	userNumber = form{text: identifier.text, number: true}
+	uuidForm   = form{text: regexp.MustCompile(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)}
+
+	moment  = form{text: regexp.MustCompile(`^[0-9TtZz:.+ -]{1,40}$`)}
+	country = form{text: regexp.MustCompile(`^[A-Za-z]{2,3}$`)}
+	number  = form{number: true}
+	private = form{}
+)
+
+// maxNumber is the longest number that is shown, in bytes.
+const maxNumber = 64
+
+// is reports whether a text is of the form.
+func (f form) is(text string) bool { return f.text != nil && f.text.MatchString(text) }
+
+// scalar reports whether a JSON value that is no container is safe to show.
+func (f form) scalar(value jsontext.Value) bool {
+	switch value.Kind() {
+	case '"':
+		text, err := jsontext.AppendUnquote(nil, value)
+		return err == nil && (len(text) == 0 || f.is(string(text)))
+	case '0':
+		return f.number && len(value) <= maxNumber
+	case '{', '[':
+		return len(value) == 2 // empty
+	case 't', 'f':
+		return f.text != nil || f.number
+	}
+	return true // null
+}
+
+// node is a field of which something is known. Exactly one of its parts is set.
+type node struct {
+	value  *form
+	fields map[string]node // of an object whose fields are known
+	// entries is the form of the values of an object whose keys are words.
+	entries *form
+}
+
+func leaf(f form) node { return node{value: &f} }
+
+func object(fields map[string]node) node { return node{fields: fields} }
+
+func entries(f form) node { return node{entries: &f} }
+
+// safeFields are all fields of an event, with what is safe to show of them.
+var safeFields = object(map[string]node{
+	"feature":         leaf(word),
+	"action":          leaf(word),
+	"id":              leaf(uuidForm),
+	"timestamp":       leaf(moment),
+	"metadata":        entries(number),
+	"metadataVersion": leaf(number),
+	"privateMetadata": leaf(private),
+	"billingMetadata": object(map[string]node{"product": leaf(word), "category": leaf(word)}),
+	"user": object(map[string]node{
+		"samsExternalId": leaf(identifier), "anonymousUserId": leaf(identifier), "userId": leaf(userNumber),
+	}),
+	"client": object(map[string]node{"name": leaf(word), "version": leaf(word)}),
+	"interaction": object(map[string]node{
+		"traceId": leaf(identifier), "interactionId": leaf(identifier), "countryCode": leaf(country),
+	}),
+	"featureFlags": entries(word),
+	// An address may hold whatever a person has typed.
+	"marketingTracking": object(map[string]node{
+		"url": leaf(private), "firstSourceUrl": leaf(private), "cohortId": leaf(word), "referrer": leaf(private),
+		"lastSourceUrl": leaf(private), "deviceSessionId": leaf(identifier), "sessionReferrer": leaf(private), "sessionFirstUrl": leaf(private),
+	}),
+})
+
+// safeAttributes are the attributes that the worker knows.
+var safeAttributes = map[string]form{
+	event.AttrSchemaVersion:      word,
+	event.AttrServiceID:          word,
+	event.AttrServiceEnvironment: word,
+	event.AttrServiceVersion:     word,
+	event.AttrReplayCount:        identifier,
+	event.AttrOriginMessageID:    word,
+	event.AttrOriginPublishTime:  moment,
+	"origin_rejected_at":         moment,
+	"replay_id":                  word,
+	event.AttrTraceparent:        identifier,
+	event.AttrGoogleTraceparent:  identifier,
+}
+
+// Word returns a name that is safe to show, or Hidden; nothing for nothing.
+func Word(s string) string {
+	if s == "" || word.is(s) {
+		return s
+	}
+	return Hidden
+}
+
+var quotedText = regexp.MustCompile(quoted)
+
+// SafeDetail returns a detail without the quoted values in it that may be
+// anything. Details of earlier versions repeat them.
+func SafeDetail(detail string) string {
+	detail = quotedText.ReplaceAllStringFunc(detail, func(s string) string {
+		value, _ := strings.CutSuffix(s, "...")
+		if word.is(value[1 : len(value)-1]) {
+			return s
+		}
+		return `"` + Hidden + `"`
+	})
+	return terminal.Clean(detail)
+}
