@@ -13,14 +13,17 @@ const (
 	// quoted is a value as details repeat it, perhaps cut short.
 	quoted = `"(?:[^"\\]|\\.)*"(?:\.\.\.)?`
 	uuid   = `\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b`
-	hex    = `\b[0-9a-fA-F]{16,}\b`
+	// someText and someKey stand for a value and a key that are not repeated.
+	someText = `\ba string of \d+ bytes?`
+	someKey  = `a key of \d+ bytes?`
+	hex      = `\b[0-9a-fA-F]{16,}\b`
 )
 
 var (
 	// pathOf is the field at the start of a detail, and inPath what differs there
 	// from event to event: not the 95 of metadata.p95.
-	pathOf = regexp.MustCompile(`^(?:attribute )?(?:[\w.-]|\[` + quoted + `\])+: `)
-	inPath = regexp.MustCompile(`(` + quoted + `)|(` + uuid + `|` + hex + `)|(\d{4,})`)
+	pathOf = regexp.MustCompile(`^(?:attribute )?(?:[\w.-]|\[(?:` + quoted + `|` + someKey + `)\])+: `)
+	inPath = regexp.MustCompile(`(` + quoted + `|` + someKey + `)|(` + uuid + `|` + hex + `)|(\d{4,})`)
 
 	// inText has four groups: what stays as it is, quoted values, ids, numbers.
 	inText = regexp.MustCompile(strings.Join([]string{
@@ -29,6 +32,7 @@ var (
 			`\bexpected .*?(?:, got |at byte offset |$)`,
 			`\(the first is 0\)`,
 			`within the years 0001 to 9999`,
+			`the data begins as UTF-16`,
 			// What the letter's service, environment or feature say anyway.
 			quoted + ` is not listed in services\.yaml`,
 			`service ` + quoted + ` (?:any|may not publish (?:for environment )?` + quoted + `)`,
@@ -36,7 +40,7 @@ var (
 			`service_id=` + quoted + ` service_environment=` + quoted,
 			`to the subscription [^;]*`,
 		}, `|`) + `)`,
-		`(` + quoted + `)`,
+		`(` + quoted + `|` + someText + `)`,
 		`(` + uuid + `|` + hex + `)`,
 		`(\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d)?|-?\b\d+(?:\.\d+)?\b|\d{4,})`,
 	}, `|`))

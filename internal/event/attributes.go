@@ -65,18 +65,18 @@ func (d *Decoder) sender(attributes map[string]string) Sender {
 // publisher reads who published the message.
 func (d *Decoder) publisher(attributes map[string]string) (*policy.Service, Publisher, *Rejection) {
 	if v, ok := attributes[attrSchema]; ok && v != schemaVersion {
-		return nil, Publisher{}, reject(UnsupportedSchema, "", "attribute schema_version: expected %q or none, got %s", schemaVersion, quote(v))
+		return nil, Publisher{}, reject(UnsupportedSchema, "", "attribute schema_version: expected %q or none, got %s", schemaVersion, describe(v))
 	}
 	id, ok := attributes[attrService]
 	if !ok {
 		return nil, Publisher{}, reject(UnknownService, "", "attribute service_id: missing; expected the MSP service id of the publisher")
 	}
 	if !validServiceID(id) {
-		return nil, Publisher{}, reject(UnknownService, "", "attribute service_id: expected an MSP service id of the form ^[a-z0-9-]+$, got %s", quote(id))
+		return nil, Publisher{}, reject(UnknownService, "", "attribute service_id: expected an MSP service id of the form ^[a-z0-9-]+$, got %s", describe(id))
 	}
 	service, ok := d.services.Lookup(id)
 	if !ok {
-		return nil, Publisher{}, reject(UnknownService, "", "attribute service_id: %s is not listed in services.yaml", quote(id))
+		return nil, Publisher{}, reject(UnknownService, "", "attribute service_id: %s is not listed in services.yaml", describe(id))
 	}
 	environment := attributes[attrEnvironment]
 	if environment == "" || environment == d.defaultEnvironment {

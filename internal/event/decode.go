@@ -1,6 +1,7 @@
 package event
 
 import (
+	"bytes"
 	"math"
 	"sync"
 	"unsafe"
@@ -157,13 +158,29 @@ func (p *pass) decode(buf []byte, m Message) (Event, []byte, *Rejection) {
 // document walks the whole data.
 func (p *pass) document() {
 	if p.next() != '{' {
-		p.fail(p.pos, "a JSON object")
+		p.fail(p.pos, "a JSON object"+encodingOf(p.data))
 		return
 	}
 	p.topLevel()
 	if p.syntax == "" && (p.next() != 0 || p.pos < len(p.data)) {
 		p.fail(p.pos, "nothing after the object")
 	}
+}
+
+// encodingOf says what data is that was meant as JSON but is in another encoding
+// than UTF-8 alone, "" if nothing says so.
+func encodingOf(data []byte) string {
+	for _, e := range []struct{ begin, what string }{
+		{"\xef\xbb\xbf", "a byte order mark, which JSON must not have"},
+		{"\xff\xfe", "UTF-16"},
+		{"\xfe\xff", "UTF-16"},
+		{"\x1f\x8b", "gzip"},
+	} {
+		if bytes.HasPrefix(data, []byte(e.begin)) {
+			return ", and the data begins as " + e.what
+		}
+	}
+	return ""
 }
 
 // complete adds what the publisher left out, and checks what it must not.

@@ -11,7 +11,7 @@ import (
 const maxEcho = 80
 
 // reject builds a rejection. Arguments that come from a message must have gone
-// through quote or path.
+// through describe or path.
 func reject(reason Reason, eventID, format string, args ...any) *Rejection {
 	return &Rejection{Reason: reason, Detail: limit(fmt.Sprintf(format, args...)), EventID: eventID}
 }
@@ -46,12 +46,41 @@ func quote[T string | []byte](s T) string {
 	return quoted
 }
 
-// path names a field: object.key, or object["key"] if the key is not plain. The
+// describe repeats s in quotes if it is a word such as names are made of. Anything
+// else may be an address or a sentence about somebody, so its form is described.
+func describe[T string | []byte](s T) string {
+	if len(s) == 0 || isWord(string(s)) {
+		return quote(s)
+	}
+	return "a string of " + bytesOf(len(s))
+}
+
+func bytesOf(n int) string {
+	if n == 1 {
+		return "1 byte"
+	}
+	return strconv.Itoa(n) + " bytes"
+}
+
+// isWord reports whether s consists of letters, digits and the signs that join
+// them in names.
+func isWord(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c|0x20-'a' > 'z'-'a' && !isDigit(c) && c != '_' && c != '-' && c != '.' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= maxEcho
+}
+
+// path names a field: object.key, or what the key is like if it is not plain. The
 // event itself is the object "".
 func path(object string, key []byte) string {
 	switch name := string(key); {
+	case name == "":
+		return object + `[""]`
 	case !plain(key):
-		return object + "[" + quote(name) + "]"
+		return object + "[a key of " + bytesOf(len(name)) + "]"
 	case object == "":
 		return name
 	default:

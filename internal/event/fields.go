@@ -7,7 +7,7 @@ import (
 )
 
 // invalid remembers the first fault of a field. Arguments that come from the
-// document must have gone through quote or path.
+// document must have gone through describe or path.
 func (p *pass) invalid(format string, args ...any) {
 	if p.fault == "" {
 		p.fault = fmt.Sprintf(format, args...)

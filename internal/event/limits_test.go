@@ -26,7 +26,7 @@ func TestAttributes(t *testing.T) {
 		{"no service wins over syntax", nil, `{`, UnknownService,
 			`attribute service_id: missing; expected the MSP service id of the publisher`},
 		{"malformed service", map[string]string{"service_id": "Über"}, `{}`, UnknownService,
-			`attribute service_id: expected an MSP service id of the form ^[a-z0-9-]+$, got "\u00dcber"`},
+			`attribute service_id: expected an MSP service id of the form ^[a-z0-9-]+$, got a string of 5 bytes`},
 		{"empty service", map[string]string{"service_id": ""}, `{}`, UnknownService,
 			`attribute service_id: expected an MSP service id of the form ^[a-z0-9-]+$, got ""`},
 		{"unknown service", map[string]string{"service_id": "nobody", "schema_version": "1"}, `{}`, UnknownService,

@@ -12,12 +12,12 @@ import (
 func (p *pass) violation(service *policy.Service, publisher Publisher) string {
 	if !service.AllowsEnvironment(publisher.Environment) {
 		return fmt.Sprintf("service %s may not publish for environment %s; services.yaml allows %s",
-			quote(service.ID), quote(publisher.Environment), list(service.Environments))
+			quote(service.ID), describe(publisher.Environment), list(service.Environments))
 	}
 	// The string lives only as long as the call.
 	if !service.AllowsFeature(unsafe.String(unsafe.SliceData(p.feature), len(p.feature))) {
 		return fmt.Sprintf("feature: service %s may not publish %s; services.yaml allows %s",
-			quote(service.ID), quote(p.feature), list(service.Features))
+			quote(service.ID), describe(p.feature), list(service.Features))
 	}
 	if p.isPrivate && service.PrivateMetadata == policy.RejectPrivate {
 		return fmt.Sprintf("privateMetadata: services.yaml does not allow service %s any; expected none or an empty object",

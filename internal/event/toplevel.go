@@ -145,7 +145,7 @@ func (p *pass) interaction() {
 func (p *pass) name(field string) []byte {
 	b := p.topString(field)
 	if b != nil && !validName(b) {
-		p.invalid("%s: expected %s, got %s", field, nameRule, quote(b))
+		p.invalid("%s: expected %s, got %s", field, nameRule, describe(b))
 	}
 	return b
 }
@@ -184,7 +184,7 @@ func (p *pass) givenID() {
 	}
 	id, ok := parseID(b)
 	if !ok {
-		p.invalid("id: expected a UUID in its canonical form of 36 characters, got %s", quote(b))
+		p.invalid("id: expected a UUID in its canonical form of 36 characters, got a string of %s", bytesOf(len(b)))
 		return
 	}
 	p.id, p.idText, p.idState = id, b, idGiven
@@ -197,7 +197,7 @@ func (p *pass) givenTimestamp() {
 	}
 	at, ok := parseInstant(b)
 	if !ok {
-		p.invalid("timestamp: expected RFC 3339 with at most 9 fractional digits, within the years 0001 to 9999, such as 2006-01-02T15:04:05Z, got %s", quote(b))
+		p.invalid("timestamp: expected RFC 3339 with at most 9 fractional digits, within the years 0001 to 9999, such as 2006-01-02T15:04:05Z, got a string of %s", bytesOf(len(b)))
 		return
 	}
 	p.timestamp, p.hasTimestamp = at, true
