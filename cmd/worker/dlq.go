@@ -126,8 +126,10 @@ type desk struct {
 	client *dlq.Client
 	filter *dlq.Filter
 	format string
-	reveal bool   // private data is shown, too
-	change change // of the commands that make one
+	reveal bool // private data is shown, too
+	// touched are the dead letters that were shown, written or changed.
+	touched touched
+	change  change // of the commands that make one
 
 	// expected is how many letters were chosen when somebody was asked.
 	expected int

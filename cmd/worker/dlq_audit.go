@@ -1,54 +1,81 @@
 package main
 
 import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
 	"log/slog"
-	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 
+	"github.com/sourcegraph/telemetry-relay/internal/account"
 	"github.com/sourcegraph/telemetry-relay/internal/logging"
+	"github.com/sourcegraph/telemetry-relay/internal/terminal"
 )
 
-// audit returns the log of who changes what. It is JSON everywhere, and no level
-// hides it.
-func (d *desk) audit() *slog.Logger {
+// audit returns the log of who changes what, and of who reads private data. It is
+// JSON everywhere, and no level hides it.
+func (d *desk) audit(ctx context.Context, action string, more ...any) *slog.Logger {
 	return logging.New(d.env.stderr, "info", "json").With(
-		"audit", true, "action", "dlq "+d.change.action, "who", d.env.who(), "filter", d.filter.String(),
-		"subscription", d.cfg.DeadLetterSubscriptionName()).With(d.change.audit...)
+		"audit", true, "action", "dlq "+action, "who", d.who(ctx), "filter", d.filter.String(),
+		"subscription", d.cfg.DeadLetterSubscriptionName()).With(more...)
 }
 
-// who returns who is at work, as far as the environment says it.
-func (env environment) who() string {
-	for _, value := range []string{env.lookup("CLOUDSDK_CORE_ACCOUNT"), env.gcloudAccount(), env.lookup("USER"), env.lookup("LOGNAME")} {
-		if value != "" {
-			return value
-		}
+// who is the account that Pub/Sub knows the command by. An emulator knows none.
+func (d *desk) who(ctx context.Context) string {
+	if d.cfg.EmulatorHost != "" {
+		return account.Unknown
 	}
-	return "unknown"
+	return account.Name(ctx)
 }
 
-// gcloudAccount reads the active account of the Google Cloud CLI, if there is one.
-func (env environment) gcloudAccount() string {
-	dir := env.lookup("CLOUDSDK_CONFIG")
-	if dir == "" {
-		home := env.lookup("HOME")
-		if home == "" {
-			return ""
-		}
-		dir = filepath.Join(home, ".config", "gcloud")
+// touched are the dead letters, by their message ids, that a command has shown,
+// written or changed.
+type touched []string
+
+func (t *touched) add(ids ...string) { *t = append(*t, ids...) }
+
+// maxIDsLogged is how many ids a line has in full; of more it has the digest.
+const maxIDsLogged = 20
+
+// attributes are the ids for the audit: a digest of them, sorted and one a line,
+// and the ids themselves if they are few.
+func (t touched) attributes() []any {
+	ids := slices.Sorted(slices.Values(t))
+	sum := sha256.Sum256([]byte(strings.Join(ids, "\n")))
+	attributes := []any{"ids_count", len(ids), "ids_sha256", hex.EncodeToString(sum[:])}
+	if len(ids) <= maxIDsLogged {
+		attributes = append(attributes, "ids", ids)
 	}
-	name := "default"
-	if active, err := os.ReadFile(filepath.Join(dir, "active_config")); err == nil {
-		name = strings.TrimSpace(string(active))
-	}
-	content, err := os.ReadFile(filepath.Join(dir, "configurations", "config_"+filepath.Base(name)))
+	return attributes
+}
+
+// reading audits a command that shows or writes private data, and changes nothing.
+func (d *desk) reading(ctx context.Context, action string, read func() error, more ...any) error {
+	audit := d.audit(ctx, action, more...)
+	audit.Info("Reading private data of the dead-letter queue")
+	err := read()
+	audit = audit.With(d.touched.attributes()...)
 	if err != nil {
-		return ""
+		audit.Error("The reading of private data has ended early", "error", err)
+		return err
 	}
-	for text := range strings.Lines(string(content)) {
-		if key, value, ok := strings.Cut(text, "="); ok && strings.TrimSpace(key) == "account" {
-			return strings.TrimSpace(value)
-		}
+	audit.Info("Read private data of the dead-letter queue")
+	return nil
+}
+
+// makePrivate leaves a file that private data is written to, such as by a shell's
+// redirection, to its owner alone.
+func (d *desk) makePrivate(out io.Writer) {
+	w, ok := out.(*terminal.Writer)
+	if !ok {
+		return
 	}
-	return ""
+	switch changed, err := w.Private(); {
+	case err != nil:
+		d.say("worker: warning: the output is a file that others can read: %v", err)
+	case changed:
+		d.say("worker: the output is a file that others could read; from now on only you can")
+	}
 }

@@ -1,31 +1,43 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
 
-// TestAudit: every command that changes the queue logs at its start and at its
-// end, as JSON whatever the settings say, who did what to how many; the others
-// log nothing of the kind.
+// TestAudit: every command that changes the queue or reads private data logs at
+// its start and at its end, as JSON whatever the settings say, who did what to
+// which letters; the others log nothing of the kind.
 func TestAudit(t *testing.T) {
 	dir := t.TempDir()
 	for _, c := range []struct {
 		args   []string
 		done   string
 		counts string // matched, done, failed, left
+		ids    int    // letters that were read or changed
 		ends   string
 	}{
-		{[]string{"replay", "--yes"}, "replayed", "5 4 1 2", "Changed the dead-letter queue"},
-		{[]string{"replay", "--yes", "--canary", "1", "--canary-wait", "1ms"}, "replayed", "5 4 1 2", "Changed the dead-letter queue"},
-		{[]string{"purge", "--yes", "--backup", filepath.Join(dir, "backup")}, "purged", "5 5 0 1", "Changed the dead-letter queue"},
-		{[]string{"purge", "--yes", "--no-backup"}, "purged", "5 5 0 1", "Changed the dead-letter queue"},
-		{[]string{"export", "--remove", "--yes", filepath.Join(dir, "removed")}, "exported", "5 5 0 1", "Changed the dead-letter queue"},
-		{args: []string{"export", filepath.Join(dir, "export")}},
+		{[]string{"replay", "--yes"}, "replayed", "5 4 1 2", 4, "Changed the dead-letter queue"},
+		{[]string{"replay", "--yes", "--canary", "1", "--canary-wait", "1ms"}, "replayed", "5 4 1 2", 4, "Changed the dead-letter queue"},
+		{[]string{"purge", "--yes", "--backup", filepath.Join(dir, "backup")}, "purged", "5 5 0 1", 5, "Changed the dead-letter queue"},
+		{[]string{"purge", "--yes", "--no-backup"}, "purged", "5 5 0 1", 5, "Changed the dead-letter queue"},
+		{[]string{"export", "--remove", "--yes", filepath.Join(dir, "removed")}, "exported", "5 5 0 1", 5, "Changed the dead-letter queue"},
+		{[]string{"replay", "--yes", "--jq", ".action=\"deleted\""}, "replayed", "5 4 1 2", 4, "Changed the dead-letter queue"},
+		{[]string{"export", filepath.Join(dir, "export")}, "", "", 5, "Read private data of the dead-letter queue"},
+		{[]string{"export", "--to", filepath.Join(dir, "to")}, "", "", 5, "Read private data of the dead-letter queue"},
+		{[]string{"export", "-"}, "", "", 5, "Read private data of the dead-letter queue"},
+		{[]string{"list", "--reveal"}, "", "", 5, "Read private data of the dead-letter queue"},
+		{[]string{"replay", "--reveal", "--dry-run", "--jq", "."}, "", "", 4, "Read private data of the dead-letter queue"},
 		{args: []string{"replay", "--dry-run"}},
+		{args: []string{"list", "--limit=0"}},
+		{args: []string{"stats", "--limit=0"}},
 	} {
 		t.Run(strings.Join(c.args[:2], " "), func(t *testing.T) {
 			t.Parallel()
@@ -37,11 +49,11 @@ func TestAudit(t *testing.T) {
 			env := h.environment(append(c.args, "--reason", "invalid_event")...)
 			var stderr strings.Builder
 			env.stderr = &stderr
-			env.vars = append(env.vars, "LOG_FORMAT=text", "LOG_LEVEL=error", "USER=somebody", "HOME=/nowhere")
+			env.vars = append(env.vars, "LOG_FORMAT=text", "LOG_LEVEL=error", "USER=somebody", "CLOUDSDK_CORE_ACCOUNT=somebody@example.com", "HOME=/nowhere")
 			run(t.Context(), env)
 			var lines []map[string]any
 			for line := range strings.Lines(stderr.String()) {
-				if strings.Contains(line, "audit") {
+				if strings.Contains(line, `"audit":true`) {
 					fields := map[string]any{}
 					if err := json.Unmarshal([]byte(line), &fields); err != nil {
 						t.Errorf("%v: %s", err, line)
@@ -49,7 +61,7 @@ func TestAudit(t *testing.T) {
 					lines = append(lines, fields)
 				}
 			}
-			if c.done == "" {
+			if c.ends == "" {
 				if lines != nil {
 					t.Errorf("it logs %v", lines)
 				}
@@ -58,10 +70,20 @@ func TestAudit(t *testing.T) {
 			if len(lines) != 2 {
 				t.Fatalf("%d lines: %s", len(lines), stderr.String())
 			}
-			for i, message := range []string{"Changing the dead-letter queue", c.ends} {
+			begins := "Changing the dead-letter queue"
+			if c.done == "" {
+				begins = "Reading private data of the dead-letter queue"
+			}
+			for i, message := range []string{begins, c.ends} {
 				want := map[string]any{
-					"message": message, "severity": "INFO", "audit": true, "action": "dlq " + c.args[0], "who": "somebody",
+					"message": message, "severity": "INFO", "audit": true, "who": "unknown", // an emulator knows no account
 					"filter": "reason=invalid_event", "subscription": dlqSub,
+				}
+				if at := slices.Index(c.args, "--jq"); at >= 0 {
+					want["jq"] = c.args[at+1]
+				}
+				if action, _ := lines[i]["action"].(string); !strings.HasPrefix(action, "dlq "+c.args[0]) {
+					t.Errorf("the action is %s", action)
 				}
 				for name, value := range want {
 					if lines[i][name] != value {
@@ -69,9 +91,51 @@ func TestAudit(t *testing.T) {
 					}
 				}
 			}
+			ids, _ := lines[1]["ids"].([]any)
+			var texts []string
+			for _, id := range ids {
+				texts = append(texts, id.(string))
+			}
+			sum := sha256.Sum256([]byte(strings.Join(texts, "\n")))
+			if len(ids) != c.ids || fmt.Sprint(lines[1]["ids_count"]) != fmt.Sprint(c.ids) || lines[1]["ids_sha256"] != hex.EncodeToString(sum[:]) || !slices.IsSorted(texts) {
+				t.Errorf("the ids are %v, %v, %v; want %d", lines[1]["ids_count"], ids, lines[1]["ids_sha256"], c.ids)
+			}
+			if c.done == "" {
+				return
+			}
 			if got := fmt.Sprint(lines[1]["matched"], lines[1][c.done], lines[1]["failed"], lines[1]["left"]); got != c.counts {
 				t.Errorf("the counts are %s, want %s", got, c.counts)
 			}
 		})
 	}
+}
+
+// TestExportIsPrivate: whichever way the lines of an export go into a file, only
+// its owner can read it.
+func TestExportIsPrivate(t *testing.T) {
+	t.Parallel()
+	h := newDLQHouse(t)
+	h.put(deadLetter(1, goodData(1)))
+	for _, args := range [][]string{{"export"}, {"list", "--reveal"}, {"show", "--reveal", "m1"}} {
+		f, err := os.OpenFile(filepath.Join(t.TempDir(), "redirected"), os.O_CREATE|os.O_WRONLY, 0o644)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		env := h.environment(args...)
+		env.stdout = f
+		if status := run(t.Context(), env); status != exitOK {
+			t.Errorf("%v: status %d", args, status)
+		}
+		if info, err := f.Stat(); err != nil || info.Mode().Perm() != 0o600 || info.Size() == 0 {
+			t.Errorf("%v > FILE: %v, %v", args, info.Mode(), err)
+		}
+	}
+	file := filepath.Join(t.TempDir(), "to")
+	h.expect(0, "", "export", "--to", file)
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 || info.Size() == 0 {
+		t.Errorf("--to FILE: %v, %v", info, err)
+	}
+	h.expect(2, "", "export", "--to", file)
+	h.expect(2, "", "export", "--to", file, file+"2")
 }

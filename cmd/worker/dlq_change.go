@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 
 	"github.com/dustin/go-humanize"
@@ -97,9 +98,10 @@ func (d *desk) count(ctx context.Context) (n counts, services int, err error) {
 }
 
 // run makes the change by work, which counts what it does, and tells it.
-func (d *desk) run(work func(n *counts) error) error {
-	audit := d.audit()
+func (d *desk) run(ctx context.Context, work func(n *counts) error) error {
+	var audit *slog.Logger
 	if !d.change.quiet {
+		audit = d.audit(ctx, d.change.action, d.change.audit...)
 		audit.Info("Changing the dead-letter queue")
 	}
 	var n counts
@@ -108,7 +110,7 @@ func (d *desk) run(work func(n *counts) error) error {
 		n.done = 0
 	}
 	if !d.change.quiet {
-		log := audit.With("matched", n.matched, d.change.done, n.done, "failed", n.failed, "over_max_replays", n.spared, "left", n.left)
+		log := audit.With("matched", n.matched, d.change.done, n.done, "failed", n.failed, "over_max_replays", n.spared, "left", n.left).With(d.touched.attributes()...)
 		if !d.wholly {
 			log = log.With("left_at_least", true)
 		}
@@ -137,9 +139,7 @@ func (d *desk) run(work func(n *counts) error) error {
 // there when the first pass began.
 func (d *desk) pass(ctx context.Context, n *counts, act func(w *dlq.Walk) error) error {
 	return d.walk(ctx, d.filter, false, func(w *dlq.Walk) error {
-		if d.filter.PublishedBefore.IsZero() {
-			d.filter.PublishedBefore = w.Queue.Started()
-		}
+		w.FromStart = true
 		err := act(w)
 		n.matched, n.left = w.Matched, w.Queue.Held()
 		if w.Late > 0 {

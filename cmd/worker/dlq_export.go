@@ -19,7 +19,7 @@ func (env environment) dlqExportCommand() *cli.Command {
 		Name:      "export",
 		Usage:     "the original messages as lines for `worker publish`",
 		ArgsUsage: "[FILE]",
-		Description: "Writes to FILE, which must not exist, or to stdout. The queue keeps its letters unless\n" +
+		Description: "Writes to FILE, which must not exist and only you can read, or to stdout. The queue keeps its letters unless\n" +
 			"--remove, which removes them once their lines are written. What it did goes to stdout\n" +
 			"with FILE, else to stderr.\n\n" +
 			"Examples:\n\n" +
@@ -27,12 +27,19 @@ func (env environment) dlqExportCommand() *cli.Command {
 			"   worker dlq export --reason unknown_service --remove --yes letters.ndjson",
 		DisableSliceFlagSeparator: true,
 		Flags: changeFlags(
+			&cli.StringFlag{Name: "to", Usage: "write to `FILE`, as without the flag's name"},
 			&cli.BoolFlag{Name: "remove", Usage: "remove from the queue what was written"}),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			if c.NArg() > 1 {
 				return usagef("export takes one FILE, got %d", c.NArg())
 			}
 			path, remove := c.Args().First(), c.Bool("remove")
+			if c.IsSet("to") {
+				if path != "" {
+					return usagef("expected FILE or --to FILE, got both")
+				}
+				path = c.String("to")
+			}
 			if path == "-" {
 				path = ""
 			}
@@ -47,9 +54,18 @@ func (env environment) dlqExportCommand() *cli.Command {
 				}
 			}, func(d *desk) error {
 				if path == "" {
-					return d.carry(ctx, terminal.JSON(env.stdout), &dlq.Exporter{}, remove)
+					d.makePrivate(env.stdout)
 				}
-				return d.carryTo(ctx, path, &dlq.Exporter{}, remove)
+				export := func() error {
+					if path == "" {
+						return d.carry(ctx, terminal.JSON(env.stdout), &dlq.Exporter{}, remove)
+					}
+					return d.carryTo(ctx, path, &dlq.Exporter{}, remove)
+				}
+				if !remove {
+					return d.reading(ctx, "export", export, "file", path)
+				}
+				return export()
 			})
 		},
 	}
@@ -83,7 +99,8 @@ func (d *desk) carry(ctx context.Context, w io.Writer, e *dlq.Exporter, remove b
 		}
 		return nil
 	}
-	return d.run(func(n *counts) error {
+	e.OnDone = func(ids []string) { d.touched.add(ids...) }
+	return d.run(ctx, func(n *counts) error {
 		defer func() { n.done, n.failed = e.Done, e.Failed }()
 		return d.pass(ctx, n, func(walk *dlq.Walk) error {
 			if remove {

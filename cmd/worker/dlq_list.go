@@ -42,13 +42,24 @@ func (env environment) dlqListCommand() *cli.Command {
 			}
 			out := bufio.NewWriter(stdout)
 			l := lister{out: out, painter: env.painter(env.stdout), format: d.format, reveal: d.reveal}
-			return d.walk(ctx, d.filter, true, func(w *dlq.Walk) error {
-				if err := w.Each(ctx, l.letter, out.Flush); err != nil {
-					return err
-				}
-				l.end()
-				return out.Flush()
-			})
+			list := func() error {
+				return d.walk(ctx, d.filter, true, func(w *dlq.Walk) error {
+					visit := func(s *dlq.Stored) error {
+						d.touched.add(s.ID)
+						return l.letter(s)
+					}
+					if err := w.Each(ctx, visit, out.Flush); err != nil {
+						return err
+					}
+					l.end()
+					return out.Flush()
+				})
+			}
+			if d.reveal {
+				d.makePrivate(env.stdout)
+				return d.reading(ctx, "list --reveal", list)
+			}
+			return list()
 		},
 	}
 }

@@ -78,7 +78,8 @@ func (env environment) dlqReplayCommand() *cli.Command {
 			}
 			if c.IsSet("jq") {
 				var err error
-				if r.mender, err = dlq.NewMender(c.String("jq")); err != nil {
+				r.expression = c.String("jq")
+				if r.mender, err = dlq.NewMender(r.expression); err != nil {
 					return usagef("--jq: expected a jq expression: %w", err)
 				}
 			}
@@ -86,7 +87,7 @@ func (env environment) dlqReplayCommand() *cli.Command {
 				dry := c.Bool("dry-run")
 				return change{
 					action: "replay", done: "replayed", where: " to " + d.cfg.TopicName() + r.first(), quiet: dry, dryRun: dry,
-					audit: []any{"topic", d.cfg.TopicName(), "mended", r.mender != nil, "checked", !r.unchecked, "canaries", r.canaries},
+					audit: []any{"topic", d.cfg.TopicName(), "mended", r.mender != nil, "jq", r.expression, "checked", !r.unchecked, "canaries", r.canaries},
 				}
 			}, func(d *desk) error {
 				r.desk = d
@@ -102,11 +103,13 @@ type replay struct {
 	topic            topic.Publisher
 	bounds           *patience.Bounds // of requests to the topic
 	mender           *dlq.Mender
+	expression       string // of the mender; empty: none
 	maxReplays, rate int
 	canaries         int // how many go ahead
 	canaryWait       time.Duration
 	unchecked        bool
 	news             news
+	replayed         dlq.Replayed
 }
 
 // first says for the question that some go ahead.
@@ -135,7 +138,12 @@ func (r *replay) run(ctx context.Context) error {
 	case r.canaries > 0:
 		work = r.replayAfterCanaries
 	}
-	err = r.desk.run(func(n *counts) error { return work(ctx, n) })
+	if r.change.dryRun && r.reveal {
+		r.makePrivate(r.env.stderr)
+		err = r.reading(ctx, "replay --dry-run --reveal", func() error { return r.desk.run(ctx, func(n *counts) error { return work(ctx, n) }) }, "jq", r.expression)
+	} else {
+		err = r.desk.run(ctx, func(n *counts) error { return work(ctx, n) })
+	}
 	if refused, ok := errors.AsType[*dlq.PublishError](err); ok && ctx.Err() == nil {
 		hint := ""
 		if code := status.Code(refused.Err); code == codes.PermissionDenied || code == codes.Unauthenticated {
@@ -150,8 +158,12 @@ func (r *replay) run(ctx context.Context) error {
 func (r *replay) replayer(w *dlq.Walk, report func(*dlq.Stored, error)) *dlq.Replayer {
 	replayer := &dlq.Replayer{
 		Exit: &stage{desk: r.desk, topic: r.topic, bounds: r.bounds, queue: w.Queue}, Mender: r.mender, MaxReplays: r.maxReplays, Rate: r.rate,
-		Report:     report,
-		OnReplayed: func(s *dlq.Stored, _ *pubsubpb.PubsubMessage) { r.news.kinds.Add(s) },
+		Report: report,
+		OnReplayed: func(s *dlq.Stored, m *pubsubpb.PubsubMessage) {
+			r.news.kinds.Add(s)
+			r.replayed.Add(m)
+			r.touched.add(s.ID)
+		},
 	}
 	if !r.unchecked {
 		decoder := event.NewDecoder(r.cfg.Services, r.cfg.Environment)
@@ -184,6 +196,7 @@ func (r *replay) replayAll(ctx context.Context, n *counts) error {
 			r.describe("replaying; " + plural(read, "letter") + " read")
 		}
 		w.OnLate = r.news.add
+		w.Ours = r.replayed.Returned
 		report := r.report()
 		replayer := r.replayer(w, func(s *dlq.Stored, why error) {
 			report(s, why)

@@ -37,40 +37,52 @@ func (env environment) dlqShowCommand() *cli.Command {
 				return err
 			}
 			defer d.close()
-			var found *dlq.Stored
-			enough := errors.New("found")
-			err = d.walk(ctx, d.filter, true, func(w *dlq.Walk) error {
-				err := w.Each(ctx, func(s *dlq.Stored) error {
-					if s.EventID != id && s.OriginalID != id && s.ID != id {
-						return nil
-					}
-					found = s
-					return enough
-				}, nil)
-				if errors.Is(err, enough) {
-					return nil
-				}
-				return err
-			})
-			switch {
-			case err != nil:
-				return err
-			case found == nil:
-				return fmt.Errorf("no dead letter has the id %q, or somebody else holds it", id)
-			case d.format == "table":
-				return d.show(found)
+			find := func() error { return d.find(ctx, id) }
+			if d.reveal {
+				d.makePrivate(env.stdout)
+				return d.reading(ctx, "show --reveal", find, "id", id)
 			}
-			l := struct {
-				letterJSON
-				Field   string `json:"field,omitempty"`
-				Mending string `json:"mending"`
-				Owner   string `json:"owner,omitempty"`
-				Runbook string `json:"runbook,omitempty"`
-			}{letterJSON: summarize(found, d.reveal), Field: dlq.Field(found.Detail), Mending: dlq.Mending(found)}
-			l.Owner, l.Runbook = d.owner(found.Service)
-			return printJSON(env.stdout, l)
+			return find()
 		},
 	}
+}
+
+// find looks for the dead letter of an id, and shows it.
+func (d *desk) find(ctx context.Context, id string) error {
+	var found *dlq.Stored
+	enough := errors.New("found")
+	err := d.walk(ctx, d.filter, true, func(w *dlq.Walk) error {
+		err := w.Each(ctx, func(s *dlq.Stored) error {
+			if s.EventID != id && s.OriginalID != id && s.ID != id {
+				return nil
+			}
+			found = s
+			return enough
+		}, nil)
+		if errors.Is(err, enough) {
+			return nil
+		}
+		return err
+	})
+	switch {
+	case err != nil:
+		return err
+	case found == nil:
+		return fmt.Errorf("no dead letter has the id %q, or somebody else holds it", id)
+	}
+	d.touched.add(found.ID)
+	if d.format == "table" {
+		return d.show(found)
+	}
+	l := struct {
+		letterJSON
+		Field   string `json:"field,omitempty"`
+		Mending string `json:"mending"`
+		Owner   string `json:"owner,omitempty"`
+		Runbook string `json:"runbook,omitempty"`
+	}{letterJSON: summarize(found, d.reveal), Field: dlq.Field(dlq.SafeDetail(found.Detail)), Mending: dlq.Mending(found)}
+	l.Owner, l.Runbook = d.owner(found.Service)
+	return printJSON(d.env.stdout, l)
 }
 
 func (d *desk) show(s *dlq.Stored) error {

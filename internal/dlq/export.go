@@ -22,6 +22,9 @@ type Exporter struct {
 	// Report is told of letters that are left.
 	Report func(*Stored, error)
 
+	// OnDone, if set, is told of the letters that are safe, and removed if asked.
+	OnDone func(messageIDs []string)
+
 	// Done and Failed count letters.
 	Done, Failed int
 	pending      []string
@@ -64,5 +67,8 @@ func (e *Exporter) Flush(ctx context.Context) error {
 		}
 	}
 	e.Done += len(ids)
+	if e.OnDone != nil {
+		e.OnDone(ids)
+	}
 	return nil
 }
