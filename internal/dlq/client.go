@@ -7,7 +7,10 @@ import (
 
 	pubsub "cloud.google.com/go/pubsub/v2/apiv1"
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"github.com/googleapis/gax-go/v2"
 	"google.golang.org/api/option"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 )
 
 // Subscription is what a queue needs of the dead-letter subscription.
@@ -23,7 +26,12 @@ type Subscription interface {
 type Client struct {
 	client       *pubsub.SubscriptionAdminClient
 	subscription string
+	clock        clock
 }
+
+// ClockOffset is how far Pub/Sub's clock is ahead of the local one, as far as its
+// answers have told; 0 if they agree.
+func (c *Client) ClockOffset() time.Duration { return time.Duration(c.clock.offset.Load()) }
 
 // NewClient returns a client for a subscription, given by its full name.
 func NewClient(ctx context.Context, subscription string, opts ...option.ClientOption) (*Client, error) {
@@ -43,12 +51,15 @@ func (c *Client) Close() error { return c.client.Close() }
 
 // Pull asks once for messages.
 func (c *Client) Pull(ctx context.Context, most int, immediately bool) ([]*pubsubpb.ReceivedMessage, error) {
+	var header metadata.MD
+	asked := time.Now()
 	response, err := c.client.Pull(ctx, &pubsubpb.PullRequest{
 		Subscription: c.subscription,
 		MaxMessages:  int32(most),
 		//nolint:staticcheck // Deprecated for consumers that poll; this asks whether the queue is empty.
 		ReturnImmediately: immediately,
-	})
+	}, gax.WithGRPCOptions(grpc.Header(&header)))
+	c.clock.learn(header, asked, time.Now())
 	if err != nil {
 		return nil, err
 	}

@@ -102,8 +102,14 @@ func Open(sub Subscription, opts QueueOptions) *Queue {
 	return q
 }
 
-// Started is when the reading began.
-func (q *Queue) Started() time.Time { return q.started }
+// Started is when the reading began, by Pub/Sub's clock as far as its answers
+// tell it: times of messages may be compared with it after the first one.
+func (q *Queue) Started() time.Time {
+	if c, ok := q.sub.(interface{ ClockOffset() time.Duration }); ok {
+		return q.started.Add(c.ClockOffset())
+	}
+	return q.started
+}
 
 // Held is how many messages were read and not removed.
 func (q *Queue) Held() int {
@@ -199,7 +205,7 @@ func (q *Queue) take(ctx context.Context, received []*pubsubpb.ReceivedMessage) 
 			q.again++
 		} else {
 			fresh = append(fresh, m)
-			old = old || m.GetPublishTime().AsTime().Before(q.started)
+			old = old || m.GetPublishTime().AsTime().Before(q.Started()) || fromTheFuture(m)
 		}
 		q.held[id] = r.GetAckId()
 		ids = append(ids, r.GetAckId())

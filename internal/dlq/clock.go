@@ -1,0 +1,54 @@
+package dlq
+
+import (
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"google.golang.org/grpc/metadata"
+)
+
+// Publish times are of Pub/Sub's clock, and the start of a command is of the
+// clock of whoever is on call. One that is a minute off would make old letters
+// look new, or new ones old.
+
+const (
+	// dateResolution is that of the Date in an answer.
+	dateResolution = time.Second
+	// maxClockError is how far a clock may be off and still count as right.
+	maxClockError = 100 * time.Millisecond
+)
+
+// clock is how far Pub/Sub's clock is ahead of the local one.
+type clock struct{ offset atomic.Int64 }
+
+// learn compares the clocks by an answer to a question that was asked at asked.
+// Google's front ends put a Date into every answer; emulators may not.
+func (c *clock) learn(header metadata.MD, asked, answered time.Time) {
+	dates := header.Get("date")
+	if len(dates) == 0 {
+		return
+	}
+	date, err := http.ParseTime(dates[0])
+	if err != nil {
+		return
+	}
+	// The server's time was within [date, date+1s) at some time in between.
+	ahead, behind := date.Sub(answered), date.Add(dateResolution).Sub(asked)
+	switch {
+	case ahead > maxClockError:
+		c.offset.Store(int64(behind)) // the most that it can be: old letters stay old
+	case behind < -maxClockError:
+		c.offset.Store(int64(behind))
+	default:
+		c.offset.Store(0)
+	}
+}
+
+// fromTheFuture reports whether a message just received was published later than
+// now: then the local clock is behind, and nothing says that the message came
+// after the start.
+func fromTheFuture(m *pubsubpb.PubsubMessage) bool {
+	return time.Until(m.GetPublishTime().AsTime()) > maxClockError
+}
