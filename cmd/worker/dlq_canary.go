@@ -64,6 +64,7 @@ func (r *replay) replayCanaries(ctx context.Context, n *counts, canaries *dlq.Ca
 	return r.pass(ctx, n, func(w *dlq.Walk) error {
 		// A worker that runs all the time rejects them at once.
 		w.OnLate = r.lookout(n, canaries, true)
+		w.Ours = r.replayed.Returned
 		replayer := r.replayer(w, func(*dlq.Stored, error) {})
 		kind := replayer.OnReplayed
 		replayer.OnReplayed = func(s *dlq.Stored, m *pubsubpb.PubsubMessage) {

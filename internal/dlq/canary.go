@@ -1,6 +1,8 @@
 package dlq
 
 import (
+	"hash/maphash"
+
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 
 	"github.com/sourcegraph/telemetry-relay/internal/event"
@@ -22,6 +24,30 @@ func (c *Canaries) Add(s *Stored, m *pubsubpb.PubsubMessage) {
 	if s.EventID != "" {
 		c.events[s.EventID] = struct{}{}
 	}
+}
+
+// Replayed are events that a replay has published, by their origins. Its zero value
+// has none. It is not safe for concurrent use.
+type Replayed struct {
+	origins map[uint64]int // hash of the first message's id → replay count
+}
+
+// originSeed keeps publishers from choosing ids whose hashes collide.
+var originSeed = maphash.MakeSeed()
+
+// Add adds an event that was replayed as m.
+func (r *Replayed) Add(m *pubsubpb.PubsubMessage) {
+	if r.origins == nil {
+		r.origins = map[uint64]int{}
+	}
+	r.origins[maphash.String(originSeed, m.GetAttributes()[event.AttrOriginMessageID])] = event.Replays(m.GetAttributes())
+}
+
+// Returned reports whether a letter is one of the events that was rejected again.
+func (r *Replayed) Returned(s *Stored) bool {
+	origin, _ := event.Message{ID: s.OriginalID, Attributes: s.Original.Attributes}.Origin()
+	count, ok := r.origins[maphash.String(originSeed, origin)]
+	return ok && event.Replays(s.Original.Attributes) >= count
 }
 
 // Len is how many there are.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 )
 
 // Walk is one way through the queue.
@@ -15,6 +17,12 @@ type Walk struct {
 	// Stop ends the walk at the filter's limit. Without it the rest is read, too,
 	// so that it is counted.
 	Stop bool
+	// FromStart leaves letters that came after the start: of this walk, unless the
+	// filter has a time already.
+	FromStart bool
+	// Ours, if set, reports letters that the command itself has caused; they count
+	// as having come after the start, whatever their time says.
+	Ours func(*Stored) bool
 	// OnProgress, if set, is called after each part with how many letters it had.
 	OnProgress func(read int)
 	// OnLate, if set, is given the letters that came after the start; they are
@@ -25,6 +33,8 @@ type Walk struct {
 	Read, Matched, Late int
 	// Cut says that the walk ended at the limit, and has not seen the rest.
 	Cut bool
+
+	own bool // the time of the start is this walk's own
 }
 
 // errEnough ends a walk in good order.
@@ -64,20 +74,28 @@ func (w *Walk) part(ctx context.Context, visit func(*Stored) error) error {
 		return err
 	}
 	w.Read += len(messages)
+	if w.FromStart && w.Filter.PublishedBefore.IsZero() {
+		w.Filter.PublishedBefore = w.Queue.Started()
+		w.own = true
+	}
+	if w.own {
+		w.widen(messages)
+	}
 	for i, m := range messages {
 		messages[i] = nil // so that it can go
-		if w.Filter.late(m.GetPublishTime().AsTime()) {
-			w.Late++
-			if w.OnLate != nil {
-				w.OnLate(Read(m, w.Environment))
-			}
-			continue
-		}
-		if w.full() {
+		late := w.Filter.late(m.GetPublishTime().AsTime())
+		if !late && w.full() && w.Ours == nil {
 			continue
 		}
 		s := Read(m, w.Environment)
-		if !w.Filter.Match(s) {
+		if late || w.Ours != nil && w.Ours(s) {
+			w.Late++
+			if w.OnLate != nil {
+				w.OnLate(s)
+			}
+			continue
+		}
+		if w.full() || !w.Filter.Match(s) {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
@@ -93,6 +111,16 @@ func (w *Walk) part(ctx context.Context, visit func(*Stored) error) error {
 		}
 	}
 	return nil
+}
+
+// widen moves the time of the start behind messages that are from the future by
+// the local clock. What comes of the command itself is known by Ours.
+func (w *Walk) widen(messages []*pubsubpb.PubsubMessage) {
+	for _, m := range messages {
+		if at := m.GetPublishTime().AsTime(); fromTheFuture(m) && w.Filter.late(at) {
+			w.Filter.PublishedBefore = at.Add(1)
+		}
+	}
 }
 
 func (w *Walk) full() bool { return w.Filter.Limit > 0 && w.Matched >= w.Filter.Limit }
