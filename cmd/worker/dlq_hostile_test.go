@@ -266,3 +266,52 @@ func (h *dlqHouse) hold(n int) (release func()) {
 	lease(10 * time.Minute)
 	return func() { lease(0) }
 }
+
+// TestDLQPrivate: what has private data is found, whatever it was rejected for, and
+// can be purged.
+func TestDLQPrivate(t *testing.T) {
+	t.Parallel()
+	h := newDLQHouse(t)
+	const without = `{"feature":"sams.user","action":"created","typo":1}`
+	h.put(deadLetter(1, typoData(1)), deadLetter(2, without), deadLetter(3, `{"feature":"sams.user","privatMetadata":{"x":"y"}}`), deadLetter(4, `{"feature":`))
+	if got := h.expect(0, "", "stats", "--private", "--output", "json"); !strings.HasPrefix(got.stdout, `{"count":3,`) {
+		t.Error(got.stdout)
+	}
+	h.expect(0, `{"matched":3,"purged":3,"failed":0,"left":1}`+"\n", "purge", "--private", "--no-backup", "--yes", "--output", "json")
+	if got := h.Messages(dlqSub); len(got) != 1 || string(got[0].GetData()) != without {
+		t.Errorf("%v", got)
+	}
+}
+
+// TestDLQRanges: a range of time that can choose nothing is a mistake.
+func TestDLQRanges(t *testing.T) {
+	t.Parallel()
+	h := newDLQHouse(t)
+	for _, args := range [][]string{
+		{"stats", "--since", "1d", "--until", "2d"}, {"list", "--since", "2026-11-20", "--until", "2026-11-19"},
+		{"purge", "--since", "1h", "--until", "2h", "--no-backup", "--yes"}, {"replay", "--since", "1h", "--until", "2h", "--yes"},
+		{"stats", "--since", "yesterday"},
+	} {
+		if got := h.expect(2, "", args...); !strings.Contains(got.stderr, "expected a") {
+			t.Errorf("%v: %s", args, got.stderr)
+		}
+	}
+	h.expect(0, "no dead letters\n", "list", "--since", "7d", "--until", "2999-01-01")
+}
+
+// TestDLQBounded: output does not grow beyond its input.
+func TestDLQBounded(t *testing.T) {
+	t.Parallel()
+	h := newDLQHouse(t)
+	deep := `{"x":` + strings.Repeat("[", 9900) + strings.Repeat("1,", 10_000) + "1" + strings.Repeat("]", 9900) + "}"
+	deeper := strings.Repeat("[", 70_000) + strings.Repeat("]", 70_000)
+	h.put(deadLetter(1, deep), deadLetter(2, deeper))
+	for _, args := range [][]string{
+		{"show", "m1"}, {"show", "--reveal", "m1"}, {"show", "--reveal", "--output", "json", "m1"}, {"list"}, {"list", "--output", "ndjson"},
+		{"list", "--output", "ndjson", "--reveal"}, {"show", "--reveal", "--output", "json", "m2"}, {"replay", "--dry-run", "--no-check", "--reveal"},
+	} {
+		if got := h.expect(0, "", args...); len(got.stdout)+len(got.stderr) > 300_000 {
+			t.Errorf("%v: %d bytes", args, len(got.stdout)+len(got.stderr))
+		}
+	}
+}

@@ -235,7 +235,7 @@ func TestDLQReplay(t *testing.T) {
 	h.expect(2, "", "replay")
 	h.left(1103)
 	got := h.expect(1, `{"matched":1103,"replayed":1100,"failed":2,"left":3,"over_max_replays":1}`+"\n", "replay", "--yes", "--output", "json")
-	for _, want := range []string{`"who":"oncall"`, `"replayed":1100`, `"audit":true`, "typo: unknown field", "replayed 3 times before"} {
+	for _, want := range []string{`"who":"unknown"`, `"replayed":1100`, `"audit":true`, "typo: unknown field", "replayed 3 times before"} {
 		if !strings.Contains(got.stderr, want) {
 			t.Errorf("want %s in %s", want, got.stderr)
 		}

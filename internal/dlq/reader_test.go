@@ -210,15 +210,42 @@ func TestReadOthers(t *testing.T) {
 	}
 }
 
+// TestBomb: what is compressed restores to what Pub/Sub could have carried, or to
+// nothing.
 func TestBomb(t *testing.T) {
 	big(t)
-	bomb, err := compress(make([]byte, maxMessageTried+1))
-	if err != nil {
-		t.Fatal(err)
+	envelope := func(m line.Message) []byte {
+		text, err := line.Append(nil, m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
 	}
-	s := Read(&pubsubpb.PubsubMessage{Data: bomb, Attributes: map[string]string{AttrReason: "x", AttrEncoding: EncodingGzip}}, "")
-	if s.Broken == nil || len(s.Original.Data) != len(bomb) {
-		t.Errorf("%v, %d bytes", s.Broken, len(s.Original.Data))
+	wide := map[string]string{}
+	for i := range 100 {
+		wide[fmt.Sprintf("%0256d", i)] = strings.Repeat("\x01", maxValue) // six bytes each in an envelope
+	}
+	for name, c := range map[string]struct {
+		encoding string
+		content  []byte
+		ok       bool
+	}{
+		"all that fits":       {EncodingGzip, make([]byte, maxMessageTried), true},
+		"a byte more":         {EncodingGzip, make([]byte, maxMessageTried+1), false},
+		"an envelope of that": {EncodingEnvelope, envelope(line.Message{Data: make([]byte, maxMessageTried-1<<20), Attributes: wide}), true},
+		"more data":           {EncodingEnvelope, envelope(line.Message{Data: make([]byte, maxMessageTried+1)}), false},
+		"a huge service":      {EncodingEnvelope, envelope(line.Message{Attributes: map[string]string{"service_id": strings.Repeat("a", 1<<20)}}), false},
+		"60 MB of service":    {EncodingEnvelope, envelope(line.Message{Attributes: map[string]string{"service_id": strings.Repeat("a", 60<<20)}}), false},
+		"a huge key":          {EncodingEnvelope, envelope(line.Message{Data: []byte("{}"), OrderingKey: strings.Repeat("a", 1<<20)}), false},
+	} {
+		bomb, err := compress(c.content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := Read(&pubsubpb.PubsubMessage{Data: bomb, Attributes: map[string]string{AttrReason: "x", AttrEncoding: c.encoding}}, "")
+		if (s.Broken == nil) != c.ok || !c.ok && len(s.Original.Data) != len(bomb) {
+			t.Errorf("%s: %v, %d bytes", name, s.Broken, len(s.Original.Data))
+		}
 	}
 }
 
