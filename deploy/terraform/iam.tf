@@ -1,4 +1,5 @@
 # Who may do what, on single topics and subscriptions and never on the project.
+# These grants add to whatever else there is; they take nothing away.
 
 # Services publish events, and can neither read nor dead-letter any.
 resource "google_pubsub_topic_iam_member" "publisher" {

@@ -19,6 +19,7 @@ import (
 type instance struct {
 	kind, name string // google_pubsub_topic, events
 	args       map[string]cty.Value
+	every      map[string][]cty.Value // the same, of blocks that are repeated
 	blocks     []string // by their full names
 }
 
@@ -97,7 +98,7 @@ func load(t *testing.T, inputs map[string]cty.Value) *module {
 	m.ctx = &hcl.EvalContext{
 		Variables: map[string]cty.Value{"var": cty.ObjectVal(m.inputs(inputs))},
 		Functions: map[string]function.Function{
-			"length": stdlib.LengthFunc, "merge": stdlib.MergeFunc, "setproduct": stdlib.SetProductFunc, "one": oneFunc,
+			"length": stdlib.LengthFunc, "merge": stdlib.MergeFunc, "setproduct": stdlib.SetProductFunc, "one": oneFunc, "concat": stdlib.ConcatFunc,
 		},
 	}
 	// What refers to what is settled by evaluating until nothing changes: names
@@ -190,7 +191,7 @@ func (m *module) evaluateResources() {
 	for _, block := range m.resources {
 		var all []cty.Value
 		for _, each := range m.each(block) {
-			i := instance{kind: block.Labels[0], name: block.Labels[1], args: map[string]cty.Value{}}
+			i := instance{kind: block.Labels[0], name: block.Labels[1], args: map[string]cty.Value{}, every: map[string][]cty.Value{}}
 			m.evaluateBody(&i, "", block.Body, each)
 			known := map[string]cty.Value{
 				"id":     cty.StringVal(i.kind + "/" + i.text("name")),
@@ -260,6 +261,7 @@ func (m *module) evaluateBody(i *instance, prefix string, body *hclsyntax.Body, 
 		value, diags := attr.Expr.Value(ctx)
 		m.good(diags)
 		i.args[prefix+name] = value
+		i.every[prefix+name] = append(i.every[prefix+name], value)
 	}
 	for _, block := range body.Blocks {
 		if block.Type != "dynamic" {

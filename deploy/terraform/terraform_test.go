@@ -76,6 +76,7 @@ var schema = map[string]string{
 		"dead_letter_policy.dead_letter_topic dead_letter_policy.max_delivery_attempts lifecycle.prevent_destroy",
 	"google_pubsub_topic_iam_member":        "project topic! role! member!",
 	"google_pubsub_subscription_iam_member": "project subscription! role! member!",
+	"google_project_iam_audit_config":       "project! service! audit_log_config.log_type! audit_log_config.exempted_members",
 	alert: "project display_name! combiner! severity notification_channels conditions.display_name! " +
 		"conditions.condition_threshold.filter conditions.condition_threshold.comparison! conditions.condition_threshold.threshold_value " +
 		"conditions.condition_threshold.duration! conditions.condition_threshold.aggregations.alignment_period " +
@@ -211,7 +212,7 @@ func TestLeastPrivilege(t *testing.T) {
 	m := load(t, inputs())
 	var got []string
 	for _, i := range m.instances {
-		if strings.Contains(i.kind, "_iam_") {
+		if strings.HasSuffix(i.kind, "_iam_member") {
 			on := i.text("topic")
 			if i.kind == "google_pubsub_subscription_iam_member" {
 				on = i.text("subscription")
@@ -239,6 +240,30 @@ func TestLeastPrivilege(t *testing.T) {
 	slices.Sort(want)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("grants (-want +got):\n%s", diff)
+	}
+}
+
+// TestAudit: whoever else than the worker and the publishers reads or changes what
+// is in a subscription leaves an entry in a log of Google's.
+func TestAudit(t *testing.T) {
+	m := load(t, inputs())
+	i := m.only("google_project_iam_audit_config", "pubsub")
+	if i.text("project") != "relay-prod" || i.text("service") != "pubsub.googleapis.com" {
+		t.Errorf("%v", i.args)
+	}
+	exempted := map[string][]string{}
+	for n, kind := range i.every["audit_log_config.log_type"] {
+		for _, member := range i.every["audit_log_config.exempted_members"][n].AsValueSlice() {
+			exempted[kind.AsString()] = append(exempted[kind.AsString()], member.AsString())
+		}
+		slices.Sort(exempted[kind.AsString()])
+	}
+	want := map[string][]string{
+		"DATA_READ":  {"serviceAccount:relay@x"},
+		"DATA_WRITE": {"serviceAccount:cody@x", "serviceAccount:relay@x", "serviceAccount:sams@x"},
+	}
+	if diff := cmp.Diff(want, exempted); diff != "" {
+		t.Errorf("Data Access logs, and whom they leave out (-want +got):\n%s", diff)
 	}
 }
 
