@@ -81,7 +81,7 @@ const mendingOfDuplicates = "Tell the owner, whose events are wrong at the sourc
 var mending = map[event.Reason]string{
 	event.UnsupportedSchema: "The publisher is newer than the worker, or wrong: schema_version must be 1 or absent. Deploy a worker that knows the version, then replay.",
 	event.UnknownService:    "Add the service to services.yaml (or WORKER_SERVICES) if it may publish, deploy the worker, then replay. If service_id is missing or misspelt, export the letters, mend the attribute in the lines, and publish them.",
-	event.MalformedPayload:  "The data is not valid JSON, or not safe to read as such, and no expression can mend that. Tell the owner; export the letters, mend the lines by hand or purge them.",
+	event.MalformedPayload:  "The data is not one valid JSON value in UTF-8, and no expression can mend that. Tell the owner; export the letters, mend the lines by hand or purge them.",
 	event.InvalidEvent:      "Tell the owner, whose events are wrong at the source. Mend these on the way: `worker dlq replay --jq EXPR`, such as --jq 'del(.typo)' or --jq '.userId |= tonumber'; try it with --dry-run first.",
 	event.PolicyViolation:   "services.yaml forbids it. Change the service's rule if it is wrong, deploy the worker, then replay; or take out what is forbidden with --jq, such as --jq 'del(.privateMetadata)'.",
 	event.Oversized:         "The event is larger than the gateway takes. Tell the owner; make it smaller on the way with --jq, or purge it.",
