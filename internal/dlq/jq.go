@@ -76,8 +76,7 @@ func (m *Mender) Mend(ctx context.Context, data []byte) ([]byte, error) {
 		if strict, ok := errors.AsType[*notReadable](err); ok {
 			return nil, fmt.Errorf("--jq: fromjson: %w", strict)
 		}
-		// jq's own texts quote values.
-		return nil, fmt.Errorf("--jq: the expression fails on it (%T)", err)
+		return nil, errors.New("--jq: the expression fails on it; jq's own message is not shown, because it quotes values")
 	}
 	if _, object := result.(map[string]any); !object {
 		return nil, fmt.Errorf("--jq: the expression yields a JSON %s; expected one object", gojq.TypeOf(result))

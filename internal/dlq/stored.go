@@ -116,11 +116,11 @@ func Read(m *pubsubpb.PubsubMessage, defaultEnvironment string) *Stored {
 
 func (s *Stored) readOwn(m *pubsubpb.PubsubMessage) {
 	a := m.GetAttributes()
-	s.Reason, s.Detail = event.Reason(a[AttrReason]), a[AttrDetail]
+	s.Reason, s.Detail = event.Reason(a[AttrReason]), fit(a[AttrDetail])
 	s.Attempts, _ = strconv.Atoi(a[AttrAttempts]) // 0 if it is not a number
 	s.Replays, _ = strconv.Atoi(a[AttrReplays])
 	s.Replays = max(0, s.Replays)
-	s.EventID, s.Subscription, s.WorkerVersion = a[AttrEventID], a[AttrSubscription], a[AttrWorkerVersion]
+	s.EventID, s.Subscription, s.WorkerVersion = a[AttrEventID], fit(a[AttrSubscription]), fit(a[AttrWorkerVersion])
 	s.RejectedAt = instant(a[AttrRejectedAt], s.RejectedAt)
 	if id := a[AttrMessageID]; id != "" {
 		s.OriginalID = id
@@ -137,7 +137,7 @@ func (s *Stored) readOwn(m *pubsubpb.PubsubMessage) {
 func (s *Stored) readNative(a map[string]string) {
 	s.Reason = ReasonAttempts
 	s.Attempts, _ = strconv.Atoi(a[nativeAttempts])
-	s.Subscription = a[nativeSource]
+	s.Subscription = fit(a[nativeSource])
 	s.Detail = fmt.Sprintf("Pub/Sub's own dead-letter policy took the message after %d deliveries to the subscription %s; no worker has judged it", s.Attempts, s.Subscription)
 	s.OriginalPublishTime = instant(a[nativePublishTime], s.OriginalPublishTime)
 	s.Original.Attributes = without(a, nativePrefix)

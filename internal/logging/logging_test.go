@@ -5,9 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/creack/pty"
+
+	"github.com/sourcegraph/telemetry-relay/internal/terminal"
 )
 
 func TestCloudLogging(t *testing.T) {
@@ -75,8 +80,42 @@ func TestLevel(t *testing.T) {
 	}
 }
 
-func TestTerminal(t *testing.T) {
-	if Terminal(&bytes.Buffer{}) || Terminal(nil) {
-		t.Error("not every writer is a terminal")
+// TestHarmless logs what a terminal would obey, in every place of a record: in text
+// it is replaced, also where the handler has colours of its own, and in JSON
+// escaped.
+func TestHarmless(t *testing.T) {
+	const bad = "\x1b[2J\x1b[31m\u009b2J\u202e\x07"
+	screen, tty, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer screen.Close()
+	write := func(log *slog.Logger) {
+		log.With("with", bad).Info("message "+bad, "text", bad, "error", errors.New(bad), slog.Group("g", "in", bad)) //nolint:sloglint // What a library may do.
+	}
+	write(New(tty, "info", "text"))
+	shown := make([]byte, 4096)
+	n, err := screen.Read(shown)
+	tty.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var plain, asJSON bytes.Buffer
+	write(New(&plain, "info", "text"))
+	write(New(&asJSON, "info", "json"))
+	colours := regexp.MustCompile(`\x1b\[[0-9;]*m`)
+	for name, got := range map[string]string{"terminal": colours.ReplaceAllString(string(shown[:n]), ""), "text": plain.String(), "JSON": asJSON.String()} {
+		if !strings.Contains(got, "message") {
+			t.Errorf("%s: nothing is logged", name)
+		}
+		for _, r := range got {
+			if terminal.Unsafe(r) && r != '\n' && r != '\r' {
+				t.Errorf("%s: %q in %q", name, r, got)
+				break
+			}
+		}
+	}
+	if strings.Contains(string(shown[:n]), "\x1b[31m") {
+		t.Errorf("a colour of somebody else: %q", shown[:n])
 	}
 }

@@ -116,3 +116,9 @@ func TestPrivate(t *testing.T) {
 		t.Errorf("no file: %v %v", changed, err)
 	}
 }
+
+func TestIs(t *testing.T) {
+	if Is(&bytes.Buffer{}) || Is(nil) || Is(NewWriter(&bytes.Buffer{})) {
+		t.Error("not every writer is a terminal")
+	}
+}
