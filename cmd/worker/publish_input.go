@@ -88,7 +88,7 @@ func checkEncoding(r *bufio.Reader) error {
 		begin, _ = r.Peek(2) // a short file says so itself
 	}
 	is := func(prefix string) bool { return bytes.HasPrefix(begin, []byte(prefix)) }
-	what := ""
+	var what string
 	switch {
 	case is(byteOrderMark):
 		_, err := r.Discard(len(byteOrderMark))

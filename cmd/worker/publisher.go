@@ -14,6 +14,7 @@ import (
 
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/line"
+	"github.com/sourcegraph/telemetry-relay/internal/patience"
 	"github.com/sourcegraph/telemetry-relay/internal/topic"
 )
 
@@ -21,6 +22,7 @@ import (
 type publisher struct {
 	topic     topic.Publisher
 	topicName string
+	bounds    *patience.Bounds
 	decoder   *event.Decoder // nil: nothing is checked
 	stderr    io.Writer
 	source    string
@@ -46,13 +48,32 @@ type numbered struct {
 	line    int
 }
 
-const (
-	// publishPatience is how long Pub/Sub may be away.
+// maxMessage is the largest message that any server takes; the documented limit
+// is 10 MB.
+const maxMessage = 10 << 20
+
+// publishPatience is how long Pub/Sub may be away, and refusalPatience how long it
+// may refuse the first request. Tests do not wait that long.
+var (
 	publishPatience = time.Minute
-	// maxMessage is the largest message that any server takes; the documented
-	// limit is 10 MB.
-	maxMessage = 10 << 20
+	refusalPatience = 15 * time.Second
 )
+
+// publishBounds are those of all requests to one topic.
+func publishBounds() *patience.Bounds {
+	return &patience.Bounds{Outage: publishPatience, Refusal: refusalPatience}
+}
+
+// sayRetrying tells that a request to publish is tried again.
+func sayRetrying(say func(format string, args ...any)) func(error, patience.Class) {
+	return func(err error, class patience.Class) {
+		if class == patience.Refusal {
+			say("worker: Pub/Sub refuses the events; trying again, because what was just created or granted takes a while: %v", err)
+			return
+		}
+		say("worker: Pub/Sub does not take events; trying again: %v", err)
+	}
+}
 
 // run publishes the lines of the input until its end, or until ctx ends.
 func (p *publisher) run(ctx context.Context, input io.Reader) error {
@@ -149,39 +170,39 @@ func (p *publisher) refuse(n int, why error) {
 // known to be published.
 func (p *publisher) flush(ctx context.Context) error {
 	for len(p.request) > 0 {
-		part := p.request
-		err := p.publish(ctx, part)
-		if status.Code(err) == codes.InvalidArgument {
+		err := p.publish(ctx, p.request)
+		switch {
+		case err == nil:
+			p.done.Published += len(p.request)
+			p.request = nil
+		case status.Code(err) == codes.InvalidArgument:
 			// One bad message has the whole request refused.
-			part, err = p.oneByOne(ctx)
+			err = p.oneByOne(ctx)
 		}
 		if err != nil {
 			return fmt.Errorf("%w to %s (PUBSUB_TOPIC) from line %d on: %w", errPublish, p.topicName, p.request[0].line, err)
 		}
-		p.done.Published += len(part)
-		p.request = p.request[len(part):]
 	}
 	p.request, p.size = nil, 0
 	return nil
 }
 
 // oneByOne publishes the messages of the request, each in one of its own, until
-// all are settled or Pub/Sub is away. It returns none that would still have to be
-// counted.
-func (p *publisher) oneByOne(ctx context.Context) ([]numbered, error) {
+// all are settled or Pub/Sub is away.
+func (p *publisher) oneByOne(ctx context.Context) error {
 	for len(p.request) > 0 {
 		err := p.publish(ctx, p.request[:1])
 		switch {
 		case status.Code(err) == codes.InvalidArgument:
 			p.refuse(p.request[0].line, fmt.Errorf("Pub/Sub refuses it: %s", status.Convert(err).Message()))
 		case err != nil:
-			return nil, err
+			return err
 		default:
 			p.done.Published++
 		}
 		p.request = p.request[1:]
 	}
-	return nil, nil
+	return nil
 }
 
 func (p *publisher) publish(ctx context.Context, part []numbered) error {
@@ -189,7 +210,7 @@ func (p *publisher) publish(ctx context.Context, part []numbered) error {
 	for i, m := range part {
 		messages[i] = m.message
 	}
-	return topic.PublishPatiently(ctx, p.topic, messages, publishPatience, func(err error) {
-		fmt.Fprintf(p.stderr, "worker: Pub/Sub does not take events; trying again: %v\n", err)
-	})
+	return topic.PublishPatiently(ctx, p.topic, messages, p.bounds, sayRetrying(func(format string, args ...any) {
+		fmt.Fprintf(p.stderr, format+"\n", args...)
+	}))
 }

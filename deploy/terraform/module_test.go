@@ -20,7 +20,7 @@ type instance struct {
 	kind, name string // google_pubsub_topic, events
 	args       map[string]cty.Value
 	every      map[string][]cty.Value // the same, of blocks that are repeated
-	blocks     []string // by their full names
+	blocks     []string               // by their full names
 }
 
 // text returns an argument that is a string; empty if it is not there.

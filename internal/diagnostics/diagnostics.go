@@ -9,17 +9,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
-	"net/http/pprof"
-	"net/netip"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"golang.org/x/net/netutil"
 )
 
 // Options say what is served.
@@ -44,13 +42,13 @@ type Server struct {
 
 // A request is tiny and comes from a prober; a profile may take its time.
 const (
-	readTimeout  = 5 * time.Second
-	writeTimeout = 2 * time.Minute
+	readTimeout = 5 * time.Second
+	// The longest profile, and the time to send it.
+	writeTimeout = maxProfile*time.Second + 15*time.Second
 	idleTimeout  = time.Minute
 	maxHeader    = 16 << 10
-	// headerSlack is what net/http takes beyond its MaxHeaderBytes.
-	headerSlack = 4 << 10
-	// Probes and scrapers are few; whoever opens more connections waits.
+	headerSlack  = 4 << 10 // that net/http adds
+	// Probes and scrapers are few; who opens more connections loses the oldest.
 	maxConnections = 100
 	maxScrapes     = 5 // at a time
 )
@@ -61,11 +59,12 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("serve the endpoints at %s (PORT or WORKER_DIAGNOSTICS_ADDR): %w", opts.Addr, err)
 	}
-	listener = netutil.LimitListener(listener, maxConnections)
 	s := &Server{
 		addr: listener.Addr(),
 		http: &http.Server{
 			Handler:           Handler(opts),
+			ConnContext:       remember,
+			ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // it quotes requests
 			ReadHeaderTimeout: readTimeout,
 			ReadTimeout:       readTimeout,
 			WriteTimeout:      writeTimeout,
@@ -73,7 +72,7 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 			MaxHeaderBytes:    maxHeader - headerSlack,
 		},
 	}
-	s.done.Go(func() { _ = s.http.Serve(listener) }) // ends with Close
+	s.done.Go(func() { _ = s.http.Serve(newPlaces(listener, maxConnections)) }) // ends with Close
 	return s, nil
 }
 
@@ -118,12 +117,8 @@ func Handler(opts Options) http.Handler {
 	if opts.Secret == "" {
 		guard = loopbackOnly
 	}
-	mux.Handle("/debug/pprof/", guard(pprof.Index))
-	mux.Handle("/debug/pprof/cmdline", guard(pprof.Cmdline))
-	mux.Handle("/debug/pprof/profile", guard(pprof.Profile))
-	mux.Handle("/debug/pprof/symbol", guard(pprof.Symbol))
-	mux.Handle("/debug/pprof/trace", guard(pprof.Trace))
-	return http.MaxBytesHandler(mux, maxHeader)
+	mux.Handle("/debug/pprof/", profiles(guard))
+	return keepPlaces(http.MaxBytesHandler(mux, maxHeader))
 }
 
 func answer(w http.ResponseWriter, code int, text string) {
@@ -149,15 +144,4 @@ func bearer(secret string) func(http.HandlerFunc) http.Handler {
 			next(w, r)
 		})
 	}
-}
-
-func loopbackOnly(next http.HandlerFunc) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		from, err := netip.ParseAddrPort(r.RemoteAddr)
-		if err != nil || !from.Addr().Unmap().IsLoopback() {
-			answer(w, http.StatusForbidden, "set DIAGNOSTICS_SECRET to see this from elsewhere")
-			return
-		}
-		next(w, r)
-	})
 }

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -46,7 +45,7 @@ func options() Options {
 
 func ask(h http.Handler, method, path, from, authorization string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, path, nil)
-	r.RemoteAddr = from
+	r.RemoteAddr, r.Host = from, loopback
 	if authorization != "" {
 		r.Header.Set("Authorization", authorization)
 	}
@@ -203,52 +202,176 @@ func TestHeaderIsBounded(t *testing.T) {
 	}
 }
 
-// TestConnectionsAreBounded lets whoever comes when all connections are taken
-// wait until one is free.
-func TestConnectionsAreBounded(t *testing.T) {
-	s := start(t)
-	request := func(conn net.Conn, patience time.Duration) error {
-		_ = conn.SetDeadline(time.Now().Add(patience))
-		if _, err := fmt.Fprint(conn, "GET /-/version HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
-			return err
-		}
-		r, err := http.ReadResponse(bufio.NewReader(conn), nil)
-		if err != nil {
-			return err
-		}
-		_, err = io.Copy(io.Discard, r.Body)
-		return errors.Join(err, r.Body.Close())
-	}
-	dial := func() net.Conn {
-		t.Helper()
-		conn, err := net.Dial("tcp", s.Addr())
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = conn.Close() })
-		return conn
-	}
-	var open []net.Conn
-	for range maxConnections {
-		conn := dial()
-		if err := request(conn, 30*time.Second); err != nil {
-			t.Fatal(err)
-		}
-		open = append(open, conn)
-	}
-	waiting := dial()
-	if err := request(waiting, 200*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Fatalf("one connection too many: %v", err)
-	}
-	_ = open[0].Close()
-	_ = waiting.SetDeadline(time.Now().Add(30 * time.Second))
-	r, err := http.ReadResponse(bufio.NewReader(waiting), nil)
+// client is one connection.
+type client struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+func dial(t *testing.T, s *Server) client {
+	t.Helper()
+	conn, err := net.Dial("tcp", s.Addr())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer r.Body.Close()
+	t.Cleanup(func() { _ = conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
+	return client{conn, bufio.NewReader(conn)}
+}
+
+func (c client) get(path string) error {
+	if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path); err != nil {
+		return err
+	}
+	r, err := http.ReadResponse(c.r, nil)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, r.Body)
 	if r.StatusCode != http.StatusOK {
-		t.Errorf("after one was closed: %s", r.Status)
+		err = errors.Join(err, errors.New(r.Status))
+	}
+	return errors.Join(err, r.Body.Close())
+}
+
+// TestHealthNeverStarves has all connections taken: idle ones, some on which
+// nothing was ever sent, and some with half a request. Whoever comes is served.
+func TestHealthNeverStarves(t *testing.T) {
+	for name, occupy := range map[string]func(t *testing.T, c client){
+		"idle": func(t *testing.T, c client) {
+			if err := c.get("/-/version"); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"silent": func(*testing.T, client) {},
+		"half a request": func(t *testing.T, c client) {
+			if _, err := fmt.Fprint(c, "GET /-/version HTTP/1.1\r\nHost:"); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t)
+			for range 3 * maxConnections {
+				occupy(t, dial(t, s))
+			}
+			for range 10 {
+				began := time.Now()
+				if err := dial(t, s).get("/-/healthz"); err != nil || time.Since(began) > 3*time.Second {
+					t.Fatalf("%v after %v", err, time.Since(began))
+				}
+			}
+		})
+	}
+}
+
+// TestConnectionsAreBounded: the oldest goes, and never one that is being served.
+func TestConnectionsAreBounded(t *testing.T) {
+	opts := options()
+	opts.Addr = "127.0.0.1:0"
+	release, serving := make(chan struct{}), make(chan struct{})
+	opts.Healthy = func() error { close(serving); <-release; return nil }
+	s, err := Start(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	busy, served := dial(t, s), make(chan error)
+	go func() { served <- busy.get("/-/healthz") }()
+	<-serving
+	oldest := dial(t, s)
+	if err := oldest.get("/-/version"); err != nil {
+		t.Fatal(err)
+	}
+	var newest client
+	for range maxConnections - 1 {
+		newest = dial(t, s)
+		if err := newest.get("/-/version"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := oldest.get("/-/version"); err == nil {
+		t.Error("the oldest connection is still open")
+	}
+	if err := newest.get("/-/version"); err != nil {
+		t.Errorf("the newest connection: %v", err)
+	}
+	close(release)
+	if err := <-served; err != nil {
+		t.Errorf("the one that was being served: %v", err)
+	}
+}
+
+// TestProfilesAreBounded: neither long nor several at a time.
+func TestProfilesAreBounded(t *testing.T) {
+	h := Handler(options())
+	for _, path := range []string{"profile", "trace", "heap", "goroutine", "allocs"} {
+		for _, seconds := range []string{"200", "31", "30.5", "1e9", "-1", "0", "NaN", "x"} {
+			began := time.Now()
+			w := ask(h, "GET", "/debug/pprof/"+path+"?seconds="+seconds, loopback, "")
+			if w.Code != http.StatusBadRequest || time.Since(began) > 5*time.Second {
+				t.Errorf("%s of %s s: %d after %v", path, seconds, w.Code, time.Since(began))
+			}
+		}
+	}
+	first := make(chan int)
+	began := time.Now()
+	go func() {
+		code := http.StatusServiceUnavailable
+		for code == http.StatusServiceUnavailable { // the other one came before it
+			code = ask(h, "GET", "/debug/pprof/trace?seconds=1", loopback, "").Code
+		}
+		first <- code
+	}()
+	refused := false
+	for !refused && time.Since(began) < 20*time.Second {
+		select {
+		case code := <-first: // it was too quick
+			t.Fatalf("the first one: %d", code)
+		default:
+			refused = ask(h, "GET", "/debug/pprof/cmdline", loopback, "").Code == http.StatusServiceUnavailable
+		}
+	}
+	if code := <-first; !refused || code != http.StatusOK {
+		t.Errorf("the second one was refused: %v; the first one: %d", refused, code)
+	}
+	if w := ask(h, "GET", "/debug/pprof/goroutine?debug=1", loopback, ""); w.Code != http.StatusOK {
+		t.Errorf("afterwards: %d", w.Code)
+	}
+}
+
+// TestNothingForwarded: behind a proxy everybody seems to be on loopback.
+func TestNothingForwarded(t *testing.T) {
+	for _, header := range []string{
+		"Forwarded: for=1.2.3.4", "X-Forwarded-For: 127.0.0.1", "x-forwarded-host: a", "X-Forwarded-Proto: https", "X-FORWARDED-PREFIX: /",
+		"X-Forwarded: x", "Via: 1.1 proxy", "X-Real-IP: 1.2.3.4", "Host: relay.example.com", "Host: localhost.example.com", "Host: 10.1.2.3:80",
+	} {
+		name, value, _ := strings.Cut(header, ": ")
+		r := httptest.NewRequest(http.MethodGet, "/debug/pprof/cmdline", nil)
+		r.RemoteAddr, r.Host = loopback, "localhost:4711"
+		r.Header[name] = []string{value} // as it is
+		if name == "Host" {
+			r.Host = value
+		}
+		w := httptest.NewRecorder()
+		Handler(options()).ServeHTTP(w, r)
+		if w.Code != http.StatusForbidden {
+			t.Errorf("%s: %d", header, w.Code)
+		}
+		// With the secret it does not matter.
+		opts := options()
+		opts.Secret = "s3cret"
+		r.Header.Set("Authorization", "Bearer s3cret")
+		w = httptest.NewRecorder()
+		Handler(opts).ServeHTTP(w, r)
+		if w.Code != http.StatusOK {
+			t.Errorf("%s with the secret: %d", header, w.Code)
+		}
+	}
+	for _, host := range []string{"localhost", "localhost:80", "127.0.0.1", "127.0.0.1:80", "[::1]", "[::1]:80"} {
+		if !loopbackName(host) {
+			t.Errorf("%s is not loopback", host)
+		}
 	}
 }
 
@@ -256,7 +379,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 func TestBodyIsBounded(t *testing.T) {
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest(http.MethodPost, "/debug/pprof/symbol", strings.NewReader(strings.Repeat("0x1+", 1<<20)))
-	r.RemoteAddr = loopback
+	r.RemoteAddr, r.Host = loopback, loopback
 	counted := &countingReader{Reader: r.Body}
 	r.Body = counted
 	Handler(options()).ServeHTTP(w, r)

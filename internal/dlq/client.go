@@ -7,10 +7,7 @@ import (
 
 	pubsub "cloud.google.com/go/pubsub/v2/apiv1"
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
-	"github.com/googleapis/gax-go/v2"
 	"google.golang.org/api/option"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/metadata"
 )
 
 // Subscription is what a queue needs of the dead-letter subscription.
@@ -51,15 +48,14 @@ func (c *Client) Close() error { return c.client.Close() }
 
 // Pull asks once for messages.
 func (c *Client) Pull(ctx context.Context, most int, immediately bool) ([]*pubsubpb.ReceivedMessage, error) {
-	var header metadata.MD
-	asked := time.Now()
+	date, learn := c.clock.ask()
 	response, err := c.client.Pull(ctx, &pubsubpb.PullRequest{
 		Subscription: c.subscription,
 		MaxMessages:  int32(most),
 		//nolint:staticcheck // Deprecated for consumers that poll; this asks whether the queue is empty.
 		ReturnImmediately: immediately,
-	}, gax.WithGRPCOptions(grpc.Header(&header)))
-	c.clock.learn(header, asked, time.Now())
+	}, date)
+	learn()
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"github.com/googleapis/gax-go/v2"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 )
 
@@ -22,6 +24,14 @@ const (
 
 // clock is how far Pub/Sub's clock is ahead of the local one.
 type clock struct{ offset atomic.Int64 }
+
+// ask returns the option of a call whose answer tells the time, and what is to be
+// called after it.
+func (c *clock) ask() (option gax.CallOption, learn func()) {
+	var header metadata.MD
+	asked := time.Now()
+	return gax.WithGRPCOptions(grpc.Header(&header)), func() { c.learn(header, asked, time.Now()) }
+}
 
 // learn compares the clocks by an answer to a question that was asked at asked.
 // Google's front ends put a Date into every answer; emulators may not.

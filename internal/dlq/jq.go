@@ -159,8 +159,9 @@ func readNext(d *jsontext.Decoder) (any, error) {
 		return json.Number(token.String()), nil
 	case 't', 'f':
 		return token.Bool(), nil
+	default: // null
+		return nil, nil
 	}
-	return nil, nil
 }
 
 // exact refuses values that JSON cannot hold, which gojq would write as others.

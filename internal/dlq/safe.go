@@ -53,8 +53,9 @@ func (f form) scalar(value jsontext.Value) bool {
 		return len(value) == 2 // empty
 	case 't', 'f':
 		return f.text != nil || f.number
+	default: // null
+		return true
 	}
-	return true // null
 }
 
 // node is a field of which something is known. Exactly one of its parts is set.

@@ -243,8 +243,9 @@ func holdsText(value jsontext.Value) bool {
 	switch value.Kind() {
 	case '"', '{', '[':
 		return len(value) > 2
+	default:
+		return false
 	}
-	return false
 }
 
 // compact returns valid JSON without white space between its tokens.

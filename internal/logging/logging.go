@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/lmittmann/tint"
+
 	"github.com/sourcegraph/telemetry-relay/internal/terminal"
 )
 
@@ -41,6 +42,7 @@ func clean(_ []string, a slog.Attr) slog.Attr {
 		if _, ok := v.Any().(slog.Level); !ok {
 			a.Value = slog.StringValue(terminal.Clean(fmt.Sprintf("%+v", v.Any())))
 		}
+	default: // numbers and times
 	}
 	return a
 }

@@ -13,6 +13,7 @@ type mode int
 
 const (
 	// asText: they are replaced; line breaks, tabs and Paint's sequences pass.
+	//nolint:unused // It is the zero value.
 	asText mode = iota
 	// asJSON: they are escaped; line breaks and tabs pass.
 	asJSON
@@ -130,6 +131,9 @@ func sequence(p []byte) (n int, open bool) {
 	return 0, true
 }
 
+// valid reports whether a decoded character was valid UTF-8.
+func valid(r rune, size int) bool { return r != utf8.RuneError || size > 1 }
+
 // rewrite returns the text without what is unsafe. It is p itself if nothing is.
 func rewrite(p []byte, m mode) []byte {
 	var out []byte // nil: nothing was changed so far
@@ -156,12 +160,12 @@ func rewrite(p []byte, m mode) []byte {
 			pass = true
 		case c >= utf8.RuneSelf:
 			r, size := utf8.DecodeRune(p[i:])
-			n, pass = size, !(r == utf8.RuneError && size == 1) && !Unsafe(r)
+			n, pass = size, valid(r, size) && !Unsafe(r)
 		}
 		if !pass {
 			out = append(out, p[kept:i]...)
 			r, size := utf8.DecodeRune(p[i : i+n])
-			if m == asJSON && !(r == utf8.RuneError && size == 1) {
+			if m == asJSON && valid(r, size) {
 				out = escaped(out, r)
 			} else {
 				out = utf8.AppendRune(out, replacement)
