@@ -67,6 +67,11 @@ func TestPicture(t *testing.T) {
 		}, func() { w.house.PubSub.SetFault(nil) }},
 		{"the gateway is slow", 20, func() { w.slow(800 * time.Millisecond) }, func() { w.slow(0) }},
 		{"fair", 25, nil, nil},
+		{"Pub/Sub refuses streams", 25, func() {
+			w.house.PubSub.RefuseStreams(-1, status.Error(codes.PermissionDenied, "User not authorized to perform this action."))
+			w.house.PubSub.BreakStreams(nil)
+		}, func() { w.house.PubSub.RefuseStreams(0, nil) }},
+		{"fair", 30, nil, nil},
 	} {
 		t.Log(step.name)
 		if step.begin != nil {

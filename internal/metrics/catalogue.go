@@ -99,11 +99,11 @@ var Catalogue = []Description{
 	{Name: "dead_letter_publishes_total", Kind: Counter, Help: "Dead letters that were to be published.", Labels: []Label{
 		{Name: "result", Values: []string{"ok", "error", "too_large"}},
 	}},
-	{Name: "pubsub_streams", Kind: Gauge, Help: "Streams from Pub/Sub that are open."},
-	{Name: "pubsub_stream_refusals_total", Kind: Counter, Help: "Streams that Pub/Sub refused, by the gRPC code.", Labels: []Label{
+	{Name: "pubsub_streams", Kind: Gauge, Help: "Open streams from Pub/Sub. 0 also while the worker does not receive: during an outage of the gateway or of SAMS, and at the end of a run."},
+	{Name: "pubsub_stream_refusals_total", Kind: Counter, Help: "Streams that Pub/Sub refused to open, or ended with a refusal, by the gRPC code.", Labels: []Label{
 		{Name: "code", Values: []string{"NotFound", "PermissionDenied", "Unauthenticated", "FailedPrecondition", "Unimplemented", "InvalidArgument"}},
 	}},
-	{Name: "drains_unproven_total", Kind: Counter, Help: "Drains that found nothing more and met their deadline before they could prove that the subscription is empty."},
+	{Name: "drains_unproven_total", Kind: Counter, Help: "Drains that met their deadline with nothing left to do, without proof that the subscription is empty: streams or pulls brought no answer."},
 	{Name: "run_ended_total", Kind: Counter, Help: "Ends of runs.", Labels: []Label{
 		{Name: "reason", Values: []string{"drained", "deadline", "signal", "error"}},
 	}},
