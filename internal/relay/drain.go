@@ -10,6 +10,8 @@ type drainState struct {
 	checking bool // a pull is under way
 	emptying bool // receiving is ended to see whether a stream still brings something
 	sawEmpty bool // the proof by pulls was complete once
+	// pullError is why Pub/Sub did not answer the last pull; nil: it did.
+	pullError error
 
 	proven time.Time // the lastBusy that the fields below belong to
 	pulls  int       // pulls in a row that brought nothing
@@ -85,7 +87,7 @@ func (r *Relay) pullForDrain(now time.Time) {
 // already.
 func (r *Relay) checked(e emptiness, now time.Time) {
 	if e.final {
-		r.checking = false
+		r.checking, r.pullError = false, e.err
 	} else {
 		r.gate.pulling = false
 		if e.found == 0 {
@@ -103,9 +105,10 @@ func (r *Relay) checked(e emptiness, now time.Time) {
 	}
 }
 
-// unproven reports whether a drain that is to end has found nothing for long enough
-// and yet could not prove that the subscription is empty.
+// unproven reports whether a drain that is to end has nothing left to do and yet could
+// not prove that the subscription is empty. A pull without an answer sets the clock of
+// DrainIdle back, so it counts by itself.
 func (r *Relay) unproven(now time.Time) bool {
 	return r.opts.Drain && r.count == 0 && !r.gate.shut && r.cleared &&
-		(now.Sub(r.lastBusy) >= r.opts.DrainIdle || !r.receives(now))
+		(now.Sub(r.lastBusy) >= r.opts.DrainIdle || !r.receives(now) || r.pullError != nil)
 }

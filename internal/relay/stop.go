@@ -38,7 +38,7 @@ func (r *Relay) stop(why Ended, err error, now time.Time) {
 	if why == Deadline && r.unproven(now) {
 		r.m.DrainsUnproven.Inc()
 		r.log.Warn("The drain found nothing more, but could not prove that the subscription is empty",
-			"pulls", r.pulls, "streams", r.receiver.Health().Open)
+			"empty_pulls", r.pulls, "streams", r.receiver.Health().Open, "pull_error", r.pullError)
 	}
 	r.log.Info("Stopping", "why", string(why), "held", r.count, "in_flight", r.flying)
 	r.stopPulling()

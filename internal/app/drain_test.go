@@ -1,0 +1,35 @@
+package app_test
+
+import (
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/sourcegraph/telemetry-relay/internal/relay"
+)
+
+// TestDrainWithoutAnswersToPulls: a drain that meets its deadline without an answer to
+// its pulls counts as one without proof. It is a success, because it has relayed what it
+// received.
+func TestDrainWithoutAnswersToPulls(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.pubsub.SetFault(func(method string, _ any) error {
+		if method == "Pull" {
+			return status.Error(codes.Unavailable, "away")
+		}
+		return nil
+	})
+	h.publish(numbered(10)...)
+	summary, err := h.run(t.Context(), "JOB_EXECUTION_DEADLINE=11s", "WORKER_SHUTDOWN_TIMEOUT=2s") // 4 s to receive
+	if err != nil || summary.Ended != relay.Deadline || summary.Submitted != 10 {
+		t.Errorf("got %s, %v", toJSON(summary), err)
+	}
+	for _, want := range []string{"could not prove that the subscription is empty", `"pull_error":`} {
+		if !strings.Contains(h.log.String(), want) {
+			t.Errorf("the log has no %s", want)
+		}
+	}
+}
