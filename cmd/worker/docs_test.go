@@ -11,12 +11,14 @@ import (
 
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
+	"github.com/sourcegraph/telemetry-relay/internal/metrics"
 )
 
 var alertNames = []string{
 	"TelemetryRelayOldestHeldTooOld", "TelemetryRelayRejects", "TelemetryRelayGatewayAway", "TelemetryRelaySAMSAway",
 	"TelemetryRelayDeadLetterWritesFailing", "TelemetryRelayBooksDoNotBalance", "TelemetryRelayJobNotSucceeding",
 	"TelemetryRelayJobEndsAtDeadline", "TelemetryRelayEventsUndecided",
+	"TelemetryRelayNoStream", "TelemetryRelayStreamsRefused", "TelemetryRelayDrainUnproven",
 }
 
 // TestRunbookIsWhole makes sure that each reason and each alert has its page,
@@ -67,6 +69,24 @@ func TestRunbookIsWhole(t *testing.T) {
 	}
 	if first, _, _ := strings.Cut(entry, "## Reasons"); strings.Count(first, "\n$ ") != 3 {
 		t.Error("docs/oncall.md does not begin with three commands")
+	}
+}
+
+// TestRunbookNamesRefusals makes sure that on-call finds each code with which Pub/Sub
+// refuses streams.
+func TestRunbookNamesRefusals(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join(runbookDir, "oncall", "TelemetryRelayStreamsRefused.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, ok := metrics.Find("pubsub_stream_refusals_total")
+	if !ok || len(d.Labels) != 1 || len(d.Labels[0].Values) == 0 {
+		t.Fatalf("the metric is %+v", d)
+	}
+	for _, code := range d.Labels[0].Values {
+		if !strings.Contains(string(page), "| `"+code+"` | ") {
+			t.Errorf("the page does not say what to check for %s", code)
+		}
 	}
 }
 

@@ -215,7 +215,7 @@ var varies = []struct {
 	{regexp.MustCompile(`(_seconds )[0-9.e+]+`), "${1}N"},
 	{regexp.MustCompile(`("held":)\d+`), "${1}N"},
 	// How often something was tried in vain so far.
-	{regexp.MustCompile(`((result="error"|code="Unavailable")} )[1-9]\d*`), "${1}N"},
+	{regexp.MustCompile(`((result="error"|code="Unavailable"|code="PermissionDenied")} )[1-9]\d*`), "${1}N"},
 	{regexp.MustCompile(`("ids_sha256":)"[0-9a-f]{64}"`), `${1}"SUM"`},
 	// Pub/Sub's ids, and the event that a dry run takes as its sample.
 	{regexp.MustCompile(`\b[1-9]\d{15}\b`), "ID"},

@@ -259,6 +259,30 @@ var situations = map[string]func(*world){
 		w.publish(good(50)...)
 		w.run("WORKER_DRAIN_IDLE=5m", "JOB_EXECUTION_DEADLINE=14s")()
 	},
+	"TelemetryRelayNoStream": func(w *world) {
+		w.pubsub.SetFault(func(method string, _ any) error {
+			if method == "StreamingPull" {
+				return status.Error(codes.Unavailable, "The service is currently unavailable.")
+			}
+			return nil
+		})
+		w.serve("No stream from Pub/Sub is open", "/metrics", "pubsub_streams 0\n")
+	},
+	"TelemetryRelayStreamsRefused": func(w *world) {
+		w.pubsub.RefuseStreams(-1, status.Error(codes.PermissionDenied, "User not authorized to perform this action."))
+		w.serve("Pub/Sub refuses a stream", "/metrics", "pubsub_streams 0\n")
+		w.pubsub.SetPermit(func(resource, permission string) bool {
+			return resource != runbookSub || permission != "pubsub.subscriptions.consume"
+		})
+	},
+	"TelemetryRelayDrainUnproven": func(w *world) {
+		w.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
+			w.pubsub.SilenceStreams(runbookSub)
+			return gatewayserver.Fault{}
+		})
+		w.publish(good(50)...)
+		w.run("JOB_EXECUTION_DEADLINE=12s")()
+	},
 	"TelemetryRelayJobNotSucceeding": func(w *world) {
 		w.gateway.SetDown(true)
 		w.run("WORKER_DRAIN_IDLE=5m", "JOB_EXECUTION_DEADLINE=12s")()

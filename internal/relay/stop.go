@@ -37,8 +37,11 @@ func (r *Relay) stop(why Ended, err error, now time.Time) {
 	r.stopping.streamless = streamsAtEnd(r.receiver.Health(), now)
 	if why == Deadline && r.unproven(now) {
 		r.m.DrainsUnproven.Inc()
-		r.log.Warn("The drain found nothing more, but could not prove that the subscription is empty",
-			"empty_pulls", r.pulls, "streams", r.receiver.Health().Open, "pull_error", r.pullError)
+		found := []any{"empty_pulls", r.pulls, "streams", r.receiver.Health().Open}
+		if r.pullError != nil {
+			found = append(found, "pull_error", r.pullError)
+		}
+		r.log.Warn("The drain found nothing more, but could not prove that the subscription is empty", found...)
 	}
 	r.log.Info("Stopping", "why", string(why), "held", r.count, "in_flight", r.flying)
 	r.stopPulling()
