@@ -4,8 +4,10 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/sourcegraph/telemetry-relay/internal/local/gatewayserver"
+	"github.com/sourcegraph/telemetry-relay/internal/local/pubsubserver"
 )
 
 // TestKill kills a worker that holds everything: nothing is lost. What it had not
@@ -45,5 +47,56 @@ func TestKill(t *testing.T) {
 	// Both may have dead-lettered the invalid one.
 	if letters := h.takeAll(dlqSubID, 1); len(letters) == 0 {
 		t.Error("the invalid event is lost")
+	}
+}
+
+// TestKillLeases kills a worker with events in flight, on a Pub/Sub that leases what it
+// delivers for ten minutes. The worker has set shorter leases by then, so a second one
+// has everything 30 s after the kill, or 60 s with exactly-once delivery.
+func TestKillLeases(t *testing.T) {
+	const (
+		all = 500
+		// A receipt is due within 200 ms. The rest is for a busy machine.
+		receipts = 5 * time.Second
+		slack    = 10 * time.Second
+	)
+	for _, c := range []struct {
+		name    string
+		lease   time.Duration
+		options []pubsubserver.SubscriptionOption
+	}{
+		{"at least once", 30 * time.Second, nil},
+		{"exactly once", time.Minute, []pubsubserver.SubscriptionOption{pubsubserver.WithExactlyOnce()}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := newStrictHouse(t, c.options...)
+			sub := h.subscription(subID)
+			var killed atomic.Bool
+			h.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
+				return gatewayserver.Fault{Hang: !killed.Load()}
+			})
+			first := h.startReady(continuous)
+			h.publish(events(0, all)...)
+			eventually(t, "everything is in flight", func() bool { return h.pubsub.Stats(sub).Leased == all })
+			delivered := time.Now()
+			eventually(t, "all leases are set", func() bool { return len(h.pubsub.ReceiptDelays(sub)) == all })
+			if took := time.Since(delivered); took > receipts {
+				t.Errorf("the leases were set %v after the delivery, want %v at most", took, receipts)
+			}
+			first.stop(syscall.SIGKILL)
+			at := time.Now()
+			killed.Store(true)
+
+			second := h.startReady(continuous)
+			for h.gateway.Stats().Recorded < all && time.Since(at) < c.lease+slack {
+				pause()
+			}
+			t.Logf("%d of %d recorded %v after the kill", h.gateway.Stats().Recorded, all, time.Since(at).Round(time.Millisecond))
+			h.once(0, all)
+			second.stop(syscall.SIGTERM).exits(0)
+			if !h.settled() {
+				t.Errorf("left in the subscription: %+v", h.pubsub.Stats(sub))
+			}
+		})
 	}
 }

@@ -83,7 +83,7 @@ var projects atomic.Int64
 // house is everything around the worker, in a Pub/Sub project of its own.
 type house struct {
 	t       *testing.T
-	host    string // of the emulator
+	host    string // of Pub/Sub
 	project string
 	topics  pubsubpb.PublisherClient
 	subs    pubsubpb.SubscriberClient
@@ -91,15 +91,29 @@ type house struct {
 	gateway *gatewayserver.Server
 }
 
-// newHouse makes a test parallel and builds everything around the worker.
+// newHouse makes a test parallel and builds everything around the worker, with the
+// emulator as its Pub/Sub.
 func newHouse(t *testing.T) *house {
 	t.Helper()
 	t.Parallel()
-	e := emulator.Shared(t)
-	conn := connections.get(t, e.Host)
+	h := newHouseOn(t, emulator.Shared(t).Host)
+	h.createTopic(topicID)
+	h.createTopic(dlqID)
+	h.subscribe(subID, topicID)
+	h.subscribe(ledgerID, topicID)
+	h.subscribe(heirID, topicID)
+	h.subscribe(dlqSubID, dlqID)
+	return h
+}
+
+// newHouseOn builds everything around the worker but topics and subscriptions, on a
+// Pub/Sub that listens on host.
+func newHouseOn(t *testing.T, host string) *house {
+	t.Helper()
+	conn := connections.get(t, host)
 	h := &house{
 		t:       t,
-		host:    e.Host,
+		host:    host,
 		project: fmt.Sprintf("e2e-%d", projects.Add(1)),
 		topics:  pubsubpb.NewPublisherClient(conn),
 		subs:    pubsubpb.NewSubscriberClient(conn),
@@ -121,12 +135,6 @@ func newHouse(t *testing.T) *house {
 			t.Errorf("%d events were sent that the gateway can never record", invalid)
 		}
 	})
-	h.createTopic(topicID)
-	h.createTopic(dlqID)
-	h.subscribe(subID, topicID)
-	h.subscribe(ledgerID, topicID)
-	h.subscribe(heirID, topicID)
-	h.subscribe(dlqSubID, dlqID)
 	return h
 }
 

@@ -1,5 +1,6 @@
-// Package e2e_test runs the built binary against Google's Pub/Sub emulator, and
-// a SAMS and a gateway of our own. It knows nothing of the worker but what the
+// Package e2e_test runs the built binary against Google's Pub/Sub emulator, or the
+// embedded Pub/Sub where the emulator is kinder than the service, and a SAMS and a
+// gateway of our own. It knows nothing of the worker but what the
 // outside promises: variables, messages, exit statuses, endpoints.
 package e2e_test
 
