@@ -18,6 +18,9 @@ type Health struct {
 	NoneSince time.Time
 	// EverOpen reports whether any stream was open in the life of the Receiver.
 	EverOpen bool
+	// EverAnswered reports whether Pub/Sub has answered a ping in the life of the
+	// Receiver. The emulator answers none.
+	EverAnswered bool
 	// LastError is the error with which a stream ended last; nil if none has.
 	LastError error
 }
@@ -35,8 +38,11 @@ type RefusedError struct {
 
 func (e *RefusedError) Error() string {
 	return fmt.Sprintf("Pub/Sub has refused every stream of the subscription %s for %v (%v: %s): %s",
-		e.Subscription, e.For.Round(time.Second), status.Code(e.Err), status.Convert(e.Err).Message(), whatToCheck[status.Code(e.Err)])
+		e.Subscription, e.For.Round(time.Second), status.Code(e.Err), status.Convert(e.Err).Message(), e.ToCheck())
 }
+
+// ToCheck says what a person should check, given the code of the refusal.
+func (e *RefusedError) ToCheck() string { return whatToCheck[status.Code(e.Err)] }
 
 func (e *RefusedError) Unwrap() error { return e.Err }
 
@@ -156,7 +162,7 @@ func (h *health) snapshot(now time.Time) Health {
 	case h.receiving && h.noneSince.IsZero():
 		h.noneSince = now
 	}
-	return Health{Open: open, NoneSince: h.noneSince, EverOpen: h.everOpen, LastError: h.lastError}
+	return Health{Open: open, NoneSince: h.noneSince, EverOpen: h.everOpen, EverAnswered: h.everAnswered, LastError: h.lastError}
 }
 
 // answeredSince reports whether every open stream, and at least one, has brought

@@ -3,6 +3,8 @@ package consume
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -121,6 +123,10 @@ func TestAnsweredSince(t *testing.T) {
 			if got := h.answeredSince(start.Add(10*time.Second), start.Add(12*time.Second)); got != c.answer {
 				t.Errorf("got %v", got)
 			}
+			heard := slices.ContainsFunc(c.heard, func(second int) bool { return second >= 0 })
+			if got := h.snapshot(start.Add(12 * time.Second)).EverAnswered; got != (heard && !c.messages) {
+				t.Errorf("ever answered: %v", got)
+			}
 		})
 	}
 }
@@ -128,8 +134,9 @@ func TestAnsweredSince(t *testing.T) {
 // Every refusal says what to check.
 func TestRefusedError(t *testing.T) {
 	for code := range whatToCheck {
-		err := fmt.Errorf("wrapped: %w", &RefusedError{Subscription: longName, For: 2 * time.Minute, Err: status.Error(code, "the reason")})
-		if status.Code(err) != code || !refusal(err) {
+		refused := &RefusedError{Subscription: longName, For: 2 * time.Minute, Err: status.Error(code, "the reason")}
+		err := fmt.Errorf("wrapped: %w", refused)
+		if status.Code(err) != code || !refusal(err) || refused.ToCheck() == "" || !strings.HasSuffix(err.Error(), refused.ToCheck()) {
 			t.Errorf("%v: %v", code, err)
 		}
 	}
