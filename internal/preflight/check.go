@@ -3,6 +3,7 @@ package preflight
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
@@ -31,7 +32,7 @@ func PubSub(ctx context.Context, needs provision.Needs, opts ...option.ClientOpt
 			findings = append(findings, warning(all, "", "the connection did not close: "+oneLine(err), "", ""))
 		}
 	}()
-	x := examiner{admin: admin, needs: needs}
+	x := examiner{admin: admin, needs: needs, opts: opts}
 	sub, err := admin.Subscription(ctx, needs.Subscription)
 	if unreachable(err) {
 		return []Finding{
@@ -39,17 +40,33 @@ func PubSub(ctx context.Context, needs provision.Needs, opts ...option.ClientOpt
 			skipped("topics, subscriptions and permissions", "", "Pub/Sub does not answer"),
 		}
 	}
+	receiving := x.receiving(ctx, err)
 	x.subscription(ctx, sub, err)
+	at := len(x.findings)
 	x.topic(ctx)
 	x.deadLetterTopic(ctx)
-	return x.findings
+	return slices.Insert(x.findings, at, <-receiving)
 }
 
 // examiner collects findings about Pub/Sub.
 type examiner struct {
 	admin    *provision.Admin
 	needs    provision.Needs
+	opts     []option.ClientOption
 	findings []Finding
+}
+
+// receiving looks at the subscription through a stream while other questions are
+// asked, and then sends what it has found. err is the error of reading the
+// subscription.
+func (x *examiner) receiving(ctx context.Context, err error) <-chan Finding {
+	found := make(chan Finding, 1)
+	if status.Code(err) == codes.NotFound {
+		found <- skipped(streamCheck, x.needs.Subscription, "there is no subscription")
+		return found
+	}
+	go func() { found <- stream(ctx, x.needs.Subscription, x.needs.Emulator, x.opts...) }()
+	return found
 }
 
 func (x *examiner) add(f ...Finding) { x.findings = append(x.findings, f...) }

@@ -5,6 +5,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -120,7 +121,7 @@ func TestCheckAllIsWell(t *testing.T) {
 	for _, check := range []string{
 		"subscription", "subscription ack deadline", "subscription retention", "subscription expiration", "subscription retry policy",
 		"subscription dead-letter policy", "subscription exactly-once delivery", "subscription ordering", "subscription filter",
-		"permission to receive", "topic", "dead-letter topic", "permission to dead-letter", "dead-letter topic's subscriptions",
+		"permission to receive", "stream", "topic", "dead-letter topic", "permission to dead-letter", "dead-letter topic's subscriptions",
 		"dead-letter subscription", "dead-letter subscription retention", "dead-letter subscription expiration",
 	} {
 		if !slices.ContainsFunc(got, func(f Finding) bool { return f.Check == check }) {
@@ -186,7 +187,7 @@ func TestCheckMissing(t *testing.T) {
 	f := newProvisioned(t)
 	n := allNeeds()
 	n.Subscription += missing
-	wantFindings(t, f.check(n), "failure subscription: does not exist", "skipped permission to receive: there is no subscription")
+	wantFindings(t, f.check(n), "failure subscription: does not exist", "skipped permission to receive: there is no subscription", "skipped stream: there is no subscription")
 	n = allNeeds()
 	n.Topic += missing
 	wantFindings(t, f.check(n), "failure subscription topic: projects/p/topics/events, not", "failure topic: does not exist")
@@ -246,9 +247,9 @@ func TestCheckAway(t *testing.T) {
 
 	// What comes back meanwhile is waited for.
 	f := newProvisioned(t)
-	failures := 0
+	var failures atomic.Int64
 	f.SetFault(func(string, any) error {
-		if failures++; failures < 3 {
+		if failures.Add(1) < 3 {
 			return status.Error(codes.Unavailable, "away")
 		}
 		return nil

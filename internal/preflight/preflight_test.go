@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"log/slog"
 	"strings"
 	"sync"
@@ -24,6 +25,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	// The tests mostly wait, so more of them than there are processors may run.
+	if flag.Lookup("test.parallel").Value.String() == flag.Lookup("test.parallel").DefValue {
+		_ = flag.Set("test.parallel", "8") // a flag of the testing package's own
+	}
 	goleak.VerifyTestMain(m,
 		// A dependency of the client starts it when the program does.
 		goleak.IgnoreTopFunction("go.opencensus.io/stats/view.(*worker).start"),
