@@ -87,7 +87,7 @@ func TestSetupAndCheck(t *testing.T) {
 	h := newHouse(t)
 	environ := h.environ(fresh...)
 
-	wantNotOK(t, checks(t, environ, 1), "failure subscription", "skipped permission to receive", "failure topic", "failure dead-letter topic",
+	wantNotOK(t, checks(t, environ, 1), "failure subscription", "skipped permission to receive", "skipped stream", "failure topic", "failure dead-letter topic",
 		"skipped permission to dead-letter", "skipped dead-letter topic's subscriptions", "failure dead-letter subscription", "skipped gateway TLS")
 	dry := execute(t, environ, nil, "setup", "--dry-run").exits(0)
 	contains(t, dry.stdout, "create  topic "+h.topic("new-dlq"), "retention: 31 days", "4 would be created or changed")

@@ -23,7 +23,9 @@ func (env environment) checkCommand() *cli.Command {
 		Usage: "preflight: is everything there that the worker needs, and set as it should be?",
 		Description: "Looks at the configuration, the topics and subscriptions with their settings, the\n" +
 			"permissions that are really held, the SAMS token and its scope, and the gateway. It\n" +
-			"changes nothing and records nothing. A line each:\n\n" +
+			"changes nothing and records nothing. It opens a stream from Pub/Sub as worker run does,\n" +
+			"and pings it; a message that comes meanwhile is given back at once, which counts as a\n" +
+			"delivery attempt. A line each:\n\n" +
 			"   ok        as the worker needs it\n" +
 			"   warning   works, with a consequence that you may not want\n" +
 			"   failure   does not work, or loses events; the exit status is 1\n" +
