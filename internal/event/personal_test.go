@@ -1,6 +1,7 @@
 package event
 
 import (
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -39,9 +40,7 @@ func TestDetailIsNotPersonal(t *testing.T) {
 		"environment":      {field(`"metadata":{}`), map[string]string{"service_environment": address}},
 	} {
 		attributes := map[string]string{"service_id": "sams"}
-		for k, v := range c.attributes {
-			attributes[k] = v
-		}
+		maps.Copy(attributes, c.attributes)
 		_, rejection := d.Decode(Message{ID: "1", PublishTime: time.Now(), Data: []byte(c.data), Attributes: attributes})
 		if rejection == nil {
 			t.Errorf("%s: it is taken", name)
