@@ -56,6 +56,16 @@ func (c *clock) learn(header metadata.MD, asked, answered time.Time) {
 	}
 }
 
+// futureGrace is for how long after the start messages from the future count as
+// having been there. A queue that keeps growing must not keep the reader for ever.
+const futureGrace = 30 * time.Second
+
+// maybeOld reports whether a message may have been there at the start although its
+// time says otherwise.
+func (q *Queue) maybeOld(m *pubsubpb.PubsubMessage) bool {
+	return fromTheFuture(m) && time.Since(q.started) < futureGrace
+}
+
 // fromTheFuture reports whether a message just received was published later than
 // now: then the local clock is behind, and nothing says that the message came
 // after the start.

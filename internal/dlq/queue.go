@@ -205,7 +205,7 @@ func (q *Queue) take(ctx context.Context, received []*pubsubpb.ReceivedMessage) 
 			q.again++
 		} else {
 			fresh = append(fresh, m)
-			old = old || m.GetPublishTime().AsTime().Before(q.Started()) || fromTheFuture(m)
+			old = old || m.GetPublishTime().AsTime().Before(q.Started()) || q.maybeOld(m)
 		}
 		q.held[id] = r.GetAckId()
 		ids = append(ids, r.GetAckId())
