@@ -50,7 +50,7 @@ func (r *Receiver) extendBatch(ctx context.Context, ids []string, messages []*Me
 		return
 	}
 	if err != nil {
-		r.log.Warn("Pub/Sub did not extend all leases", "messages", len(ids), "again", countFates(fates, again), "code", code(err), "error", err)
+		r.log.Warn("Pub/Sub did not extend all leases", "messages", len(ids), "again", countFates(fates, again), "code", Code(err), "error", err)
 	}
 	r.leases.extended(ids, messages, fates, func(f fate) time.Time {
 		switch f {

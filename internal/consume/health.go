@@ -21,8 +21,9 @@ type Health struct {
 	// EverAnswered reports whether Pub/Sub has answered a ping in the life of the
 	// Receiver. The emulator answers none.
 	EverAnswered bool
-	// LastError is the error with which a stream ended last; nil if none has.
-	LastError error
+	// LastError says how a stream ended last, beginning with the gRPC code; "" if none
+	// has. These are Pub/Sub's words about a stream, which quote no message.
+	LastError string
 }
 
 // RefusedError ends receiving: Pub/Sub has refused every stream for so long that
@@ -37,8 +38,8 @@ type RefusedError struct {
 }
 
 func (e *RefusedError) Error() string {
-	return fmt.Sprintf("Pub/Sub has refused every stream of the subscription %s for %v (%v: %s): %s",
-		e.Subscription, e.For.Round(time.Second), status.Code(e.Err), status.Convert(e.Err).Message(), e.ToCheck())
+	return fmt.Sprintf("Pub/Sub has refused every stream of the subscription %s for %v (%s): %s",
+		e.Subscription, e.For.Round(time.Second), describe(e.Err), e.ToCheck())
 }
 
 // ToCheck says what a person should check, given the code of the refusal.
@@ -60,6 +61,11 @@ var whatToCheck = map[codes.Code]string{
 	codes.FailedPrecondition: "check that the key that encrypts the topic is enabled, and that this is a pull subscription",
 	codes.Unimplemented:      "check PUBSUB_ENDPOINT and proxies: something that is not Pub/Sub seems to answer",
 	codes.InvalidArgument:    "check PUBSUB_SUBSCRIPTION",
+}
+
+// describe names the code of an error and what Pub/Sub says about it.
+func describe(err error) string {
+	return fmt.Sprintf("%v: %s", status.Code(err), status.Convert(err).Message())
 }
 
 // refusal reports whether an error is a refusal by Pub/Sub, as opposed to a fault
@@ -89,7 +95,7 @@ type health struct {
 	refusedSince time.Time // since when every opening has been refused; zero: not so
 	everOpen     bool
 	everAnswered bool // a ping was answered
-	lastError    error
+	lastError    string
 }
 
 // begin notes that streams will be opened from now on.
@@ -122,7 +128,7 @@ func (h *health) ended(n int, err error, now time.Time) (refused time.Duration) 
 	accepted := h.streams[n].accepted(now, h.proof)
 	h.everOpen = h.everOpen || accepted
 	h.streams[n] = streamState{}
-	h.lastError = err
+	h.lastError = describe(err)
 	switch {
 	case !refusal(err):
 		h.refusedSince = time.Time{}

@@ -59,8 +59,7 @@ type Options struct {
 	// Intervals are for tests; the zero value means the defaults.
 	Intervals Intervals
 	// OnStreamEnd, if set, is called when a stream has ended or could not be opened.
-	// refused means that Pub/Sub answered with a code that says no. It is called from
-	// several goroutines.
+	// refused means that the error's Code says no. It is called from several goroutines.
 	OnStreamEnd func(err error, refused bool)
 	Logger      *slog.Logger
 }

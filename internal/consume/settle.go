@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
 
@@ -83,7 +84,7 @@ func (r *Receiver) sendAcks(ctx context.Context, batch []pendingAck) {
 		batch = r.leases.confirmAcks(batch, fates)
 		if err != nil {
 			r.log.Warn("Pub/Sub did not take all acknowledgements", "messages", before, "again", len(batch),
-				"given_up", countFates(fates, lost), "code", code(err), "error", err)
+				"given_up", countFates(fates, lost), "code", Code(err), "error", err)
 		}
 		if len(batch) == 0 || sleep(ctx, pause.NextBackOff()) != nil {
 			return
@@ -115,7 +116,7 @@ func (r *Receiver) sendReleases(ctx context.Context, ids []string) {
 		}
 		r.leases.confirmReleases(len(ids) - len(left))
 		if err != nil {
-			r.log.Warn("Pub/Sub did not take all messages back", "messages", len(ids), "again", len(left), "code", code(err), "error", err)
+			r.log.Warn("Pub/Sub did not take all messages back", "messages", len(ids), "again", len(left), "code", Code(err), "error", err)
 		}
 		if ids = left; len(ids) == 0 || sleep(ctx, pause.NextBackOff()) != nil {
 			return
@@ -144,5 +145,12 @@ func countFates(fates []fate, of fate) (n int) {
 	return n
 }
 
-// code names the gRPC code of an error for the log.
-func code(err error) string { return status.Code(err).String() }
+// Code names the gRPC code of an error. A code that gRPC does not have, which a server
+// may send, is as good as Unknown: the names become a metric's label.
+func Code(err error) string {
+	c := status.Code(err)
+	if c > codes.Unauthenticated {
+		c = codes.Unknown
+	}
+	return c.String()
+}

@@ -86,7 +86,7 @@ func (r *Receiver) keepOpen(ctx context.Context, n int) error {
 			pause.Reset()
 		}
 		if refusal(err) {
-			r.log.Warn("Pub/Sub refuses a stream; opening it again", "code", code(err), "error", err)
+			r.log.Warn("Pub/Sub refuses a stream; opening it again", "code", Code(err), "error", err)
 		} else {
 			// Pub/Sub ends streams every so often by design, so this is no fault yet.
 			r.log.Debug("A stream from Pub/Sub has ended; opening it again", "error", err)

@@ -11,9 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
 	"github.com/sourcegraph/telemetry-relay/internal/batch"
 	"github.com/sourcegraph/telemetry-relay/internal/consume"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
@@ -154,22 +151,13 @@ func New(sub consume.Subscriber, gateway Gateway, letters DeadLetters, opts Opti
 	opts.Consume.Logger = opts.Logger
 	opts.Consume.OnStreamEnd = func(err error, refused bool) {
 		if refused {
-			r.m.PubSubStreamRefusals.WithLabelValues(codeLabel(status.Code(err))).Inc()
+			r.m.PubSubStreamRefusals.WithLabelValues(consume.Code(err)).Inc()
 		}
 	}
 	r.receiver = consume.NewReceiver(sub, opts.Consume, r.receive)
 	r.loop = newLoop(opts)
 	r.status.Store(&Status{Reason: "starting"})
 	return r
-}
-
-// codeLabel is the value of a label for a code: one that gRPC does not have, which a
-// server may send, is as good as Unknown.
-func codeLabel(code codes.Code) string {
-	if code > codes.Unauthenticated {
-		code = codes.Unknown
-	}
-	return code.String()
 }
 
 // Discard ends a relay that will not be run.

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"google.golang.org/grpc/status"
-
 	"github.com/sourcegraph/telemetry-relay/internal/consume"
 )
 
@@ -34,8 +32,8 @@ func noStream(h consume.Health, now time.Time) time.Duration {
 // streamless says that no stream is open, for how long, and why.
 func streamless(h consume.Health, now time.Time) string {
 	text := fmt.Sprintf("no stream from Pub/Sub has been open for %v", noStream(h, now).Round(time.Second))
-	if h.LastError != nil {
-		text += fmt.Sprintf(": %v: %s", status.Code(h.LastError), status.Convert(h.LastError).Message())
+	if h.LastError != "" {
+		text += ": " + h.LastError
 	}
 	return text
 }
@@ -50,7 +48,7 @@ func (r *Relay) watchStreams(h consume.Health, now time.Time) {
 	case away >= warnAfter && now.Sub(r.streamsWarned) >= remindEvery:
 		r.streamsWarned = now
 		r.log.Warn("No stream from Pub/Sub is open; nothing is received", "since", h.NoneSince.UTC().Format(time.RFC3339),
-			"code", status.Code(h.LastError).String(), "error", h.LastError)
+			"error", h.LastError)
 	}
 }
 

@@ -21,7 +21,7 @@ import (
 
 func TestStreamsAtEnd(t *testing.T) {
 	now := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
-	denied := status.Error(codes.PermissionDenied, "no")
+	const denied = "PermissionDenied: no"
 	since := func(d time.Duration) time.Time { return now.Add(-d) }
 	for _, c := range []struct {
 		name   string
