@@ -42,7 +42,7 @@ func TestCheck(t *testing.T) {
 			file + `:5: the JSON object does not end`,
 			file + `:6: attribute "k": Pub/Sub takes values of at most 1024 bytes, got 1025`,
 			file + `:7: invalid_event: privateMetadata: duplicate key at byte offset`,
-			file + `:8: invalid_event: metadata["recordsPrivateMetadata`,
+			file + `:8: invalid_event: metadata[a key that begins with recordsPrivateMetadata`,
 		}},
 		{"other settings do not matter", "--check", good, []string{"WORKER_DRAIN_IDLE=soon", "PUBSUB_TOPIC=//", "LOG_LEVEL=loud", "LOG_FORMAT=x"}, exitOK, "checked stdin: 1 valid, 0 invalid\n", nil},
 		{"the environment counts", "--check", good, []string{onlyProd}, exitFailed, "checked stdin: 0 valid, 1 invalid\n", []string{`stdin:1: policy_violation: service "sams" may not publish for environment "unknown"`}},

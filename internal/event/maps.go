@@ -53,7 +53,7 @@ func (p *pass) metadata() {
 		if becomesAttribute(key, f) {
 			attributes++
 			if len(key) > maxAttributeKey && p.fault == "" {
-				p.invalid("%s: expected a key of at most %d bytes, got %d: the gateway makes an attribute of it", path(name, key), maxAttributeKey, len(key))
+				p.invalid("%s[a key that begins with %s]: expected a key of at most %d bytes, got %d: the gateway makes an attribute of it", name, attributePrefix, maxAttributeKey, len(key))
 			}
 		}
 		if p.hasRoom() {
