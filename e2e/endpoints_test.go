@@ -314,7 +314,11 @@ func TestMetrics(t *testing.T) {
 		},
 		"cause":  {"left_out": true, "failed": true, "refused": true, "sams": true, "credentials": true, "unusable": true},
 		"result": {"ok": true, "error": true, "refused": true, "too_large": true},
-		"code":   {"OK": true},
+		"code": {
+			"OK": true, // of submissions
+			// Of streams from Pub/Sub.
+			"NotFound": true, "PermissionDenied": true, "Unauthenticated": true, "FailedPrecondition": true, "Unimplemented": true, "InvalidArgument": true,
+		},
 		// Of the worker itself.
 		"mode": {"continuous": true}, "version": {buildVersion: true},
 	}

@@ -107,12 +107,12 @@ func (p *process) signal(s os.Signal) {
 	}
 }
 
-// wait waits for the end.
+// wait waits for the end. A drain waits up to two minutes for undecided events.
 func (p *process) wait() result {
 	p.t.Helper()
 	select {
 	case <-p.done:
-	case <-time.After(2 * patience):
+	case <-time.After(2*patience + 2*time.Minute):
 		p.t.Fatalf("the worker still runs after %v", time.Since(p.started))
 	}
 	return result{

@@ -143,7 +143,7 @@ func TestStreamMetrics(t *testing.T) {
 				defer close(done)
 				defer cancel()
 				for ctx.Err() == nil && !strings.Contains(text, "telemetry_relay_pubsub_streams 4") {
-					response, err := http.Get("http://" + addr + "/metrics") //nolint:noctx // it ends with the run
+					response, err := http.Get("http://" + addr + "/metrics")
 					if err != nil {
 						return
 					}

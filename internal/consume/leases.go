@@ -311,7 +311,9 @@ func (l *leases) takeDue(now time.Time, hold time.Duration) (ids []string, messa
 	}
 	l.nextDue = at + hold
 	ids, l.expiring = l.expiring, nil
-	messages = make([]*Message, len(ids))
+	for range ids {
+		messages = append(messages, nil)
+	}
 	for m := range l.held.All() {
 		due := m.due
 		if m.acking {
