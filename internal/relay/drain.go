@@ -39,7 +39,7 @@ func (r *Relay) drain(now time.Time) {
 		r.lastBusy = now
 		return
 	}
-	if r.checking || r.count > 0 {
+	if r.checking || !r.nothingElse(now) {
 		return
 	}
 	if !r.proven.Equal(r.lastBusy) {
@@ -109,6 +109,6 @@ func (r *Relay) checked(e emptiness, now time.Time) {
 // not prove that the subscription is empty. A pull without an answer sets the clock of
 // DrainIdle back, so it counts by itself.
 func (r *Relay) unproven(now time.Time) bool {
-	return r.opts.Drain && r.count == 0 && !r.gate.shut && r.cleared &&
+	return r.opts.Drain && r.nothingElse(now) && !r.gate.shut && r.cleared &&
 		(now.Sub(r.lastBusy) >= r.opts.DrainIdle || !r.receives(now) || r.pullError != nil)
 }
