@@ -94,13 +94,14 @@ func (p *process) kill() {
 	<-p.done
 }
 
-// terminate asks the process to stop.
+// terminate asks the process to stop, once: a second signal would end it at once.
 func (p *process) terminate() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.signaled.IsZero() {
-		p.signaled = time.Now()
+	if !p.signaled.IsZero() {
+		return
 	}
+	p.signaled = time.Now()
 	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 }
 

@@ -46,8 +46,9 @@ const (
 	marker          = "pr1vate-mark"
 	feature, action = "chaos.event", "happened"
 
-	// patience bounds the wait for the end, from when everything is well.
-	patience = 2 * time.Minute
+	// patience bounds the wait for the end, from when everything is well. An event that
+	// the gateway leaves out is judged for a minute at least.
+	patience = 4 * time.Minute
 
 	services = `{unknownServices: reject, services: [{id: cody-analytics}, {id: cody-gateway}, {id: pings}, {id: sams},
 		{id: strict, privateMetadata: reject}]}`
