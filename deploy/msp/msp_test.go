@@ -263,6 +263,10 @@ func TestSpecs(t *testing.T) {
 			if kind == "job" && (cfg.Mode != config.Drain || cfg.ReceiveWindow() != 827*time.Second || cfg.ListenAddr() != "") {
 				t.Errorf("%s: as a job it runs in mode %s for %v, and listens at %q", e.ID, cfg.Mode, cfg.ReceiveWindow(), cfg.ListenAddr())
 			}
+			// A drain proves that the subscription is empty at most 15 s after its idle time.
+			if proof := cfg.DrainIdle + 15*time.Second; kind == "job" && cfg.ReceiveWindow() < 2*proof {
+				t.Errorf("%s: it receives for %v, and may need %v to prove that the subscription is empty", e.ID, cfg.ReceiveWindow(), proof)
+			}
 			if kind == "service" && (cfg.Mode != config.Continuous || cfg.ListenAddr() != ":9992") {
 				t.Errorf("%s: as a service it runs in mode %s, and listens at %q", e.ID, cfg.Mode, cfg.ListenAddr())
 			}

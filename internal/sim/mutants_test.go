@@ -208,6 +208,18 @@ var mutants = []mutant{
 	},
 }
 
+// TestMutantsAreCounted holds the number that docs/reliability.md gives against the
+// seeded bugs that there are.
+func TestMutantsAreCounted(t *testing.T) {
+	text, err := os.ReadFile("../../docs/reliability.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf(" %d seeded bugs ", len(mutants)); !strings.Contains(string(text), want) {
+		t.Errorf("docs/reliability.md does not say that there are%s", want)
+	}
+}
+
 func TestMutants(t *testing.T) {
 	if testing.Short() || *mutantsFlag == "none" {
 		t.Skip("The seeded bugs are not tried: -sim.mutants=none, or -short.")
