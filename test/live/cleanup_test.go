@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/sourcegraph/telemetry-relay/internal/local/pubsubserver"
+	"github.com/sourcegraph/telemetry-relay/internal/local/tlsfront"
 )
 
 // present returns the names of all topics and subscriptions of a project.
@@ -200,6 +201,29 @@ func TestInterrupted(t *testing.T) {
 			t.Fatalf("there are still %d connections", s.Connections())
 		}
 		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// TestEndpoint runs the test as somebody with a project does: with TLS, credentials, and
+// an endpoint of its own, here of an embedded server.
+func TestEndpoint(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it runs programs of its own")
+	}
+	ofItself(t)
+	s := startEmbedded(t, pubsubserver.Options{})
+	front := tlsfront.Start(t, s.Addr())
+	cmd, output := itself(t.Context(), t, "-live.project=somebodys", "-live.region=us-east1", "-live.endpoint="+front.Endpoint, "-live.row=worker check")
+	cmd.Env = append(os.Environ(), "SSL_CERT_FILE="+front.Roots, "GOOGLE_APPLICATION_CREDENTIALS="+tlsfront.ServiceAccountKey(t),
+		"PUBSUB_EMULATOR_HOST=127.0.0.1:1") // which must not lead anybody astray
+	err := cmd.Run()
+	text := output.String()
+	if err != nil || !strings.Contains(text, "ok: answered a ping") || !strings.Contains(text, "Deleted 4 of the 4") ||
+		!strings.Contains(text, "Asking Pub/Sub at "+front.Endpoint+", project somebodys.") {
+		t.Errorf("%v:\n%s", err, text)
+	}
+	if left := present(t, target{kind: embedded, project: "somebodys", endpoint: s.Addr()}); len(left) > 0 {
+		t.Errorf("left: %q", left)
 	}
 }
 

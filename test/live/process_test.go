@@ -32,27 +32,28 @@ type relayed struct {
 }
 
 // surround creates them. The caller closes them.
-func (p *place) surround(ctx context.Context, change func(*pubsubpb.Subscription)) (r *relayed, err error) {
-	r = &relayed{place: p}
-	defer func() {
-		if err != nil {
-			r.close()
-		}
-	}()
-	// What is rejected must have where to go before there is anything to reject.
-	if r.deadTopic, r.deadSubscription, err = p.queue(ctx, nil); err != nil {
-		return nil, err
-	}
-	if r.topic, r.subscription, err = p.queue(ctx, change); err != nil {
-		return nil, err
-	}
-	if r.sams, err = samsserver.Start(ctx, samsserver.Options{}); err != nil {
-		return nil, err
-	}
-	if r.gateway, err = gatewayserver.Start(ctx, gatewayserver.Options{Introspector: r.sams}); err != nil {
+func (p *place) surround(ctx context.Context, change func(*pubsubpb.Subscription)) (*relayed, error) {
+	r := &relayed{place: p}
+	if err := r.open(ctx, change); err != nil {
+		r.close()
 		return nil, err
 	}
 	return r, nil
+}
+
+func (r *relayed) open(ctx context.Context, change func(*pubsubpb.Subscription)) (err error) {
+	// What is rejected must have where to go before there is anything to reject.
+	if r.deadTopic, r.deadSubscription, err = r.queue(ctx, nil); err != nil {
+		return err
+	}
+	if r.topic, r.subscription, err = r.queue(ctx, change); err != nil {
+		return err
+	}
+	if r.sams, err = samsserver.Start(ctx, samsserver.Options{}); err != nil {
+		return err
+	}
+	r.gateway, err = gatewayserver.Start(ctx, gatewayserver.Options{Introspector: r.sams})
+	return err
 }
 
 func (r *relayed) close() {

@@ -85,6 +85,8 @@ func flagTarget(t *testing.T) target {
 	case *flagRegion != "" && !regexp.MustCompile(`^[a-z]+-[a-z]+[0-9]+$`).MatchString(*flagRegion):
 		t.Fatalf("-live.region: expected a region such as us-east1, got %q", *flagRegion)
 	}
+	// The generated clients would speak plain text for it.
+	t.Setenv("PUBSUB_EMULATOR_HOST", "")
 	return serviceTarget(*flagProject, *flagRegion, *flagEndpoint, *flagLong)
 }
 
