@@ -149,6 +149,27 @@ func TestNamesWhatIsLeft(t *testing.T) {
 	}
 }
 
+// TestRefusedIsNotThere: what Pub/Sub refused to create is not asked to be deleted, which
+// would be refused, too.
+func TestRefusedIsNotThere(t *testing.T) {
+	ofItself(t)
+	s := startEmbedded(t, pubsubserver.Options{})
+	tg := localTarget(embedded, s.Addr())
+	s.SetFault(func(method string, _ any) error {
+		if method == "CreateSubscription" {
+			return status.Error(codes.InvalidArgument, "no")
+		}
+		if method == "DeleteSubscription" {
+			return status.Error(codes.PermissionDenied, "not yours, or not there")
+		}
+		return nil
+	})
+	rep, err := run(t.Context(), tg, []row{creates("refused", func() (answer, error) { return same("well") })}, testLog{t})
+	if err != nil || len(rep.left) > 0 || rep.results[0].verdict != failed {
+		t.Errorf("%v, left %v, %+v", err, rep.left, rep.results[0])
+	}
+}
+
 // itself runs this test binary, as go test does, with only TestLive.
 func itself(ctx context.Context, t *testing.T, args ...string) (*exec.Cmd, *buffer) {
 	t.Helper()
@@ -162,6 +183,16 @@ func itself(ctx context.Context, t *testing.T, args ...string) (*exec.Cmd, *buff
 	return cmd, &output
 }
 
+// built is the flag with the worker that these tests have built.
+func built(t *testing.T) string {
+	t.Helper()
+	path, err := worker.path(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "-live.worker=" + path
+}
+
 // TestInterrupted: after Ctrl-C everything is deleted, and no worker runs on. The signal comes
 // while a worker drains.
 func TestInterrupted(t *testing.T) {
@@ -173,7 +204,7 @@ func TestInterrupted(t *testing.T) {
 	tg := localTarget(embedded, s.Addr())
 	ctx, cancel := context.WithTimeout(t.Context(), 2*cleanupTime)
 	defer cancel()
-	cmd, output := itself(ctx, t, "-live.emulator="+tg.endpoint, "-live.project="+tg.project, "-live.row=worker run")
+	cmd, output := itself(ctx, t, "-live.emulator="+tg.endpoint, "-live.project="+tg.project, "-live.row=worker run", built(t))
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -213,7 +244,7 @@ func TestEndpoint(t *testing.T) {
 	ofItself(t)
 	s := startEmbedded(t, pubsubserver.Options{})
 	front := tlsfront.Start(t, s.Addr())
-	cmd, output := itself(t.Context(), t, "-live.project=somebodys", "-live.region=us-east1", "-live.endpoint="+front.Endpoint, "-live.row=worker check")
+	cmd, output := itself(t.Context(), t, "-live.project=somebodys", "-live.region=us-east1", "-live.endpoint="+front.Endpoint, "-live.row=worker check", built(t))
 	cmd.Env = append(os.Environ(), "SSL_CERT_FILE="+front.Roots, "GOOGLE_APPLICATION_CREDENTIALS="+tlsfront.ServiceAccountKey(t),
 		"PUBSUB_EMULATOR_HOST=127.0.0.1:1") // which must not lead anybody astray
 	err := cmd.Run()

@@ -97,7 +97,7 @@ func askKilled(ctx context.Context, p *place, lease time.Duration, receive func(
 	if err := p.acknowledge(ctx, subscription, back...); err != nil {
 		return answer{}, err
 	}
-	return judged(after > lease*8/10 && after < lease*13/10+5*time.Second, "back after %s", took(after))
+	return judged(after > lease*8/10 && after < lease*13/10+p.within(5*time.Second), "back after %s", took(after))
 }
 
 func askKilledAtOnce(ctx context.Context, p *place) (answer, error) {
@@ -146,7 +146,7 @@ func askRelease(ctx context.Context, p *place) (answer, error) {
 		return answer{}, err
 	}
 	after := time.Since(released)
-	return judged(len(back) >= n && after < 2*time.Second, "%d of %d there within %s", min(len(back), n), n, took(after))
+	return judged(len(back) >= n && after < p.within(2*time.Second), "%d of %d there within %s", min(len(back), n), n, took(after))
 }
 
 func exactlyOnce(s *pubsubpb.Subscription) { s.EnableExactlyOnceDelivery = true }

@@ -33,7 +33,7 @@ func TestLocal(t *testing.T) {
 		t.Skip("it runs programs of its own")
 	}
 	ofItself(t)
-	shortly := pubsubserver.Options{StreamIdle: 3 * time.Second, DeliveryLease: 20 * time.Second}
+	shortly := pubsubserver.Options{StreamIdle: 5 * time.Second, DeliveryLease: 20 * time.Second}
 	for name, start := range map[string]func(t *testing.T) target{
 		"embedded": func(t *testing.T) target {
 			return localTarget(embedded, startEmbedded(t, pubsubserver.Options{}).Addr())

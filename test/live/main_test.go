@@ -27,6 +27,7 @@ var (
 	flagEmulator = flag.String("live.emulator", "", "the `host:port` of an emulator: without TLS and credentials")
 	flagLong     = flag.Bool("live.long", false, "ask for what takes ten minutes, too; with -timeout 30m")
 	flagRow      = flag.String("live.row", "", "ask only the situations whose names contain this `text`")
+	flagWorker   = flag.String("live.worker", "", "the `file` of the worker that is run; it is built if there is none")
 	flagUpdate   = flag.Bool("update", false, "write the table of situations into docs/live.md")
 )
 
@@ -63,6 +64,9 @@ type binary struct {
 
 // path returns where the worker is.
 func (b *binary) path(ctx context.Context) (string, error) {
+	if *flagWorker != "" {
+		return *flagWorker, nil
+	}
 	b.once.Do(func() {
 		if b.dir, b.err = os.MkdirTemp("", "worker-live-"); b.err != nil {
 			return

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -120,14 +121,19 @@ func (e *estate) createTopic(ctx context.Context, id string) (name string, err e
 	_, err = insist(ctx, func(ctx context.Context) (*pubsubpb.Topic, error) {
 		return e.topics.CreateTopic(ctx, &pubsubpb.Topic{Name: r.name, Labels: e.labels()})
 	})
-	return r.name, created(r, err)
+	return r.name, e.created(r, err)
 }
 
 // created says what could not be created. That a repeated request finds the resource
-// there is no error.
-func created(r resource, err error) error {
+// there is no error. What Pub/Sub refused to create need not be deleted.
+func (e *estate) created(r resource, err error) error {
 	if err == nil || status.Code(err) == codes.AlreadyExists {
 		return nil
+	}
+	if patience.ClassOf(err) != patience.Outage {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.made = slices.DeleteFunc(e.made, func(other resource) bool { return other == r })
 	}
 	return fmt.Errorf("create %s: %w", r.name, err)
 }
@@ -143,7 +149,7 @@ func (e *estate) createSubscription(ctx context.Context, id, topic string, chang
 		change(sub)
 	}
 	_, err = insist(ctx, func(ctx context.Context) (*pubsubpb.Subscription, error) { return e.subs.CreateSubscription(ctx, sub) })
-	return r.name, created(r, err)
+	return r.name, e.created(r, err)
 }
 
 func (e *estate) createSnapshot(ctx context.Context, id, subscription string) (name string, err error) {
@@ -151,7 +157,7 @@ func (e *estate) createSnapshot(ctx context.Context, id, subscription string) (n
 	_, err = insist(ctx, func(ctx context.Context) (*pubsubpb.Snapshot, error) {
 		return e.subs.CreateSnapshot(ctx, &pubsubpb.CreateSnapshotRequest{Name: r.name, Subscription: subscription, Labels: e.labels()})
 	})
-	return r.name, created(r, err)
+	return r.name, e.created(r, err)
 }
 
 // deleteAll deletes everything that was created, makes sure that it is gone, and

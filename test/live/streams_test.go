@@ -295,9 +295,9 @@ func askClose(ctx context.Context, p *place) (answer, error) {
 		case err != nil:
 			return answer{}, err
 		case errors.Is(a.err, io.EOF):
-			return judged(a.at.Sub(closed) < time.Second, "ends after %s", took(a.at.Sub(closed)))
+			return judged(a.at.Sub(closed) < p.within(time.Second), "ends after %s", took(a.at.Sub(closed)))
 		case a.err != nil:
-			return judged(a.at.Sub(closed) < time.Second, "ends after %s: %v", took(a.at.Sub(closed)), status.Code(a.err))
+			return judged(a.at.Sub(closed) < p.within(time.Second), "ends after %s: %v", took(a.at.Sub(closed)), status.Code(a.err))
 		}
 	}
 }

@@ -141,3 +141,12 @@ func (tg target) needs() time.Duration {
 	}
 	return 6 * time.Minute
 }
+
+// within is how long something may take. Emulators and embedded servers share the machine
+// with other tests.
+func (tg target) within(d time.Duration) time.Duration {
+	if tg.kind == service {
+		return d
+	}
+	return 5 * d
+}
