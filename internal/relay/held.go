@@ -73,7 +73,7 @@ type rare struct {
 	refused      int              // submissions that count against it: failed alone while others were recorded
 	refusedAt    uint64           // the moment at which it last failed alone
 	failingSince uint64           // with which recording the present failures began, plus one; 0: none
-	singled      bool             // others were recorded between two of its failures
+	singled      int              // its failures before which others were recorded, since the one before
 }
 
 // apart is what few events have.

@@ -163,30 +163,29 @@ func (r *Relay) noteFailing(f *flight) {
 func (r *Relay) countRefusal(h *held, f *flight, failure *submit.Failure) bool {
 	rare := h.apart()
 	if r.flights.failedAt > rare.refusedAt {
-		rare.refused, rare.singled = 0, false // others fail too
+		rare.refused, rare.singled = 0, 0 // others fail too
 	}
-	rare.singled = rare.singled || (rare.refusedAt > 0 && r.flights.recordedAt > rare.refusedAt)
+	between := rare.refusedAt > 0 && r.flights.recordedAt > rare.refusedAt
 	rare.refusedAt = r.flights.moment
 	if r.flights.recordedAt < f.trouble || r.flights.recordedAt < r.flights.failedAt {
 		return false
 	}
-	if !rare.singled && r.flights.failing > poisonsAtOnce {
+	if between {
+		rare.singled++
+	} else if r.flights.failing > poisonsAtOnce {
 		return false // too many for it to be their fault
 	}
 	rare.refused++
 	if failure.TimedOut() {
 		return false // that is what slowness looks like
 	}
-	allowed := max(r.opts.RejectAfter, leastFailures)
-	if !rare.singled {
-		// Nothing was recorded between two of its failures: an outage may just
-		// have begun.
-		allowed = max(allowed, unprovenFailures)
-	}
+	// Was nothing recorded between two of its failures, then an outage may just
+	// have begun: such failures prove less.
+	proven, unproven := max(r.opts.RejectAfter, leastFailures), max(r.opts.RejectAfter, unprovenFailures)
 	if failure.OfTheLine() {
-		allowed += lineFaults
+		proven, unproven = proven+lineFaults, unproven+lineFaults
 	}
-	return rare.refused >= allowed
+	return rare.singled+1 >= proven || rare.refused >= unproven
 }
 
 // poisonsAtOnce is how many events may fail alone, with nothing recorded in

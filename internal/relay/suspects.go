@@ -102,7 +102,7 @@ func (r *Relay) answered(f *flight, listed int, now time.Time) {
 	for _, h := range f.events {
 		if h.rare != nil {
 			// The stream ended well, so it is not this event that makes streams fail.
-			h.rare.refused, h.rare.refusedAt, h.rare.singled = 0, 0, false
+			h.rare.refused, h.rare.refusedAt, h.rare.singled = 0, 0, 0
 		}
 	}
 	a := verdict.Answer{
