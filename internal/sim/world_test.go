@@ -408,7 +408,7 @@ func (w *world) play() {
 	publishing.Wait()
 	w.calm()
 	w.recover()
-	w.stalled()
+	w.stalled(workers)
 	for _, k := range workers {
 		w.met("stopped by a signal")
 		k.end()
@@ -487,9 +487,14 @@ func (w *world) recover() {
 	}
 }
 
-// stalled checks that the workers have received what was published long ago. A
-// message that nobody has a lease on has waited for nothing.
-func (w *world) stalled() {
+// stalled checks that the workers have received what was published long ago, if all
+// of them run still. A message that nobody has a lease on has waited for nothing.
+func (w *world) stalled(workers []*worker) {
+	for _, k := range workers {
+		if k.stopping.Load() {
+			return // it has ended by itself: SAMS has refused its client at the start
+		}
+	}
 	now := time.Now()
 	for _, m := range w.sub.unacked() {
 		w.sub.mu.Lock()
