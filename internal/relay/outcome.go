@@ -139,7 +139,9 @@ func (r *Relay) passing(f *flight, failure *submit.Failure, now time.Time) {
 		}
 		f.isolated = true
 	}
-	if len(f.events) == 1 && f.isolated && othersSucceed && r.countRefusal(f.events[0], f, failure) {
+	// A suspect was left out of the answer of a stream that ended well: so it is not
+	// what makes streams fail.
+	if len(f.events) == 1 && f.isolated && !f.suspect && othersSucceed && r.countRefusal(f.events[0], f, failure) {
 		h := f.events[0]
 		r.bury(h, event.GatewayRefused, fmt.Sprintf(
 			"%d streams with this event alone failed (%s) while the gateway recorded others", h.apart().refused, failure.Code))

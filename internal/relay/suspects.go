@@ -99,12 +99,6 @@ func (s *suspects) nextTurn(rng *rand.Rand, now time.Time) time.Time {
 // answered judges an answer of which rest was left out.
 func (r *Relay) answered(f *flight, listed int, now time.Time) {
 	s := &r.suspects
-	for _, h := range f.events {
-		if h.rare != nil {
-			// The stream ended well, so it is not this event that makes streams fail.
-			h.rare.refused, h.rare.refusedAt, h.rare.singled = 0, 0, 0
-		}
-	}
 	a := verdict.Answer{
 		Events: listed + len(f.events), Recorded: listed,
 		Suspects:    f.suspect,
