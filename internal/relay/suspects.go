@@ -124,10 +124,16 @@ func (r *Relay) answered(f *flight, listed int, now time.Time) {
 	switch s.history.Decide(a, single) {
 	case verdict.Settled, verdict.DeadLetter: // only a review condemns
 	case verdict.Outage:
-		if r.gate.shut && f.suspect {
+		probe := r.gate.shut
+		if probe && f.suspect {
 			r.shutGate(r.gate.cause, r.gate.detail, 0, now)
 		} else {
 			r.shutGate(silent, "the gateway leaves out what it is sent, and records nothing", 0, now)
+		}
+		if probe {
+			// The next probe is made with other events: these may be at fault, and
+			// would keep the breaker open for ever.
+			r.suspectAll(f)
 		}
 		f.level = 0 // a recovery is to be seen soon
 		r.retry(f, "left_out", retryFirst, 0, now)
@@ -138,10 +144,7 @@ func (r *Relay) answered(f *flight, listed int, now time.Time) {
 			r.markAlone(f.events[0])
 			f.try = single.Alone >= solitary
 		} else {
-			for _, h := range f.events {
-				r.suspect(h)
-			}
-			f.suspect, f.again = true, true
+			r.suspectAll(f)
 		}
 		f.level = min(f.level, pieceLevel)
 		r.retry(f, "left_out", retryFirst, 0, now)
@@ -158,6 +161,14 @@ func (r *Relay) suspect(h *held) {
 		rare.suspect = new(verdict.Suspect)
 		r.suspects.leftOut++
 	}
+}
+
+// suspectAll makes suspects of a flight that was left out as a whole.
+func (r *Relay) suspectAll(f *flight) {
+	for _, h := range f.events {
+		r.suspect(h)
+	}
+	f.suspect, f.again = true, true
 }
 
 func (r *Relay) markAlone(h *held) {
