@@ -84,7 +84,7 @@ func TestNormalizeFaults(t *testing.T) {
 			want: `malformed JSON at byte offset N (the first is 0): expected at most 100 levels of nesting`,
 		},
 		{one: field("\"client\":{\"name\":\"\xff\"}"), other: field("\"client\":{\"name\":\"abc\xff\"}"), want: `malformed JSON at byte offset N (the first is 0): expected valid UTF-8`},
-		{one: attribute(300), other: attribute(301), want: `metadata["…"]: expected a key of at most 250 bytes, got N: the gateway makes an attribute of it`},
+		{one: attribute(300), other: attribute(301), want: `metadata[a key that begins with recordsPrivateMetadata]: expected a key of at most 250 bytes, got N: the gateway makes an attribute of it`},
 		{
 			one: field(`"privateMetadata":{"x":"` + strings.Repeat("<", 2_000_000) + `"}`), other: field(`"privateMetadata":{"x":"` + strings.Repeat("<", 2_000_001) + `"}`),
 			want: `the event is too large: expected less than 9900000 bytes when the gateway renders it as JSON with its metadata, got N`,
