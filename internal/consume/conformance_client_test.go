@@ -26,7 +26,11 @@ type subject struct {
 	close  func()
 	// ackHeld and nackHeld settle what is held, and return when that has been sent.
 	ackHeld, nackHeld func()
-	ended             chan error
+	// done is closed when receiving has ended.
+	done chan struct{}
+	// official is whether this is the official client, whose intervals cannot be
+	// changed, and of which no time is asked.
+	official bool
 
 	mu   sync.Mutex
 	hold bool
@@ -40,7 +44,7 @@ type start func(t *testing.T, s *pubsubserver.Server, hold bool) *subject
 const outstanding = 20_000
 
 func newSubject(t *testing.T, hold bool) *subject {
-	return &subject{t: t, hold: hold, got: map[string]int{}, ended: make(chan error, 1)}
+	return &subject{t: t, hold: hold, got: map[string]int{}, done: make(chan struct{})}
 }
 
 func (c *subject) options(s *pubsubserver.Server) []option.ClientOption {
@@ -57,6 +61,7 @@ func (c *subject) options(s *pubsubserver.Server) []option.ClientOption {
 
 func startOfficial(t *testing.T, s *pubsubserver.Server, hold bool) *subject {
 	c := newSubject(t, hold)
+	c.official = true
 	client, err := pubsub.NewClientWithConfig(t.Context(), "p", nil, c.options(s)...)
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +85,8 @@ func startOfficial(t *testing.T, s *pubsubserver.Server, hold bool) *subject {
 	ctx, cancel := context.WithCancel(context.Background())
 	c.cancel = cancel
 	go func() {
-		c.ended <- sub.Receive(ctx, func(_ context.Context, m *pubsub.Message) {
+		defer close(c.done)
+		_ = sub.Receive(ctx, func(_ context.Context, m *pubsub.Message) {
 			if c.receive(m.ID) {
 				c.mu.Lock()
 				held = append(held, m)
@@ -133,7 +139,10 @@ func startOurs(t *testing.T, s *pubsubserver.Server, hold bool) *subject {
 	c.ackHeld, c.nackHeld = settle(r.Ack), settle(r.Release)
 	ctx, cancel := context.WithCancel(context.Background())
 	c.cancel = cancel
-	go func() { c.ended <- r.Receive(ctx) }()
+	go func() {
+		defer close(c.done)
+		_ = r.Receive(ctx)
+	}()
 	c.close = func() {
 		flush, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
@@ -159,6 +168,24 @@ func (c *subject) distinct() int {
 	return len(c.got)
 }
 
+// over reports whether receiving has ended.
+func (c *subject) over() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// within is within for something that our client must have done after d.
+func (c *subject) within(d time.Duration, ok func() bool) bool {
+	if c.official {
+		d = patience
+	}
+	return within(d, ok)
+}
+
 // stop ends the client in good order.
 func (c *subject) stop() {
 	c.nackHeld()
@@ -166,7 +193,7 @@ func (c *subject) stop() {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		<-c.ended
+		<-c.done
 		c.close()
 	}()
 	select {
