@@ -204,12 +204,6 @@ func (c *subject) stop() {
 	}
 }
 
-// kill ends the client as SIGKILL does: its connections end and it says no more.
-func (c *subject) kill() {
-	c.dials.kill()
-	c.stop()
-}
-
 // dialer dials until it is killed.
 type dialer struct {
 	mu    sync.Mutex
@@ -232,6 +226,8 @@ func (d *dialer) dial(ctx context.Context, addr string) (net.Conn, error) {
 	return conn, nil
 }
 
+// kill ends the connections, and those to come. With it a client ends as by SIGKILL: it says
+// no more.
 func (d *dialer) kill() {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -56,6 +56,15 @@ type afterDelay struct{ d time.Duration }
 
 func (a *afterDelay) Error() string { return "served after " + a.d.String() }
 
+// AnswerAfter returns what a FaultFunc returns to have an RPC served at once and answered
+// after d, unless its context ends before. It has this effect on unary RPCs only; others are
+// served.
+func AnswerAfter(d time.Duration) error { return &answerAfter{d} }
+
+type answerAfter struct{ d time.Duration }
+
+func (a *answerAfter) Error() string { return "answered after " + a.d.String() }
+
 // FailIDs returns what a FaultFunc returns to have an Acknowledge or ModifyAckDeadline
 // answer as one of an exactly-once subscription: the ids in failures fail for the reason
 // that they map to, such as TransientFailure or InvalidAckID, and nothing is done to
@@ -79,6 +88,7 @@ func (s *Server) SetFault(f FaultFunc) {
 // served says how an RPC that goes on is served otherwise than usual.
 type served struct {
 	after    error             // with which it fails once it is served
+	delay    time.Duration     // between serving and answering
 	empty    bool              // a Pull answers with nothing
 	failures map[string]string // by ack id
 }
@@ -95,6 +105,9 @@ func (s *Server) inject(ctx context.Context, method string, req any) (served, er
 	}
 	if slow, ok := errors.AsType[*afterDelay](err); ok {
 		return served{}, wait(ctx, slow.d)
+	}
+	if late, ok := errors.AsType[*answerAfter](err); ok {
+		return served{delay: late.d}, nil
 	}
 	if ids, ok := errors.AsType[*failIDs](err); ok {
 		return served{failures: ids.failures}, nil
@@ -136,6 +149,11 @@ func (s *Server) interceptUnary(ctx context.Context, req any, info *grpc.UnarySe
 	resp, err := handler(context.WithValue(ctx, servedKey{}, how), req)
 	if err == nil && how.after != nil {
 		return nil, how.after
+	}
+	if how.delay > 0 {
+		if err := wait(ctx, how.delay); err != nil {
+			return nil, err
+		}
 	}
 	return resp, err
 }

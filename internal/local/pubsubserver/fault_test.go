@@ -35,6 +35,23 @@ func TestAfterDelay(t *testing.T) {
 	}
 }
 
+func TestAnswerAfter(t *testing.T) {
+	const delay = 200 * time.Millisecond
+	f := newFixture(t)
+	f.publish(1)
+	id := f.pull(1)[0].GetAckId()
+	f.SetFault(func(string, any) error { return AnswerAfter(delay) })
+	ctx, cancel := context.WithTimeout(f.ctx, delay/4)
+	defer cancel()
+	wantCode(t, f.subs.Acknowledge(ctx, &pubsubpb.AcknowledgeRequest{Subscription: testSub, AckIds: []string{id}}), codes.DeadlineExceeded)
+	f.wantStats(Stats{Acked: 1, Delivered: 1}) // it is served before its answer is sent
+	start := time.Now()
+	must(t, f.ack(id))
+	if elapsed := time.Since(start); elapsed < delay {
+		t.Errorf("the answer took %v", elapsed)
+	}
+}
+
 func TestErrEmpty(t *testing.T) {
 	f := newFixtureWith(t, Options{PullWait: 200 * time.Millisecond})
 	f.publish(3)
