@@ -27,7 +27,7 @@ func TestStreamEndsInGoodOrder(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		messages, err := newReader(100).next(response)
+		messages, err := newReader().next(response)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -28,8 +28,6 @@ type leases struct {
 	releases []string      // ack ids to be handed back
 	expiring []string      // ack ids of messages that are left to expire, whose lease was never set
 	sending  int           // acknowledgements and releases on their way
-	touched  int           // nothing: see confirmAcks
-	recycler *recycler
 	// receiving ends when the streams are to be closed; nil: none are open.
 	receiving context.Context
 
@@ -50,7 +48,6 @@ func newLeases(opts Options) *leases {
 		maxEvents: opts.MaxEvents,
 		maxBytes:  opts.MaxBytes,
 		seed:      maphash.MakeSeed(),
-		recycler:  newRecycler(opts.MaxEvents),
 		held:      table.New[Message](),
 	}
 }
@@ -125,7 +122,7 @@ func (l *leases) add(received []*Message, now time.Time) (fresh, again []*Messag
 	}
 	for _, r := range received {
 		if m := l.find(r.hash, r.ID); m != nil {
-			m.ackID, m.due, m.receipt, m.shared = r.ackID, due, false, true // with r, and with the handler
+			m.ackID, m.due, m.receipt = r.ackID, due, false
 			again = append(again, m)
 			continue
 		}
@@ -155,14 +152,13 @@ func (l *leases) dropped() {
 	l.freed.wake()
 }
 
-// ack queues acknowledgements; finished means that nobody else has anything of
-// these messages any more.
-func (l *leases) ack(messages []*Message, finished bool) {
+// ack queues acknowledgements.
+func (l *leases) ack(messages []*Message) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, m := range messages {
 		if !m.acking && !m.deadMark {
-			m.acking, m.finished = true, finished
+			m.acking = true
 			l.acks = append(l.acks, m)
 		}
 	}
@@ -238,7 +234,6 @@ func (l *leases) confirmAcks(batch []pendingAck, fates []fate) (left []pendingAc
 	defer l.mu.Unlock()
 	touch := func(p pendingAck) {
 		l.held.Touch(p.message.hash)
-		l.touched += len(p.message.memory)
 	}
 	i := -1
 	for p := range buffers.Ahead(batch, touch) {
@@ -249,9 +244,6 @@ func (l *leases) confirmAcks(batch []pendingAck, fates []fate) (left []pendingAc
 			continue
 		}
 		l.drop(p.message)
-		if fates[i] == taken && p.message.finished && !p.message.shared && p.message.extending == 0 {
-			l.recycler.reuse(p.message)
-		}
 	}
 	l.sending -= len(batch) - len(left)
 	l.dropped()
@@ -321,7 +313,6 @@ func (l *leases) takeDue(now time.Time, hold time.Duration) (ids []string, messa
 		}
 		if due <= at {
 			m.due = at + hold
-			m.extending++
 			ids = append(ids, m.ackID)
 			messages = append(messages, m)
 			due = m.due
@@ -348,7 +339,6 @@ func (l *leases) extended(ids []string, messages []*Message, fates []fate, due f
 		if m == nil {
 			continue
 		}
-		m.extending--
 		if m.ackID == ids[i] {
 			m.due = at[fates[i]]
 			m.receipt = m.receipt || fates[i] == taken

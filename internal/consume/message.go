@@ -5,44 +5,29 @@
 package consume
 
 import (
+	"bytes"
 	"time"
-	"unsafe"
-
-	"github.com/sourcegraph/telemetry-relay/internal/buffers"
-	"github.com/sourcegraph/telemetry-relay/internal/race"
-	"github.com/sourcegraph/telemetry-relay/internal/spare"
 )
 
 // Message is one message that this process holds: Pub/Sub will not deliver it
-// to anybody else while its lease lasts. The exported fields are immutable, until
-// it is settled by Receiver.Finish: then its memory is used for another one.
+// to anybody else while its lease lasts. The exported fields are immutable.
 type Message struct {
-	// What is needed to settle a message stands together, in one cache line: by then
-	// it is far from the processor.
-	PublishTime time.Time
-
-	// Owned by leases.
-	ackID     string
-	hash      uint64        // of the id
-	due       time.Duration // when the lease is to be extended: since leases.epoch
-	size      int32
-	acking    bool
-	deadMark  bool  // left to expire or released: no longer in the table
-	finished  bool  // whoever had it has nothing of it any more
-	shared    bool  // something else here has a part of it, or had
-	receipt   bool  // the lease was set by us since the last delivery
-	extending uint8 // requests under way that extend the lease, and have the ack id
-
-	memory []byte // its texts and data, and the room behind them
-
 	ID          string
+	PublishTime time.Time
 	Data        []byte
 	Attributes  map[string]string
 	OrderingKey string
 	// Same is what the messages share that have the same attributes.
 	Same *Same
 
-	_ [24]byte // a multiple of the cache line, so that it begins with one
+	// Owned by leases.
+	ackID    string
+	hash     uint64        // of the id
+	due      time.Duration // when the lease is to be extended: since leases.epoch
+	size     int32
+	acking   bool
+	deadMark bool // left to expire or released: no longer in the table
+	receipt  bool // the lease was set by us since the last delivery
 }
 
 // Same is shared by messages with the same attributes. None may have one.
@@ -53,97 +38,19 @@ type Same struct {
 	Known any
 }
 
-// maxRoom is the largest room, in bytes. A request copies what is not longer, so
-// that nothing of the room is on its way when the message's memory is used again.
-const maxRoom = buffers.MaxCopied
-
-// spares are messages that nobody has any more, by the size of their memory.
-var spares = newSpares()
-
-func newSpares() *[buffers.Sizes]spare.Pool[Message] {
-	all := new([buffers.Sizes]spare.Pool[Message])
-	for class := range all {
-		all[class].Touch = func(m *Message) uint64 { return m.hash + uint64(len(m.Data)+len(m.OrderingKey)) }
+// message returns a message with these texts and this data. It copies them, because
+// a message that is in flight for long must not keep in memory the response that
+// brought it: only the message's own bytes are counted against the bound.
+func (r *reader) message(id, ordering, ackID, data []byte) *Message {
+	// One allocation for the three texts, which live equally long.
+	r.scratch = append(append(append(r.scratch[:0], id...), ordering...), ackID...)
+	texts := string(r.scratch)
+	return &Message{
+		ID:          texts[:len(id)],
+		OrderingKey: texts[len(id) : len(id)+len(ordering)],
+		ackID:       texts[len(id)+len(ordering):],
+		Data:        bytes.Clone(data),
 	}
-	return all
-}
-
-// Of the spare messages of a size, so many bytes are at hand at most, so many
-// messages, and so small a part of what may be held.
-const (
-	mostBytesAtHand = 64 << 10
-	mostAtHand      = 32
-	partAtHand      = 256
-)
-
-// recycler takes and gives spare messages. It is not safe for concurrent use.
-type recycler struct {
-	hands [buffers.Sizes]spare.Hand[Message]
-}
-
-// newRecycler returns a recycler for a receiver that holds so many messages at most.
-func newRecycler(maxEvents int) *recycler {
-	r := new(recycler)
-	for class := range r.hands {
-		r.hands[class] = spares[class].Hand(max(1, min(mostAtHand, mostBytesAtHand/buffers.Size(class), maxEvents/partAtHand)))
-	}
-	return r
-}
-
-// empty returns a message with so many bytes of memory.
-func (r *recycler) empty(size int) *Message {
-	class, capacity, pooled := buffers.SizeFor(size)
-	if !pooled {
-		return &Message{memory: make([]byte, 0, size)}
-	}
-	if m := r.hands[class].Take(); m != nil {
-		*m = Message{memory: m.memory[:0]}
-		return m
-	}
-	return &Message{memory: make([]byte, 0, capacity)}
-}
-
-// reuse gives a message and its memory back, which nobody may have any part of.
-func (r *recycler) reuse(m *Message) {
-	class, capacity, pooled := buffers.SizeFor(cap(m.memory))
-	if !pooled || capacity != cap(m.memory) {
-		return
-	}
-	if race.Enabled {
-		buffers.Spoil(m.memory[:capacity])
-	}
-	r.hands[class].Give(m)
-}
-
-// message returns a message with these texts and this data, which it copies, each
-// message by itself: one that is held for long must not keep in memory what came
-// with it.
-func (r *recycler) message(id, ordering, ackID, data []byte) *Message {
-	texts, room := len(id)+len(ordering)+len(ackID), len(data)
-	if room > maxRoom {
-		room = 0
-	}
-	m := r.empty(texts + len(data) + room)
-	b := append(append(append(append(m.memory, id...), ordering...), ackID...), data...)
-	// Nobody writes to these bytes before reuse.
-	all := unsafe.String(unsafe.SliceData(b), texts)
-	m.ID, m.OrderingKey, m.ackID = all[:len(id)], all[len(id):len(id)+len(ordering)], all[len(id)+len(ordering):]
-	if len(data) > 0 {
-		m.Data = b[texts:len(b):len(b)]
-	}
-	m.memory = b
-	return m
-}
-
-// Room is memory for who has the message, and lives as long as it does. It is
-// empty, and has room for as many bytes as there are in Data, unless those are more
-// than maxRoom.
-func (m *Message) Room() []byte {
-	n := len(m.memory)
-	if len(m.Data) > maxRoom {
-		return nil
-	}
-	return m.memory[n:n:min(cap(m.memory), n+maxRoom)]
 }
 
 // Size is what the message counts against the bound on bytes.

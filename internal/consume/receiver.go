@@ -202,7 +202,7 @@ func (r *Receiver) PullOnce(ctx context.Context, n int) (int, error) {
 			return 0, err
 		}
 		// Some servers answer early with nothing: the emulator after two seconds.
-		if found, err := r.deliver(ctx, newReader(r.opts.MaxEvents), response); found > 0 || err != nil {
+		if found, err := r.deliver(ctx, newReader(), response); found > 0 || err != nil {
 			return found, err
 		}
 		if sleep(wait, pullPause) != nil {
@@ -215,11 +215,7 @@ func (r *Receiver) PullOnce(ctx context.Context, n int) (int, error) {
 func (r *Receiver) PullWait() time.Duration { return r.opts.Intervals.Pull }
 
 // Ack acknowledges messages whose event is safe elsewhere.
-func (r *Receiver) Ack(messages []*Message) { r.leases.ack(messages, false) }
-
-// Finish is Ack for messages of which nobody has anything any more: no text, no
-// data, no room. Their memory is used again.
-func (r *Receiver) Finish(messages []*Message) { r.leases.ack(messages, true) }
+func (r *Receiver) Ack(messages []*Message) { r.leases.ack(messages) }
 
 // Release hands messages back, so that anybody can get them at once.
 func (r *Receiver) Release(messages []*Message) { r.leases.release(messages) }

@@ -124,7 +124,7 @@ func (r *Receiver) receive(ctx context.Context, n int) (delivered bool, err erro
 	defer watcher.Wait()
 	defer cancel()
 
-	reader := newReader(r.opts.MaxEvents)
+	reader := newReader()
 	for {
 		reading.begin(time.Now())
 		response, err := stream.Recv()

@@ -62,7 +62,6 @@ type reader struct {
 	buffer  []byte // of the present message
 	// messages are those of the present piece.
 	messages []*Message
-	recycler *recycler
 	// propertiesKnown is set once a response has said how the subscription is set.
 	propertiesKnown bool
 	exactlyOnce     bool // the subscription delivers exactly once
@@ -85,9 +84,8 @@ type entry struct {
 	nanos                     int32
 }
 
-// newReader returns a reader for a receiver that holds so many messages at most.
-func newReader(maxEvents int) *reader {
-	return &reader{known: table.New[attributes](), seed: maphash.MakeSeed(), messages: make([]*Message, 0, pieceSize), recycler: newRecycler(maxEvents)}
+func newReader() *reader {
+	return &reader{known: table.New[attributes](), seed: maphash.MakeSeed(), messages: make([]*Message, 0, pieceSize)}
 }
 
 // next takes up to pieceSize messages off the front of a response; none: it is at
@@ -181,7 +179,7 @@ func (r *reader) received(b []byte) (*Message, error) {
 		case number == fieldAckID:
 			r.ackID = value
 		case number == fieldMessage:
-			if err := r.message(value); err != nil {
+			if err := r.pubsubMessage(value); err != nil {
 				return nil, err
 			}
 		}
@@ -190,7 +188,7 @@ func (r *reader) received(b []byte) (*Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := r.recycler.message(r.id, r.ordering, r.ackID, r.data)
+	m := r.message(r.id, r.ordering, r.ackID, r.data)
 	m.PublishTime = time.Unix(r.seconds, int64(r.nanos)).UTC()
 	size := len(r.data) + len(r.id) + len(r.ordering)
 	if shared != nil {
@@ -201,8 +199,8 @@ func (r *reader) received(b []byte) (*Message, error) {
 	return m, nil
 }
 
-// message reads a PubsubMessage.
-func (r *reader) message(b []byte) error {
+// pubsubMessage reads a PubsubMessage.
+func (r *reader) pubsubMessage(b []byte) error {
 	for len(b) > 0 {
 		number, value, rest, err := field(b)
 		if err != nil {

@@ -13,8 +13,6 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
-
-	"github.com/sourcegraph/telemetry-relay/internal/race"
 )
 
 // seen is what is compared of a message.
@@ -98,7 +96,7 @@ func TestReader(t *testing.T) {
 		for at := 0; at < len(b); at += size {
 			cut = append(cut, mem.SliceBuffer(b[at:min(len(b), at+size)]))
 		}
-		got, err := read(newReader(20_000), cut.Reader())
+		got, err := read(newReader(), cut.Reader())
 		if err != nil {
 			t.Fatalf("pieces of %d bytes: %v", size, err)
 		}
@@ -111,7 +109,7 @@ func TestReader(t *testing.T) {
 // TestReaderShares has many sets of attributes: they are told apart, and not all
 // of them are remembered.
 func TestReaderShares(t *testing.T) {
-	r := newReader(20_000)
+	r := newReader()
 	for n := range 3 * maxInterned {
 		response := typicalResponse(2)
 		for _, m := range response.GetReceivedMessages() {
@@ -157,7 +155,7 @@ func TestAttributesAreTexts(t *testing.T) {
 		message := protowire.AppendBytes(protowire.AppendTag(nil, fieldAttribute, protowire.BytesType), c.entry)
 		received := protowire.AppendBytes(protowire.AppendTag(nil, fieldMessage, protowire.BytesType), message)
 		response := protowire.AppendBytes(protowire.AppendTag(nil, fieldReceived, protowire.BytesType), received)
-		got, err := read(newReader(20_000), NewResponse(response))
+		got, err := read(newReader(), NewResponse(response))
 		if c.ok != (err == nil) || !c.ok && !errors.Is(err, errNoText) || c.ok && got[0].Attributes["text"] != "text" {
 			t.Errorf("%s: got %v, %v", c.name, got, err)
 		}
@@ -171,7 +169,7 @@ func FuzzReader(f *testing.F) {
 	f.Add(encoded(f, &pubsubpb.StreamingPullResponse{ReceivedMessages: []*pubsubpb.ReceivedMessage{{}, {AckId: "a", Message: &pubsubpb.PubsubMessage{OrderingKey: "k"}}}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		want, ok := reference(t, b)
-		got, err := read(newReader(20_000), NewResponse(b))
+		got, err := read(newReader(), NewResponse(b))
 		if !ok || errors.Is(err, errWireType) || errors.Is(err, errNoText) {
 			return
 		}
@@ -192,7 +190,7 @@ const maxAllocations = 3.2
 func TestReaderAllocations(t *testing.T) {
 	const n = 10 * pieceSize
 	b := encoded(t, typicalResponse(n))
-	r := newReader(20_000)
+	r := newReader()
 	perRun := testing.AllocsPerRun(10, func() {
 		if got, err := count(r, b); err != nil || got != n {
 			t.Fatal(got, err)
@@ -200,35 +198,6 @@ func TestReaderAllocations(t *testing.T) {
 	})
 	if got := perRun / n; got > maxAllocations {
 		t.Errorf("%.2f allocations a message, want at most %.1f", got, maxAllocations)
-	}
-}
-
-// TestReuseAllocations guards that messages use the memory of earlier ones.
-func TestReuseAllocations(t *testing.T) {
-	if race.Enabled {
-		t.Skip("the race detector empties sync.Pool at random")
-	}
-	const n = 10 * pieceSize
-	b := encoded(t, typicalResponse(n))
-	r := newReader(20_000)
-	perRun := testing.AllocsPerRun(10, func() {
-		response := NewResponse(b)
-		for {
-			messages, err := r.next(response)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(messages) == 0 {
-				return
-			}
-			for _, m := range messages {
-				r.recycler.reuse(m)
-			}
-		}
-	})
-	// What is left is a piece's.
-	if got := perRun / n; got > .1 {
-		t.Errorf("%.2f allocations a message, want at most .1", got)
 	}
 }
 
@@ -260,7 +229,7 @@ func TestBuffersComeBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		data.Free() // as gRPC does afterwards
-		r := newReader(20_000)
+		r := newReader()
 		for n := 0; all && n < 100; {
 			messages, err := r.next(response)
 			if err != nil {
@@ -292,7 +261,7 @@ func count(r *reader, b []byte) (n int, err error) {
 func BenchmarkRead(b *testing.B) {
 	const n = 1000
 	response := encoded(b, typicalResponse(n))
-	r := newReader(20_000)
+	r := newReader()
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := count(r, response); err != nil {

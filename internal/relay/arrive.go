@@ -22,19 +22,10 @@ type arrival struct {
 // is busy.
 func (r *Relay) receive(_ context.Context, fresh, again []*consume.Message) {
 	a := arrival{at: time.Now(), events: make([]*held, len(fresh)), again: again}
-	// First for all of them, so that the processor fetches their memory at once.
-	free := spares.Hand(atHand(r.opts.Consume.MaxEvents))
 	for i, m := range fresh {
-		h := free.Take()
-		if h == nil {
-			h = new(held)
-		}
-		*h = held{message: m}
-		a.events[i] = h
-	}
-	free.Drop()
-	for _, h := range a.events {
-		r.decode(h)
+		// Each by itself in memory: one that is in flight for long must not keep the others.
+		a.events[i] = &held{message: m}
+		r.decode(a.events[i])
 	}
 	// The loop takes arrivals until receiving has ended, so this ends.
 	select {
@@ -57,8 +48,7 @@ func (r *Relay) decode(h *held) {
 	m := messageOf(h.message)
 	from := r.senderOf(h.message)
 	m.Sender = from.Sender
-	// An event is usually shorter in the gateway's encoding than in JSON.
-	h.event, _, h.rejection = r.decoded(h.message.Room(), m)
+	h.event, _, h.rejection = r.decoded(nil, m)
 	if h.rejection == nil {
 		h.identity = from.identity
 		h.hash, h.print = r.seeds.event(from.identity, &h.event.UUID, m.Data)

@@ -9,7 +9,6 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/consume"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/metrics"
-	"github.com/sourcegraph/telemetry-relay/internal/spare"
 	"github.com/sourcegraph/telemetry-relay/internal/table"
 	"github.com/sourcegraph/telemetry-relay/internal/verdict"
 )
@@ -17,8 +16,6 @@ import (
 // held is one event from its arrival to its settlement. After its arrival, only
 // the loop touches it.
 type held struct {
-	// What is needed of every event to settle it stands together, in one cache line: by
-	// then it is far from the processor.
 	message   *consume.Message
 	publisher *publisher  // nil: rejected on arrival
 	print     fingerprint // of a valid event
@@ -39,16 +36,7 @@ type held struct {
 
 	identity  uint64           // the hash of who published it
 	rejection *event.Rejection // why it goes to the dead-letter topic; nil: it does not
-
-	_ [16]byte // a multiple of the cache line, so that it begins with one
 }
-
-// spares are events that nobody has any more.
-var spares = spare.Pool[held]{Touch: func(h *held) uint64 { return h.hash + uint64(len(h.event.Wire)) + h.identity }}
-
-// atHand is how many of them are at hand at most, for a relay that holds so many
-// events at most.
-func atHand(maxEvents int) int { return max(1, min(64, maxEvents/256)) }
 
 // cohort are events that came together. What is held is kept in order by cohorts
 // rather than one by one: there are few of them, so that they are at hand when one
@@ -150,8 +138,7 @@ type holdings struct {
 	twins       int     // further deliveries of them
 	recent      *recent // events that were recorded
 	buriedIDs   *recent // messages that were dead-lettered
-	recycled    spare.Hand[held]
-	touched     uint64 // nothing: see touch
+	touched     uint64  // nothing: see touch
 }
 
 // What is remembered of the past, per generation: some 4 MB at most.
@@ -161,7 +148,7 @@ const (
 	recentMinutes = 5
 )
 
-func newHoldings(maxEvents int) holdings {
+func newHoldings() holdings {
 	return holdings{
 		seeds:      newDigests(),
 		byID:       table.New[held](),
@@ -169,7 +156,6 @@ func newHoldings(maxEvents int) holdings {
 		services:   make(map[string]*serviceMetrics),
 		recent:     newRecent(recentEvents),
 		buriedIDs:  newRecent(recentBuried),
-		recycled:   spares.Hand(atHand(maxEvents)),
 	}
 }
 

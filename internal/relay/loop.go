@@ -61,7 +61,7 @@ func newLoop(opts Options) loop {
 		seed = rand.Uint64()
 	}
 	return loop{
-		holdings: newHoldings(opts.Consume.MaxEvents),
+		holdings: newHoldings(),
 		groups:   batch.NewGroups[*publisher, *held](opts.Batch),
 		books:    NewBooks(),
 		rng:      rand.New(rand.NewPCG(seed, seed)),

@@ -9,16 +9,11 @@ import (
 // settlements are what is to be told to the receiver, in bulk. The loop owns
 // them.
 type settlements struct {
-	recordings, acked, released, abandoned []*consume.Message
+	acked, released, abandoned []*consume.Message
 }
 
 // flushSettled tells the receiver what was settled since the last time.
 func (r *Relay) flushSettled() {
-	if len(r.recordings) > 0 {
-		r.receiver.Finish(r.recordings)
-		clear(r.recordings)
-		r.recordings = r.recordings[:0]
-	}
 	if len(r.acked) > 0 {
 		r.receiver.Ack(r.acked)
 		clear(r.acked)
@@ -36,17 +31,15 @@ func (r *Relay) flushSettled() {
 	}
 }
 
-// recorded settles an event that the gateway has listed. Its memory is used again:
-// it lies in no batch and no queue, since it comes from a flight that has landed.
+// recorded settles an event that the gateway has listed.
 func (r *Relay) recorded(h *held, now time.Time) {
 	r.books.Submitted++
 	r.suspects.settled = now
 	r.m.EventDelivery.Observe(now.Sub(h.message.PublishTime).Seconds())
 	r.recent.add(h.print)
-	r.recordings = append(r.recordings, h.message)
+	r.acked = append(r.acked, h.message)
 	r.settleTwins(h)
 	r.letGo(h, wasRecorded)
-	r.recycled.Give(h)
 }
 
 // interred settles an event that the dead-letter topic has confirmed. Only its

@@ -188,21 +188,6 @@ var mutants = []mutant{
 		new: "true || l.held.Len() < l.maxEvents",
 	},
 	{
-		name: "the memory of an event is used again while it lies in a queue", file: "internal/relay/settle.go",
-		old: "	r.letGo(h, wasReleased)\n}\n\nfunc (r *Relay) handBack",
-		new: "	r.letGo(h, wasReleased)\n	r.recycled.Give(h)\n}\n\nfunc (r *Relay) handBack",
-	},
-	{
-		name: "the memory of a message is used again before it is settled", file: "internal/relay/arrive.go",
-		old: "		h.hash, h.print = r.seeds.event(from.identity, &h.event.UUID, m.Data)\n",
-		new: "		h.hash, h.print = r.seeds.event(from.identity, &h.event.UUID, m.Data)\n		h.message.Reuse()\n",
-		more: &mutant{
-			file: "internal/consume/message.go",
-			old:  "// reuse gives",
-			new:  "// Reuse gives a copy back.\nfunc (m *Message) Reuse() { c, r := *m, newRecycler(1); r.reuse(&c); for i := range r.hands { r.hands[i].Drop() } }\n\n// reuse gives",
-		},
-	},
-	{
 		name: "a dead letter that failed is not repeated", file: "internal/relay/bury.go",
 		old: "		r.graves = append(again, r.graves...)",
 		new: "		for _, h := range again {\n			r.interred(h)\n		}",
