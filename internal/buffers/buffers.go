@@ -2,14 +2,10 @@
 package buffers
 
 import (
-	"iter"
 	"math/bits"
-	"slices"
 	"sync"
 
 	"google.golang.org/grpc/mem"
-
-	"github.com/sourcegraph/telemetry-relay/internal/race"
 )
 
 const (
@@ -57,9 +53,6 @@ func (p *pool) Put(b *[]byte) {
 	if !pooled || cap(*b) != size {
 		return // not from here
 	}
-	if race.Enabled {
-		Spoil((*b)[:size])
-	}
 	p.sizes[n].Put(b)
 }
 
@@ -79,47 +72,4 @@ func SizeFor(length int) (number, size int, pooled bool) {
 func Size(number int) int {
 	n := number - 1 // of those above the smallest
 	return (steps + 1 + n%steps) << (8 - stepBits + n/steps)
-}
-
-const (
-	// Line is how many bytes the processor fetches at once.
-	Line = 64
-	// AtOnce is how many things are touched in a row: so few that they are still near
-	// when they are worked on.
-	AtOnce = 16
-)
-
-// Touch reads something of each cache line of what is far from the processor. Done
-// for some in a row, before they are worked on, the processor waits for all of it at
-// once. The result means nothing; it must be kept somewhere.
-func Touch[T string | []byte](b T) (sum byte) {
-	for i := 0; i < len(b); i += Line {
-		sum += b[i]
-	}
-	return sum
-}
-
-// Ahead are all of these, each after touch was called with it and with those that come
-// next.
-func Ahead[T any](all []T, touch func(T)) iter.Seq[T] {
-	return func(yield func(T) bool) {
-		for some := range slices.Chunk(all, AtOnce) {
-			for _, it := range some {
-				touch(it)
-			}
-			for _, it := range some {
-				if !yield(it) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// Spoil makes whoever reads what was given back see that it is not there. It is for
-// tests: those under the race detector.
-func Spoil(b []byte) {
-	for i := range b {
-		b[i] = 0xDB
-	}
 }

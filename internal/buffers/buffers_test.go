@@ -61,28 +61,3 @@ func BenchmarkGet(b *testing.B) {
 		Pool.Put(Pool.Get(300_000))
 	}
 }
-
-// TestAhead has each touched before its turn, and all in their order.
-func TestAhead(t *testing.T) {
-	for _, n := range []int{0, 1, AtOnce, AtOnce + 1, 100} {
-		all := make([]int, n)
-		for i := range all {
-			all[i] = i
-		}
-		touched, next := 0, 0
-		for i := range Ahead(all, func(i int) {
-			if i != touched {
-				t.Fatalf("%d was touched after %d others", i, touched)
-			}
-			touched++
-		}) {
-			if i != next || i >= touched || touched > i+AtOnce {
-				t.Fatalf("%d comes after %d others, and %d are touched", i, next, touched)
-			}
-			next++
-		}
-		if next != n || touched != n {
-			t.Errorf("%d and %d of %d", next, touched, n)
-		}
-	}
-}

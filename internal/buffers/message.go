@@ -22,15 +22,7 @@ type Message struct {
 	parts mem.BufferSlice
 	chunk *[]byte // that is being filled; nil: none
 	size  int     // that is still expected
-
-	touched byte // nothing
 }
-
-// Touch fetches the value of a field that will be appended soon.
-func (m *Message) Touch(value []byte) { m.touched += Touch(value) }
-
-// TouchString is Touch for a text.
-func (m *Message) TouchString(value string) { m.touched += Touch(value) }
 
 // NewMessage begins a message of about this size, in bytes.
 func NewMessage(size int) *Message {

@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/sourcegraph/telemetry-relay/internal/buffers"
 	"github.com/sourcegraph/telemetry-relay/internal/table"
 )
 
@@ -117,9 +116,6 @@ func (l *leases) add(received []*Message, now time.Time) (fresh, again []*Messag
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, r := range received {
-		l.held.Touch(r.hash)
-	}
 	for _, r := range received {
 		if m := l.find(r.hash, r.ID); m != nil {
 			m.ackID, m.due, m.receipt = r.ackID, due, false
@@ -232,12 +228,7 @@ func (l *leases) takeAcks(ctx context.Context) (batch []pendingAck, err error) {
 func (l *leases) confirmAcks(batch []pendingAck, fates []fate) (left []pendingAck) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	touch := func(p pendingAck) {
-		l.held.Touch(p.message.hash)
-	}
-	i := -1
-	for p := range buffers.Ahead(batch, touch) {
-		i++
+	for i, p := range batch {
 		// A delivery that came meanwhile has a lease of its own to end.
 		if fates[i] == again || p.message.ackID != p.ackID {
 			left = append(left, pendingAck{p.message, p.message.ackID})

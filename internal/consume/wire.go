@@ -387,7 +387,7 @@ func acknowledgement(v *pubsubpb.AcknowledgeRequest) mem.BufferSlice {
 	}
 	m := buffers.NewMessage(size)
 	m.String(fieldSubscription, v.GetSubscription())
-	for id := range buffers.Ahead(v.GetAckIds(), m.TouchString) {
+	for _, id := range v.GetAckIds() {
 		m.String(fieldAckIDs, id)
 	}
 	return m.Finish()

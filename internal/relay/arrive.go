@@ -95,11 +95,6 @@ func (r *Relay) arrive(a arrival, now time.Time) {
 		s.duplicate.Inc()
 		r.books.Duplicates++
 	}
-	for _, h := range a.events {
-		r.recent.touch(&h.print)
-		r.byID.Touch(h.hash)
-		r.publishers.Touch(h.identity)
-	}
 	c := &cohort{received: a.at, events: a.events}
 	for i, h := range a.events {
 		if !r.admit(h, c, i, now) {

@@ -138,7 +138,6 @@ type holdings struct {
 	twins       int     // further deliveries of them
 	recent      *recent // events that were recorded
 	buriedIDs   *recent // messages that were dead-lettered
-	touched     uint64  // nothing: see touch
 }
 
 // What is remembered of the past, per generation: some 4 MB at most.
@@ -232,24 +231,6 @@ func (r *Relay) hold(h *held, with *cohort, place int) {
 	with.left++
 	h.with, h.place = with, int32(place)
 	r.count++
-}
-
-// touch reads what settling these events will need. They came long ago, and are far
-// from the processor: so it waits for all of them at once.
-func (r *Relay) touch(events []*held) {
-	for _, h := range events {
-		r.touched += h.hash
-	}
-	for _, h := range events {
-		r.recent.touch(&h.print)
-		r.byID.Touch(h.hash)
-		if h.message != nil {
-			r.touched += uint64(h.message.Size())
-		}
-		if c := h.with; c != nil && c.events[h.place] == h {
-			r.touched++
-		}
-	}
 }
 
 // leave takes an event out of its cohort, and the cohort out of the list with its

@@ -24,7 +24,6 @@ func (r *Relay) landed(o outcome, now time.Time) {
 		r.m.SubmissionSeconds.Observe(o.result.Took.Seconds())
 	}
 
-	r.touch(f.events)
 	var rest []*held
 	listed := 0
 	for i, h := range f.events {

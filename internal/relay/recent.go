@@ -19,7 +19,6 @@ type recent struct {
 	all     [2][]fingerprint
 	index   [][2]uint32 // entries; 0: free. At least half of each generation's are
 	bits    int         // of an entry that are a place
-	touched uint32      // nothing: see touch
 }
 
 // newRecent takes memory that costs nothing before it is used.
@@ -63,12 +62,6 @@ func (r *recent) turn() {
 func (r *recent) has(f *fingerprint) bool { return *r.slot(0, f) != 0 || *r.slot(1, f) != 0 }
 
 func (r *recent) empty() bool { return len(r.all[0])+len(r.all[1]) == 0 }
-
-// touch reads where the search for a fingerprint begins. Done for many in a row,
-// before they are searched for, the processor waits for all of it at once.
-func (r *recent) touch(f *fingerprint) {
-	r.touched |= r.index[f.low()&uint64(len(r.index)-1)][0]
-}
 
 // slot is where a fingerprint of a generation stands in the index, or a free one
 // if it does not.

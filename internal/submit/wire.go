@@ -28,8 +28,6 @@ type answer struct {
 	events []*event.Event
 	listed []bool // by event; nil before an answer
 	next   int    // the gateway lists in the order of the payload
-
-	touched int // nothing
 }
 
 // codec encodes requests without building messages, and decodes responses
@@ -70,7 +68,7 @@ func (p payload) marshal() mem.BufferSlice {
 	}
 	m := buffers.NewMessage(size)
 	m.Header(fieldPayload, size)
-	for e := range buffers.Ahead(p, func(e *event.Event) { m.Touch(e.Wire) }) {
+	for _, e := range p {
 		m.Bytes(fieldEvents, e.Wire)
 	}
 	return m.Finish()
@@ -105,11 +103,6 @@ func (a *answer) unmarshal(b []byte) error {
 
 // list notes that the event was recorded. An id that was not sent is ignored.
 func (a *answer) list(id []byte) {
-	if a.next%buffers.AtOnce == 0 {
-		for _, e := range a.events[a.next:min(a.next+buffers.AtOnce, len(a.events))] {
-			a.touched += len(e.ID()) // it has been read by another processor last
-		}
-	}
 	// Usually it is the next one, or some were left out before it.
 	for range a.events {
 		if a.next == len(a.events) {

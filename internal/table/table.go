@@ -8,9 +8,8 @@ import "iter"
 // Table holds entries by their hashes, of which the lower bits must be well
 // distributed. It is not safe for concurrent use.
 type Table[T any] struct {
-	slots   []slot[T] // a power of two; entries that would have the same one stand in a row
-	count   int
-	touched uint64 // nothing: see Touch
+	slots []slot[T] // a power of two; entries that would have the same one stand in a row
+	count int
 }
 
 type slot[T any] struct {
@@ -27,10 +26,6 @@ func New[T any]() Table[T] { return Table[T]{slots: make([]slot[T], firstSlots)}
 func (t *Table[T]) Len() int { return t.count }
 
 func (t *Table[T]) mask() uint64 { return uint64(len(t.slots) - 1) }
-
-// Touch reads where the search for a hash begins. Done for many in a row, before
-// they are searched for, the processor waits for all of it at once.
-func (t *Table[T]) Touch(hash uint64) { t.touched ^= t.slots[hash&t.mask()].hash }
 
 // Find returns the entry with this hash that is the same, nil if there is none.
 func (t *Table[T]) Find(hash uint64, same func(*T) bool) *T {
