@@ -12,7 +12,6 @@ import (
 
 // arrival is what one response brought, decoded.
 type arrival struct {
-	at     time.Time
 	events []*held
 	again  []*consume.Message
 }
@@ -21,10 +20,11 @@ type arrival struct {
 // receiver's goroutines, several at a time, and holds them back while the loop
 // is busy.
 func (r *Relay) receive(_ context.Context, fresh, again []*consume.Message) {
-	a := arrival{at: time.Now(), events: make([]*held, len(fresh)), again: again}
+	now := time.Now()
+	a := arrival{events: make([]*held, len(fresh)), again: again}
 	for i, m := range fresh {
 		// Each by itself in memory: one that is in flight for long must not keep the others.
-		a.events[i] = &held{message: m}
+		a.events[i] = &held{message: m, received: now}
 		r.decode(a.events[i])
 	}
 	// The loop takes arrivals until receiving has ended, so this ends.
@@ -95,22 +95,19 @@ func (r *Relay) arrive(a arrival, now time.Time) {
 		s.duplicate.Inc()
 		r.books.Duplicates++
 	}
-	c := &cohort{received: a.at, events: a.events}
-	for i, h := range a.events {
-		if !r.admit(h, c, i, now) {
-			c.events[i] = nil
-		}
+	for _, h := range a.events {
+		r.admit(h, now)
 	}
 	r.flushSettled()
 }
 
-// admit reports whether the event is held from now on.
-func (r *Relay) admit(h *held, c *cohort, place int, now time.Time) bool {
+// admit decides what becomes of an event that has arrived.
+func (r *Relay) admit(h *held, now time.Time) {
 	if h.panicked {
 		r.serviceOfMessage(h.message).received.Inc()
 		r.abandoned = append(r.abandoned, h.message)
 		r.countReleased(1)
-		return false
+		return
 	}
 	if h.rejection != nil {
 		s := r.serviceOfMessage(h.message)
@@ -121,11 +118,10 @@ func (r *Relay) admit(h *held, c *cohort, place int, now time.Time) bool {
 		case r.stopping.on:
 			r.handBack(h.message)
 		default:
-			r.hold(h, c, place)
+			r.hold(h)
 			r.graves = append(r.graves, h)
-			return true
 		}
-		return false
+		return
 	}
 
 	h.publisher = r.publisherOf(h)
@@ -135,7 +131,7 @@ func (r *Relay) admit(h *held, c *cohort, place int, now time.Time) bool {
 		rare := same.apart()
 		rare.twins = append(rare.twins, h.message)
 		r.twins++
-		return false
+		return
 	}
 	switch {
 	case r.wasBuried(h.message), r.recent.has(&h.print):
@@ -143,11 +139,10 @@ func (r *Relay) admit(h *held, c *cohort, place int, now time.Time) bool {
 	case r.stopping.on:
 		r.handBack(h.message)
 	default:
-		r.hold(h, c, place)
+		r.hold(h)
 		r.index(h, newest)
 		r.groups.Add(now, h.publisher.group(h.lane), h.size(), h)
-		return true
+		return
 	}
 	r.forget(h.publisher)
-	return false
 }

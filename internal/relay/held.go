@@ -20,8 +20,6 @@ type held struct {
 	publisher *publisher  // nil: rejected on arrival
 	print     fingerprint // of a valid event
 	hash      uint64      // of publisher and id
-	with      *cohort
-	place     int32 // in it
 	// lane keeps different events with the same id apart: only events of one
 	// lane share a stream, since the gateway's answer has nothing but ids.
 	lane     int32
@@ -34,18 +32,11 @@ type held struct {
 	older    *held     // with the same id, in another lane
 	event    event.Event
 
+	received   time.Time // when it arrived
+	prev, next *held     // its neighbours in the order of arrival, while it is among the holdings
+
 	identity  uint64           // the hash of who published it
 	rejection *event.Rejection // why it goes to the dead-letter topic; nil: it does not
-}
-
-// cohort are events that came together. What is held is kept in order by cohorts
-// rather than one by one: there are few of them, so that they are at hand when one
-// of their events is settled, unlike its neighbours.
-type cohort struct {
-	received   time.Time
-	events     []*held // nil: settled
-	left       int     // that are not
-	prev, next *cohort // in the order of arrival
 }
 
 // rare is what few events have. Tens of thousands may be held, so it is apart.
@@ -133,7 +124,7 @@ type holdings struct {
 	byID        table.Table[held] // the newest of each publisher and id
 	publishers  table.Table[publisher]
 	services    map[string]*serviceMetrics
-	first, last *cohort // in the order of arrival
+	first, last *held   // in the order of arrival
 	count       int     // events
 	twins       int     // further deliveries of them
 	recent      *recent // events that were recorded
@@ -217,43 +208,32 @@ func (r *Relay) serviceOfMessage(m *consume.Message) *serviceMetrics {
 	return r.serviceOf(m.Attributes[event.AttrServiceID])
 }
 
-// hold enters an event of a cohort.
-func (r *Relay) hold(h *held, with *cohort, place int) {
-	if with.left == 0 {
-		with.prev = r.last
-		if r.last != nil {
-			r.last.next = with
-		} else {
-			r.first = with
-		}
-		r.last = with
+// hold enters an event, as the last one.
+func (r *Relay) hold(h *held) {
+	h.prev = r.last
+	if r.last != nil {
+		r.last.next = h
+	} else {
+		r.first = h
 	}
-	with.left++
-	h.with, h.place = with, int32(place)
+	r.last = h
 	r.count++
 }
 
-// leave takes an event out of its cohort, and the cohort out of the list with its
-// last.
+// leave takes out an event that was entered.
 func (r *Relay) leave(h *held) {
-	with := h.with
-	with.events[h.place] = nil // it may be held for long
-	h.with = nil
+	if h.prev != nil {
+		h.prev.next = h.next
+	} else {
+		r.first = h.next
+	}
+	if h.next != nil {
+		h.next.prev = h.prev
+	} else {
+		r.last = h.prev
+	}
+	h.prev, h.next = nil, nil
 	r.count--
-	if with.left--; with.left > 0 {
-		return
-	}
-	if with.prev != nil {
-		with.prev.next = with.next
-	} else {
-		r.first = with.next
-	}
-	if with.next != nil {
-		with.next.prev = with.prev
-	} else {
-		r.last = with.prev
-	}
-	with.prev, with.next = nil, nil
 }
 
 // sameID returns the newest event that is held with the publisher and id of this
@@ -300,7 +280,7 @@ func (r *Relay) letGo(h *held, as fate) {
 	if h.publisher != nil {
 		r.unindex(h)
 	}
-	// Its neighbours of the same arrival may be held for long.
+	// It may still lie in a queue.
 	h.message, h.event.Wire, h.rare = nil, nil, nil
 	if h.publisher == nil {
 		return

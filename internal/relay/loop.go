@@ -284,16 +284,14 @@ func (r *Relay) look(now time.Time) {
 // releaseOld releases what has been held for too long, apart from what a stream
 // may have just now, or what only waits for the dead-letter topic.
 func (r *Relay) releaseOld(now time.Time) {
-	var next *cohort
-	for c := r.first; c != nil && now.Sub(c.received) > maxHold; c = next {
-		next = c.next
-		for _, h := range c.events {
-			if h == nil || h.rejection != nil || h.publisher.flying > 0 {
-				continue
-			}
-			r.log.Warn("An event was held too long and is released", "message_id", h.message.ID, "service", h.publisher.service.label)
-			r.release(h)
+	var next *held
+	for h := r.first; h != nil && now.Sub(h.received) > maxHold; h = next {
+		next = h.next
+		if h.rejection != nil || h.publisher.flying > 0 {
+			continue
 		}
+		r.log.Warn("An event was held too long and is released", "message_id", h.message.ID, "service", h.publisher.service.label)
+		r.release(h)
 	}
 	r.flushSettled()
 }
