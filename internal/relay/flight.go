@@ -2,7 +2,6 @@ package relay
 
 import (
 	"container/heap"
-	"context"
 	"log/slog"
 	"slices"
 	"time"
@@ -44,15 +43,6 @@ type flight struct {
 type outcome struct {
 	flight *flight
 	result submit.Result
-}
-
-// launching is a flight that begins.
-type launching struct {
-	*flight
-	batch submit.Batch
-	bulk  []bulk // events of the batch whose encoding is missing
-	ctx   context.Context
-	ended func(submit.Result) // of its trace; nil: it is not traced
 }
 
 // flights is what is submitted and what waits to be submitted again. The loop
@@ -252,28 +242,21 @@ func (r *Relay) launch(f *flight) {
 			"service_environment", b.Publisher.Environment, "events", len(b.Events), "bytes", bytes,
 			"suspect", f.suspect, "failures", f.failures)
 	}
-	r.launches <- launching{f, b, missing, ctx, ended} // there is room for all that may fly
-}
-
-// submit submits what is launched, one flight after the other, until nothing more
-// is. There is one such goroutine for each stream that may be in flight, since a new
-// one for each would have to grow its stack anew.
-func (r *Relay) submit() {
-	for l := range r.launches {
+	r.spawn(func() {
 		var result submit.Result
-		if len(l.bulk) > 0 {
-			result = r.submitBulk(l.ctx, l.batch, l.bulk)
+		if len(missing) > 0 {
+			result = r.submitBulk(ctx, b, missing)
 		} else {
-			result = r.gateway.Submit(l.ctx, l.batch)
+			result = r.gateway.Submit(ctx, b)
 		}
-		if l.ended != nil {
-			l.ended(result)
+		if ended != nil {
+			ended(result)
 		}
-		r.results <- outcome{flight: l.flight, result: result}
+		r.results <- outcome{flight: f, result: result} // there is room for all that may fly
 		if result.Failure != nil {
-			r.log.DebugContext(l.ctx, "A stream to the gateway failed", "request_id", l.batch.RequestID, "code", result.Code().String(), "class", result.Failure.Class.String())
+			r.log.DebugContext(ctx, "A stream to the gateway failed", "request_id", b.RequestID, "code", result.Code().String(), "class", result.Failure.Class.String())
 		}
-	}
+	})
 }
 
 // waiting reports whether anything waits to be submitted, suspects apart.

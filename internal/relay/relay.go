@@ -118,8 +118,6 @@ type Relay struct {
 	ended    chan error // of receiving
 	ready    chan error // of the preflight
 	over     chan struct{}
-	// From the loop.
-	launches chan launching
 
 	loop
 }
@@ -143,7 +141,6 @@ func New(sub consume.Subscriber, gateway Gateway, letters DeadLetters, opts Opti
 		ended:    make(chan error, 1),
 		ready:    make(chan error, 1),
 		over:     make(chan struct{}),
-		launches: make(chan launching, opts.SubmitConcurrency),
 	}
 	if r.decoded == nil {
 		r.decoded = r.decoder.DecodeInto
@@ -175,12 +172,8 @@ func (r *Relay) Run(ctx context.Context) (Summary, error) {
 	// A panic in one of them must not be caught: its answer would never come.
 	var goroutines sync.WaitGroup
 	r.spawn = goroutines.Go
-	for range r.opts.SubmitConcurrency {
-		goroutines.Go(r.submit)
-	}
 	err := r.run(ctx)
 	cancel()
-	close(r.launches)
 	close(r.over)
 	goroutines.Wait()
 	r.receiver.Close()
