@@ -78,7 +78,7 @@ func (env environment) root() *cli.Command {
 		Name:  "worker",
 		Usage: "relays telemetry events from Pub/Sub to Telemetry Gateway",
 		Description: "Services publish minimal events to a Pub/Sub topic; worker completes and records them.\n" +
-			"All settings are environment variables; the README lists them.\n\n" +
+			"All settings are environment variables; docs/configuration.md lists them.\n\n" +
 			"Try it with nothing installed:\n\n   worker local",
 		HideVersion: true,
 		Reader:      env.stdin,

@@ -3,12 +3,9 @@ package main
 import (
 	"bytes"
 	"os"
-	"reflect"
 	"regexp"
 	"strings"
 	"testing"
-
-	"github.com/sourcegraph/telemetry-relay/config"
 )
 
 func readme(t *testing.T) string {
@@ -20,53 +17,24 @@ func readme(t *testing.T) string {
 	return string(text)
 }
 
-// TestReadmeVariables holds the table of variables against the configuration:
-// each that it names exists, with the default that it says.
-func TestReadmeVariables(t *testing.T) {
-	defaults := map[string]string{}
-	for _, field := range reflect.VisibleFields(reflect.TypeFor[config.Config]()) {
-		defaults[field.Tag.Get("env")] = field.Tag.Get("envDefault")
+// TestReadmeEvent checks the README's event as publishers do.
+func TestReadmeEvent(t *testing.T) {
+	block := regexp.MustCompile("(?s)```json\n(.*?)\n```").FindStringSubmatch(readme(t))
+	if block == nil {
+		t.Fatal("no event")
 	}
-	rows := regexp.MustCompile("(?m)^\\| (`[A-Z].*?) \\| (.*?) \\|").FindAllStringSubmatch(readme(t), -1)
-	if len(rows) < 20 {
-		t.Fatalf("found %d rows", len(rows))
-	}
-	name := regexp.MustCompile("`([A-Z…][A-Z_0-9]+)`")
-	value := regexp.MustCompile("`([^`]+)`")
-	for _, row := range rows {
-		var first string
-		said := value.FindAllStringSubmatch(row[2], -1)
-		for i, n := range name.FindAllStringSubmatch(row[1], -1) {
-			variable := n[1]
-			if rest, short := strings.CutPrefix(variable, "…"); short {
-				variable = first[:strings.LastIndex(first, "_")] + rest
-			} else {
-				first = variable
-			}
-			want, ok := defaults[variable]
-			if !ok {
-				t.Errorf("the README names %s, which is no setting", variable)
-				continue
-			}
-			if i < len(said) && !strings.HasPrefix(said[i][1], "run") && !strings.Contains(row[2], "services.yaml") && said[i][1] != want {
-				t.Errorf("the README says that %s is %q by default; it is %q", variable, said[i][1], want)
-			}
-		}
+	var stdout, stderr bytes.Buffer
+	line := `{"attributes":{"service_id":"sams"},"data":` + block[1] + "}\n"
+	status := run(t.Context(), environment{args: []string{"worker", "publish", "--check"}, stdin: strings.NewReader(line), stdout: &stdout, stderr: &stderr})
+	if status != exitOK {
+		t.Errorf("exit %d\n%s%s", status, stdout.String(), stderr.String())
 	}
 }
 
-// TestReadmeServices reads the README's services.yaml.
-func TestReadmeServices(t *testing.T) {
-	block := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindStringSubmatch(readme(t))
-	if block == nil {
-		t.Fatal("no example")
-	}
-	services, err := config.ParseServices([]byte(block[1]))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, ok := services.Lookup("sams"); !ok {
-		t.Error("the example does not list sams")
+// TestReadmeIsShort keeps the README to one screen.
+func TestReadmeIsShort(t *testing.T) {
+	if lines := strings.Count(readme(t), "\n"); lines > 70 {
+		t.Errorf("the README has %d lines", lines)
 	}
 }
 
