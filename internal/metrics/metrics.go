@@ -1,5 +1,5 @@
 // Package metrics is the catalogue of the worker's metrics. Every label has a
-// bounded set of values.
+// bounded set of values, so that publishers cannot create series without end.
 package metrics
 
 import (
@@ -12,8 +12,8 @@ const namespace = "telemetry_relay"
 // Prefix begins the names of the worker's own metrics.
 const Prefix = namespace + "_"
 
-// OtherService is the value of the label service for what services.yaml does
-// not list.
+// OtherService is the value of the label service for services that services.yaml
+// does not list. Anyone can invent service ids, so they share one value.
 const OtherService = "other"
 
 // Metrics are all of the worker's metrics. They are safe for concurrent use.
@@ -93,8 +93,8 @@ func New() *Metrics {
 	return all
 }
 
-// maker makes metrics from the catalogue. What is not in it, or of another
-// kind, is a programmer's mistake.
+// maker makes metrics from the catalogue. It panics on a metric that the catalogue
+// does not have, or has as another kind, because that is a programming error.
 type maker struct {
 	registry *prometheus.Registry
 	made     map[string]bool
@@ -130,8 +130,8 @@ func (m maker) histogram(name string) prometheus.Histogram {
 	return h
 }
 
-// Expect makes every series appear before it has counted anything, so that a
-// rate over its first event is seen.
+// Expect creates every series with the value 0. Without that, a rate would miss the
+// first event of a series.
 func (m *Metrics) Expect(services, reasons []string) {
 	for _, service := range append(services, OtherService) {
 		m.EventsReceived.WithLabelValues(service)
