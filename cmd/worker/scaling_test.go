@@ -37,8 +37,8 @@ func readScale(t *testing.T, text string) scale {
 	return s
 }
 
-// held is for how long an event is held.
-func (s scale) held(publishers float64) float64 {
+// secondsInFlight is how long an event is in flight.
+func (s scale) secondsInFlight(publishers float64) float64 {
 	return max(s["batch_delay_seconds"], publishers*s["stream_seconds"]/s["streams"]) + s["stream_seconds"]
 }
 
@@ -56,8 +56,8 @@ func (s scale) bounds() []bound {
 		{"streams to the gateway", "`streams × batch_events ÷ stream_seconds`", func(float64) float64 {
 			return s["streams"] * s["batch_events"] / s["stream_seconds"]
 		}},
-		{"what is held", "`outstanding_events ÷ held`", func(publishers float64) float64 {
-			return min(s["outstanding_events"], s["outstanding_bytes"]/s["message_bytes"]) / s.held(publishers)
+		{"events in flight", "`outstanding_events ÷ time in flight`", func(publishers float64) float64 {
+			return min(s["outstanding_events"], s["outstanding_bytes"]/s["message_bytes"]) / s.secondsInFlight(publishers)
 		}},
 		{"Pub/Sub", "`pubsub_streams × pubsub_stream_bytes ÷ message_bytes`", func(float64) float64 {
 			return s["pubsub_streams"] * s["pubsub_stream_bytes"] / s["message_bytes"]
@@ -98,7 +98,7 @@ func (s scale) loadRows() string {
 			}
 			each := load / instances
 			// A batch is what a publisher has published by the time that a stream takes it.
-			batch := min(s["batch_events"], max(1, each/publishers*(s.held(publishers)-s["stream_seconds"])))
+			batch := min(s["batch_events"], max(1, each/publishers*(s.secondsInFlight(publishers)-s["stream_seconds"])))
 			fmt.Fprintf(&b, "| %s | %.0f | %s | %s | %s | %s | %s/s |\n", humanize.Comma(int64(load)), publishers, kind, humanize.Comma(int64(instances)),
 				perSecond(each), perSecond(load/batch), humanize.Bytes(uint64(load*s["message_bytes"])))
 		}
