@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/emulator"
+	"github.com/sourcegraph/telemetry-relay/internal/servicesyaml"
 )
 
 // The runbook is run: every command in a console block of docs/oncall.md and
@@ -104,7 +104,7 @@ func (w *world) perform(page string) string {
 		case "json": // what the worker of this page logs
 			return "```json\n" + w.logged(body) + "```"
 		case "yaml":
-			if _, err := config.ParseServices([]byte(body)); err != nil {
+			if _, err := servicesyaml.Parse([]byte(body)); err != nil {
 				w.t.Errorf("%v in\n%s", err, body)
 			}
 			w.must(os.WriteFile(filepath.Join(w.dir, "services.yaml"), []byte(body), 0o600))

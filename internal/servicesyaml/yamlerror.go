@@ -1,4 +1,4 @@
-package config
+package servicesyaml
 
 import (
 	"errors"
@@ -23,13 +23,13 @@ var yamlKinds = map[string]string{
 
 // yamlForms are words for the Go types into which the file is read.
 var yamlForms = map[string]string{
-	"string": "a text", "[]string": "a list of texts", "[]config.serviceEntry": "a list of services",
-	"config.serviceEntry": "a service, a mapping with an id", "config.servicesFile": "a mapping with unknownServices and services",
+	"string": "a text", "[]string": "a list of texts", "[]servicesyaml.serviceEntry": "a list of services",
+	"servicesyaml.serviceEntry": "a service, a mapping with an id", "servicesyaml.servicesFile": "a mapping with unknownServices and services",
 }
 
 var yamlFields = map[string]string{
-	"config.servicesFile": "unknownServices, services",
-	"config.serviceEntry": "id, environments, privateMetadata, features, owner, runbook",
+	"servicesyaml.servicesFile": "unknownServices, services",
+	"servicesyaml.serviceEntry": "id, environments, privateMetadata, features, owner, runbook",
 }
 
 // yamlFaults says what is wrong with the form of services.yaml, a fault each.
