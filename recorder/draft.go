@@ -1,6 +1,7 @@
 package recorder
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -254,7 +255,12 @@ func (d *draft) privateValue(v any) bool {
 func (d *draft) privateAny(v any) bool {
 	e := json.NewEncoder((*appender)(d))
 	e.SetEscapeHTML(false)
-	return e.Encode(v) == nil
+	if e.Encode(v) != nil {
+		return false
+	}
+	// The encoder ends with a line break, which no tool that reads lines expects.
+	d.buf = bytes.TrimSuffix(d.buf, []byte("\n"))
+	return true
 }
 
 // appender writes to the end of the JSON.
