@@ -54,10 +54,7 @@ func newWith(tb testing.TB, cfg Config, to sender) *Recorder {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	b, err := newBooks(cfg.Logger, cfg.Registerer)
-	if err != nil {
-		tb.Fatal(err)
-	}
+	b := newBooks(cfg.Logger)
 	r := &Recorder{validator: v, books: b, outlet: newPipeline(cfg, to, b)}
 	tb.Cleanup(func() {
 		ctx, cancel := context.WithCancel(context.Background())

@@ -3,33 +3,22 @@ package recorder
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // books counts what becomes of events, and complains where they get lost.
 type books struct {
 	taken, published, failed, dropped, invalid atomic.Uint64
 
-	// The metrics, nil without a registerer.
-	metrics *metrics
-
 	failures, drops, faults complaint
 	onRefuse                func(error) // of a test, may be nil
 }
 
-type metrics struct {
-	published, failed, dropped, invalid prometheus.Counter
-	buffered                            prometheus.Gauge
-}
-
-func newBooks(log *slog.Logger, registerer prometheus.Registerer) (*books, error) {
-	b := &books{
+func newBooks(log *slog.Logger) *books {
+	return &books{
 		failures: complaint{say: func(count, err slog.Attr) {
 			log.LogAttrs(context.Background(), slog.LevelError, "telemetry events were not published", count, err)
 		}},
@@ -40,72 +29,21 @@ func newBooks(log *slog.Logger, registerer prometheus.Registerer) (*books, error
 			log.LogAttrs(context.Background(), slog.LevelWarn, "telemetry events are invalid and were not recorded", count, err)
 		}},
 	}
-	if registerer == nil {
-		return b, nil
-	}
-	events, err := register(registerer, prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "telemetry_recorder_events_total",
-		Help: "Telemetry events by what became of them: published; failed to be published; dropped, because the buffer was full; invalid.",
-	}, []string{"result"}))
-	if err != nil {
-		return nil, err
-	}
-	buffered, err := register(registerer, prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "telemetry_recorder_buffered_events",
-		Help: "Telemetry events that wait to be published or for Pub/Sub's confirmation.",
-	}))
-	if err != nil {
-		return nil, err
-	}
-	b.metrics = &metrics{
-		published: events.WithLabelValues("published"),
-		failed:    events.WithLabelValues("failed"),
-		dropped:   events.WithLabelValues("dropped"),
-		invalid:   events.WithLabelValues("invalid"),
-		buffered:  buffered,
-	}
-	return b, nil
-}
-
-// register registers a metric, or returns that of an earlier recorder.
-func register[C prometheus.Collector](registerer prometheus.Registerer, c C) (C, error) {
-	err := registerer.Register(c)
-	if err == nil {
-		return c, nil
-	}
-	if twice, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
-		if earlier, ok := twice.ExistingCollector.(C); ok {
-			return earlier, nil
-		}
-	}
-	return c, fmt.Errorf("recorder: Config.Registerer: %w", err)
 }
 
 // take counts an event that is in the buffer now.
 func (b *books) take() {
 	b.taken.Add(1)
-	if b.metrics != nil {
-		b.metrics.buffered.Inc()
-	}
 }
 
 // settle counts what became of an event that was taken.
 func (b *books) settle(err error) {
 	if err == nil {
 		b.published.Add(1)
-	} else {
-		b.failed.Add(1)
-		b.failures.add(err)
-	}
-	if b.metrics == nil {
 		return
 	}
-	b.metrics.buffered.Dec()
-	if err == nil {
-		b.metrics.published.Inc()
-	} else {
-		b.metrics.failed.Inc()
-	}
+	b.failed.Add(1)
+	b.failures.add(err)
 }
 
 // refuse counts an event that was not taken.
@@ -115,16 +53,10 @@ func (b *books) refuse(err error) {
 	}
 	if _, ok := errors.AsType[*InvalidError](err); ok {
 		b.invalid.Add(1)
-		if b.metrics != nil {
-			b.metrics.invalid.Inc()
-		}
 		b.faults.add(err)
 		return
 	}
 	b.dropped.Add(1)
-	if b.metrics != nil {
-		b.metrics.dropped.Inc()
-	}
 	b.drops.add(err)
 }
 

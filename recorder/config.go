@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"cloud.google.com/go/pubsub/v2"
-	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/api/option"
 )
 
@@ -42,11 +41,16 @@ type Config struct {
 	// once when it begins, then at most once a minute. Default: slog.Default();
 	// slog.New(slog.DiscardHandler) keeps quiet.
 	Logger *slog.Logger
-	// Registerer, if set, gets telemetry_recorder_events_total and
-	// telemetry_recorder_buffered_events. Recorders with the same registerer share
-	// them.
-	Registerer prometheus.Registerer
+	// Registerer was a prometheus.Registerer.
+	//
+	// Deprecated: call recorderprom.Register(registerer, rec) after New, so that a
+	// service without Prometheus does not import it.
+	Registerer UseRecorderpromRegister
 }
+
+// UseRecorderpromRegister is implemented by nothing: its name is in the compiler's
+// message where Config.Registerer is still set.
+type UseRecorderpromRegister interface{ useRecorderpromRegister() }
 
 const (
 	defaultBufferEvents = 10_000

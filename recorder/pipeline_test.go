@@ -4,16 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 // manual is a sender whose results come when the test says so.
@@ -310,47 +306,4 @@ func TestComplains(t *testing.T) {
 		}
 		said(`level=ERROR msg="telemetry events were not published" count=1`, `dropped" count=1`)
 	})
-}
-
-func TestMetrics(t *testing.T) {
-	registry := prometheus.NewPedanticRegistry()
-	first := newFast(t, Config{Registerer: registry})
-	second := newWith(t, Config{Registerer: registry, BufferEvents: 1}, stuck{})
-	record(t, first, nil)
-	record(t, second, nil)
-	record(t, second, ErrDropped)
-	if err := first.Record(t.Context(), "ab", "CD"); err == nil {
-		t.Error("no error")
-	}
-	if err := first.Close(t.Context()); err != nil {
-		t.Error(err)
-	}
-	compare := func(failed, buffered int) {
-		t.Helper()
-		want := fmt.Sprintf(`# HELP telemetry_recorder_buffered_events Telemetry events that wait to be published or for Pub/Sub's confirmation.
-# TYPE telemetry_recorder_buffered_events gauge
-telemetry_recorder_buffered_events %d
-# HELP telemetry_recorder_events_total Telemetry events by what became of them: published; failed to be published; dropped, because the buffer was full; invalid.
-# TYPE telemetry_recorder_events_total counter
-telemetry_recorder_events_total{result="dropped"} 1
-telemetry_recorder_events_total{result="failed"} %d
-telemetry_recorder_events_total{result="invalid"} 1
-telemetry_recorder_events_total{result="published"} 1
-`, buffered, failed)
-		if err := testutil.GatherAndCompare(registry, strings.NewReader(want)); err != nil {
-			t.Error(err)
-		}
-	}
-	compare(0, 1)
-	if err := closeNow(t, second); err == nil {
-		t.Error("no error")
-	}
-	compare(1, 0)
-
-	taken := prometheus.NewRegistry()
-	taken.MustRegister(prometheus.NewGauge(prometheus.GaugeOpts{Name: "telemetry_recorder_buffered_events", Help: "Another."}))
-	taken.MustRegister(prometheus.NewCounter(prometheus.CounterOpts{Name: "telemetry_recorder_events_total", Help: "Another."}))
-	if _, err := New(t.Context(), Config{Topic: "projects/p/topics/t", Service: Service{ID: "sams"}, Registerer: taken}); err == nil {
-		t.Error("a name that is taken is no error")
-	}
 }

@@ -39,10 +39,7 @@ func New(ctx context.Context, cfg Config) (*Recorder, error) {
 	if err := errors.Join(err, serviceErr); err != nil {
 		return nil, err
 	}
-	books, err := newBooks(cfg.Logger, cfg.Registerer)
-	if err != nil {
-		return nil, err
-	}
+	books := newBooks(cfg.Logger)
 	r := &Recorder{validator: v, books: books}
 	// A publisher that traces adds to the attributes of each message.
 	to := topicSender{cfg.Publisher, v.attributes, true}
@@ -150,10 +147,7 @@ func init() {
 		if err != nil {
 			return nil, err
 		}
-		books, err := newBooks(slog.New(slog.DiscardHandler), nil)
-		if err != nil {
-			return nil, err
-		}
+		books := newBooks(slog.New(slog.DiscardHandler))
 		books.onRefuse = taps.Refused
 		return &Recorder{validator: v, books: books, outlet: &tap{tap: taps, attributes: v.attributes, books: books}}, nil
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sourcegraph/telemetry-relay/recorder"
+	"github.com/sourcegraph/telemetry-relay/recorder/recorderprom"
 )
 
 const (
@@ -38,13 +39,15 @@ func main() {
 
 func run(ctx context.Context) error {
 	rec, err := recorder.New(ctx, recorder.Config{
-		Service:    recorder.Service{ID: "cody-analytics", Environment: "dev", Version: "1.2.3"},
-		Topic:      os.Getenv("TELEMETRY_TOPIC"),
-		Registerer: prometheus.DefaultRegisterer,
+		Service: recorder.Service{ID: "cody-analytics", Environment: "dev", Version: "1.2.3"},
+		Topic:   os.Getenv("TELEMETRY_TOPIC"),
 	})
 	if err != nil {
 		// No reason to end: a nil recorder does nothing.
 		slog.Warn("there will be no telemetry", "error", err)
+	}
+	if err := recorderprom.Register(prometheus.DefaultRegisterer, rec); err != nil {
+		slog.Warn("there will be no metrics of telemetry", "error", err)
 	}
 
 	mux := http.NewServeMux()

@@ -15,9 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
-	"github.com/sourcegraph/telemetry-relay/internal/line"
+	"github.com/sourcegraph/telemetry-relay/internal/servicesyaml"
 	"github.com/sourcegraph/telemetry-relay/recorder"
 	"github.com/sourcegraph/telemetry-relay/recorder/internal/hook"
 )
@@ -84,7 +83,7 @@ func New(tb testing.TB, opts ...Option) *Recorder {
 	}
 	r := &Recorder{tb: tb}
 	if o.services != "" {
-		services, err := config.ParseServices([]byte(o.services))
+		services, err := servicesyaml.Parse([]byte(o.services))
 		if err != nil {
 			tb.Fatalf("recordertest: %v", err)
 		}
@@ -155,21 +154,6 @@ func (r *Recorder) Reset() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.events, r.refused = nil, nil
-}
-
-// Lines returns what was recorded as lines for `worker publish --check`, which
-// checks them against the relay's services.yaml.
-func (r *Recorder) Lines() []byte {
-	r.tb.Helper()
-	var lines []byte
-	for _, e := range r.Events() {
-		var err error
-		if lines, err = line.Append(lines, line.Message{Data: e.Data, Attributes: e.Attributes}); err != nil {
-			r.tb.Fatalf("recordertest: %v", err)
-		}
-		lines = append(lines, '\n')
-	}
-	return lines
 }
 
 // CheckNames fails the test for each feature or action that the relay would

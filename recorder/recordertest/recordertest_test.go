@@ -1,14 +1,18 @@
 package recordertest_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/sourcegraph/telemetry-relay/internal/line"
 	"github.com/sourcegraph/telemetry-relay/recorder"
 	"github.com/sourcegraph/telemetry-relay/recorder/recordertest"
 )
@@ -159,6 +163,27 @@ func TestEvent(t *testing.T) {
 	if !strings.HasPrefix(line, `{"attributes":{"schema_version":"1","service_id":"sams","service_version":"1.2.3"},"data":{"feature":"sams.user",`) ||
 		!strings.HasSuffix(line, "}\n") {
 		t.Errorf("%s", line)
+	}
+}
+
+// TestLines: every line gives the message again, in every byte.
+func TestLines(t *testing.T) {
+	r := recordertest.New(t, recordertest.WithService(recorder.Service{ID: "sams", Version: "<\u0085>"}))
+	for _, text := range []string{"plain é", "<b>&amp;</b>", "\u2028\u202e\u0085", "tab\tand\nbreak"} {
+		_ = r.Record(t.Context(), "ab", "cd", recorder.PrivateMetadata{"text": text, "raw": json.RawMessage(`{"a":  1}`)})
+	}
+	lines := strings.Split(strings.TrimSuffix(string(r.Lines()), "\n"), "\n")
+	if len(lines) != len(r.Events()) {
+		t.Fatalf("%d lines", len(lines))
+	}
+	for i, e := range r.Events() {
+		m, err := line.Parse([]byte(lines[i]))
+		if err != nil || !bytes.Equal(m.Data, e.Data) || !maps.Equal(m.Attributes, e.Attributes) {
+			t.Errorf("%s: %v; want %s, %v", lines[i], err, e.Data, e.Attributes)
+		}
+	}
+	if !strings.Contains(lines[0], `"data":{`) || !strings.Contains(lines[2], `"dataBase64":`) {
+		t.Errorf("%s\n%s", lines[0], lines[2])
 	}
 }
 
