@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sourcegraph/telemetry-relay/internal/servicesyaml"
 )
 
 // configurationPage documents every variable.
@@ -97,7 +99,7 @@ func TestPageServices(t *testing.T) {
 	if block == nil {
 		t.Fatal("the page has no services.yaml")
 	}
-	services, err := ParseServices([]byte(block[1]))
+	services, err := servicesyaml.Parse([]byte(block[1]))
 	if err != nil {
 		t.Fatal(err)
 	}
