@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/app"
 	"github.com/sourcegraph/telemetry-relay/internal/preflight"
@@ -37,16 +38,16 @@ func (env environment) checkCommand() *cli.Command {
 			"   worker check --output json | jq '.findings[] | select(.status != \"ok\")'",
 		Flags: []cli.Flag{
 			&cli.DurationFlag{Name: "timeout", Value: 15 * time.Second, Usage: "how long to wait for what does not answer", Validator: positive},
-			outputFlag(),
+			command.OutputFlag(),
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
-			if err := noArguments(c); err != nil {
+			if err := command.NoArguments(c); err != nil {
 				return err
 			}
 			asJSON := c.String("output") == "json"
-			cfg, _, err := env.load(config.ForRun)
+			cfg, _, err := env.Load(config.ForRun)
 			if faults, is := errors.AsType[config.Faults](err); is && asJSON {
-				return errors.Join(err, printJSON(env.stdout, newReport(faultFindings(faults))))
+				return errors.Join(err, command.PrintJSON(env.Stdout, newReport(faultFindings(faults))))
 			}
 			if err != nil {
 				return err
@@ -104,12 +105,12 @@ func faultFindings(faults config.Faults) []preflight.Finding {
 func (env environment) report(r checkReport, asJSON bool) error {
 	var err error
 	if asJSON {
-		err = printJSON(env.stdout, r)
+		err = command.PrintJSON(env.Stdout, r)
 	} else {
-		err = printFindings(env.stdout, r)
+		err = printFindings(env.Stdout, r)
 	}
 	if err == nil && !r.OK {
-		err = reported{fmt.Errorf("%d checks failed", r.Counts[provision.Failure])}
+		err = command.Reported(fmt.Errorf("%d checks failed", r.Counts[provision.Failure]))
 	}
 	return err
 }
@@ -136,6 +137,6 @@ func printFindings(w io.Writer, r checkReport) error {
 		return err
 	}
 	n := r.Counts
-	_, err := fmt.Fprintf(w, "\n%d ok, %s, %s, %d skipped\n", n[provision.OK], plural(n[provision.Warning], "warning"), plural(n[provision.Failure], "failure"), n[provision.Skipped])
+	_, err := fmt.Fprintf(w, "\n%d ok, %s, %s, %d skipped\n", n[provision.OK], command.Plural(n[provision.Warning], "warning"), command.Plural(n[provision.Failure], "failure"), n[provision.Skipped])
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"github.com/urfave/cli/v3"
 
+	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/app"
 	"github.com/sourcegraph/telemetry-relay/internal/consume"
@@ -45,10 +46,10 @@ func (env environment) localCommand() *cli.Command {
 			}},
 			&cli.BoolFlag{Name: "keep-running", Usage: "go on until Ctrl-C, for a service to publish to"},
 			&cli.StringFlag{Name: "pubsub-addr", Usage: "host:port of the embedded Pub/Sub (default: any free port on 127.0.0.1)"},
-			outputFlag(),
+			command.OutputFlag(),
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
-			if err := noArguments(c); err != nil {
+			if err := command.NoArguments(c); err != nil {
 				return err
 			}
 			return env.local(ctx, localOptions{
@@ -72,7 +73,7 @@ type localOptions struct {
 }
 
 func (env environment) local(ctx context.Context, opts localOptions) (err error) {
-	tally := newTally(env.stdout, opts.keepRunning && !opts.json)
+	tally := newTally(env.Stdout, opts.keepRunning && !opts.json)
 	house, err := local.Start(ctx, local.Options{PubSubAddr: opts.pubsubAddr, OnRecord: tally.record})
 	if err != nil {
 		return err
@@ -83,7 +84,7 @@ func (env environment) local(ctx context.Context, opts localOptions) (err error)
 	if err != nil {
 		return err
 	}
-	log := logging.New(env.stderr, cfg.LogLevel, cfg.LogFormat)
+	log := logging.New(env.Stderr, cfg.LogLevel, cfg.LogFormat)
 	slog.SetDefault(log)
 
 	total, err := publishSamples(house, opts.events)
@@ -94,8 +95,8 @@ func (env environment) local(ctx context.Context, opts localOptions) (err error)
 	switch {
 	case opts.keepRunning && !opts.json:
 		show = func(relay.Progress) { tally.rejections(house) }
-	case terminal.Is(env.stderr):
-		bar := progressbar.NewOptions(total, progressbar.OptionSetWriter(terminal.Own(env.stderr)),
+	case terminal.Is(env.Stderr):
+		bar := progressbar.NewOptions(total, progressbar.OptionSetWriter(terminal.Own(env.Stderr)),
 			progressbar.OptionSetDescription("relaying"), progressbar.OptionShowCount(), progressbar.OptionShowIts(),
 			progressbar.OptionSetItsString("events"), progressbar.OptionClearOnFinish(), progressbar.OptionSetRenderBlankState(true))
 		show = func(p relay.Progress) {
@@ -115,7 +116,7 @@ func (env environment) local(ctx context.Context, opts localOptions) (err error)
 	}}
 	summary, runErr := app.Run(ctx, cfg, run)
 	if opts.json {
-		if err := printJSON(env.stdout, summary); err != nil {
+		if err := command.PrintJSON(env.Stdout, summary); err != nil {
 			return err
 		}
 	} else if err := tally.summary(house, summary, opts); err != nil {
@@ -127,7 +128,7 @@ func (env environment) local(ctx context.Context, opts localOptions) (err error)
 // localVariables is the configuration of the run: quick, and for this house.
 func (env environment) localVariables(house *local.House, opts localOptions) []string {
 	vars := []string{"LOG_LEVEL=warn", "WORKER_DRAIN_IDLE=1s", "WORKER_BATCH_MAX_DELAY=200ms"}
-	vars = append(vars, slices.DeleteFunc(slices.Clone(env.vars), func(v string) bool {
+	vars = append(vars, slices.DeleteFunc(slices.Clone(env.Vars), func(v string) bool {
 		return !strings.HasPrefix(v, "WORKER_") && !strings.HasPrefix(v, "LOG_")
 	})...)
 	vars = append(vars, house.Environ()...)
@@ -161,12 +162,12 @@ func publishSamples(house *local.House, n int) (total int, err error) {
 
 // welcome says how to use what keeps running.
 func (env environment) welcome(house *local.House, endpoints string, total int) {
-	fmt.Fprintf(env.stdout, "Relaying %d sample events; after that, everything that is published here.\n\n", total)
-	fmt.Fprintf(env.stdout, "Point a service at it, or publish by hand from another terminal:\n\n")
+	fmt.Fprintf(env.Stdout, "Relaying %d sample events; after that, everything that is published here.\n\n", total)
+	fmt.Fprintf(env.Stdout, "Point a service at it, or publish by hand from another terminal:\n\n")
 	for _, v := range house.PublisherEnviron() {
-		fmt.Fprintf(env.stdout, "   export %s\n", v)
+		fmt.Fprintf(env.Stdout, "   export %s\n", v)
 	}
-	fmt.Fprintf(env.stdout, "   echo '{\"attributes\":{\"service_id\":\"sams\"},\"data\":{\"feature\":\"sams.user\",\"action\":\"created\"}}' | worker publish\n\n")
-	fmt.Fprintf(env.stdout, "The topic is telemetry-events. WORKER_SERVICES or WORKER_SERVICES_FILE lists your service.\n")
-	fmt.Fprintf(env.stdout, "Metrics: http://%s/metrics. Stop with Ctrl-C.\n\n", endpoints)
+	fmt.Fprintf(env.Stdout, "   echo '{\"attributes\":{\"service_id\":\"sams\"},\"data\":{\"feature\":\"sams.user\",\"action\":\"created\"}}' | worker publish\n\n")
+	fmt.Fprintf(env.Stdout, "The topic is telemetry-events. WORKER_SERVICES or WORKER_SERVICES_FILE lists your service.\n")
+	fmt.Fprintf(env.Stdout, "Metrics: http://%s/metrics. Stop with Ctrl-C.\n\n", endpoints)
 }

@@ -8,21 +8,22 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/internal/logging"
 )
 
 func main() {
 	if err := logging.QuietLibraries(); err != nil {
 		fmt.Fprintf(os.Stderr, "worker: %v\n", err)
-		os.Exit(exitFailed)
+		os.Exit(command.ExitFailed)
 	}
 	ctx, stop := signalContext()
-	status := run(ctx, environment{
-		args:   os.Args,
-		vars:   os.Environ(),
-		stdin:  os.Stdin,
-		stdout: os.Stdout,
-		stderr: os.Stderr,
+	status := run(ctx, command.Env{
+		Args:   os.Args,
+		Vars:   os.Environ(),
+		Stdin:  os.Stdin,
+		Stdout: os.Stdout,
+		Stderr: os.Stderr,
 	})
 	stop()
 	os.Exit(status)
@@ -42,11 +43,7 @@ func signalContext() (context.Context, context.CancelFunc) {
 		<-signals
 		cancel()
 		<-signals
-		os.Exit(exitFailed)
+		os.Exit(command.ExitFailed)
 	}()
 	return ctx, cancel
 }
-
-// outliveReaders makes a write to a pipe that nobody reads any more an error in
-// place of the end of the process: what is held is to be given back first.
-func outliveReaders() { signal.Ignore(syscall.SIGPIPE) }

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 )
 
 func readme(t *testing.T) string {
@@ -48,8 +50,8 @@ func TestReadmeLocal(t *testing.T) {
 		{"worker local --events 50 --output json", `"submitted":50,`},
 	} {
 		var stdout, stderr bytes.Buffer
-		status := run(t.Context(), environment{args: strings.Fields(c.args), stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr})
-		if status != exitOK || !strings.Contains(stdout.String(), c.want) {
+		status := run(t.Context(), command.Env{Args: strings.Fields(c.args), Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &stderr})
+		if status != command.ExitOK || !strings.Contains(stdout.String(), c.want) {
 			t.Errorf("%s: exit %d\n%s%s", c.args, status, stdout.String(), stderr.String())
 		}
 	}
@@ -57,33 +59,33 @@ func TestReadmeLocal(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	for args, want := range map[string]int{
-		"worker":                          exitOK,
-		"worker --help":                   exitOK,
-		"worker run --help":               exitOK,
-		"worker nonsense":                 exitUsage,
-		"worker run --nonsense":           exitUsage,
-		"worker run extra":                exitUsage,
-		"worker run":                      exitUsage, // nothing is configured
-		"worker local --events -1":        exitUsage,
-		"worker version --output xml":     exitUsage,
-		"worker publish a b":              exitUsage,
-		"worker publish /does/not/exist":  exitUsage,
-		"worker check":                    exitUsage,
-		"worker check --timeout -1s":      exitUsage,
-		"worker check --output table":     exitUsage,
-		"worker setup":                    exitUsage,
-		"worker setup --output table":     exitUsage,
-		"worker version":                  exitOK,
-		"worker local --events 5000001":   exitUsage,
-		"worker version --output json":    exitOK,
-		"worker local --nonsense=1 extra": exitUsage,
+		"worker":                          command.ExitOK,
+		"worker --help":                   command.ExitOK,
+		"worker run --help":               command.ExitOK,
+		"worker nonsense":                 command.ExitUsage,
+		"worker run --nonsense":           command.ExitUsage,
+		"worker run extra":                command.ExitUsage,
+		"worker run":                      command.ExitUsage, // nothing is configured
+		"worker local --events -1":        command.ExitUsage,
+		"worker version --output xml":     command.ExitUsage,
+		"worker publish a b":              command.ExitUsage,
+		"worker publish /does/not/exist":  command.ExitUsage,
+		"worker check":                    command.ExitUsage,
+		"worker check --timeout -1s":      command.ExitUsage,
+		"worker check --output table":     command.ExitUsage,
+		"worker setup":                    command.ExitUsage,
+		"worker setup --output table":     command.ExitUsage,
+		"worker version":                  command.ExitOK,
+		"worker local --events 5000001":   command.ExitUsage,
+		"worker version --output json":    command.ExitOK,
+		"worker local --nonsense=1 extra": command.ExitUsage,
 	} {
 		var stdout, stderr bytes.Buffer
-		got := run(t.Context(), environment{args: strings.Fields(args), stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr})
+		got := run(t.Context(), command.Env{Args: strings.Fields(args), Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &stderr})
 		if got != want {
 			t.Errorf("%s: exit %d, want %d\n%s%s", args, got, want, stdout.String(), stderr.String())
 		}
-		if want == exitUsage && stdout.Len() > 0 {
+		if want == command.ExitUsage && stdout.Len() > 0 {
 			t.Errorf("%s: prints to stdout:\n%s", args, stdout.String())
 		}
 	}
@@ -91,7 +93,7 @@ func TestUsage(t *testing.T) {
 
 // TestHelpExamples makes sure that each command's help has an example.
 func TestHelpExamples(t *testing.T) {
-	for _, c := range (environment{}).root().Commands {
+	for _, c := range root(command.Env{}).Commands {
 		if !strings.Contains(c.Description, "Example") {
 			t.Errorf("worker %s --help has no example", c.Name)
 		}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/app"
 	"github.com/sourcegraph/telemetry-relay/internal/relay"
@@ -37,10 +38,10 @@ func (env environment) runCommand() *cli.Command {
 			"   GOOGLE_CLOUD_PROJECT=my-project SAMS_CLIENT_ID=… SAMS_CLIENT_SECRET=… \\\n" +
 			"   WORKER_MODE=drain worker run",
 		Action: func(ctx context.Context, c *cli.Command) error {
-			if err := noArguments(c); err != nil {
+			if err := command.NoArguments(c); err != nil {
 				return err
 			}
-			cfg, log, err := env.load(config.ForRun)
+			cfg, log, err := env.Load(config.ForRun)
 			if err != nil {
 				return err
 			}
@@ -53,7 +54,7 @@ func (env environment) runCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			log = env.logger(cfg, reporter)
+			log = env.Logger(cfg, reporter)
 			ending := app.NewEnding(ctx, cfg)
 			defer func() {
 				if err := reporter.Close(ending.Time()); err != nil {
@@ -68,11 +69,11 @@ func (env environment) runCommand() *cli.Command {
 				}
 				return err
 			})
-			if printErr := printJSON(env.stdout, summary); printErr != nil {
+			if printErr := command.PrintJSON(env.Stdout, summary); printErr != nil {
 				return printErr
 			}
 			if err != nil {
-				return reported{err}
+				return command.Reported(err)
 			}
 			return nil
 		},

@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/app"
 	"github.com/sourcegraph/telemetry-relay/internal/provision"
@@ -28,28 +29,28 @@ func (env environment) setupCommand() *cli.Command {
 			"   worker setup --yes",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "dry-run", Usage: "only show the difference"},
-			yesFlag(),
-			outputFlag(),
+			command.YesFlag(),
+			command.OutputFlag(),
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
-			if err := noArguments(c); err != nil {
+			if err := command.NoArguments(c); err != nil {
 				return err
 			}
-			cfg, _, err := env.load(config.ForPubSub)
+			cfg, _, err := env.Load(config.ForPubSub)
 			if err != nil {
 				return err
 			}
 			s := setup{env: env, dryRun: c.Bool("dry-run"), asJSON: c.String("output") == "json", needs: app.Needs(cfg)}
 			s.agreed = c.Bool("yes") || s.needs.Emulator
-			if !s.agreed && !s.dryRun && !env.stdinIsTerminal() {
-				return usagef("setup changes %s: expected --yes or --dry-run, as there is no terminal to ask on", cfg.Project)
+			if !s.agreed && !s.dryRun && !env.StdinIsTerminal() {
+				return command.Usagef("setup changes %s: expected --yes or --dry-run, as there is no terminal to ask on", cfg.Project)
 			}
 			admin, err := provision.Connect(ctx, app.PubSubOptions(cfg)...)
 			if err != nil {
 				return err
 			}
 			admin.Waiting = func(about string, err error) {
-				fmt.Fprintf(env.stderr, "worker: Pub/Sub does not answer; asking again about %s (Ctrl-C to stop): %v\n", about, err)
+				fmt.Fprintf(env.Stderr, "worker: Pub/Sub does not answer; asking again about %s (Ctrl-C to stop): %v\n", about, err)
 			}
 			return errors.Join(s.run(ctx, admin), admin.Close())
 		},
@@ -79,10 +80,10 @@ func (s setup) run(ctx context.Context, admin *provision.Admin) error {
 	changes := provision.Changes(steps)
 	if changes > 0 && !s.dryRun {
 		if !s.agreed {
-			if err := printSteps(s.env.stderr, steps); err != nil {
+			if err := printSteps(s.env.Stderr, steps); err != nil {
 				return err
 			}
-			ok, err := s.env.ask(ctx, fmt.Sprintf("%d resources will be created or changed. Go on?", changes))
+			ok, err := s.env.Ask(ctx, fmt.Sprintf("%d resources will be created or changed. Go on?", changes))
 			if !ok {
 				return err
 			}
@@ -102,9 +103,9 @@ func (s setup) print(steps []provision.Step, changes int) error {
 		r.Changed = 0
 	}
 	if s.asJSON {
-		return printJSON(s.env.stdout, r)
+		return command.PrintJSON(s.env.Stdout, r)
 	}
-	if err := printSteps(s.env.stdout, steps); err != nil {
+	if err := printSteps(s.env.Stdout, steps); err != nil {
 		return err
 	}
 	done := fmt.Sprintf("%d created or changed", changes)
@@ -117,9 +118,9 @@ func (s setup) print(steps []provision.Step, changes int) error {
 	if r.Obstacles > 0 {
 		done += fmt.Sprintf(", %d settings cannot be changed", r.Obstacles)
 	}
-	_, err := fmt.Fprintf(s.env.stdout, "\n%s\n", done)
+	_, err := fmt.Fprintf(s.env.Stdout, "\n%s\n", done)
 	if err == nil && !s.needs.Emulator && changes > 0 {
-		_, err = fmt.Fprintln(s.env.stdout, "The dead-letter policy works once Pub/Sub's service agent (service-PROJECT_NUMBER@gcp-sa-pubsub.iam.gserviceaccount.com)\n"+
+		_, err = fmt.Fprintln(s.env.Stdout, "The dead-letter policy works once Pub/Sub's service agent (service-PROJECT_NUMBER@gcp-sa-pubsub.iam.gserviceaccount.com)\n"+
 			"has roles/pubsub.publisher on the dead-letter topic and roles/pubsub.subscriber on the subscription.")
 	}
 	return err

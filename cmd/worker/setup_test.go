@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/internal/local/pubsubserver"
 	"github.com/sourcegraph/telemetry-relay/internal/provision"
 )
@@ -35,7 +36,7 @@ func TestSetupAsks(t *testing.T) {
 	answer := func(text string) (stdout, stderr string) {
 		t.Helper()
 		var out, errs bytes.Buffer
-		s := setup{env: environment{stdin: strings.NewReader(text), stdout: &out, stderr: &errs}, needs: needs}
+		s := setup{env: environment{command.Env{Stdin: strings.NewReader(text), Stdout: &out, Stderr: &errs}}, needs: needs}
 		if err := s.run(t.Context(), admin); err != nil {
 			t.Fatal(err)
 		}

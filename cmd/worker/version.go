@@ -7,6 +7,8 @@ import (
 	"runtime/debug"
 
 	"github.com/urfave/cli/v3"
+
+	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 )
 
 // Set when a release is built; otherwise the build's own knowledge is used.
@@ -47,16 +49,16 @@ func (env environment) versionCommand() *cli.Command {
 		Name:        "version",
 		Usage:       "print version, commit and Go version",
 		Description: "Example:\n\n   worker version --output json",
-		Flags:       []cli.Flag{outputFlag()},
+		Flags:       []cli.Flag{command.OutputFlag()},
 		Action: func(_ context.Context, c *cli.Command) error {
-			if err := noArguments(c); err != nil {
+			if err := command.NoArguments(c); err != nil {
 				return err
 			}
 			v := version()
 			if c.String("output") == "json" {
-				return printJSON(env.stdout, v)
+				return command.PrintJSON(env.Stdout, v)
 			}
-			_, err := fmt.Fprintf(env.stdout, "worker %s\ncommit %s\n%s\n", v.Version, v.Commit, v.Go)
+			_, err := fmt.Fprintf(env.Stdout, "worker %s\ncommit %s\n%s\n", v.Version, v.Commit, v.Go)
 			return err
 		},
 	}

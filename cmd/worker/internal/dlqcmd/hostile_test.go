@@ -1,4 +1,4 @@
-package main
+package dlqcmd
 
 import (
 	"bytes"
@@ -111,7 +111,7 @@ func TestDLQHostile(t *testing.T) {
 	h.expect(0, fmt.Sprintf(`{"matched":%d,"exported":%[1]d,"failed":0,"left":%[1]d}`+"\n", n), "export", "--output", "json", file)
 	env := h.environment()
 	var stderr bytes.Buffer
-	env.args, env.stderr = []string{"worker", "publish", "--as-is", file}, &stderr
+	env.Args, env.Stderr = []string{"worker", "publish", "--as-is", file}, &stderr
 	if status := run(t.Context(), env); status != 0 {
 		t.Errorf("publish: status %d, %s", status, stderr.String())
 	}

@@ -1,4 +1,4 @@
-package main
+package dlqcmd
 
 import (
 	"io"
@@ -13,8 +13,8 @@ import (
 type painter struct{ on bool }
 
 // painter returns one for out. See https://no-color.org.
-func (env environment) painter(out io.Writer) painter {
-	return painter{on: terminal.Is(out) && env.lookup("NO_COLOR") == "" && env.lookup("TERM") != "dumb"}
+func (env commands) painter(out io.Writer) painter {
+	return painter{on: terminal.Is(out) && env.Lookup("NO_COLOR") == "" && env.Lookup("TERM") != "dumb"}
 }
 
 // The styles, as SGR parameters.

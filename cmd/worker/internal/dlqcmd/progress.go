@@ -1,4 +1,4 @@
-package main
+package dlqcmd
 
 import (
 	"fmt"
@@ -16,7 +16,7 @@ func (d *desk) showBar(what string, total float64, unit string) {
 		return
 	}
 	opts := []progressbar.Option{
-		progressbar.OptionSetWriter(terminal.Own(d.env.stderr)), progressbar.OptionSetDescription(what),
+		progressbar.OptionSetWriter(terminal.Own(d.env.Stderr)), progressbar.OptionSetDescription(what),
 		// The library's own ticker would write whenever it likes.
 		progressbar.OptionSetSpinnerChangeInterval(0), progressbar.OptionClearOnFinish(), progressbar.OptionUseANSICodes(true),
 	}
@@ -30,7 +30,7 @@ func (d *desk) showBar(what string, total float64, unit string) {
 // watched reports whether somebody sees a bar. On one terminal it and the results
 // would disturb each other.
 func (d *desk) watched() bool {
-	return terminal.Is(d.env.stderr) && (!d.streams || !terminal.Is(d.env.stdout))
+	return terminal.Is(d.env.Stderr) && (!d.streams || !terminal.Is(d.env.Stdout))
 }
 
 // advance moves the bar on.
@@ -60,5 +60,5 @@ func (d *desk) say(format string, args ...any) {
 	if d.bar != nil {
 		_ = d.bar.Clear()
 	}
-	fmt.Fprintf(d.env.stderr, format+"\n", args...)
+	fmt.Fprintf(d.env.Stderr, format+"\n", args...)
 }

@@ -1,4 +1,4 @@
-package main
+package dlqcmd
 
 import (
 	"context"
@@ -15,15 +15,45 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/app"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 )
 
-// queueOptions are the defaults but in tests, which do not wait that long.
-var queueOptions dlq.QueueOptions
+// Options are how long the commands wait. Zero values are the defaults; tests set
+// shorter times.
+type Options struct {
+	Queue dlq.QueueOptions
+	// RefusalPatience is how long the topic may refuse the first events: 15 s.
+	RefusalPatience time.Duration
+	// CanaryLook is how long a canary waits before it looks through the queue, so
+	// that a rejection is seen before the wait is over: 5 min.
+	CanaryLook time.Duration
+	// LookAgain is how long a canary waits for messages that somebody else has
+	// leased, because a canary may be among them: 30 s.
+	LookAgain time.Duration
+}
 
-func (env environment) dlqCommand() *cli.Command {
+func (o Options) withDefaults() Options {
+	if o.CanaryLook == 0 {
+		o.CanaryLook = 5 * time.Minute
+	}
+	if o.LookAgain == 0 {
+		o.LookAgain = 30 * time.Second
+	}
+	return o
+}
+
+// commands are the commands below `worker dlq`.
+type commands struct {
+	command.Env
+	opts Options
+}
+
+// New returns the command `worker dlq`.
+func New(e command.Env, opts Options) *cli.Command {
+	env := commands{e, opts.withDefaults()}
 	return &cli.Command{
 		Name:  "dlq",
 		Usage: "the dead-letter queue: see, mend, replay, remove",
@@ -36,17 +66,17 @@ func (env environment) dlqCommand() *cli.Command {
 			"   worker dlq replay --reason invalid_event --dry-run",
 		Action: func(_ context.Context, c *cli.Command) error {
 			if c.Args().Present() {
-				return usagef("there is no command dlq %q", c.Args().First())
+				return command.Usagef("there is no command dlq %q", c.Args().First())
 			}
 			return cli.ShowSubcommandHelp(c)
 		},
 		Commands: []*cli.Command{
-			env.dlqStatsCommand(),
-			env.dlqListCommand(),
-			env.dlqShowCommand(),
-			env.dlqExportCommand(),
-			env.dlqReplayCommand(),
-			env.dlqPurgeCommand(),
+			env.statscommand(),
+			env.listcommand(),
+			env.showcommand(),
+			env.exportcommand(),
+			env.replaycommand(),
+			env.purgecommand(),
 		},
 	}
 }
@@ -113,14 +143,14 @@ func filterOf(c *cli.Command) (*dlq.Filter, error) {
 		Private:      c.Bool("private"),
 	}
 	if !f.Since.IsZero() && !f.Until.IsZero() && f.Until.Before(f.Since) {
-		return nil, usagef("--since %s is later than --until %s: expected a range of time that begins before it ends", f.Since.UTC().Format(time.RFC3339), f.Until.UTC().Format(time.RFC3339))
+		return nil, command.Usagef("--since %s is later than --until %s: expected a range of time that begins before it ends", f.Since.UTC().Format(time.RFC3339), f.Until.UTC().Format(time.RFC3339))
 	}
 	return f, nil
 }
 
 // desk is where on-call works: the queue, and what is chosen of it.
 type desk struct {
-	env    environment
+	env    commands
 	cfg    *config.Config
 	log    *slog.Logger
 	client *dlq.Client
@@ -147,12 +177,12 @@ type desk struct {
 }
 
 // openDesk reads the settings and connects.
-func (env environment) openDesk(ctx context.Context, c *cli.Command) (*desk, error) {
+func (env commands) openDesk(ctx context.Context, c *cli.Command) (*desk, error) {
 	filter, err := filterOf(c)
 	if err != nil {
 		return nil, err
 	}
-	cfg, log, err := env.load(config.ForPubSub)
+	cfg, log, err := env.Load(config.ForPubSub)
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +190,7 @@ func (env environment) openDesk(ctx context.Context, c *cli.Command) (*desk, err
 	if err != nil {
 		return nil, err
 	}
-	outliveReaders()
+	command.OutliveReaders()
 	return &desk{env: env, cfg: cfg, log: log, client: client, filter: filter, format: c.String("output"), reveal: c.Bool("reveal"), inQueue: -1}, nil
 }
 
@@ -171,7 +201,7 @@ func (d *desk) close() {
 // walk goes through the queue once. At the end everything is back in it that act
 // has not removed.
 func (d *desk) walk(ctx context.Context, filter *dlq.Filter, stop bool, act func(*dlq.Walk) error) error {
-	opts := queueOptions
+	opts := d.env.opts.Queue
 	opts.Logger, opts.Most = d.log, d.most
 	queue := dlq.Open(d.client, opts)
 	w := &dlq.Walk{Queue: queue, Filter: filter, Environment: d.cfg.Environment, Stop: stop}
@@ -188,7 +218,7 @@ func (d *desk) walk(ctx context.Context, filter *dlq.Filter, stop bool, act func
 			doubts = append(doubts, "--limit was reached")
 		}
 		if len(doubts) > 0 {
-			d.say("worker: at least %s of the queue match, and there may be more: %s", plural(w.Matched, "message"), strings.Join(doubts, "; "))
+			d.say("worker: at least %s of the queue match, and there may be more: %s", command.Plural(w.Matched, "message"), strings.Join(doubts, "; "))
 		}
 		if !stop {
 			d.inQueue = queue.Held() - w.Late

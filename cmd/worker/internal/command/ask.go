@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"bufio"
@@ -9,16 +9,17 @@ import (
 	"github.com/urfave/cli/v3"
 )
 
-func yesFlag() cli.Flag {
+// YesFlag agrees to a change in advance.
+func YesFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "yes", Usage: "do it without asking; needed where nobody can be asked"}
 }
 
-// ask asks a question on the terminal, and reports whether the answer was yes.
-func (env environment) ask(ctx context.Context, question string) (bool, error) {
-	fmt.Fprintf(env.stderr, "%s [y/N] ", question)
+// Ask asks a question on the terminal, and reports whether the answer was yes.
+func (env Env) Ask(ctx context.Context, question string) (bool, error) {
+	fmt.Fprintf(env.Stderr, "%s [y/N] ", question)
 	answer := make(chan string, 1)
 	go func() {
-		text, _ := bufio.NewReader(env.stdin).ReadString('\n') // no answer is a no
+		text, _ := bufio.NewReader(env.Stdin).ReadString('\n') // no answer is a no
 		answer <- strings.ToLower(strings.TrimSpace(text))
 	}()
 	select {
@@ -26,10 +27,10 @@ func (env environment) ask(ctx context.Context, question string) (bool, error) {
 		if text == "y" || text == "yes" {
 			return true, nil
 		}
-		fmt.Fprintln(env.stderr, "Nothing was changed.")
+		fmt.Fprintln(env.Stderr, "Nothing was changed.")
 		return false, nil
 	case <-ctx.Done():
-		fmt.Fprintln(env.stderr)
+		fmt.Fprintln(env.Stderr)
 		return false, ctx.Err()
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package dlqcmd
 
 import (
 	"context"
@@ -10,13 +10,14 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v3"
 
+	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 	"github.com/sourcegraph/telemetry-relay/internal/terminal"
 )
 
 // changeFlags are those of every command that can change the queue.
 func changeFlags(more ...cli.Flag) []cli.Flag {
-	flags := append(filterFlags(), formatFlag("table", "json", "ndjson"), yesFlag())
+	flags := append(filterFlags(), formatFlag("table", "json", "ndjson"), command.YesFlag())
 	return append(flags, more...)
 }
 
@@ -46,7 +47,7 @@ type counts struct {
 
 // alter is the way of every command that can change the queue: it connects,
 // asks, and leaves the change itself to make.
-func (env environment) alter(ctx context.Context, c *cli.Command, plan func(*desk) change, work func(*desk) error) error {
+func (env commands) alter(ctx context.Context, c *cli.Command, plan func(*desk) change, work func(*desk) error) error {
 	d, err := env.openDesk(ctx, c)
 	if err != nil {
 		return err
@@ -54,8 +55,8 @@ func (env environment) alter(ctx context.Context, c *cli.Command, plan func(*des
 	defer d.close()
 	d.change = plan(d)
 	if !d.change.quiet {
-		if !c.Bool("yes") && !env.stdinIsTerminal() {
-			return usagef("dlq %s changes the queue: expected --yes, as there is no terminal to ask on", c.Name)
+		if !c.Bool("yes") && !env.StdinIsTerminal() {
+			return command.Usagef("dlq %s changes the queue: expected --yes, as there is no terminal to ask on", c.Name)
 		}
 		if ok, err := d.agree(ctx, c.Bool("yes")); !ok {
 			return err
@@ -76,8 +77,8 @@ func (d *desk) agree(ctx context.Context, yes bool) (bool, error) {
 	if n.matched == 0 {
 		return false, d.tell(n)
 	}
-	agreed, err := d.env.ask(ctx, fmt.Sprintf("%s %s of %s events of %s%s? They are: %s.", capital(d.change.action),
-		humanize.Comma(int64(n.matched)), d.atLeast(d.inQueue), plural(services, "service"), d.change.where, d.filter))
+	agreed, err := d.env.Ask(ctx, fmt.Sprintf("%s %s of %s events of %s%s? They are: %s.", capital(d.change.action),
+		humanize.Comma(int64(n.matched)), d.atLeast(d.inQueue), command.Plural(services, "service"), d.change.where, d.filter))
 	if err != nil {
 		return false, errors.New("interrupted; nothing was changed, and all letters are in the queue")
 	}
@@ -130,7 +131,7 @@ func (d *desk) run(ctx context.Context, work func(n *counts) error) error {
 	case printErr != nil:
 		return printErr
 	case n.failed > 0 && !d.change.dryRun:
-		return reported{fmt.Errorf("%d letters failed", n.failed)}
+		return command.Reported(fmt.Errorf("%d letters failed", n.failed))
 	}
 	return nil
 }
@@ -143,7 +144,7 @@ func (d *desk) pass(ctx context.Context, n *counts, act func(w *dlq.Walk) error)
 		err := act(w)
 		n.matched, n.left = w.Matched, w.Queue.Held()
 		if w.Late > 0 {
-			d.say("worker: %s that came after the start: left in the queue", plural(w.Late, "letter"))
+			d.say("worker: %s that came after the start: left in the queue", command.Plural(w.Late, "letter"))
 		}
 		return err
 	})
@@ -151,9 +152,9 @@ func (d *desk) pass(ctx context.Context, n *counts, act func(w *dlq.Walk) error)
 
 // tell prints what was done.
 func (d *desk) tell(n counts) error {
-	out := d.env.stdout
+	out := d.env.Stdout
 	if d.change.stderr {
-		out = d.env.stderr
+		out = d.env.Stderr
 	}
 	if d.format != "table" {
 		more := ""
@@ -201,13 +202,6 @@ func nameOf(s *dlq.Stored) string {
 		return id
 	}
 	return terminal.Clean("message " + s.OriginalID)
-}
-
-func plural(n int, noun string) string {
-	if n != 1 {
-		noun += "s"
-	}
-	return humanize.Comma(int64(n)) + " " + noun
 }
 
 func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

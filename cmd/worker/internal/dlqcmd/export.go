@@ -1,4 +1,4 @@
-package main
+package dlqcmd
 
 import (
 	"bufio"
@@ -10,11 +10,12 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 	"github.com/sourcegraph/telemetry-relay/internal/terminal"
 )
 
-func (env environment) dlqExportCommand() *cli.Command {
+func (env commands) exportcommand() *cli.Command {
 	return &cli.Command{
 		Name:      "export",
 		Usage:     "the original messages as lines for `worker publish`",
@@ -31,12 +32,12 @@ func (env environment) dlqExportCommand() *cli.Command {
 			&cli.BoolFlag{Name: "remove", Usage: "remove from the queue what was written"}),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			if c.NArg() > 1 {
-				return usagef("export takes one FILE, got %d", c.NArg())
+				return command.Usagef("export takes one FILE, got %d", c.NArg())
 			}
 			path, remove := c.Args().First(), c.Bool("remove")
 			if c.IsSet("to") {
 				if path != "" {
-					return usagef("expected FILE or --to FILE, got both")
+					return command.Usagef("expected FILE or --to FILE, got both")
 				}
 				path = c.String("to")
 			}
@@ -54,11 +55,11 @@ func (env environment) dlqExportCommand() *cli.Command {
 				}
 			}, func(d *desk) error {
 				if path == "" {
-					d.makePrivate(env.stdout)
+					d.makePrivate(env.Stdout)
 				}
 				export := func() error {
 					if path == "" {
-						return d.carry(ctx, terminal.JSON(env.stdout), &dlq.Exporter{}, remove)
+						return d.carry(ctx, terminal.JSON(env.Stdout), &dlq.Exporter{}, remove)
 					}
 					return d.carryTo(ctx, path, &dlq.Exporter{}, remove)
 				}
@@ -114,7 +115,7 @@ func (d *desk) carry(ctx context.Context, w io.Writer, e *dlq.Exporter, remove b
 // unused refuses a file that exists, before anybody is asked or waits.
 func unused(path string) error {
 	if _, err := os.Lstat(path); path != "" && err == nil {
-		return usagef("%s exists already, and is not overwritten", path)
+		return command.Usagef("%s exists already, and is not overwritten", path)
 	}
 	return nil
 }
@@ -123,10 +124,10 @@ func unused(path string) error {
 func create(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, os.ErrExist) {
-		return nil, usagef("%s exists already, and is not overwritten", path)
+		return nil, command.Usagef("%s exists already, and is not overwritten", path)
 	}
 	if err != nil {
-		return nil, usageError{err}
+		return nil, command.Usage(err)
 	}
 	return f, nil
 }

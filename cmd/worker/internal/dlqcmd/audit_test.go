@@ -1,4 +1,4 @@
-package main
+package dlqcmd
 
 import (
 	"crypto/sha256"
@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 )
 
 // TestAudit: every command that changes the queue or reads private data logs at
@@ -48,8 +50,8 @@ func TestAudit(t *testing.T) {
 			h.put(deadLetter(5, typoData(5)), deadLetter(6, "x", "dlq_reason", "oversized"))
 			env := h.environment(append(c.args, "--reason", "invalid_event")...)
 			var stderr strings.Builder
-			env.stderr = &stderr
-			env.vars = append(env.vars, "LOG_FORMAT=text", "LOG_LEVEL=error", "USER=somebody", "CLOUDSDK_CORE_ACCOUNT=somebody@example.com", "HOME=/nowhere")
+			env.Stderr = &stderr
+			env.Vars = append(env.Vars, "LOG_FORMAT=text", "LOG_LEVEL=error", "USER=somebody", "CLOUDSDK_CORE_ACCOUNT=somebody@example.com", "HOME=/nowhere")
 			run(t.Context(), env)
 			var lines []map[string]any
 			for line := range strings.Lines(stderr.String()) {
@@ -123,8 +125,8 @@ func TestExportIsPrivate(t *testing.T) {
 		}
 		defer f.Close()
 		env := h.environment(args...)
-		env.stdout = f
-		if status := run(t.Context(), env); status != exitOK {
+		env.Stdout = f
+		if status := run(t.Context(), env); status != command.ExitOK {
 			t.Errorf("%v: status %d", args, status)
 		}
 		if info, err := f.Stat(); err != nil || info.Mode().Perm() != 0o600 || info.Size() == 0 {

@@ -1,4 +1,4 @@
-package main
+package dlqcmd
 
 import (
 	"context"
@@ -14,16 +14,6 @@ import (
 // defaultCanaryWait is the shortest interval of jobs, 15 minutes, and the time
 // that one may run, 5 minutes.
 const defaultCanaryWait = 20 * time.Minute
-
-// Tests do not wait that long.
-var (
-	// canaryLook is how long to wait before the queue is looked through for
-	// canaries, so that a rejection is seen before the end.
-	canaryLook = 5 * time.Minute
-	// lookAgain is how long to wait for letters that somebody else holds: a
-	// canary may be among them.
-	lookAgain = 30 * time.Second
-)
 
 // looksAgain is how often that is done. Letters that are away even then were
 // probably taken for good.
@@ -90,7 +80,7 @@ func (r *replay) await(ctx context.Context, n *counts, canaries *dlq.Canaries) e
 	r.say("worker: %s went ahead; waiting %v, until %s, to see whether they are rejected again. Meanwhile the %s letters not replayed are back in the queue, and Ctrl-C leaves them there",
 		canary(n.done), r.canaryWait, shortTime(until), humanize.Comma(int64(n.matched-n.done)))
 	for again := 0; ; {
-		err := r.wait(ctx, min(canaryLook, time.Until(until)))
+		err := r.wait(ctx, min(r.env.opts.CanaryLook, time.Until(until)))
 		var missing bool
 		if err == nil {
 			missing, err = r.look(ctx, n, canaries)
@@ -105,8 +95,8 @@ func (r *replay) await(ctx context.Context, n *counts, canaries *dlq.Canaries) e
 			return r.returned(n)
 		case last && missing && again < looksAgain:
 			again++
-			until = time.Now().Add(lookAgain)
-			r.say("worker: canaries may be among what is held by someone else; looking again in %v", lookAgain)
+			until = time.Now().Add(r.env.opts.LookAgain)
+			r.say("worker: canaries may be among what is held by someone else; looking again in %v", r.env.opts.LookAgain)
 		case last:
 			r.say("worker: the canaries were not seen again in %v (nothing says that they arrived); going on with the rest", r.canaryWait)
 			return nil

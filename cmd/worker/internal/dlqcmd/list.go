@@ -1,4 +1,4 @@
-package main
+package dlqcmd
 
 import (
 	"bufio"
@@ -12,11 +12,12 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/urfave/cli/v3"
 
+	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 	"github.com/sourcegraph/telemetry-relay/internal/terminal"
 )
 
-func (env environment) dlqListCommand() *cli.Command {
+func (env commands) listcommand() *cli.Command {
 	return &cli.Command{
 		Name:  "list",
 		Usage: "the dead letters, one a line",
@@ -27,7 +28,7 @@ func (env environment) dlqListCommand() *cli.Command {
 		DisableSliceFlagSeparator: true,
 		Flags:                     append(filterFlags(), formatFlag("table", "json", "ndjson"), revealFlag()),
 		Action: func(ctx context.Context, c *cli.Command) error {
-			if err := noArguments(c); err != nil {
+			if err := command.NoArguments(c); err != nil {
 				return err
 			}
 			d, err := env.openDesk(ctx, c)
@@ -36,12 +37,12 @@ func (env environment) dlqListCommand() *cli.Command {
 			}
 			defer d.close()
 			d.streams = true
-			stdout := env.stdout
+			stdout := env.Stdout
 			if d.format != "table" {
 				stdout = terminal.JSON(stdout)
 			}
 			out := bufio.NewWriter(stdout)
-			l := lister{out: out, painter: env.painter(env.stdout), format: d.format, reveal: d.reveal}
+			l := lister{out: out, painter: env.painter(env.Stdout), format: d.format, reveal: d.reveal}
 			list := func() error {
 				return d.walk(ctx, d.filter, true, func(w *dlq.Walk) error {
 					visit := func(s *dlq.Stored) error {
@@ -56,7 +57,7 @@ func (env environment) dlqListCommand() *cli.Command {
 				})
 			}
 			if d.reveal {
-				d.makePrivate(env.stdout)
+				d.makePrivate(env.Stdout)
 				return d.reading(ctx, "list --reveal", list)
 			}
 			return list()

@@ -1,12 +1,24 @@
-package main
+package publishcmd
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 )
+
+// run runs a command line and returns the exit status.
+func run(ctx context.Context, env command.Env) int {
+	return command.Main(ctx, env, func(env command.Env) *cli.Command {
+		return &cli.Command{Name: "worker", Commands: []*cli.Command{New(env)}, Writer: env.Stdout, ErrWriter: env.Stderr}
+	})
+}
 
 // TestCheck checks lines with nothing configured, nor a Pub/Sub anywhere.
 func TestCheck(t *testing.T) {
@@ -33,10 +45,10 @@ func TestCheck(t *testing.T) {
 		stdout            string
 		stderr            []string
 	}{
-		{"all valid", "--check", good, nil, exitOK, "checked stdin: 1 valid, 0 invalid\n", nil},
-		{"nothing at all", "--check -", "", nil, exitOK, "checked stdin: 0 valid, 0 invalid\n", nil},
-		{"JSON", "--check --output json -", good + good, nil, exitOK, "{\"valid\":2,\"invalid\":0}\n", nil},
-		{"faults", "--check " + file, "", nil, exitFailed, "checked " + file + ": 1 valid, 6 invalid\n", []string{
+		{"all valid", "--check", good, nil, command.ExitOK, "checked stdin: 1 valid, 0 invalid\n", nil},
+		{"nothing at all", "--check -", "", nil, command.ExitOK, "checked stdin: 0 valid, 0 invalid\n", nil},
+		{"JSON", "--check --output json -", good + good, nil, command.ExitOK, "{\"valid\":2,\"invalid\":0}\n", nil},
+		{"faults", "--check " + file, "", nil, command.ExitFailed, "checked " + file + ": 1 valid, 6 invalid\n", []string{
 			file + `:2: invalid_event: metadata.tier: expected a number, got a string`,
 			file + `:4: unknown_service: attribute service_id: "nobody" is not listed in services.yaml`,
 			file + `:5: the JSON object does not end`,
@@ -44,19 +56,19 @@ func TestCheck(t *testing.T) {
 			file + `:7: invalid_event: privateMetadata: duplicate key at byte offset`,
 			file + `:8: invalid_event: metadata[a key that begins with recordsPrivateMetadata`,
 		}},
-		{"other settings do not matter", "--check", good, []string{"WORKER_DRAIN_IDLE=soon", "PUBSUB_TOPIC=//", "LOG_LEVEL=loud", "LOG_FORMAT=x"}, exitOK, "checked stdin: 1 valid, 0 invalid\n", nil},
-		{"the environment counts", "--check", good, []string{onlyProd}, exitFailed, "checked stdin: 0 valid, 1 invalid\n", []string{`stdin:1: policy_violation: service "sams" may not publish for environment "unknown"`}},
-		{"the right environment", "--check", good, []string{onlyProd, "ENVIRONMENT_ID=prod"}, exitOK, "checked stdin: 1 valid, 0 invalid\n", nil},
-		{"bad services.yaml", "--check", good, []string{"WORKER_SERVICES={services: 7}"}, exitUsage, "", []string{"WORKER_SERVICES"}},
-		{"no such file", "--check /no/such/file", "", nil, exitUsage, "", []string{"/no/such/file"}},
-		{"contradiction", "--check --as-is", good, nil, exitUsage, "", []string{"exclude each other"}},
-		{"without --check, a project is needed", "", good, nil, exitUsage, "", []string{"GOOGLE_CLOUD_PROJECT"}},
+		{"other settings do not matter", "--check", good, []string{"WORKER_DRAIN_IDLE=soon", "PUBSUB_TOPIC=//", "LOG_LEVEL=loud", "LOG_FORMAT=x"}, command.ExitOK, "checked stdin: 1 valid, 0 invalid\n", nil},
+		{"the environment counts", "--check", good, []string{onlyProd}, command.ExitFailed, "checked stdin: 0 valid, 1 invalid\n", []string{`stdin:1: policy_violation: service "sams" may not publish for environment "unknown"`}},
+		{"the right environment", "--check", good, []string{onlyProd, "ENVIRONMENT_ID=prod"}, command.ExitOK, "checked stdin: 1 valid, 0 invalid\n", nil},
+		{"bad services.yaml", "--check", good, []string{"WORKER_SERVICES={services: 7}"}, command.ExitUsage, "", []string{"WORKER_SERVICES"}},
+		{"no such file", "--check /no/such/file", "", nil, command.ExitUsage, "", []string{"/no/such/file"}},
+		{"contradiction", "--check --as-is", good, nil, command.ExitUsage, "", []string{"exclude each other"}},
+		{"without --check, a project is needed", "", good, nil, command.ExitUsage, "", []string{"GOOGLE_CLOUD_PROJECT"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer
-			status := run(t.Context(), environment{
-				args: strings.Fields("worker publish " + c.args), vars: c.vars,
-				stdin: strings.NewReader(c.stdin), stdout: &stdout, stderr: &stderr,
+			status := run(t.Context(), command.Env{
+				Args: strings.Fields("worker publish " + c.args), Vars: c.vars,
+				Stdin: strings.NewReader(c.stdin), Stdout: &stdout, Stderr: &stderr,
 			})
 			if status != c.status || stdout.String() != c.stdout {
 				t.Errorf("exit %d, want %d; stdout %q\n%s", status, c.status, stdout.String(), stderr.String())
@@ -66,7 +78,7 @@ func TestCheck(t *testing.T) {
 					t.Errorf("want %q in:\n%s", want, stderr.String())
 				}
 			}
-			if c.status == exitFailed && strings.Count(stderr.String(), "\n") != len(c.stderr) {
+			if c.status == command.ExitFailed && strings.Count(stderr.String(), "\n") != len(c.stderr) {
 				t.Errorf("want %d lines:\n%s", len(c.stderr), stderr.String())
 			}
 			if strings.Contains(stderr.String(), "secret") {

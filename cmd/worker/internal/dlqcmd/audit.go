@@ -1,4 +1,4 @@
-package main
+package dlqcmd
 
 import (
 	"context"
@@ -17,7 +17,7 @@ import (
 // audit returns the log of who changes what, and of who reads private data. It is
 // JSON everywhere, and no level hides it.
 func (d *desk) audit(ctx context.Context, action string, more ...any) *slog.Logger {
-	return logging.New(d.env.stderr, "info", "json").With(
+	return logging.New(d.env.Stderr, "info", "json").With(
 		"audit", true, "action", "dlq "+action, "who", d.who(ctx), "filter", d.filter.String(),
 		"subscription", d.cfg.DeadLetterSubscriptionName()).With(more...)
 }

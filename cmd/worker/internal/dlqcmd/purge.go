@@ -1,4 +1,4 @@
-package main
+package dlqcmd
 
 import (
 	"context"
@@ -6,10 +6,11 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 )
 
-func (env environment) dlqPurgeCommand() *cli.Command {
+func (env commands) purgecommand() *cli.Command {
 	return &cli.Command{
 		Name:  "purge",
 		Usage: "remove dead letters for good, with a backup",
@@ -23,7 +24,7 @@ func (env environment) dlqPurgeCommand() *cli.Command {
 			&cli.StringFlag{Name: "backup", Usage: "write what is removed to `FILE`, which must not exist"},
 			&cli.BoolFlag{Name: "no-backup", Usage: "keep nothing of what is removed"}),
 		Action: func(ctx context.Context, c *cli.Command) error {
-			if err := noArguments(c); err != nil {
+			if err := command.NoArguments(c); err != nil {
 				return err
 			}
 			filter, err := filterOf(c)
@@ -33,13 +34,13 @@ func (env environment) dlqPurgeCommand() *cli.Command {
 			narrow, backup := filter.Narrow(), c.String("backup")
 			switch {
 			case !narrow && !c.Bool("all"):
-				return usagef("purge removes for good: expected a filter such as --reason, or --all")
+				return command.Usagef("purge removes for good: expected a filter such as --reason, or --all")
 			case narrow && c.Bool("all"):
-				return usagef("expected a filter or --all, got both")
+				return command.Usagef("expected a filter or --all, got both")
 			case backup == "" && !c.Bool("no-backup"):
-				return usagef("purge removes for good: expected --backup FILE, or --no-backup")
+				return command.Usagef("purge removes for good: expected --backup FILE, or --no-backup")
 			case backup != "" && c.Bool("no-backup"):
-				return usagef("expected --backup or --no-backup, got both")
+				return command.Usagef("expected --backup or --no-backup, got both")
 			}
 			if err := unused(backup); err != nil {
 				return err

@@ -1,4 +1,4 @@
-package main
+package publishcmd
 
 import (
 	"bytes"
@@ -14,6 +14,9 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
+	"github.com/sourcegraph/telemetry-relay/internal/local/pubsubserver"
 )
 
 // pickyTopic refuses requests with a message that has the attribute bad.
@@ -67,7 +70,7 @@ func TestPublishGoesOn(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var stderr bytes.Buffer
-			p := publisher{topic: &c.topic, bounds: publishBounds(), source: "in", stderr: &stderr}
+			p := publisher{topic: &c.topic, bounds: command.PublishBounds(300*time.Millisecond), source: "in", stderr: &stderr}
 			err := p.run(t.Context(), c.input)
 			if p.done != c.want || !errors.Is(err, c.err) || (err == nil) != (c.err == nil) || len(c.topic.published) != c.want.Published {
 				t.Errorf("%+v, want %+v; %v; published are %v", p.done, c.want, err, c.topic.published)
@@ -87,19 +90,29 @@ func (r brokenReader) Read([]byte) (int, error) { return 0, r.error }
 
 // TestPublishInterrupted: a pipe on which nothing comes does not keep the command.
 func TestPublishInterrupted(t *testing.T) {
-	h := newDLQHouse(t)
+	const ledger = "projects/p/subscriptions/ledger"
+	server, err := pubsubserver.Start(t.Context(), pubsubserver.Options{PullWait: 40 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	if err := errors.Join(server.CreateTopic("projects/p/topics/telemetry-events"), server.CreateSubscription(ledger, "projects/p/topics/telemetry-events")); err != nil {
+		t.Fatal(err)
+	}
 	in, out := io.Pipe()
 	defer out.Close()
-	env := h.environment()
 	var stdout, stderr bytes.Buffer
-	env.args, env.stdin, env.stdout, env.stderr = []string{"worker", "publish", "--as-is"}, in, &stdout, &stderr
+	env := command.Env{
+		Args: []string{"worker", "publish", "--as-is"}, Vars: []string{"GOOGLE_CLOUD_PROJECT=p", "PUBSUB_EMULATOR_HOST=" + server.Addr()},
+		Stdin: in, Stdout: &stdout, Stderr: &stderr,
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan int, 1)
 	go func() { ended <- run(ctx, env) }()
 	if _, err := io.WriteString(out, numberedLine(1, "")); err != nil {
 		t.Fatal(err)
 	}
-	for until := time.Now().Add(10 * time.Second); h.Stats(dlqLedger).Backlog == 0; time.Sleep(time.Millisecond) {
+	for until := time.Now().Add(10 * time.Second); server.Stats(ledger).Backlog == 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(until) {
 			t.Fatal("what came is not published")
 		}
@@ -107,7 +120,7 @@ func TestPublishInterrupted(t *testing.T) {
 	cancel()
 	select {
 	case status := <-ended:
-		if status != exitFailed || !strings.HasPrefix(stdout.String(), "published 1 events") || !strings.Contains(stderr.String(), "interrupted") {
+		if status != command.ExitFailed || !strings.HasPrefix(stdout.String(), "published 1 events") || !strings.Contains(stderr.String(), "interrupted") {
 			t.Errorf("status %d, %s%s", status, stdout.String(), stderr.String())
 		}
 	case <-time.After(10 * time.Second):
@@ -144,10 +157,10 @@ func TestPublishEncodings(t *testing.T) {
 		"nothing":         {"", ""},
 	} {
 		var stderr bytes.Buffer
-		status := run(t.Context(), environment{
-			args: []string{"worker", "publish", "--check"}, stdin: strings.NewReader(c.input), stdout: io.Discard, stderr: &stderr,
+		status := run(t.Context(), command.Env{
+			Args: []string{"worker", "publish", "--check"}, Stdin: strings.NewReader(c.input), Stdout: io.Discard, Stderr: &stderr,
 		})
-		if (status == exitOK) != (c.want == "") || !strings.Contains(stderr.String(), c.want) {
+		if (status == command.ExitOK) != (c.want == "") || !strings.Contains(stderr.String(), c.want) {
 			t.Errorf("%s: status %d, %s", name, status, stderr.String())
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package dlqcmd
 
 import (
 	"context"
@@ -110,8 +110,8 @@ func TestDLQClocks(t *testing.T) {
 					}
 					env := h.environment("replay", "--yes", "--output", "json")
 					var stdout, stderr strings.Builder
-					env.stdout, env.stderr = &stdout, &stderr
-					env.vars = append(env.vars, "PUBSUB_EMULATOR_HOST="+h.shift(s))
+					env.Stdout, env.Stderr = &stdout, &stderr
+					env.Vars = append(env.Vars, "PUBSUB_EMULATOR_HOST="+h.shift(s))
 					run(t.Context(), env)
 					if want := fmt.Sprintf("{\"matched\":%d,\"replayed\":%[1]d,\"failed\":0,\"left\":10}\n", n); stdout.String() != want {
 						t.Errorf("got %s, want %s%.2000s", stdout.String(), want, stderr.String())

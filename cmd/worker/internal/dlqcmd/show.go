@@ -1,4 +1,4 @@
-package main
+package dlqcmd
 
 import (
 	"context"
@@ -13,11 +13,12 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/urfave/cli/v3"
 
+	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 	"github.com/sourcegraph/telemetry-relay/internal/terminal"
 )
 
-func (env environment) dlqShowCommand() *cli.Command {
+func (env commands) showcommand() *cli.Command {
 	return &cli.Command{
 		Name:      "show",
 		Usage:     "one dead letter: what is wrong, where, and how it is mended",
@@ -29,7 +30,7 @@ func (env environment) dlqShowCommand() *cli.Command {
 		Flags: []cli.Flag{formatFlag("table", "json", "ndjson"), revealFlag()},
 		Action: func(ctx context.Context, c *cli.Command) error {
 			if c.NArg() != 1 {
-				return usagef("show takes one ID, got %d", c.NArg())
+				return command.Usagef("show takes one ID, got %d", c.NArg())
 			}
 			id := c.Args().First()
 			d, err := env.openDesk(ctx, c)
@@ -39,7 +40,7 @@ func (env environment) dlqShowCommand() *cli.Command {
 			defer d.close()
 			find := func() error { return d.find(ctx, id) }
 			if d.reveal {
-				d.makePrivate(env.stdout)
+				d.makePrivate(env.Stdout)
 				return d.reading(ctx, "show --reveal", find, "id", id)
 			}
 			return find()
@@ -82,13 +83,13 @@ func (d *desk) find(ctx context.Context, id string) error {
 		Runbook string `json:"runbook,omitempty"`
 	}{letterJSON: summarize(found, d.reveal), Field: dlq.Field(dlq.SafeDetail(found.Detail)), Mending: dlq.Mending(found)}
 	l.Owner, l.Runbook = d.owner(found.Service)
-	return printJSON(d.env.stdout, l)
+	return command.PrintJSON(d.env.Stdout, l)
 }
 
 func (d *desk) show(s *dlq.Stored) error {
 	l, view := summarize(s, d.reveal), dlq.ViewOf(s, d.reveal)
 	var b strings.Builder
-	p := d.env.painter(d.env.stdout)
+	p := d.env.painter(d.env.Stdout)
 	put := func(name, value string) {
 		if value != "" {
 			fmt.Fprintf(&b, "%s %s\n", text.Pad(p.paint(colourDim, name), 14, ' '), value)
@@ -128,7 +129,7 @@ func (d *desk) show(s *dlq.Stored) error {
 		fmt.Fprintf(&b, "\n%s hidden, because they are private or may be; --reveal shows them.\n", bytesAre(view.HiddenBytes))
 	}
 	fmt.Fprintf(&b, "\n%s\n", p.paint(colourHelp, dlq.Mending(s)))
-	_, err := io.WriteString(d.env.stdout, b.String())
+	_, err := io.WriteString(d.env.Stdout, b.String())
 	return err
 }
 

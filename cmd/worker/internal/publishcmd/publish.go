@@ -1,4 +1,4 @@
-package main
+package publishcmd
 
 import (
 	"context"
@@ -9,13 +9,15 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"github.com/urfave/cli/v3"
 
+	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/app"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/topic"
 )
 
-func (env environment) publishCommand() *cli.Command {
+// New returns the command `worker publish`.
+func New(env command.Env) *cli.Command {
 	return &cli.Command{
 		Name:      "publish",
 		Usage:     "publish events from a file or stdin, or only check them",
@@ -35,42 +37,42 @@ func (env environment) publishCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "as-is", Usage: "publish without checking"},
 			&cli.BoolFlag{Name: "check", Usage: "check without publishing"},
-			outputFlag(),
+			command.OutputFlag(),
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
 			if c.NArg() > 1 {
-				return usagef("publish takes one FILE, got %d", c.NArg())
+				return command.Usagef("publish takes one FILE, got %d", c.NArg())
 			}
 			check, asIs := c.Bool("check"), c.Bool("as-is")
 			if check && asIs {
-				return usagef("--check and --as-is exclude each other")
+				return command.Usagef("--check and --as-is exclude each other")
 			}
 			purpose := config.ForPubSub
 			if check {
 				purpose = config.ForCheck
 			}
-			cfg, _, err := env.load(purpose)
+			cfg, _, err := env.Load(purpose)
 			if err != nil {
 				return err
 			}
-			input, name := env.stdin, "stdin"
+			input, name := env.Stdin, "stdin"
 			if path := c.Args().First(); path != "" && path != "-" {
 				f, err := os.Open(path)
 				if err != nil {
-					return usageError{err}
+					return command.Usage(err)
 				}
 				defer f.Close() //nolint:errcheck // It was only read.
 				input, name = f, path
-			} else if env.stdinIsTerminal() {
-				fmt.Fprintln(env.stderr, "Reading events from the terminal, one a line; end with Ctrl-D.")
+			} else if env.StdinIsTerminal() {
+				fmt.Fprintln(env.Stderr, "Reading events from the terminal, one a line; end with Ctrl-D.")
 			}
-			p := publisher{topicName: cfg.TopicName(), bounds: publishBounds(), stderr: env.stderr, source: name}
+			p := publisher{topicName: cfg.TopicName(), bounds: command.PublishBounds(0), stderr: env.Stderr, source: name}
 			if !asIs {
 				p.decoder = event.NewDecoder(cfg.Services, cfg.Environment)
 			}
 			if check {
 				p.topic = &nowhere{}
-				return env.reportCheck(c.String("output"), &p, p.run(ctx, input))
+				return reportCheck(env, c.String("output"), &p, p.run(ctx, input))
 			}
 			client, err := topic.NewClient(ctx, cfg.TopicName(), app.PubSubOptions(cfg)...)
 			if err != nil {
@@ -78,7 +80,7 @@ func (env environment) publishCommand() *cli.Command {
 			}
 			defer client.Close() //nolint:errcheck // Everything is confirmed by then.
 			p.topic = client
-			return env.reportPublish(c.String("output"), &p, p.run(ctx, input))
+			return reportPublish(env, c.String("output"), &p, p.run(ctx, input))
 		},
 	}
 }
@@ -90,26 +92,26 @@ func (*nowhere) Publish(context.Context, []*pubsubpb.PubsubMessage) error { retu
 
 // report prints what became of the lines, as JSON or as a sentence. Without
 // another error, bad lines are one.
-func (p *publisher) report(env environment, output string, asJSON any, sentence, fault string, err error) error {
+func (p *publisher) report(env command.Env, output string, asJSON any, sentence, fault string, err error) error {
 	if output == "json" {
-		err = errors.Join(err, printJSON(env.stdout, asJSON))
+		err = errors.Join(err, command.PrintJSON(env.Stdout, asJSON))
 	} else {
-		_, printErr := fmt.Fprintln(env.stdout, sentence)
+		_, printErr := fmt.Fprintln(env.Stdout, sentence)
 		err = errors.Join(err, printErr)
 	}
 	if err == nil && p.done.Invalid+p.done.Failed > 0 {
-		return reported{errors.New(fault)}
+		return command.Reported(errors.New(fault))
 	}
 	return err
 }
 
-func (env environment) reportPublish(output string, p *publisher, err error) error {
+func reportPublish(env command.Env, output string, p *publisher, err error) error {
 	return p.report(env, output, p.done,
 		fmt.Sprintf("published %d events to %s; %d lines were not published", p.done.Published, p.topicName, p.done.Invalid+p.done.Failed),
 		"some lines were not published", err)
 }
 
-func (env environment) reportCheck(output string, p *publisher, err error) error {
+func reportCheck(env command.Env, output string, p *publisher, err error) error {
 	counts := struct {
 		Valid   int `json:"valid"`
 		Invalid int `json:"invalid"`

@@ -1,4 +1,4 @@
-package main
+package dlqcmd
 
 import (
 	"bytes"
@@ -16,9 +16,12 @@ import (
 	"time"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"github.com/urfave/cli/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
+	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/publishcmd"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 	"github.com/sourcegraph/telemetry-relay/internal/line"
 	"github.com/sourcegraph/telemetry-relay/internal/local/pubsubserver"
@@ -33,11 +36,21 @@ const (
 	secretValue = "S3CRET"
 )
 
-func init() {
-	queueOptions.WaitingPull = 50 * time.Millisecond
-	queueOptions.RefusalPatience, refusalPatience = 300*time.Millisecond, 300*time.Millisecond
-	queueOptions.Patience = 2 * time.Second
-	canaryLook, lookAgain = 50*time.Millisecond, 50*time.Millisecond
+// testOptions do not wait as long as a person would.
+var testOptions = Options{
+	Queue: dlq.QueueOptions{
+		WaitingPull: 50 * time.Millisecond, Patience: 2 * time.Second, RefusalPatience: 300 * time.Millisecond,
+	},
+	RefusalPatience: 300 * time.Millisecond,
+	CanaryLook:      50 * time.Millisecond,
+	LookAgain:       50 * time.Millisecond,
+}
+
+// run runs a command line and returns the exit status.
+func run(ctx context.Context, env command.Env) int {
+	return command.Main(ctx, env, func(env command.Env) *cli.Command {
+		return &cli.Command{Name: "worker", Commands: []*cli.Command{New(env, testOptions), publishcmd.New(env)}, Writer: env.Stdout, ErrWriter: env.Stderr}
+	})
 }
 
 // dlqHouse is a Pub/Sub with a dead-letter queue.
@@ -110,19 +123,19 @@ func (h *dlqHouse) dlqHearing(ctx context.Context, hear func(string), args ...st
 	var stdout bytes.Buffer
 	stderr := listener{hear: hear}
 	env := h.environment(args...)
-	env.stdout, env.stderr = &stdout, &stderr
+	env.Stdout, env.Stderr = &stdout, &stderr
 	return dlqResult{run(ctx, env), stdout.String(), stderr.String()}
 }
 
 // environment is that of a command without a terminal.
-func (h *dlqHouse) environment(args ...string) environment {
-	return environment{
-		args: append([]string{"worker", "dlq"}, args...),
-		vars: []string{
+func (h *dlqHouse) environment(args ...string) command.Env {
+	return command.Env{
+		Args: append([]string{"worker", "dlq"}, args...),
+		Vars: []string{
 			"GOOGLE_CLOUD_PROJECT=p", "PUBSUB_EMULATOR_HOST=" + h.Addr(), "USER=oncall", "LOG_FORMAT=json", "LOG_LEVEL=error",
 			"WORKER_SERVICES={services: [{id: sams, owner: team-sams, runbook: 'https://r'}]}",
 		},
-		stdin: strings.NewReader(""), stdout: io.Discard, stderr: io.Discard,
+		Stdin: strings.NewReader(""), Stdout: io.Discard, Stderr: io.Discard,
 	}
 }
 

@@ -1,4 +1,4 @@
-package main
+package publishcmd
 
 import (
 	"bytes"
@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/line"
 	"github.com/sourcegraph/telemetry-relay/internal/patience"
@@ -51,29 +52,6 @@ type numbered struct {
 // maxMessage is the largest message that any server takes; the documented limit
 // is 10 MB.
 const maxMessage = 10 << 20
-
-// publishPatience is how long Pub/Sub may be away, and refusalPatience how long it
-// may refuse the first request. Tests do not wait that long.
-var (
-	publishPatience = time.Minute
-	refusalPatience = 15 * time.Second
-)
-
-// publishBounds are those of all requests to one topic.
-func publishBounds() *patience.Bounds {
-	return &patience.Bounds{Outage: publishPatience, Refusal: refusalPatience}
-}
-
-// sayRetrying tells that a request to publish is tried again.
-func sayRetrying(say func(format string, args ...any)) func(error, patience.Class) {
-	return func(err error, class patience.Class) {
-		if class == patience.Refusal {
-			say("worker: Pub/Sub refuses the events; trying again, because what was just created or granted takes a while: %v", err)
-			return
-		}
-		say("worker: Pub/Sub does not take events; trying again: %v", err)
-	}
-}
 
 // run publishes the lines of the input until its end, or until ctx ends.
 func (p *publisher) run(ctx context.Context, input io.Reader) error {
@@ -210,7 +188,25 @@ func (p *publisher) publish(ctx context.Context, part []numbered) error {
 	for i, m := range part {
 		messages[i] = m.message
 	}
-	return topic.PublishPatiently(ctx, p.topic, messages, p.bounds, sayRetrying(func(format string, args ...any) {
+	return topic.PublishPatiently(ctx, finishing{p.topic}, messages, p.bounds, command.SayRetrying(func(format string, args ...any) {
 		fmt.Fprintf(p.stderr, format+"\n", args...)
 	}))
+}
+
+// publishGrace is how long a request in flight may still take after an interrupt.
+// A request that is cut leaves it unknown whether its events were published.
+const publishGrace = 5 * time.Second
+
+// finishing lets a request in flight finish when the context of the command ends.
+type finishing struct{ topic.Publisher }
+
+func (f finishing) Publish(ctx context.Context, messages []*pubsubpb.PubsubMessage) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(publishGrace, cancel) })
+	defer stop()
+	return f.Publisher.Publish(work, messages)
 }

@@ -1,4 +1,4 @@
-package main
+package dlqcmd
 
 import (
 	"bytes"
@@ -94,7 +94,7 @@ func (term *testTerminal) types(text string) {
 func (h *dlqHouse) onTerminal(ctx context.Context, term *testTerminal, args ...string) (wait func() dlqResult) {
 	env := h.environment(args...)
 	var stdout bytes.Buffer
-	env.stdin, env.stdout, env.stderr = term.tty, &stdout, term.tty
+	env.Stdin, env.Stdout, env.Stderr = term.tty, &stdout, term.tty
 	done := make(chan int, 1)
 	go func() { done <- run(ctx, env) }()
 	return func() dlqResult {
@@ -269,8 +269,8 @@ func TestColours(t *testing.T) {
 		for vars, coloured := range map[string]bool{"TERM=xterm": true, "TERM=xterm NO_COLOR=1": false, "TERM=xterm NO_COLOR=": true, "TERM=dumb": false} {
 			term := newTerminal(t)
 			env := h.environment(args...)
-			env.vars = append(env.vars, strings.Fields(vars)...)
-			env.stdout = term.tty
+			env.Vars = append(env.Vars, strings.Fields(vars)...)
+			env.Stdout = term.tty
 			if status := run(t.Context(), env); status != 0 {
 				t.Errorf("status %d", status)
 			}

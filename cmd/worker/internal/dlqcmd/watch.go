@@ -1,8 +1,9 @@
-package main
+package dlqcmd
 
 import (
 	"github.com/dustin/go-humanize"
 
+	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 )
 
@@ -42,6 +43,6 @@ func (n *news) add(s *dlq.Stored) {
 func (n *news) sum() {
 	if len(n.seen) > 0 {
 		n.say("worker: warning: since the start %s of the kinds that were replayed came in, %s of them events that had been replayed; the cause may still be there",
-			plural(len(n.seen), "new letter"), humanize.Comma(int64(n.again)))
+			command.Plural(len(n.seen), "new letter"), humanize.Comma(int64(n.again)))
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package dlqcmd
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/internal/app"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
@@ -25,7 +26,7 @@ const (
 	lookEvery = 5
 )
 
-func (env environment) dlqReplayCommand() *cli.Command {
+func (env commands) replaycommand() *cli.Command {
 	number := func(name string, value, least int, usage string) cli.Flag {
 		return &cli.IntFlag{Name: name, Value: value, Usage: usage, Validator: func(n int) error {
 			if n < least {
@@ -66,11 +67,11 @@ func (env environment) dlqReplayCommand() *cli.Command {
 				return nil
 			}}),
 		Action: func(ctx context.Context, c *cli.Command) error {
-			if err := noArguments(c); err != nil {
+			if err := command.NoArguments(c); err != nil {
 				return err
 			}
 			if c.IsSet("canary-wait") && c.Int("canary") == 0 {
-				return usagef("--canary-wait: expected --canary N with it")
+				return command.Usagef("--canary-wait: expected --canary N with it")
 			}
 			r := replay{
 				maxReplays: c.Int("max-replays"), rate: c.Int("rate"), unchecked: c.Bool("no-check"),
@@ -80,7 +81,7 @@ func (env environment) dlqReplayCommand() *cli.Command {
 				var err error
 				r.expression = c.String("jq")
 				if r.mender, err = dlq.NewMender(r.expression); err != nil {
-					return usagef("--jq: expected a jq expression: %w", err)
+					return command.Usagef("--jq: expected a jq expression: %w", err)
 				}
 			}
 			return env.alter(ctx, c, func(d *desk) change {
@@ -126,7 +127,7 @@ func (r *replay) run(ctx context.Context) error {
 		return err
 	}
 	defer client.Close() //nolint:errcheck // Everything is confirmed by then.
-	r.topic, r.bounds, r.news.say = client, publishBounds(), r.say
+	r.topic, r.bounds, r.news.say = client, command.PublishBounds(r.env.opts.RefusalPatience), r.say
 	if r.rate > 0 {
 		// Between the parts the queue is looked at for news.
 		r.most = min(1000, max(1, lookEvery*r.rate))
@@ -139,7 +140,7 @@ func (r *replay) run(ctx context.Context) error {
 		work = r.replayAfterCanaries
 	}
 	if r.change.dryRun && r.reveal {
-		r.makePrivate(r.env.stderr)
+		r.makePrivate(r.env.Stderr)
 		err = r.reading(ctx, "replay --dry-run --reveal", func() error { return r.desk.run(ctx, func(n *counts) error { return work(ctx, n) }) }, "jq", r.expression)
 	} else {
 		err = r.desk.run(ctx, func(n *counts) error { return work(ctx, n) })
@@ -193,7 +194,7 @@ func (r *replay) replayAll(ctx context.Context, n *counts) error {
 		read := 0
 		w.OnProgress = func(n int) {
 			read += n
-			r.describe("replaying; " + plural(read, "letter") + " read")
+			r.describe("replaying; " + command.Plural(read, "letter") + " read")
 		}
 		w.OnLate = r.news.add
 		w.Ours = r.replayed.Returned
@@ -243,7 +244,7 @@ type stage struct {
 }
 
 func (s *stage) Publish(ctx context.Context, messages []*pubsubpb.PubsubMessage) error {
-	return topic.PublishPatiently(ctx, s.topic, messages, s.bounds, sayRetrying(s.desk.say))
+	return topic.PublishPatiently(ctx, s.topic, messages, s.bounds, command.SayRetrying(s.desk.say))
 }
 
 func (s *stage) Remove(ctx context.Context, messageIDs []string) error {
@@ -252,7 +253,7 @@ func (s *stage) Remove(ctx context.Context, messageIDs []string) error {
 
 // rehearsal is a replay's exit that leads nowhere.
 type rehearsal struct {
-	env    environment
+	env    commands
 	reveal bool
 	groups dlq.Stats
 	sample atomic.Pointer[pubsubpb.PubsubMessage] // of any request
@@ -267,7 +268,7 @@ func (r *rehearsal) Remove(context.Context, []string) error { return nil }
 
 // print says what would have been done. The result itself goes to stdout.
 func (r *rehearsal) print(would, fail, spared int) {
-	w := r.env.stderr
+	w := r.env.Stderr
 	for _, g := range r.groups.Groups() {
 		fmt.Fprintf(w, "%7d  %s  %s  %s  %s\n", g.Count, cell(g.Reason), cell(g.Service), eventName(g.Feature, g.Action), cell(g.Detail))
 	}

@@ -1,4 +1,4 @@
-package main
+package dlqcmd
 
 import (
 	"context"
@@ -11,11 +11,12 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/urfave/cli/v3"
 
+	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 	"github.com/sourcegraph/telemetry-relay/internal/terminal"
 )
 
-func (env environment) dlqStatsCommand() *cli.Command {
+func (env commands) statscommand() *cli.Command {
 	return &cli.Command{
 		Name:  "stats",
 		Usage: "what is in the dead-letter queue, by fault",
@@ -27,7 +28,7 @@ func (env environment) dlqStatsCommand() *cli.Command {
 		DisableSliceFlagSeparator: true,
 		Flags:                     append(filterFlags(), formatFlag("table", "json")),
 		Action: func(ctx context.Context, c *cli.Command) error {
-			if err := noArguments(c); err != nil {
+			if err := command.NoArguments(c); err != nil {
 				return err
 			}
 			d, err := env.openDesk(ctx, c)
@@ -47,7 +48,7 @@ func (env environment) dlqStatsCommand() *cli.Command {
 				g.Owner, g.Runbook = d.owner(g.Service)
 			}
 			if d.format == "json" {
-				return printJSON(env.stdout, statsJSON(&stats, groups, !d.wholly))
+				return command.PrintJSON(env.Stdout, statsJSON(&stats, groups, !d.wholly))
 			}
 			return d.printStats(&stats, groups)
 		},
@@ -87,10 +88,10 @@ func statsJSON(s *dlq.Stats, groups []*dlq.Tally, least bool) statsOutput {
 
 func (d *desk) printStats(s *dlq.Stats, groups []*dlq.Tally) error {
 	if s.Count == 0 {
-		_, err := fmt.Fprintln(d.env.stdout, "no dead letters")
+		_, err := fmt.Fprintln(d.env.Stdout, "no dead letters")
 		return err
 	}
-	p := d.env.painter(d.env.stdout)
+	p := d.env.painter(d.env.Stdout)
 	w := table.NewWriter()
 	w.SetStyle(table.Style{Box: table.BoxStyle{PaddingRight: "  "}, Options: table.OptionsNoBordersAndSeparators})
 	w.SuppressTrailingSpaces()
@@ -119,10 +120,10 @@ func (d *desk) printStats(s *dlq.Stats, groups []*dlq.Tally) error {
 			out.WriteString("       " + p.paint(colourHelp, terminal.Clean(g.Runbook)) + "\n")
 		}
 	}
-	if _, err := io.WriteString(d.env.stdout, out.String()); err != nil {
+	if _, err := io.WriteString(d.env.Stdout, out.String()); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(d.env.stdout, "\n%s letters from %s to %s, %s of them replayed before\n",
+	_, err := fmt.Fprintf(d.env.Stdout, "\n%s letters from %s to %s, %s of them replayed before\n",
 		d.atLeast(s.Count), shortTime(s.Oldest), shortTime(s.Newest), humanize.Comma(int64(s.ReplayedBefore)))
 	return err
 }
