@@ -5,7 +5,7 @@ import (
 	"os"
 	"testing"
 
-	"github.com/sourcegraph/telemetry-relay/internal/line"
+	"github.com/sourcegraph/telemetry-relay/internal/ndjson"
 	"github.com/sourcegraph/telemetry-relay/internal/servicesyaml"
 )
 
@@ -32,7 +32,7 @@ func TestDefaultServices(t *testing.T) {
 	samples.Buffer(nil, 16<<20)
 	n := 0
 	for samples.Scan() {
-		m, err := line.Parse(samples.Bytes())
+		m, err := ndjson.Parse(samples.Bytes())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -27,8 +27,8 @@ func TestReadmeEvent(t *testing.T) {
 	}
 	var stdout, stderr bytes.Buffer
 	line := `{"attributes":{"service_id":"sams"},"data":` + block[1] + "}\n"
-	status := run(t.Context(), environment{args: []string{"worker", "publish", "--check"}, stdin: strings.NewReader(line), stdout: &stdout, stderr: &stderr})
-	if status != exitOK {
+	status := run(t.Context(), command.Env{Args: []string{"worker", "publish", "--check"}, Stdin: strings.NewReader(line), Stdout: &stdout, Stderr: &stderr})
+	if status != command.ExitOK {
 		t.Errorf("exit %d\n%s%s", status, stdout.String(), stderr.String())
 	}
 }

@@ -18,10 +18,10 @@ import (
 
 	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/app"
-	"github.com/sourcegraph/telemetry-relay/internal/line"
 	"github.com/sourcegraph/telemetry-relay/internal/local"
 	"github.com/sourcegraph/telemetry-relay/internal/local/gatewayserver"
 	"github.com/sourcegraph/telemetry-relay/internal/local/sample"
+	"github.com/sourcegraph/telemetry-relay/internal/ndjson"
 )
 
 // TestPicture makes the picture of the dashboard: it runs a worker through some
@@ -160,7 +160,7 @@ func (w *weather) publish(ctx context.Context) {
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
 	for n := 0; ctx.Err() == nil; n++ {
-		chunk := append([]line.Message{}, events[:30]...)
+		chunk := append([]ndjson.Message{}, events[:30]...)
 		events = events[30:]
 		if n%4 == 0 {
 			chunk = append(chunk, bad[n/4%len(bad)])

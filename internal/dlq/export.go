@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/sourcegraph/telemetry-relay/internal/line"
+	"github.com/sourcegraph/telemetry-relay/internal/ndjson"
 )
 
 // Exporter writes letters as lines and, if asked, removes them from the queue
@@ -37,7 +37,7 @@ func (e *Exporter) Letter(s *Stored) error {
 		e.Report(s, s.Broken)
 		return nil
 	}
-	text, err := line.Append(nil, s.Original)
+	text, err := ndjson.Append(nil, s.Original)
 	if err != nil {
 		return fmt.Errorf("put a letter into a line: %w", err)
 	}

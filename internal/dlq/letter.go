@@ -16,7 +16,7 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 
 	"github.com/sourcegraph/telemetry-relay/internal/event"
-	"github.com/sourcegraph/telemetry-relay/internal/line"
+	"github.com/sourcegraph/telemetry-relay/internal/ndjson"
 	"github.com/sourcegraph/telemetry-relay/internal/topic"
 )
 
@@ -105,7 +105,7 @@ func build(l *Letter, origin Origin) (*pubsubpb.PubsubMessage, error) {
 		}
 	}
 
-	text, err := line.Append(nil, line.Message{Attributes: l.Attributes, Data: l.Data, OrderingKey: l.OrderingKey})
+	text, err := ndjson.Append(nil, ndjson.Message{Attributes: l.Attributes, Data: l.Data, OrderingKey: l.OrderingKey})
 	if err != nil {
 		return nil, fmt.Errorf("put a dead letter into an envelope: %w", err)
 	}

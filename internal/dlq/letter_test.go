@@ -20,7 +20,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sourcegraph/telemetry-relay/internal/event"
-	"github.com/sourcegraph/telemetry-relay/internal/line"
+	"github.com/sourcegraph/telemetry-relay/internal/ndjson"
 	"github.com/sourcegraph/telemetry-relay/internal/race"
 )
 
@@ -83,12 +83,12 @@ func gunzip(t testing.TB, data []byte) []byte {
 
 // restore reads the original message from a dead letter, by its documentation
 // only.
-func restore(t testing.TB, m *pubsubpb.PubsubMessage) line.Message {
+func restore(t testing.TB, m *pubsubpb.PubsubMessage) ndjson.Message {
 	t.Helper()
 	data := m.GetData()
 	switch encoding := m.GetAttributes()[AttrEncoding]; encoding {
 	case EncodingEnvelope:
-		out, err := line.Parse(gunzip(t, data))
+		out, err := ndjson.Parse(gunzip(t, data))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -99,7 +99,7 @@ func restore(t testing.TB, m *pubsubpb.PubsubMessage) line.Message {
 	default:
 		t.Fatalf("unknown encoding %q", encoding)
 	}
-	out := line.Message{Data: data, Attributes: map[string]string{}, OrderingKey: m.GetAttributes()[AttrOrderingKey]}
+	out := ndjson.Message{Data: data, Attributes: map[string]string{}, OrderingKey: m.GetAttributes()[AttrOrderingKey]}
 	for k, v := range m.GetAttributes() {
 		if !strings.HasPrefix(k, "dlq_") {
 			out.Attributes[k] = v
@@ -110,7 +110,7 @@ func restore(t testing.TB, m *pubsubpb.PubsubMessage) line.Message {
 
 func checkRestored(t testing.TB, l *Letter, m *pubsubpb.PubsubMessage) {
 	t.Helper()
-	want := line.Message{Attributes: l.Attributes, Data: l.Data, OrderingKey: l.OrderingKey}
+	want := ndjson.Message{Attributes: l.Attributes, Data: l.Data, OrderingKey: l.OrderingKey}
 	got := restore(t, m)
 	if !bytes.Equal(want.Data, got.Data) {
 		t.Errorf("restored %d bytes that are not the original %d", len(got.Data), len(want.Data))

@@ -19,8 +19,8 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/sourcegraph/telemetry-relay/internal/event"
-	"github.com/sourcegraph/telemetry-relay/internal/line"
 	"github.com/sourcegraph/telemetry-relay/internal/local/pubsubserver"
+	"github.com/sourcegraph/telemetry-relay/internal/ndjson"
 	"github.com/sourcegraph/telemetry-relay/internal/topic"
 )
 
@@ -123,8 +123,8 @@ func checkOriginal(t testing.TB, l *Letter, s *Stored) {
 	if !bytes.Equal(l.Data, s.Original.Data) {
 		t.Errorf("restored %d bytes that are not the original %d", len(s.Original.Data), len(l.Data))
 	}
-	want := line.Message{Attributes: l.Attributes, OrderingKey: l.OrderingKey}
-	got := line.Message{Attributes: s.Original.Attributes, OrderingKey: s.Original.OrderingKey}
+	want := ndjson.Message{Attributes: l.Attributes, OrderingKey: l.OrderingKey}
+	got := ndjson.Message{Attributes: s.Original.Attributes, OrderingKey: s.Original.OrderingKey}
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("restored is another message: %.2000s", diff)
 	}
@@ -214,8 +214,8 @@ func TestReadOthers(t *testing.T) {
 // nothing.
 func TestBomb(t *testing.T) {
 	big(t)
-	envelope := func(m line.Message) []byte {
-		text, err := line.Append(nil, m)
+	envelope := func(m ndjson.Message) []byte {
+		text, err := ndjson.Append(nil, m)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -232,10 +232,10 @@ func TestBomb(t *testing.T) {
 	}{
 		"all that fits":       {EncodingGzip, make([]byte, maxMessageTried), true},
 		"a byte more":         {EncodingGzip, make([]byte, maxMessageTried+1), false},
-		"an envelope of that": {EncodingEnvelope, envelope(line.Message{Data: make([]byte, maxMessageTried-1<<20), Attributes: wide}), true},
-		"a huge service":      {EncodingEnvelope, envelope(line.Message{Attributes: map[string]string{"service_id": strings.Repeat("a", 1<<20)}}), false},
-		"20 MB of service":    {EncodingEnvelope, envelope(line.Message{Attributes: map[string]string{"service_id": strings.Repeat("a", 20<<20)}}), false},
-		"a huge key":          {EncodingEnvelope, envelope(line.Message{Data: []byte("{}"), OrderingKey: strings.Repeat("a", 1<<20)}), false},
+		"an envelope of that": {EncodingEnvelope, envelope(ndjson.Message{Data: make([]byte, maxMessageTried-1<<20), Attributes: wide}), true},
+		"a huge service":      {EncodingEnvelope, envelope(ndjson.Message{Attributes: map[string]string{"service_id": strings.Repeat("a", 1<<20)}}), false},
+		"20 MB of service":    {EncodingEnvelope, envelope(ndjson.Message{Attributes: map[string]string{"service_id": strings.Repeat("a", 20<<20)}}), false},
+		"a huge key":          {EncodingEnvelope, envelope(ndjson.Message{Data: []byte("{}"), OrderingKey: strings.Repeat("a", 1<<20)}), false},
 	} {
 		bomb, err := compress(c.content)
 		if err != nil {

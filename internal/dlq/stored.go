@@ -14,7 +14,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/sourcegraph/telemetry-relay/internal/event"
-	"github.com/sourcegraph/telemetry-relay/internal/line"
+	"github.com/sourcegraph/telemetry-relay/internal/ndjson"
 )
 
 // The reasons of letters that the worker has not written.
@@ -47,7 +47,7 @@ const (
 var errRestored = errors.New("it is larger than any Pub/Sub message can be")
 
 // carried refuses a message that Pub/Sub cannot have carried.
-func carried(m line.Message) error {
+func carried(m ndjson.Message) error {
 	attributes := 0
 	for key, value := range m.Attributes {
 		attributes += len(key) + len(value)
@@ -81,7 +81,7 @@ type Stored struct {
 	OriginalPublishTime time.Time
 	// Original is that message, unless Broken says why it cannot be restored:
 	// then it is the letter as it is.
-	Original line.Message
+	Original ndjson.Message
 	Broken   error
 
 	Service, Environment string
@@ -97,7 +97,7 @@ func Read(m *pubsubpb.PubsubMessage, defaultEnvironment string) *Stored {
 		PublishTime: m.GetPublishTime().AsTime(),
 		Reason:      ReasonUnknown,
 		OriginalID:  m.GetMessageId(),
-		Original:    line.Message{Attributes: a, Data: m.GetData(), OrderingKey: m.GetOrderingKey()},
+		Original:    ndjson.Message{Attributes: a, Data: m.GetData(), OrderingKey: m.GetOrderingKey()},
 	}
 	s.RejectedAt, s.OriginalPublishTime = s.PublishTime, s.PublishTime
 	switch {
@@ -145,7 +145,7 @@ func (s *Stored) readNative(a map[string]string) {
 }
 
 // unpack undoes what build has done.
-func unpack(m *pubsubpb.PubsubMessage) (line.Message, error) {
+func unpack(m *pubsubpb.PubsubMessage) (ndjson.Message, error) {
 	a := m.GetAttributes()
 	data := m.GetData()
 	switch encoding := a[AttrEncoding]; encoding {
@@ -153,25 +153,25 @@ func unpack(m *pubsubpb.PubsubMessage) (line.Message, error) {
 	case EncodingGzip:
 		var err error
 		if data, err = decompress(data, maxMessageTried); err != nil {
-			return line.Message{}, fmt.Errorf("the letter's data cannot be decompressed: %w", err)
+			return ndjson.Message{}, fmt.Errorf("the letter's data cannot be decompressed: %w", err)
 		}
 	case EncodingEnvelope:
 		text, err := decompress(data, maxRestoredLine)
 		if err != nil {
-			return line.Message{}, fmt.Errorf("the letter's data cannot be decompressed: %w", err)
+			return ndjson.Message{}, fmt.Errorf("the letter's data cannot be decompressed: %w", err)
 		}
-		original, err := line.Parse(text)
+		original, err := ndjson.Parse(text)
 		if err == nil {
 			err = carried(original)
 		}
 		if err != nil {
-			return line.Message{}, fmt.Errorf("the letter's envelope cannot be read: %w", err)
+			return ndjson.Message{}, fmt.Errorf("the letter's envelope cannot be read: %w", err)
 		}
 		return original, nil
 	default:
-		return line.Message{}, fmt.Errorf("the letter's encoding %q is not known to this version", Word(encoding))
+		return ndjson.Message{}, fmt.Errorf("the letter's encoding %q is not known to this version", Word(encoding))
 	}
-	return line.Message{Data: data, Attributes: without(a, "dlq_"), OrderingKey: a[AttrOrderingKey]}, nil
+	return ndjson.Message{Data: data, Attributes: without(a, "dlq_"), OrderingKey: a[AttrOrderingKey]}, nil
 }
 
 func decompress(data []byte, most int) ([]byte, error) {

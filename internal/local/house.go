@@ -10,10 +10,10 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/sourcegraph/telemetry-relay/internal/line"
 	"github.com/sourcegraph/telemetry-relay/internal/local/gatewayserver"
 	"github.com/sourcegraph/telemetry-relay/internal/local/pubsubserver"
 	"github.com/sourcegraph/telemetry-relay/internal/local/samsserver"
+	"github.com/sourcegraph/telemetry-relay/internal/ndjson"
 	"github.com/sourcegraph/telemetry-relay/internal/topic"
 )
 
@@ -114,7 +114,7 @@ func (h *House) PublisherEnviron() []string {
 }
 
 // Publish publishes messages to the topic.
-func (h *House) Publish(messages []line.Message) error {
+func (h *House) Publish(messages []ndjson.Message) error {
 	for len(messages) > 0 {
 		n := min(len(messages), topic.MaxRequestMessages)
 		request := make([]*pubsubpb.PubsubMessage, n)

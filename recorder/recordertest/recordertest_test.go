@@ -12,7 +12,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/sourcegraph/telemetry-relay/internal/line"
+	"github.com/sourcegraph/telemetry-relay/internal/ndjson"
 	"github.com/sourcegraph/telemetry-relay/recorder"
 	"github.com/sourcegraph/telemetry-relay/recorder/recordertest"
 )
@@ -177,7 +177,7 @@ func TestLines(t *testing.T) {
 		t.Fatalf("%d lines", len(lines))
 	}
 	for i, e := range r.Events() {
-		m, err := line.Parse([]byte(lines[i]))
+		m, err := ndjson.Parse([]byte(lines[i]))
 		if err != nil || !bytes.Equal(m.Data, e.Data) || !maps.Equal(m.Attributes, e.Attributes) {
 			t.Errorf("%s: %v; want %s, %v", lines[i], err, e.Data, e.Attributes)
 		}

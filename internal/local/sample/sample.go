@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/sourcegraph/telemetry-relay/internal/line"
+	"github.com/sourcegraph/telemetry-relay/internal/ndjson"
 )
 
 // Feature and action names, metadata keys and billing categories come from the
@@ -24,12 +24,12 @@ var bad []byte
 
 // Events returns n valid events. Beyond the 2,000 that there are they are
 // repeated, with new ids.
-func Events(n int) ([]line.Message, error) {
+func Events(n int) ([]ndjson.Message, error) {
 	all, err := parse(events)
 	if err != nil {
 		return nil, err
 	}
-	out := make([]line.Message, 0, n)
+	out := make([]ndjson.Message, 0, n)
 	for i := range n {
 		m := all[i%len(all)]
 		if i >= len(all) {
@@ -43,12 +43,12 @@ func Events(n int) ([]line.Message, error) {
 }
 
 // Bad returns events that the worker rejects, each for another reason.
-func Bad() ([]line.Message, error) { return parse(bad) }
+func Bad() ([]ndjson.Message, error) { return parse(bad) }
 
-func parse(text []byte) ([]line.Message, error) {
-	var all []line.Message
+func parse(text []byte) ([]ndjson.Message, error) {
+	var all []ndjson.Message
 	for text := range bytes.Lines(text) {
-		m, err := line.Parse(text)
+		m, err := ndjson.Parse(text)
 		if err != nil {
 			return nil, fmt.Errorf("sample events: line %d: %w", len(all)+1, err)
 		}

@@ -23,8 +23,8 @@ import (
 	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/publishcmd"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
-	"github.com/sourcegraph/telemetry-relay/internal/line"
 	"github.com/sourcegraph/telemetry-relay/internal/local/pubsubserver"
+	"github.com/sourcegraph/telemetry-relay/internal/ndjson"
 )
 
 const (
@@ -297,7 +297,7 @@ func TestDLQReplayLeaves(t *testing.T) {
 	for i := range 99 {
 		attributes[fmt.Sprint("a", i)] = "x"
 	}
-	text, err := line.Append(nil, line.Message{Attributes: attributes, Data: []byte(goodData(1))})
+	text, err := ndjson.Append(nil, ndjson.Message{Attributes: attributes, Data: []byte(goodData(1))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -369,7 +369,7 @@ func TestDLQExport(t *testing.T) {
 		t.Fatal(lines)
 	}
 	for _, text := range lines {
-		if m, err := line.Parse([]byte(text)); err != nil || len(m.Attributes) != 1 {
+		if m, err := ndjson.Parse([]byte(text)); err != nil || len(m.Attributes) != 1 {
 			t.Errorf("%v %s", err, text)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 
 	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
-	"github.com/sourcegraph/telemetry-relay/internal/line"
+	"github.com/sourcegraph/telemetry-relay/internal/ndjson"
 	"github.com/sourcegraph/telemetry-relay/internal/patience"
 	"github.com/sourcegraph/telemetry-relay/internal/topic"
 )
@@ -103,7 +103,7 @@ func (p *publisher) lines(ctx context.Context, lines <-chan inputLine) error {
 
 // take checks a line and adds it to the request.
 func (p *publisher) take(ctx context.Context, n int, text []byte) error {
-	parsed, err := line.Parse(text)
+	parsed, err := ndjson.Parse(text)
 	if err != nil {
 		p.refuse(n, err)
 		return nil

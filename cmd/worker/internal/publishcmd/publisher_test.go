@@ -70,7 +70,7 @@ func TestPublishGoesOn(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var stderr bytes.Buffer
-			p := publisher{topic: &c.topic, bounds: command.PublishBounds(300*time.Millisecond), source: "in", stderr: &stderr}
+			p := publisher{topic: &c.topic, bounds: command.PublishBounds(300 * time.Millisecond), source: "in", stderr: &stderr}
 			err := p.run(t.Context(), c.input)
 			if p.done != c.want || !errors.Is(err, c.err) || (err == nil) != (c.err == nil) || len(c.topic.published) != c.want.Published {
 				t.Errorf("%+v, want %+v; %v; published are %v", p.done, c.want, err, c.topic.published)

@@ -1,6 +1,6 @@
-// Package line is the form in which messages are kept in files, one a line:
+// Package ndjson is the form in which messages are kept in files, one a line:
 // what `worker publish` takes and what exports and backups hold.
-package line
+package ndjson
 
 import (
 	"bytes"

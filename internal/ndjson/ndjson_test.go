@@ -1,4 +1,4 @@
-package line
+package ndjson
 
 import (
 	"bytes"
