@@ -113,8 +113,8 @@ var mutants = []mutant{
 	},
 	{
 		name: "a stale ack id", file: "internal/consume/leases.go",
-		old: "			m.ackID, m.due, m.receipt, m.shared = r.ackID, due, false, true",
-		new: "			m.due, m.receipt, m.shared = due, false, true",
+		old: "			m.ackID, m.due, m.receipt = r.ackID, due, false",
+		new: "			m.due, m.receipt = due, false",
 	},
 	{
 		name: "leases are not extended", file: "internal/consume/extend.go",
