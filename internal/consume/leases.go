@@ -2,12 +2,9 @@ package consume
 
 import (
 	"context"
-	"hash/maphash"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/sourcegraph/telemetry-relay/internal/table"
 )
 
 // leases is the table of what is held, and the queues of what is to be told to
@@ -17,10 +14,9 @@ type leases struct {
 	epoch     time.Time // from which extensions are counted
 	maxEvents int
 	maxBytes  int64
-	seed      maphash.Seed
 
 	mu       sync.Mutex
-	held     table.Table[Message] // by message id; until released or confirmed
+	held     map[string]*Message // by message id; until released or confirmed
 	bytes    int64
 	nextDue  time.Duration // no lease is to be extended before it
 	acks     []*Message    // to be acknowledged, in order
@@ -46,20 +42,13 @@ func newLeases(opts Options) *leases {
 		epoch:     time.Now(),
 		maxEvents: opts.MaxEvents,
 		maxBytes:  opts.MaxBytes,
-		seed:      maphash.MakeSeed(),
-		held:      table.New[Message](),
+		held:      make(map[string]*Message),
 	}
-}
-
-// find returns the message with this id, nil if it is not held. The caller holds
-// mu.
-func (l *leases) find(hash uint64, id string) *Message {
-	return l.held.Find(hash, func(m *Message) bool { return m.ID == id })
 }
 
 // count tells how much is held. The caller holds mu.
 func (l *leases) count() {
-	l.events.Store(int64(l.held.Len()))
+	l.events.Store(int64(len(l.held)))
 	l.size.Store(l.bytes)
 }
 
@@ -99,7 +88,7 @@ func (l *leases) wait(ctx context.Context, s *signal, ready func() bool) error {
 // room waits until more may be held.
 func (l *leases) room(ctx context.Context) error {
 	return l.wait(ctx, &l.freed, func() bool {
-		return l.held.Len() < l.maxEvents && l.bytes < l.maxBytes
+		return len(l.held) < l.maxEvents && l.bytes < l.maxBytes
 	})
 }
 
@@ -110,20 +99,17 @@ func (l *leases) room(ctx context.Context) error {
 func (l *leases) add(received []*Message, now time.Time) (fresh, again []*Message) {
 	fresh = received[:0]
 	due := now.Sub(l.epoch)
-	for _, r := range received {
-		r.hash = maphash.String(l.seed, r.ID)
-	}
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, r := range received {
-		if m := l.find(r.hash, r.ID); m != nil {
+		if m := l.held[r.ID]; m != nil {
 			m.ackID, m.due, m.receipt = r.ackID, due, false
 			again = append(again, m)
 			continue
 		}
 		r.due = due
-		l.held.Add(r.hash, r)
+		l.held[r.ID] = r
 		l.bytes += r.Size()
 		fresh = append(fresh, r)
 	}
@@ -138,7 +124,7 @@ func (l *leases) drop(m *Message) {
 		return
 	}
 	m.deadMark = true
-	l.held.Remove(m.hash, m)
+	delete(l.held, m.ID)
 	l.bytes -= m.Size()
 }
 
@@ -297,7 +283,7 @@ func (l *leases) takeDue(now time.Time, hold time.Duration) (ids []string, messa
 	for range ids {
 		messages = append(messages, nil)
 	}
-	for m := range l.held.All() {
+	for _, m := range l.held {
 		due := m.due
 		if m.acking {
 			due += ackGrace

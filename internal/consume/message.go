@@ -22,7 +22,6 @@ type Message struct {
 
 	// Owned by leases.
 	ackID    string
-	hash     uint64        // of the id
 	due      time.Duration // when the lease is to be extended: since leases.epoch
 	size     int32
 	acking   bool

@@ -73,8 +73,8 @@ func TestRandom(t *testing.T) {
 				t.Errorf("seed %d: %d are not confirmed", seed, n)
 			}
 			r.leases.mu.Lock()
-			if r.leases.held.Len() != 0 || r.leases.bytes != 0 {
-				t.Errorf("seed %d: %d messages and %d bytes are held", seed, r.leases.held.Len(), r.leases.bytes)
+			if len(r.leases.held) != 0 || r.leases.bytes != 0 {
+				t.Errorf("seed %d: %d messages and %d bytes are held", seed, len(r.leases.held), r.leases.bytes)
 			}
 			r.leases.mu.Unlock()
 			r.end()

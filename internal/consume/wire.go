@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"io"
 	"slices"
 	"time"
@@ -16,7 +15,6 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/sourcegraph/telemetry-relay/internal/buffers"
-	"github.com/sourcegraph/telemetry-relay/internal/table"
 )
 
 // Responses are read as they come on the wire: building the generated messages
@@ -56,8 +54,7 @@ const (
 type reader struct {
 	// known are the attributes of earlier messages, by their encoding: most messages of a
 	// publisher have the same.
-	known   table.Table[attributes]
-	seed    maphash.Seed
+	known   map[string]*attributes
 	scratch []byte
 	buffer  []byte // of the present message
 	// messages are those of the present piece.
@@ -70,10 +67,9 @@ type reader struct {
 
 // attributes are those of messages that have the same ones.
 type attributes struct {
-	encoded string
-	values  map[string]string
-	size    int // bytes
-	same    Same
+	values map[string]string
+	size   int // bytes
+	same   Same
 }
 
 // entry is where the parts of a message stand in the response.
@@ -85,7 +81,7 @@ type entry struct {
 }
 
 func newReader() *reader {
-	return &reader{known: table.New[attributes](), seed: maphash.MakeSeed(), messages: make([]*Message, 0, pieceSize)}
+	return &reader{known: make(map[string]*attributes), messages: make([]*Message, 0, pieceSize)}
 }
 
 // next takes up to pieceSize messages off the front of a response; none: it is at
@@ -240,8 +236,7 @@ func (r *reader) attributesOf(entries [][]byte) (*attributes, error) {
 		encoded = protowire.AppendBytes(encoded, e)
 	}
 	r.scratch = encoded
-	hash := maphash.Bytes(r.seed, encoded)
-	if known := r.known.Find(hash, func(a *attributes) bool { return a.encoded == string(encoded) }); known != nil {
+	if known := r.known[string(encoded)]; known != nil {
 		return known, nil
 	}
 	all := &attributes{values: make(map[string]string, len(entries))}
@@ -256,11 +251,10 @@ func (r *reader) attributesOf(entries [][]byte) (*attributes, error) {
 		all.size += len(key) + len(value)
 	}
 	if len(encoded) <= maxInternedBytes {
-		if r.known.Len() >= maxInterned {
-			r.known.Clear()
+		if len(r.known) >= maxInterned {
+			clear(r.known)
 		}
-		all.encoded = string(encoded)
-		r.known.Add(hash, all)
+		r.known[string(encoded)] = all
 	}
 	return all, nil
 }

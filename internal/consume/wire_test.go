@@ -122,8 +122,8 @@ func TestReaderShares(t *testing.T) {
 			t.Fatalf("%v\n%s", err, diff)
 		}
 	}
-	if r.known.Len() > maxInterned {
-		t.Errorf("%d sets of attributes are remembered", r.known.Len())
+	if len(r.known) > maxInterned {
+		t.Errorf("%d sets of attributes are remembered", len(r.known))
 	}
 }
 

@@ -50,8 +50,7 @@ func (r *Relay) decode(h *held) {
 	m.Sender = from.Sender
 	h.event, _, h.rejection = r.decoded(nil, m)
 	if h.rejection == nil {
-		h.identity = from.identity
-		h.hash, h.print = r.seeds.event(from.identity, &h.event.UUID, m.Data)
+		h.print = r.seeds.event(from.identity, &h.event.UUID, m.Data)
 		h.shed()
 	}
 }

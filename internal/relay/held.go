@@ -9,7 +9,6 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/consume"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/metrics"
-	"github.com/sourcegraph/telemetry-relay/internal/table"
 	"github.com/sourcegraph/telemetry-relay/internal/verdict"
 )
 
@@ -19,7 +18,6 @@ type held struct {
 	message   *consume.Message
 	publisher *publisher  // nil: rejected on arrival
 	print     fingerprint // of a valid event
-	hash      uint64      // of publisher and id
 	// lane keeps different events with the same id apart: only events of one
 	// lane share a stream, since the gateway's answer has nothing but ids.
 	lane     int32
@@ -35,7 +33,6 @@ type held struct {
 	received   time.Time // when it arrived
 	prev, next *held     // its neighbours in the order of arrival, while it is among the holdings
 
-	identity  uint64           // the hash of who published it
 	rejection *event.Rejection // why it goes to the dead-letter topic; nil: it does not
 }
 
@@ -54,6 +51,15 @@ type rare struct {
 	failingSince uint64           // with which recording the present failures began, plus one; 0: none
 	singled      int              // its failures before which others were recorded, since the one before
 }
+
+// eventKey is what the gateway knows of an event: its answers name nothing but ids.
+type eventKey struct {
+	publisher *publisher
+	id        [16]byte
+}
+
+// key is that of a valid event.
+func (h *held) key() eventKey { return eventKey{h.publisher, h.event.UUID} }
 
 // apart is what few events have.
 func (h *held) apart() *rare {
@@ -74,7 +80,6 @@ func (h *held) twins() []*consume.Message {
 // publisher is an identity with something held.
 type publisher struct {
 	id       event.Publisher
-	hash     uint64
 	known    bool // it is among the publishers
 	events   int  // held
 	received int  // since the metrics were told
@@ -121,8 +126,8 @@ type serviceMetrics struct {
 // holdings are all events that are held. The loop owns them.
 type holdings struct {
 	seeds       digests
-	byID        table.Table[held] // the newest of each publisher and id
-	publishers  table.Table[publisher]
+	byID        map[eventKey]*held // the newest of each publisher and id
+	publishers  map[event.Publisher]*publisher
 	services    map[string]*serviceMetrics
 	first, last *held   // in the order of arrival
 	count       int     // events
@@ -141,8 +146,8 @@ const (
 func newHoldings() holdings {
 	return holdings{
 		seeds:      newDigests(),
-		byID:       table.New[held](),
-		publishers: table.New[publisher](),
+		byID:       make(map[eventKey]*held),
+		publishers: make(map[event.Publisher]*publisher),
 		services:   make(map[string]*serviceMetrics),
 		recent:     newRecent(recentEvents),
 		buriedIDs:  newRecent(recentBuried),
@@ -151,16 +156,15 @@ func newHoldings() holdings {
 
 // publisherOf returns the state of an event's identity, new if nothing of it is held.
 func (r *Relay) publisherOf(h *held) *publisher {
-	p := r.publishers.Find(h.identity, func(p *publisher) bool { return p.id == h.event.Publisher })
+	p := r.publishers[h.event.Publisher]
 	if p == nil {
 		p = &publisher{
 			id:      h.event.Publisher,
-			hash:    h.identity,
 			known:   true,
 			service: r.serviceOf(h.event.Publisher.ServiceID),
 		}
 		p.waiting.Key, p.first.Owner = p, &p.waiting
-		r.publishers.Add(p.hash, p)
+		r.publishers[p.id] = p
 	}
 	return p
 }
@@ -170,7 +174,7 @@ func (r *Relay) forget(p *publisher) {
 	if p.known && p.events == 0 && p.flying == 0 {
 		p.known = false
 		p.count()
-		r.publishers.Remove(p.hash, p)
+		delete(r.publishers, p.id)
 	}
 }
 
@@ -239,9 +243,7 @@ func (r *Relay) leave(h *held) {
 // sameID returns the newest event that is held with the publisher and id of this
 // one, nil if there is none.
 func (r *Relay) sameID(h *held) *held {
-	return r.byID.Find(h.hash, func(other *held) bool {
-		return other.publisher == h.publisher && other.event.UUID == h.event.UUID
-	})
+	return r.byID[h.key()]
 }
 
 // index enters a valid event under its id, in a lane of its own if others with
@@ -249,10 +251,9 @@ func (r *Relay) sameID(h *held) *held {
 func (r *Relay) index(h, newest *held) {
 	if newest != nil {
 		h.older, h.lane = newest, newest.lane+1
-		r.byID.Remove(newest.hash, newest)
 		newest.newest = false
 	}
-	r.byID.Add(h.hash, h)
+	r.byID[h.key()] = h
 	h.newest = true
 	h.publisher.events++
 }
@@ -291,9 +292,9 @@ func (r *Relay) letGo(h *held, as fate) {
 
 func (r *Relay) unindex(h *held) {
 	if h.newest {
-		r.byID.Remove(h.hash, h)
+		delete(r.byID, h.key())
 		if h.older != nil {
-			r.byID.Add(h.older.hash, h.older)
+			r.byID[h.key()] = h.older
 			h.older.newest = true
 		}
 		return

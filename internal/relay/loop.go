@@ -298,7 +298,7 @@ func (r *Relay) releaseOld(now time.Time) {
 
 // report tells others how things stand.
 func (r *Relay) report(now time.Time) {
-	for p := range r.publishers.All() {
+	for _, p := range r.publishers {
 		p.count()
 	}
 	r.m.EventsInFlight.Set(float64(r.count))

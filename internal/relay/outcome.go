@@ -217,7 +217,7 @@ func (r *Relay) halve(f *flight, why string, now time.Time) {
 // othersRecorded reports whether the gateway has recorded events of another
 // publisher that is still known.
 func (r *Relay) othersRecorded(p *publisher) bool {
-	for other := range r.publishers.All() {
+	for _, other := range r.publishers {
 		if other != p && other.recorded {
 			return true
 		}

@@ -95,16 +95,15 @@ func newDigests() digests {
 	return digests{maphash.MakeSeed(), maphash.MakeSeed(), maphash.MakeSeed()}
 }
 
-// event is the hash of an event's publisher and id, and the fingerprint of what was
-// made of these data.
-func (d digests) event(publisher uint64, id *[16]byte, data []byte) (hash uint64, f fingerprint) {
+// event is the fingerprint of an event with this id that was made of these data.
+func (d digests) event(publisher uint64, id *[16]byte, data []byte) (f fingerprint) {
 	var b [32]byte
 	copy(b[:16], id[:])
 	binary.LittleEndian.PutUint64(b[16:], maphash.Bytes(d.data, data))
 	binary.LittleEndian.PutUint64(b[24:], publisher)
 	binary.LittleEndian.PutUint64(f[:8], maphash.Bytes(d.low, b[:]))
 	binary.LittleEndian.PutUint64(f[8:], maphash.Bytes(d.high, b[:]))
-	return maphash.Bytes(d.data, b[:16]) ^ publisher, f
+	return f
 }
 
 // publisher is the hash of an identity.

@@ -184,8 +184,8 @@ var mutants = []mutant{
 	},
 	{
 		name: "the bound on what is held is not kept", file: "internal/consume/leases.go",
-		old: "l.held.Len() < l.maxEvents && l.bytes < l.maxBytes",
-		new: "true || l.held.Len() < l.maxEvents",
+		old: "len(l.held) < l.maxEvents && l.bytes < l.maxBytes",
+		new: "true || len(l.held) < l.maxEvents",
 	},
 	{
 		name: "a dead letter that failed is not repeated", file: "internal/relay/bury.go",
