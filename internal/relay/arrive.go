@@ -133,7 +133,7 @@ func (r *Relay) admit(h *held, now time.Time) {
 		return
 	}
 	switch {
-	case r.wasBuried(h.message), r.recent.has(&h.print):
+	case r.wasBuried(h.message), r.recent.has(h.print):
 		r.duplicate(h.publisher.service, h.message)
 	case r.stopping.on:
 		r.handBack(h.message)

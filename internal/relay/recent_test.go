@@ -25,7 +25,7 @@ func TestRecent(t *testing.T) {
 	for range 20_000 {
 		n := rng.Uint64N(300)
 		f := settled(seeds, n)
-		if got, want := r.has(&f), current[n] || before[n]; got != want {
+		if got, want := r.has(f), current[n] || before[n]; got != want {
 			t.Fatalf("%d is remembered: %v, want %v", n, got, want)
 		}
 		if current[n] {
@@ -74,7 +74,7 @@ func TestRemembering(t *testing.T) {
 	n := uint64(0)
 	remember := func() {
 		n++
-		if f := settled(seeds, n); !r.has(&f) {
+		if f := settled(seeds, n); !r.has(f) {
 			r.add(f)
 		}
 	}
@@ -90,7 +90,7 @@ func BenchmarkSettle(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		n++
-		if f := settled(seeds, n); !r.has(&f) {
+		if f := settled(seeds, n); !r.has(f) {
 			r.add(f)
 		}
 	}

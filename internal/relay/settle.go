@@ -64,8 +64,7 @@ func (r *Relay) wasBuried(m *consume.Message) bool {
 	if r.buriedIDs.empty() {
 		return false
 	}
-	f := r.seeds.message(m.ID)
-	return r.buriedIDs.has(&f)
+	return r.buriedIDs.has(r.seeds.message(m.ID))
 }
 
 func (r *Relay) settleTwins(h *held) {
