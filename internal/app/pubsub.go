@@ -9,11 +9,9 @@ import (
 	"google.golang.org/api/option"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/sourcegraph/telemetry-relay/config"
-	"github.com/sourcegraph/telemetry-relay/internal/buffers"
 	"github.com/sourcegraph/telemetry-relay/internal/consume"
 	"github.com/sourcegraph/telemetry-relay/internal/preflight"
 	"github.com/sourcegraph/telemetry-relay/internal/topic"
@@ -40,14 +38,17 @@ const (
 	connectionWindow = 1 << 20
 )
 
+// writeBuffer is how many bytes a connection collects before it writes them: a request
+// to acknowledge has up to 500 KB, which leave in few system calls.
+const writeBuffer = 128 << 10
+
 // PubSubOptions are the options of every Pub/Sub client.
 func PubSubOptions(cfg *config.Config) []option.ClientOption {
 	opts := []option.ClientOption{
 		option.WithGRPCConnectionPool(connections),
 		option.WithGRPCDialOption(grpc.WithInitialWindowSize(streamWindow)),
 		option.WithGRPCDialOption(grpc.WithInitialConnWindowSize(connectionWindow)),
-		option.WithGRPCDialOption(experimental.WithBufferPool(buffers.Pool)),
-		option.WithGRPCDialOption(grpc.WithWriteBufferSize(buffers.OnTheWay)),
+		option.WithGRPCDialOption(grpc.WithWriteBufferSize(writeBuffer)),
 	}
 	if cfg.EmulatorHost != "" {
 		return append(opts,

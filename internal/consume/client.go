@@ -27,8 +27,8 @@ type Client struct {
 	id           string // tells Pub/Sub which streams belong together
 }
 
-// encoding has requests and responses go through our codec.
-var encoding = gax.WithGRPCOptions(grpc.ForceCodecV2(codec{}))
+// withCodec has requests and responses go through our codec.
+var withCodec = gax.WithGRPCOptions(grpc.ForceCodecV2(codec{}))
 
 // NewClient returns a client for a subscription, given by its full name.
 func NewClient(ctx context.Context, subscription string, opts ...option.ClientOption) (*Client, error) {
@@ -75,7 +75,7 @@ func (c *Client) Stream(ctx context.Context, flow Flow) (Stream, error) {
 func (c *Client) open(ctx context.Context, flow Flow) (pubsubpb.Subscriber_StreamingPullClient, error) {
 	// The generated client adds this to every call but to the one that streams.
 	ctx = gax.InsertMetadataIntoOutgoingContext(ctx, "x-goog-request-params", "subscription="+url.QueryEscape(c.subscription))
-	stream, err := c.client.StreamingPull(ctx, encoding)
+	stream, err := c.client.StreamingPull(ctx, withCodec)
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +152,7 @@ const clockSlack = 250 * time.Millisecond
 
 // Acknowledge acknowledges the ack ids.
 func (c *Client) Acknowledge(ctx context.Context, ackIDs []string) error {
-	return c.client.Acknowledge(ctx, &pubsubpb.AcknowledgeRequest{Subscription: c.subscription, AckIds: ackIDs}, encoding)
+	return c.client.Acknowledge(ctx, &pubsubpb.AcknowledgeRequest{Subscription: c.subscription, AckIds: ackIDs}, withCodec)
 }
 
 // ModifyAckDeadline sets the rest of the leases.

@@ -9,12 +9,12 @@ import (
 	"time"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"google.golang.org/grpc/encoding"
+	grpcproto "google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
-
-	"github.com/sourcegraph/telemetry-relay/internal/buffers"
 )
 
 // Responses are read as they come on the wire: building the generated messages
@@ -36,9 +36,6 @@ const (
 	fieldValue      = 2
 	fieldSeconds    = 1 // Timestamp.seconds
 	fieldNanos      = 2 // Timestamp.nanos
-
-	fieldSubscription = 1 // AcknowledgeRequest.subscription
-	fieldAckIDs       = 2 // AcknowledgeRequest.ack_ids
 )
 
 const (
@@ -351,16 +348,11 @@ type codec struct{}
 // "application/grpc" with HTTP 404 (googleapis.github.io#27, alpakka#2237).
 func (codec) Name() string { return "" }
 
-func (codec) Marshal(v any) (mem.BufferSlice, error) {
-	switch v := v.(type) {
-	case *pubsubpb.AcknowledgeRequest:
-		return acknowledgement(v), nil
-	case proto.Message:
-		b, err := proto.Marshal(v)
-		return mem.BufferSlice{mem.SliceBuffer(b)}, err
-	}
-	return nil, errors.New("consume: unknown type of request")
-}
+// Marshal encodes as gRPC's own codec does, into pooled memory.
+func (codec) Marshal(v any) (mem.BufferSlice, error) { return protobuf.Marshal(v) }
+
+// protobuf is gRPC's own codec.
+var protobuf = encoding.GetCodecV2(grpcproto.Name)
 
 func (codec) Unmarshal(data mem.BufferSlice, v any) error {
 	switch v := v.(type) {
@@ -371,18 +363,4 @@ func (codec) Unmarshal(data mem.BufferSlice, v any) error {
 		return nil
 	}
 	return errors.New("consume: unknown type of response")
-}
-
-// acknowledgement encodes a request that has hundreds of kilobytes of ack ids.
-func acknowledgement(v *pubsubpb.AcknowledgeRequest) mem.BufferSlice {
-	size := protowire.SizeTag(fieldSubscription) + protowire.SizeBytes(len(v.GetSubscription()))
-	for _, id := range v.GetAckIds() {
-		size += protowire.SizeTag(fieldAckIDs) + protowire.SizeBytes(len(id))
-	}
-	m := buffers.NewMessage(size)
-	m.String(fieldSubscription, v.GetSubscription())
-	for _, id := range v.GetAckIds() {
-		m.String(fieldAckIDs, id)
-	}
-	return m.Finish()
 }

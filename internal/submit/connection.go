@@ -14,13 +14,11 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/sourcegraph/telemetry-relay/internal/buffers"
 	telemetrygatewayv1 "github.com/sourcegraph/telemetry-relay/internal/telemetrygateway/v1"
 )
 
@@ -45,6 +43,10 @@ const (
 	answerWindow  = 128 << 10
 	answersWindow = 1 << 20
 )
+
+// writeBuffer is how many bytes a connection collects before it writes them: what many
+// small streams, or one large batch, send leaves in few system calls.
+const writeBuffer = 128 << 10
 
 // dial prepares a connection; it is made when it is first used.
 func dial(address string) (*connection, error) {
@@ -80,8 +82,7 @@ func dial(address string) (*connection, error) {
 		grpc.WithDisableRetry(),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithUserAgent("telemetry-relay"),
-		experimental.WithBufferPool(buffers.Pool),
-		grpc.WithWriteBufferSize(buffers.OnTheWay),
+		grpc.WithWriteBufferSize(writeBuffer),
 		// Fixed, so that the line is not measured: that is a ping for each answer.
 		grpc.WithInitialWindowSize(answerWindow),
 		grpc.WithInitialConnWindowSize(answersWindow),

@@ -8,7 +8,6 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/sourcegraph/telemetry-relay/internal/buffers"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	telemetrygatewayv1 "github.com/sourcegraph/telemetry-relay/internal/telemetrygateway/v1"
 )
@@ -56,22 +55,42 @@ func (codec) Unmarshal(data mem.BufferSlice, v any) error {
 	if !ok {
 		return errors.New("submit: unknown type of response")
 	}
-	buf := data.MaterializeToBuffer(buffers.Pool)
+	buf := data.MaterializeToBuffer(mem.DefaultBufferPool())
 	defer buf.Free()
 	return a.unmarshal(buf.ReadOnlyData())
 }
 
+// maxCopied is the longest payload, in bytes, that is copied into one pooled buffer:
+// the largest that gRPC's pool has a size for.
+const maxCopied = 1 << 20
+
+// marshal encodes the payload. The events of a longer one are not copied: several
+// payloads of long events at a time would double what is in memory.
 func (p payload) marshal() mem.BufferSlice {
 	size := 0
 	for _, e := range p {
 		size += protowire.SizeTag(fieldEvents) + protowire.SizeBytes(len(e.Wire))
 	}
-	m := buffers.NewMessage(size)
-	m.Header(fieldPayload, size)
-	for _, e := range p {
-		m.Bytes(fieldEvents, e.Wire)
+	header := appendHeader(nil, fieldPayload, size)
+	if len(header)+size > maxCopied {
+		parts := mem.BufferSlice{mem.SliceBuffer(header)}
+		for _, e := range p {
+			parts = append(parts, mem.SliceBuffer(appendHeader(nil, fieldEvents, len(e.Wire))), mem.SliceBuffer(e.Wire))
+		}
+		return parts
 	}
-	return m.Finish()
+	pool := mem.DefaultBufferPool()
+	buf := pool.Get(len(header) + size)
+	b := append((*buf)[:0], header...)
+	for _, e := range p {
+		b = append(appendHeader(b, fieldEvents, len(e.Wire)), e.Wire...)
+	}
+	return mem.BufferSlice{mem.NewBuffer(buf, pool)}
+}
+
+// appendHeader begins a field of so many bytes.
+func appendHeader(b []byte, number protowire.Number, size int) []byte {
+	return protowire.AppendVarint(protowire.AppendTag(b, number, protowire.BytesType), uint64(size))
 }
 
 func (a *answer) unmarshal(b []byte) error {
