@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"math"
 	"sync"
-	"unsafe"
 
 	"github.com/sourcegraph/telemetry-relay/internal/policy"
 )
@@ -101,9 +100,9 @@ const (
 
 var passes = sync.Pool{New: func() any { return new(pass) }}
 
-// maxKept is the largest scratch buffer that is kept for the next message, in
-// bytes: one huge event must not occupy memory for ever.
-const maxKept = 64 << 10
+// maxKept is how many elements a scratch buffer has at most that is kept for the
+// next message: one huge event must not occupy memory for ever.
+const maxKept = 16 << 10
 
 // release gives the pass back without any reference to its message.
 func (p *pass) release() {
@@ -115,8 +114,7 @@ func (p *pass) release() {
 }
 
 func keep[T any](s []T) []T {
-	var element T
-	if cap(s) > maxKept/int(unsafe.Sizeof(element)) {
+	if cap(s) > maxKept {
 		return nil
 	}
 	return s[:0]

@@ -3,7 +3,6 @@ package event
 import (
 	"math"
 	"strconv"
-	"unsafe"
 )
 
 // exactPowers are the powers of ten that a float64 holds exactly.
@@ -18,8 +17,7 @@ func parseDouble(b []byte) (float64, bool) {
 	if f, ok := shortDouble(b); ok {
 		return f, true
 	}
-	// The string lives only as long as the call.
-	f, err := strconv.ParseFloat(unsafe.String(unsafe.SliceData(b), len(b)), 64)
+	f, err := strconv.ParseFloat(string(b), 64)
 	return f, err == nil && !math.IsInf(f, 0)
 }
 
@@ -60,6 +58,6 @@ func shortDouble(b []byte) (float64, bool) {
 // parseInt converts a JSON number without fraction and exponent, and reports
 // whether it fits.
 func parseInt(b []byte) (int64, bool) {
-	i, err := strconv.ParseInt(unsafe.String(unsafe.SliceData(b), len(b)), 10, 64)
+	i, err := strconv.ParseInt(string(b), 10, 64)
 	return i, err == nil
 }

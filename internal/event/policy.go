@@ -3,7 +3,6 @@ package event
 import (
 	"fmt"
 	"strings"
-	"unsafe"
 
 	"github.com/sourcegraph/telemetry-relay/internal/policy"
 )
@@ -14,8 +13,7 @@ func (p *pass) violation(service *policy.Service, publisher Publisher) string {
 		return fmt.Sprintf("service %s may not publish for environment %s; services.yaml allows %s",
 			quote(service.ID), describe(publisher.Environment), list(service.Environments))
 	}
-	// The string lives only as long as the call.
-	if !service.AllowsFeature(unsafe.String(unsafe.SliceData(p.feature), len(p.feature))) {
+	if !service.AllowsFeature(string(p.feature)) {
 		return fmt.Sprintf("feature: service %s may not publish %s; services.yaml allows %s",
 			quote(service.ID), describe(p.feature), list(service.Features))
 	}
