@@ -14,18 +14,11 @@ const (
 	// outstanding by default.
 	memoryPercent = 250
 	memoryBase    = 40 << 20
-
-	// What is held is most of what is in memory, and its memory is used again, so that
-	// collections are rare: a small share for garbage costs nothing.
-	garbagePercent = 35
 )
 
 // LimitMemory has the process keep to the memory that the configuration implies,
-// unless GOGC or GOMEMLIMIT say otherwise. It is for the process as a whole.
+// unless GOMEMLIMIT says otherwise. It is for the process as a whole.
 func LimitMemory(cfg *config.Config) {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(garbagePercent)
-	}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryBase + int64(cfg.MaxOutstandingBytes)*memoryPercent/100)
 	}
