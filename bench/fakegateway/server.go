@@ -4,6 +4,7 @@
 package fakegateway
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -27,16 +28,35 @@ import (
 type Report struct {
 	Recorded int `json:"recorded"` // different events
 	Twice    int `json:"twice"`
-	Wrong    int `json:"wrong"` // invalid events, and those of another publisher
-	Streams  int `json:"streams"`
+	Wrong    int `json:"wrong"`   // invalid events, and those of another publisher
+	Streams  int `json:"streams"` // with events, and taken
+	Refused  int `json:"refused"` // with ResourceExhausted
+	// MostStreams were in flight at once.
+	MostStreams int `json:"most_streams"`
 	// First is when the first event was recorded.
 	First time.Time `json:"first"`
 	// From an event's timestamp to its being recorded, in milliseconds, where
-	// events are published at a rate.
+	// events are published at a rate. Those of a noisy publisher do not count.
 	P50 float64 `json:"p50_ms"`
 	P99 float64 `json:"p99_ms"`
 	Max float64 `json:"max_ms"`
+	// Seconds is what happened in each second from First on.
+	Seconds []Second `json:"seconds"`
+	// Halved and Restored are the seconds in which the capacity changed.
+	Halved   int `json:"halved"`
+	Restored int `json:"restored"`
 }
+
+// Second is what happened in a second.
+type Second struct {
+	Recorded int `json:"recorded"` // events
+	Streams  int `json:"streams"`
+	Refused  int `json:"refused"` // streams
+}
+
+// maxStreams is how many streams a connection may have at once, as with Google's fronts
+// and most servers.
+const maxStreams = 100
 
 // Server is a running gateway.
 type Server struct {
@@ -47,12 +67,13 @@ type Server struct {
 	seen    []bool
 	report  Report
 	latency []time.Duration
+	busy    int // payloads
 }
 
 // Start serves until Close.
 func Start(plan load.Plan) (*Server, string, error) {
 	s := &Server{plan: plan, seen: make([]bool, plan.Events)}
-	addr, stop, err := rawgrpc.Serve(s.record)
+	addr, stop, err := rawgrpc.Serve(rawgrpc.Options{MaxStreams: maxStreams}, s.record)
 	if err != nil {
 		return nil, "", err
 	}
@@ -107,7 +128,7 @@ func (s *Server) record(method string, call rawgrpc.Stream) error {
 			}
 			publisher = r.GetIdentifier().GetManagedService().GetServiceId()
 		case 2:
-			response, err := s.payload(publisher, content)
+			response, err := s.take(call.Context(), publisher, content)
 			if err != nil {
 				return err
 			}
@@ -120,18 +141,87 @@ func (s *Server) record(method string, call rawgrpc.Stream) error {
 	}
 }
 
-// payload records the events and returns the answer.
-func (s *Server) payload(publisher string, content []byte) ([]byte, error) {
-	now := time.Now()
+// take takes a payload if there is capacity for it, and records it after the latency.
+func (s *Server) take(ctx context.Context, publisher string, content []byte) ([]byte, error) {
+	if err := s.begin(); err != nil {
+		return nil, err
+	}
+	err := s.await(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.busy--
+	if err != nil {
+		return nil, err
+	}
+	before := s.report.Recorded
+	response, err := s.payload(publisher, content)
+	s.note(s.report.Recorded - before)
+	return response, err
+}
+
+// await lets the plan's latency pass.
+func (s *Server) await(ctx context.Context) error {
+	if s.plan.Latency == 0 {
+		return nil
+	}
+	timer := time.NewTimer(time.Duration(s.plan.Latency) * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// note counts a payload of which so many events were recorded just now. The caller
+// holds mu.
+func (s *Server) note(recorded int) {
+	second := s.second(time.Now())
+	second.Streams++
+	second.Recorded += recorded
+	s.report.Streams++
+	last := len(s.report.Seconds) - 1
+	if s.report.Halved == 0 && 3*s.report.Recorded >= s.plan.Events {
+		s.report.Halved = last
+	}
+	if s.report.Restored == 0 && 3*s.report.Recorded >= 2*s.plan.Events {
+		s.report.Restored = last
+	}
+}
+
+// begin takes a payload, or refuses it.
+func (s *Server) begin() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.plan.AwayAfter > 0 && s.report.Recorded >= s.plan.AwayAfter {
-		return nil, status.Error(codes.Unavailable, "away")
+		return status.Error(codes.Unavailable, "away")
 	}
-	s.report.Streams++
+	if most := s.plan.CapacityAfter(s.report.Recorded); most > 0 && s.busy >= most {
+		s.report.Refused++
+		s.second(time.Now()).Refused++
+		return status.Errorf(codes.ResourceExhausted, "%d payloads are being recorded", s.busy)
+	}
+	s.busy++
+	s.report.MostStreams = max(s.report.MostStreams, s.busy)
+	return nil
+}
+
+// second is the present one. The caller holds mu.
+func (s *Server) second(now time.Time) *Second {
 	if s.report.First.IsZero() {
 		s.report.First = now
 	}
+	n := int(now.Sub(s.report.First).Seconds())
+	for len(s.report.Seconds) <= n {
+		s.report.Seconds = append(s.report.Seconds, Second{})
+	}
+	return &s.report.Seconds[n]
+}
+
+// payload records the events and returns the answer. The caller holds mu.
+func (s *Server) payload(publisher string, content []byte) ([]byte, error) {
+	now := time.Now()
 	var response []byte
 	for len(content) > 0 {
 		_, _, n := protowire.ConsumeTag(content)
@@ -158,7 +248,7 @@ func (s *Server) payload(publisher string, content []byte) ([]byte, error) {
 			s.seen[i] = true
 			s.report.Recorded++
 		}
-		if s.plan.Rate > 0 {
+		if s.plan.Rate > 0 && s.plan.Quiet(i) {
 			s.latency = append(s.latency, now.Sub(at))
 		}
 		response = protowire.AppendBytes(protowire.AppendTag(response, 1, protowire.BytesType), id)

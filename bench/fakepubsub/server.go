@@ -100,7 +100,7 @@ type stream struct {
 func Start(plan load.Plan) (*Server, string, error) {
 	s := &Server{plan: plan, maker: load.NewMaker(plan), events: make([]state, plan.Events), end: make(chan struct{}), began: time.Now(), streams: make([]*stream, 1)}
 	s.changed.L = &s.mu
-	addr, stop, err := rawgrpc.Serve(s.serve)
+	addr, stop, err := rawgrpc.Serve(rawgrpc.Options{Distance: time.Duration(plan.PubsubDistance) * time.Millisecond}, s.serve)
 	if err != nil {
 		return nil, "", err
 	}

@@ -33,6 +33,18 @@ type Plan struct {
 	Batch int `json:"batch"`
 	// KeepStreams has it send all batches of a publisher in one stream.
 	KeepStreams bool `json:"keep_streams"`
+	// Latency is how long the gateway takes for a payload, in milliseconds.
+	Latency int `json:"latency_ms"`
+	// Capacity is how many payloads the gateway takes at once, and half of it while the
+	// second third of the events is recorded. Further streams end with
+	// ResourceExhausted. 0: any number.
+	Capacity int `json:"capacity"`
+	// Noisy makes the first publisher send all events but one in so many; 0: publishers
+	// take turns.
+	Noisy int `json:"noisy"`
+	// PubsubDistance is how long bytes are on their way to Pub/Sub and back together,
+	// in milliseconds.
+	PubsubDistance int `json:"pubsub_distance_ms"`
 }
 
 // Environment is that of all publishers.
@@ -42,7 +54,28 @@ const Environment = "prod"
 func ServiceID(n int) string { return fmt.Sprintf("svc-%03d", n) }
 
 // Publisher of an event.
-func (p Plan) Publisher(event int) int { return event % p.Publishers }
+func (p Plan) Publisher(event int) int {
+	switch {
+	case p.Noisy == 0:
+		return event % p.Publishers
+	case event%p.Noisy > 0:
+		return 0
+	default:
+		return 1 + event/p.Noisy%(p.Publishers-1)
+	}
+}
+
+// Quiet reports whether the event is of another publisher than a noisy one.
+func (p Plan) Quiet(event int) bool { return p.Noisy == 0 || p.Publisher(event) > 0 }
+
+// CapacityAfter is how many payloads the gateway takes at once when so many events are
+// recorded; 0: any number.
+func (p Plan) CapacityAfter(recorded int) int {
+	if phase := 3 * recorded / p.Events; phase == 1 {
+		return p.Capacity / 2
+	}
+	return p.Capacity
+}
 
 // Valid reports whether the worker should submit the event.
 func (p Plan) Valid(event int) bool { return p.RejectEvery == 0 || event%p.RejectEvery != 0 }

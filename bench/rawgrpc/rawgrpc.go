@@ -5,7 +5,9 @@ package rawgrpc
 
 import (
 	"errors"
+	"math"
 	"net"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -39,14 +41,31 @@ func (s Stream) SendPooled(b *[]byte) error {
 	return s.SendMsg(frame{out: mem.BufferSlice{mem.NewBuffer(b, mem.DefaultBufferPool())}})
 }
 
+// Options of a server.
+type Options struct {
+	// MaxStreams is how many streams a connection may have at once
+	// (SETTINGS_MAX_CONCURRENT_STREAMS); 0: any number.
+	MaxStreams uint32
+	// Distance is how long bytes are on their way to the server and back together.
+	Distance time.Duration
+}
+
 // Serve serves on a port of its own until stop is called. The handler is given
 // the full name of the method.
-func Serve(handler func(method string, s Stream) error) (addr string, stop func(), err error) {
+func Serve(opts Options, handler func(method string, s Stream) error) (addr string, stop func(), err error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it ends with the process
 	if err != nil {
 		return "", nil, err
 	}
+	if opts.Distance > 0 {
+		listener = distantListener{listener, opts.Distance / 2}
+	}
+	maxStreams := opts.MaxStreams
+	if maxStreams == 0 {
+		maxStreams = math.MaxUint32
+	}
 	server := grpc.NewServer(
+		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.ForceServerCodecV2(codec{}),
 		grpc.MaxRecvMsgSize(64<<20),
 		grpc.InitialWindowSize(8<<20),

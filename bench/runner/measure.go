@@ -59,7 +59,7 @@ type Measurement struct {
 	FirstRecorded float64 `json:"first_recorded_ms"`
 }
 
-const runTimeout = 5 * time.Minute
+const runTimeout = 15 * time.Minute
 
 // measure runs one setup and checks that every event arrived exactly once.
 func (r *runner) measure(ctx context.Context, s setup) (m Measurement, err error) {

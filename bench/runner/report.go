@@ -12,7 +12,7 @@ import (
 func report(w io.Writer, s scenario, measured, before []Measurement) {
 	fmt.Fprintf(w, "\n%s: %s\n", s.name, s.about)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprint(t, "case\truns\tevents/s\tCPU-s per 1 M\tmin–max\t× first\tCPU-s\twall s\tpeak MiB\tfirst recorded ms\tp50 ms\tp99 ms\tRPCs per 1,000\t")
+	fmt.Fprint(t, "case\truns\tevents/s\tCPU-s per 1 M\tmin–max\t× first\tCPU-s\twall s\tpeak MiB\tfirst recorded ms\tp50 ms\tp99 ms\tRPCs per 1,000\tstreams at once\t")
 	if len(before) > 0 {
 		fmt.Fprint(t, "CPU before\tchange\t")
 	}
@@ -32,7 +32,7 @@ func report(w io.Writer, s scenario, measured, before []Measurement) {
 		for i := range ratios {
 			ratios[i] /= first[i]
 		}
-		fmt.Fprintf(t, "%s\t%d\t%.0f\t%.2f\t%.2f–%.2f\t%.2f\t%.2f\t%.1f\t%.0f\t%.0f\t%.1f\t%.1f\t%.1f\t", name, len(all),
+		fmt.Fprintf(t, "%s\t%d\t%.0f\t%.2f\t%.2f–%.2f\t%.2f\t%.2f\t%.1f\t%.0f\t%.0f\t%.1f\t%.1f\t%.1f\t%.0f\t", name, len(all),
 			median(all, func(m Measurement) float64 { return m.EventsPerSecond }),
 			now, slices.Min(values(all, cpu)), slices.Max(values(all, cpu)), middle(ratios),
 			median(all, func(m Measurement) float64 { return m.CPU }),
@@ -43,7 +43,8 @@ func report(w io.Writer, s scenario, measured, before []Measurement) {
 			median(all, func(m Measurement) float64 { return m.Gateway.P99 }),
 			median(all, func(m Measurement) float64 {
 				return float64(m.Pubsub.AckRPCs+m.Pubsub.ModifyRPCs+m.Gateway.Streams) / float64(m.Plan.Events) * 1000
-			}))
+			}),
+			median(all, func(m Measurement) float64 { return float64(m.Gateway.MostStreams) }))
 		if old := of(before, s.name, name); len(old) > 0 {
 			then := median(old, cpu)
 			fmt.Fprintf(t, "%.2f\t%+.0f %%\t", then, (now/then-1)*100)
@@ -51,6 +52,11 @@ func report(w io.Writer, s scenario, measured, before []Measurement) {
 		fmt.Fprintln(t)
 	}
 	_ = t.Flush() // to the terminal
+	for _, m := range measured {
+		if m.Plan.Capacity > 0 {
+			fmt.Fprint(w, capacityPhases(m))
+		}
+	}
 }
 
 // of returns the measurements of one case.

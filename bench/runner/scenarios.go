@@ -43,6 +43,31 @@ var scenarios = []scenario{
 			{"delay 0", setup{consumer: worker, plan: plan, vars: []string{"WORKER_BATCH_MAX_DELAY=0"}}},
 		}
 	}, runs: 1},
+	{name: "gateway", about: "a gateway that takes its time for each payload, and many publishers; 20 ms to Pub/Sub in the last cases", cases: func(o Options) []testCase {
+		cases := []testCase{{null, setup{consumer: null, plan: load.Plan{Events: o.Events, Publishers: 500}}}}
+		for _, at := range []struct{ latency, distance int }{{0, 0}, {50, 0}, {250, 0}, {500, 0}, {250, farPubsub}} {
+			for _, p := range []int{3, 100, 500} {
+				name := fmt.Sprintf("%d ms, %d publishers", at.latency, p) + far(at.distance)
+				plan := load.Plan{Events: o.Events, Publishers: p, Latency: at.latency, PubsubDistance: at.distance}
+				cases = append(cases, testCase{name, setup{consumer: worker, plan: plan}})
+			}
+		}
+		return cases
+	}, runs: 1},
+	{name: "capacity", about: "a gateway that takes 100 payloads at once for 250 ms each, and 50 while the second third of the events is recorded", cases: func(o Options) (cases []testCase) {
+		for _, distance := range []int{0, farPubsub} {
+			plan := load.Plan{Events: o.Events, Publishers: 100, Latency: 250, Capacity: 100, PubsubDistance: distance}
+			cases = append(cases, testCase{"100, 50, 100" + far(distance), setup{consumer: worker, plan: plan}})
+		}
+		return cases
+	}, runs: 1},
+	{name: "noisy", about: "20,000 events/s of one publisher and 10 of each of 100 others for 15 s, 250 ms for a payload: the latencies are those of the others", cases: func(Options) (cases []testCase) {
+		for _, distance := range []int{0, farPubsub} {
+			plan := load.Plan{Events: 15 * 21_000, Publishers: 101, Rate: 21_000, Noisy: 21, Latency: 250, PubsubDistance: distance}
+			cases = append(cases, testCase{"1 noisy, 100 quiet" + far(distance), setup{consumer: worker, plan: plan}})
+		}
+		return cases
+	}, runs: 1},
 	{name: "size", about: "backlogs from 10 thousand to 5 million events", cases: func(Options) (cases []testCase) {
 		for _, n := range []int{10_000, 100_000, 1_000_000, 5_000_000} {
 			cases = append(cases, testCase{fmt.Sprintf("%d events", n), setup{consumer: worker, plan: load.Plan{Events: n, Publishers: 10}}})
@@ -95,6 +120,17 @@ var scenarios = []scenario{
 			{idle, setup{consumer: worker, plan: load.Plan{Events: 1, Publishers: 1}, vars: []string{"WORKER_DRAIN_IDLE=" + idle}}},
 		}
 	}, runs: 1},
+}
+
+// farPubsub is how far away Pub/Sub is in some cases, there and back, in milliseconds.
+const farPubsub = 20
+
+// far is the part of a case's name that says how far away Pub/Sub is.
+func far(distance int) string {
+	if distance == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", Pub/Sub %d ms away", distance)
 }
 
 // idle is how long the worker has nothing to do in the scenario of that name.
