@@ -228,8 +228,8 @@ func TestOrders(t *testing.T) {
 		measure := func(l *Limit, o order) (perSecond, batch float64, p99 time.Duration) {
 			g := &gateway{world: newWorld(8), latency: perPayload(250 * time.Millisecond), jitter: 0.1, wire: time.Millisecond}
 			r := newRelay(g, l, o, load.rates)
-			r.run(10 * time.Second)
-			perSecond, batch, p99 = r.measure(20 * time.Second)
+			r.run(6 * time.Second)
+			perSecond, batch, p99 = r.measure(10 * time.Second)
 			t.Logf("%s, limit %d, %s: %.0f events/s, %.0f in a stream, p99 of the quiet %v", load.name, l.Limit(), o.name, perSecond, batch,
 				p99.Round(time.Millisecond))
 			return perSecond, batch, p99
@@ -244,7 +244,7 @@ func TestOrders(t *testing.T) {
 			case 0:
 				rate, batch = perSecond, size
 			case len(orders) - 1:
-				if perSecond < 0.95*rate || size < 0.99*batch || p99 > 1500*time.Millisecond {
+				if perSecond < 0.95*rate || size < 0.95*batch || p99 > 1500*time.Millisecond {
 					t.Errorf("%s, %s: %.0f events/s, %.0f in a stream, p99 of the quiet %v", load.name, o.name, perSecond, size, p99)
 				}
 			}
