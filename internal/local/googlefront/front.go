@@ -7,6 +7,8 @@
 // of *.googleapis.com report (googleapis/googleapis.github.io#27, tsloughter/grpcbox#60,
 // akka/alpakka#2237), although the gRPC specification allows the suffix.
 //
+// Every answer has the header "date", as answers of Google's front ends do.
+//
 // A connection carries at most 100 concurrent RPCs, as there
 // (googleapis/nodejs-pubsub#1135).
 package googlefront
@@ -104,7 +106,7 @@ func (f *Front) serve(w http.ResponseWriter, r *http.Request) {
 		notFound(w, r)
 		return
 	}
-	f.grpc.ServeHTTP(w, r)
+	f.grpc.ServeHTTP(&dated{ResponseWriter: w}, r)
 }
 
 // refuses takes one from the refusals.

@@ -129,6 +129,37 @@ func TestContentType(t *testing.T) {
 	}
 }
 
+// Google's front ends put a Date into every answer; clients may compare clocks by it.
+func TestEveryAnswerHasADate(t *testing.T) {
+	f := newFixture(t, func(stream grpc.ServerStream) error {
+		if md, _ := metadata.FromIncomingContext(stream.Context()); len(md.Get("refuse")) > 0 {
+			return status.Error(codes.Unavailable, "for a moment")
+		}
+		return echo(stream)
+	})
+	conn := f.dial()
+	for name, ctx := range map[string]context.Context{
+		"served": f.ctx, "refused": metadata.AppendToOutgoingContext(f.ctx, "refuse", "true"),
+	} {
+		before := time.Now().Truncate(time.Second)
+		stream := f.echo(ctx, conn)
+		if name == "served" {
+			f.roundTrip(stream, "text")
+		} else {
+			wantCode(t, stream.RecvMsg(&wrapperspb.StringValue{}), codes.Unavailable)
+		}
+		header, err := stream.Header()
+		must(t, err)
+		if len(header.Get("date")) != 1 {
+			t.Errorf("%s: the header is %v, want one date", name, header)
+			continue
+		}
+		if date, err := http.ParseTime(header.Get("date")[0]); err != nil || date.Before(before) || date.After(time.Now()) {
+			t.Errorf("%s: the date is %v (%v)", name, date, err)
+		}
+	}
+}
+
 func TestOtherRequestsAreNotFound(t *testing.T) {
 	f := newFixture(t, echo)
 	req, err := http.NewRequestWithContext(f.ctx, http.MethodGet, "http://"+f.addr+"/<b>", nil)
