@@ -91,7 +91,7 @@ func TestSignalBacklog(t *testing.T) {
 	if s.Ended != "signal" || s.Submitted < 10 || s.Released == 0 || s.Submitted+s.Released != s.Received {
 		t.Errorf("summary %+v: want some submitted, the rest released", s)
 	}
-	if got.took > 10*time.Second {
+	if got.took > 2*time.Second+busy {
 		t.Errorf("it took %v", got.took)
 	}
 	h.atOnce(all, all-s.Submitted)
@@ -103,7 +103,7 @@ func (h *house) atOnce(all, left int) {
 	h.t.Helper()
 	began := time.Now()
 	messages := h.take(subID, left)
-	if took := time.Since(began); took > 10*time.Second {
+	if took := time.Since(began); took > 25*time.Second { // leases are longer
 		h.t.Errorf("what was released came back after %v only", took)
 	}
 	h.union(all, messages)
@@ -140,7 +140,7 @@ func TestSecondSignal(t *testing.T) {
 	p.says("Stopping")
 	began := time.Now()
 	p.stop(syscall.SIGTERM).exits(1)
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > busy { // and not the five minutes of the shutdown
 		t.Errorf("the second signal took %v", took)
 	}
 }
@@ -228,7 +228,7 @@ func TestMissing(t *testing.T) {
 			got := h.run(c.vars...).exits(1)
 			contains(t, got.stderr, c.variable, c.id, "does not exist", "missing; waiting for it")
 			got.sums(summary{Ended: "error"})
-			if got.took < 15*time.Second || got.took > 25*time.Second {
+			if got.took < 15*time.Second || got.took > 15*time.Second+busy {
 				t.Errorf("it ended after %v, want 15s", got.took)
 			}
 			h.untouched(1)

@@ -33,8 +33,10 @@ const (
 	clientSecret = "s3cr3t-0f-the-relay"
 
 	// patience bounds every wait for something that must happen; nothing waits
-	// that long in a good run.
-	patience = 30 * time.Second
+	// that long in a good run, on a slow machine either.
+	patience = 2 * time.Minute
+	// busy is what a slow machine may add to a time that the worker keeps.
+	busy = 45 * time.Second
 
 	// services extends the services of the sample events by one of each policy.
 	services = `{unknownServices: reject, services: [

@@ -34,7 +34,7 @@ func (s suite) Run() int {
 	flag.Parse()
 	// The tests mostly wait, so more of them than there are processors may run.
 	if flag.Lookup("test.parallel").Value.String() == flag.Lookup("test.parallel").DefValue {
-		_ = flag.Set("test.parallel", "6") // a flag of the testing package's own
+		_ = flag.Set("test.parallel", "12") // a flag of the testing package's own
 	}
 	dir, err := os.MkdirTemp("", "worker-e2e-")
 	if err != nil {
@@ -43,7 +43,7 @@ func (s suite) Run() int {
 	}
 	defer os.RemoveAll(dir)
 	workerBinary = filepath.Join(dir, "worker")
-	build := exec.Command("go", "build", "-buildvcs=false", "-ldflags=-X main.rejectSpan=2s -X main.buildVersion="+buildVersion, "-o", workerBinary, "../cmd/worker")
+	build := exec.Command("go", "build", "-buildvcs=false", "-ldflags=-X main.rejectSpan=2s -X main.pullWait=1s -X main.buildVersion="+buildVersion, "-o", workerBinary, "../cmd/worker")
 	build.Stdout, build.Stderr = os.Stderr, os.Stderr
 	if err := build.Run(); err != nil {
 		fmt.Fprintf(os.Stderr, "build the worker: %v\n", err)

@@ -112,7 +112,7 @@ func (p *process) wait() result {
 	p.t.Helper()
 	select {
 	case <-p.done:
-	case <-time.After(2*patience + 2*time.Minute):
+	case <-time.After(patience + 2*time.Minute):
 		p.t.Fatalf("the worker still runs after %v", time.Since(p.started))
 	}
 	return result{

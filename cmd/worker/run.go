@@ -9,16 +9,23 @@ import (
 	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/app"
+	"github.com/sourcegraph/telemetry-relay/internal/consume"
 	"github.com/sourcegraph/telemetry-relay/internal/relay"
 	"github.com/sourcegraph/telemetry-relay/internal/sentry"
 )
 
-// rejectSpan is app.Options.RejectSpan as a duration, "" in what is released. Tests
-// build with -ldflags=-X main.rejectSpan=2s, so that they need not wait for the
-// minute over which an event is judged.
-var rejectSpan string
+// These are durations, and "" in what is released. Tests build with
+// -ldflags="-X main.rejectSpan=2s -X main.pullWait=1s", so that they need not wait for
+// intervals that are made for production.
+var (
+	// rejectSpan is app.Options.RejectSpan, the minute over which an event is judged.
+	rejectSpan string
+	// pullWait is consume.Intervals.Pull, the 3 s of each of the pulls at a drain's end.
+	pullWait string
+)
 
-func rejectSpanOf(text string) time.Duration {
+// durationOf returns the duration, or 0, which stands for the default.
+func durationOf(text string) time.Duration {
 	d, err := time.ParseDuration(text)
 	if err != nil {
 		return 0
@@ -64,7 +71,10 @@ func (env environment) runCommand() *cli.Command {
 			var summary relay.Summary
 			err = reporter.Job(func() (err error) {
 				defer sentry.Panics(log)
-				if summary, err = app.Run(ctx, cfg, app.Options{Version: version().Version, Logger: log, Ending: ending, RejectSpan: rejectSpanOf(rejectSpan)}); err != nil {
+				if summary, err = app.Run(ctx, cfg, app.Options{
+					Version: version().Version, Logger: log, Ending: ending,
+					RejectSpan: durationOf(rejectSpan), Intervals: consume.Intervals{Pull: durationOf(pullWait)},
+				}); err != nil {
 					log.Error("The run failed", "error", err)
 				}
 				return err

@@ -31,7 +31,7 @@ const actAsWorker = "TELEMETRY_RELAY_TEST_IS_WORKER"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(actAsWorker) == "1" {
-		rejectSpan = "2s"
+		rejectSpan, pullWait = "2s", "1s"
 		main()
 	}
 	os.Exit(m.Run())
@@ -261,7 +261,7 @@ func alike(command, a, b string) bool {
 // eventually waits until something is the case.
 func (w *world) eventually(what string, is func() bool) {
 	w.t.Helper()
-	const patience = 30 * time.Second
+	const patience = 2 * time.Minute
 	for until := time.Now().Add(patience); !is(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(until) {
 			w.t.Fatalf("still not after %v: %s", patience, what)

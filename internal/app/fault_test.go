@@ -189,26 +189,32 @@ func TestNothingRecorded(t *testing.T) {
 func TestHangingStreamHoldsUpNobody(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	var hung atomic.Int32
+	others := make(chan struct{}) // closed when the other publisher's events are recorded
+	var late atomic.Bool
 	h.gateway.SetOnPayload(func(info gatewayserver.StreamInfo, _ []*gatewayserver.Event) gatewayserver.Fault {
-		return gatewayserver.Fault{Hang: info.Identity.ServiceID == "sams" && hung.Add(1) <= 3}
+		if info.Identity.ServiceID == "sams" {
+			select {
+			case <-others:
+			case <-time.After(time.Minute):
+				late.Store(true)
+			}
+		}
+		return gatewayserver.Fault{}
 	})
 	h.publish(numbered(30)...)
 	for i := range 30 {
 		h.publish(message(fmt.Sprintf(`{"feature":"sams.user","action":"created","id":%q}`, eventID(100+i)), "service_id", "sams"))
 	}
-	began := time.Now()
-	others := make(chan time.Duration, 1)
 	go func() {
-		for len(h.gateway.Recorded()) < 30 {
+		defer close(others)
+		for len(h.gateway.Recorded()) < 30 && t.Context().Err() == nil {
 			time.Sleep(10 * time.Millisecond) // poll
 		}
-		others <- time.Since(began)
 	}()
-	s, err := h.run(t.Context(), "WORKER_SUBMIT_TIMEOUT=2s")
+	s, err := h.run(t.Context(), "WORKER_SUBMIT_TIMEOUT=2m")
 	h.drained(s, err, 60, none{})
-	if took := <-others; took > 1500*time.Millisecond {
-		t.Errorf("the other publisher's events took %v", took)
+	if late.Load() {
+		t.Error("the other publisher's events waited for the streams that hang")
 	}
 }
 
@@ -406,7 +412,7 @@ func TestHangingGatewayAtStop(t *testing.T) {
 	if err == nil || s.Ended != relay.Signal || s.Released != 10 {
 		t.Errorf("got %s, %v", toJSON(s), err)
 	}
-	if took := time.Since(began); took > 4*time.Second {
+	if took := time.Since(began); took > 20*time.Second { // a submission may take 30 s
 		t.Errorf("it took %v to stop", took)
 	}
 	if st := h.pubsub.Stats(subName); st.Leased != 0 {

@@ -103,7 +103,7 @@ func (h *house) run(ctx context.Context, vars ...string) (relay.Summary, error) 
 // runWith is run with other intervals of the Pub/Sub client.
 func (h *house) runWith(ctx context.Context, intervals consume.Intervals, vars ...string) (relay.Summary, error) {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	summary, err := app.Run(ctx, h.config(vars...), app.Options{
 		Version:    "test",

@@ -335,7 +335,7 @@ func TestHostileMessages(t *testing.T) {
 			if got := relayed(t, c.m); got != c.want {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
-			if took := time.Since(began); took > 10*time.Second {
+			if took := time.Since(began); took > 30*time.Second {
 				t.Errorf("it took %v", took)
 			}
 		})

@@ -116,7 +116,7 @@ func TestDrainWithoutProof(t *testing.T) {
 		}
 	}()
 	s, err := h.runWith(t.Context(), consume.Intervals{Pull: 100 * time.Millisecond, Ping: 2 * time.Second, Answer: time.Second, OpenGrace: 200 * time.Millisecond},
-		"JOB_EXECUTION_DEADLINE=14s", "WORKER_SHUTDOWN_TIMEOUT=4s", "WORKER_DRAIN_IDLE=1s")
+		"JOB_EXECUTION_DEADLINE=20s", "WORKER_SHUTDOWN_TIMEOUT=4s", "WORKER_DRAIN_IDLE=1s")
 	if err != nil || s.Ended != relay.Deadline || s.Submitted != 10 {
 		t.Errorf("got %s, %v", toJSON(s), err)
 	}

@@ -38,11 +38,17 @@ func TestNeverAnswered(t *testing.T) {
 				c.hang(h)
 				ctx, vars := t.Context(), []string{"WORKER_SHUTDOWN_TIMEOUT=1s"}
 				if ended == relay.Deadline {
-					vars = append(vars, "JOB_EXECUTION_DEADLINE=10s")
+					vars = append(vars, "JOB_EXECUTION_DEADLINE=16s")
 				} else {
 					var cancel context.CancelFunc
-					ctx, cancel = context.WithTimeout(ctx, 4*time.Second)
+					ctx, cancel = context.WithCancel(ctx)
 					defer cancel()
+					go func() { // until it is logged what has not answered
+						for ctx.Err() == nil && !strings.Contains(h.log.String(), c.logged) {
+							time.Sleep(10 * time.Millisecond)
+						}
+						cancel()
+					}()
 				}
 				s, err := h.run(ctx, vars...)
 				if err == nil || !strings.Contains(err.Error(), c.reported) || s.Ended != ended || s.Received != 0 {

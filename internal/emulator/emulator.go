@@ -80,7 +80,9 @@ func skip(t testing.TB, err error) {
 	t.Skipf("The Pub/Sub emulator cannot be started, so this is not tested (%s=1 makes it a failure): %v", RequireVariable, err)
 }
 
-const startTimeout = time.Minute
+// startTimeout bounds the start of a Java program, which takes seconds, and a minute where everything
+// else runs beside it.
+const startTimeout = 4 * time.Minute
 
 // Start starts an emulator and waits until it answers.
 func Start(ctx context.Context) (*Emulator, error) {

@@ -69,12 +69,9 @@ func TestPullWaits(t *testing.T) {
 	defer cancel()
 	_, err := f.subs.Pull(ctx, &pubsubpb.PullRequest{Subscription: testSub, MaxMessages: 10})
 	wantCode(t, err, codes.DeadlineExceeded)
-	start := time.Now()
+	// One that would wait does so for longer than the test.
 	_, err = f.subs.Pull(f.ctx, &pubsubpb.PullRequest{Subscription: testSub, MaxMessages: 10, ReturnImmediately: true}) //nolint:staticcheck // deprecated, and yet served
 	must(t, err)
-	if elapsed := time.Since(start); elapsed > 5*time.Second {
-		t.Errorf("returned after %v", elapsed)
-	}
 }
 
 func TestLeaseExpiresByItself(t *testing.T) {

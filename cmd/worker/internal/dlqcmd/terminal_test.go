@@ -65,7 +65,7 @@ func (term *testTerminal) text() string {
 // shows waits until something is on the screen.
 func (term *testTerminal) shows(what string) {
 	term.t.Helper()
-	for until := time.Now().Add(30 * time.Second); !strings.Contains(term.text(), what); time.Sleep(5 * time.Millisecond) {
+	for until := time.Now().Add(2 * time.Minute); !strings.Contains(term.text(), what); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(until) {
 			term.t.Fatalf("%q is not shown: %q", what, term.text())
 		}

@@ -112,7 +112,7 @@ func TestPublishInterrupted(t *testing.T) {
 	if _, err := io.WriteString(out, numberedLine(1, "")); err != nil {
 		t.Fatal(err)
 	}
-	for until := time.Now().Add(10 * time.Second); server.Stats(ledger).Backlog == 0; time.Sleep(time.Millisecond) {
+	for until := time.Now().Add(time.Minute); server.Stats(ledger).Backlog == 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(until) {
 			t.Fatal("what came is not published")
 		}
@@ -123,7 +123,7 @@ func TestPublishInterrupted(t *testing.T) {
 		if status != command.ExitFailed || !strings.HasPrefix(stdout.String(), "published 1 events") || !strings.Contains(stderr.String(), "interrupted") {
 			t.Errorf("status %d, %s%s", status, stdout.String(), stderr.String())
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("still waiting for its input")
 	}
 }
