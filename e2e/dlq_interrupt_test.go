@@ -248,7 +248,7 @@ func TestTwoAtOnce(t *testing.T) {
 			t.Errorf("left is %d", outcome.Left)
 		}
 	}
-	contains(t, late.stderr.String(), "messages are held by someone else or not yet available")
+	contains(t, late.stderr.String(), "messages are leased by somebody else or not yet available")
 	if total != letters {
 		t.Errorf("%d were replayed, want %d", total, letters)
 	}

@@ -102,7 +102,7 @@ func relayed(tb testing.TB, m hostile) (reason event.Reason) {
 
 	topic := &fakeTopic{tb: tb}
 	w := dlq.NewWriter(topic, dlq.Origin{Subscription: "projects/p/subscriptions/s", WorkerVersion: "v"})
-	err := w.Write(tb.Context(), []*dlq.Letter{{
+	err := w.Write(tb.Context(), []*dlq.DeadLetter{{
 		MessageID: "11122233344455", PublishTime: published, Data: m.data, Attributes: m.attributes, OrderingKey: m.orderingKey,
 		Rejection: *rejection, RejectedAt: published.Add(time.Second), Attempts: 3,
 	}})[0]

@@ -8,8 +8,8 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 )
 
-// Canaries are events that were replayed ahead of others, to see whether they
-// come back. The zero value has none.
+// Canaries are events that a replay published before the others, to see whether
+// the worker rejects them again. The zero value has none.
 type Canaries struct {
 	origins map[string]int      // id of the first message → replay count
 	events  map[string]struct{} // event ids
@@ -26,13 +26,13 @@ func (c *Canaries) Add(s *Stored, m *pubsubpb.PubsubMessage) {
 	}
 }
 
-// Replayed are events that a replay has published, by their origins. Its zero value
-// has none. It is not safe for concurrent use.
+// Replayed are the events that a replay has published, by their origins. The zero
+// value has none. It is not safe for concurrent use.
 type Replayed struct {
 	origins map[uint64]int // hash of the first message's id → replay count
 }
 
-// originSeed keeps publishers from choosing ids whose hashes collide.
+// originSeed is random, so that publishers cannot choose ids whose hashes collide.
 var originSeed = maphash.MakeSeed()
 
 // Add adds an event that was replayed as m.
@@ -43,19 +43,19 @@ func (r *Replayed) Add(m *pubsubpb.PubsubMessage) {
 	r.origins[maphash.String(originSeed, m.GetAttributes()[event.AttrOriginMessageID])] = event.Replays(m.GetAttributes())
 }
 
-// Returned reports whether a letter is one of the events that was rejected again.
+// Returned reports whether a message is one of the events, rejected again.
 func (r *Replayed) Returned(s *Stored) bool {
 	origin, _ := event.Message{ID: s.OriginalID, Attributes: s.Original.Attributes}.Origin()
 	count, ok := r.origins[maphash.String(originSeed, origin)]
 	return ok && event.Replays(s.Original.Attributes) >= count
 }
 
-// Len is how many there are.
+// Len returns the number of canaries.
 func (c *Canaries) Len() int { return len(c.origins) }
 
-// Returned reports whether a letter is a canary that came back: it says so by its
-// origin and its number of replays, or, if it came after the replay began, by
-// the event's id. Another letter of the same event that was there before is none.
+// Returned reports whether a message is a canary that was rejected again. Its origin
+// and its number of replays say so. If the message came after the replay began, the
+// event's id says so, too; an older message of the same event is not the canary.
 func (c *Canaries) Returned(s *Stored, after bool) bool {
 	origin, _ := event.Message{ID: s.OriginalID, Attributes: s.Original.Attributes}.Origin()
 	if count, ok := c.origins[origin]; ok && event.Replays(s.Original.Attributes) >= count {

@@ -10,24 +10,24 @@ import (
 	"google.golang.org/api/option"
 )
 
-// Subscription is what a queue needs of the dead-letter subscription.
+// Subscription has the requests to the dead-letter subscription that a Queue makes.
 type Subscription interface {
-	// Pull returns at most so many messages; none when there is nothing for now.
-	// immediately means that it does not wait for any.
-	Pull(ctx context.Context, most int, immediately bool) ([]*pubsubpb.ReceivedMessage, error)
+	// Pull returns at most limit messages, and none when Pub/Sub has nothing for now.
+	// With immediately it does not wait for messages.
+	Pull(ctx context.Context, limit int, immediately bool) ([]*pubsubpb.ReceivedMessage, error)
 	Acknowledge(ctx context.Context, ackIDs []string) error
 	ModifyAckDeadline(ctx context.Context, ackIDs []string, lease time.Duration) error
 }
 
-// Client is the Subscription that speaks to Pub/Sub.
+// Client is the Subscription that sends its requests to Pub/Sub.
 type Client struct {
 	client       *pubsub.SubscriptionAdminClient
 	subscription string
 	clock        clock
 }
 
-// ClockOffset is how far Pub/Sub's clock is ahead of the local one, as far as its
-// answers have told; 0 if they agree.
+// ClockOffset returns how far Pub/Sub's clock is ahead of the local one. It is 0 if
+// they agree, or if no answer had a date yet.
 func (c *Client) ClockOffset() time.Duration { return time.Duration(c.clock.offset.Load()) }
 
 // NewClient returns a client for a subscription, given by its full name.
@@ -36,7 +36,7 @@ func NewClient(ctx context.Context, subscription string, opts ...option.ClientOp
 	if err != nil {
 		return nil, fmt.Errorf("connect to Pub/Sub: %w", err)
 	}
-	// The queue has its own retries, which know what is at stake.
+	// Queue retries by itself, and counts what failed.
 	client.CallOptions.Pull = nil
 	client.CallOptions.Acknowledge = nil
 	client.CallOptions.ModifyAckDeadline = nil
@@ -47,11 +47,11 @@ func NewClient(ctx context.Context, subscription string, opts ...option.ClientOp
 func (c *Client) Close() error { return c.client.Close() }
 
 // Pull asks once for messages.
-func (c *Client) Pull(ctx context.Context, most int, immediately bool) ([]*pubsubpb.ReceivedMessage, error) {
+func (c *Client) Pull(ctx context.Context, limit int, immediately bool) ([]*pubsubpb.ReceivedMessage, error) {
 	date, learn := c.clock.ask()
 	response, err := c.client.Pull(ctx, &pubsubpb.PullRequest{
 		Subscription: c.subscription,
-		MaxMessages:  int32(most),
+		MaxMessages:  int32(limit),
 		//nolint:staticcheck // Deprecated for consumers that poll; this asks whether the queue is empty.
 		ReturnImmediately: immediately,
 	}, date)
@@ -67,7 +67,7 @@ func (c *Client) Acknowledge(ctx context.Context, ackIDs []string) error {
 	return c.client.Acknowledge(ctx, &pubsubpb.AcknowledgeRequest{Subscription: c.subscription, AckIds: ackIDs})
 }
 
-// ModifyAckDeadline sets the rest of the leases; 0 gives the messages back.
+// ModifyAckDeadline sets how long the leases last from now; 0 releases the messages.
 func (c *Client) ModifyAckDeadline(ctx context.Context, ackIDs []string, lease time.Duration) error {
 	return c.client.ModifyAckDeadline(ctx, &pubsubpb.ModifyAckDeadlineRequest{
 		Subscription:       c.subscription,

@@ -11,22 +11,22 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// Publish times are of Pub/Sub's clock, and the start of a command is of the
-// clock of whoever is on call. One that is a minute off would make old letters
-// look new, or new ones old.
+// Pub/Sub's clock makes the publish times, and the clock of the machine on which a
+// command runs makes the command's start. A local clock that is a minute off would
+// make old messages look new, or new ones old.
 
 const (
-	// dateResolution is that of the Date in an answer.
+	// dateResolution is the resolution of the Date in an answer.
 	dateResolution = time.Second
-	// maxClockError is how far a clock may be off and still count as right.
+	// maxClockError is the error up to which a clock counts as right.
 	maxClockError = 100 * time.Millisecond
 )
 
-// clock is how far Pub/Sub's clock is ahead of the local one.
+// clock measures how far Pub/Sub's clock is ahead of the local one.
 type clock struct{ offset atomic.Int64 }
 
-// ask returns the option of a call whose answer tells the time, and what is to be
-// called after it.
+// ask returns an option for a call, and a function to call after it, which compares
+// the clocks by the answer.
 func (c *clock) ask() (option gax.CallOption, learn func()) {
 	var header metadata.MD
 	asked := time.Now()
@@ -48,7 +48,7 @@ func (c *clock) learn(header metadata.MD, asked, answered time.Time) {
 	ahead, behind := date.Sub(answered), date.Add(dateResolution).Sub(asked)
 	switch {
 	case ahead > maxClockError:
-		c.offset.Store(int64(behind)) // the most that it can be: old letters stay old
+		c.offset.Store(int64(behind)) // the largest offset possible: then no old message counts as new
 	case behind < -maxClockError:
 		c.offset.Store(int64(behind))
 	default:
@@ -56,19 +56,19 @@ func (c *clock) learn(header metadata.MD, asked, answered time.Time) {
 	}
 }
 
-// futureGrace is for how long after the start messages from the future count as
-// having been there. A queue that keeps growing must not keep the reader for ever.
+// futureGrace is how long after the start a message from the future counts as older
+// than the start. It is bounded, because a queue that keeps growing would never end.
 const futureGrace = 30 * time.Second
 
-// maybeOld reports whether a message may have been there at the start although its
-// time says otherwise.
+// maybeOld reports whether a message may be older than the start although its
+// publish time is later.
 func (q *Queue) maybeOld(m *pubsubpb.PubsubMessage) bool {
 	return fromTheFuture(m) && time.Since(q.started) < futureGrace
 }
 
-// fromTheFuture reports whether a message just received was published later than
-// now: then the local clock is behind, and nothing says that the message came
-// after the start.
+// fromTheFuture reports whether the publish time of a message just received is later
+// than now. Then the local clock is behind, and the publish time does not prove that
+// the message is newer than the start.
 func fromTheFuture(m *pubsubpb.PubsubMessage) bool {
 	return time.Until(m.GetPublishTime().AsTime()) > maxClockError
 }

@@ -8,30 +8,29 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/ndjson"
 )
 
-// Exporter writes letters as lines and, if asked, removes them from the queue
-// when the lines are safe.
+// Exporter writes messages as lines. If Remove is set, it removes each from the queue
+// when its line is on disk.
 type Exporter struct {
 	Out io.Writer
-	// Sync returns when everything that was written is safe; nil if there is
-	// nothing to wait for.
+	// Sync returns when all lines are on disk; nil if Out needs no sync.
 	Sync func() error
-	// Remove takes letters out of the queue; nil leaves them there.
+	// Remove acknowledges messages; nil leaves them in the queue.
 	Remove func(ctx context.Context, messageIDs []string) error
-	// Broken also takes letters that cannot be restored, as they are.
+	// Broken also writes messages that cannot be restored, as they are.
 	Broken bool
-	// Report is told of letters that are left.
+	// Report is called for each message that is not exported.
 	Report func(*Stored, error)
 
-	// OnDone, if set, is told of the letters that are safe, and removed if asked.
+	// OnDone, if set, is called with the messages that are written, and removed if asked.
 	OnDone func(messageIDs []string)
 
-	// Done and Failed count letters.
+	// Done and Failed are numbers of messages.
 	Done, Failed int
 	pending      []string
 }
 
-// Letter writes one letter.
-func (e *Exporter) Letter(s *Stored) error {
+// Add writes one message.
+func (e *Exporter) Add(s *Stored) error {
 	if s.Broken != nil && !e.Broken {
 		e.Failed++
 		e.Report(s, s.Broken)
@@ -39,16 +38,16 @@ func (e *Exporter) Letter(s *Stored) error {
 	}
 	text, err := ndjson.Append(nil, s.Original)
 	if err != nil {
-		return fmt.Errorf("put a letter into a line: %w", err)
+		return fmt.Errorf("put a message into a line: %w", err)
 	}
 	if _, err := e.Out.Write(append(text, '\n')); err != nil {
-		return fmt.Errorf("write a letter: %w", err)
+		return fmt.Errorf("write a message: %w", err)
 	}
 	e.pending = append(e.pending, s.ID)
 	return nil
 }
 
-// Flush makes sure of what was written, and then removes it.
+// Flush waits until the lines are on disk, and then removes their messages.
 func (e *Exporter) Flush(ctx context.Context) error {
 	if len(e.pending) == 0 {
 		return nil
@@ -57,7 +56,7 @@ func (e *Exporter) Flush(ctx context.Context) error {
 	e.pending = nil
 	if e.Sync != nil {
 		if err := e.Sync(); err != nil {
-			return fmt.Errorf("write letters: %w", err)
+			return fmt.Errorf("write messages: %w", err)
 		}
 	}
 	if e.Remove != nil {

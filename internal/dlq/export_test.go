@@ -19,7 +19,7 @@ func TestExporterFails(t *testing.T) {
 		"write": {Out: writerFunc(func([]byte) (int, error) { return 0, full }), Remove: remove, Report: report},
 		"sync":  {Out: new(strings.Builder), Sync: func() error { return full }, Remove: remove, Report: report},
 	} {
-		err := e.Letter(asStored(t, letter("{}", nil)))
+		err := e.Add(asStored(t, deadLetter("{}", nil)))
 		if err == nil {
 			err = e.Flush(t.Context())
 		}
@@ -27,14 +27,14 @@ func TestExporterFails(t *testing.T) {
 			t.Errorf("%s: %v, removed %v, done %d", name, err, removed, e.Done)
 		}
 	}
-	away := errors.New("away")
-	e := &Exporter{Out: new(strings.Builder), Report: report, Remove: func(context.Context, []string) error { return away }}
-	if err := errors.Join(e.Letter(asStored(t, letter("{}", nil))), e.Flush(t.Context())); !errors.Is(err, away) || e.Failed != 1 || e.Done != 0 {
+	unavailable := errors.New("unavailable")
+	e := &Exporter{Out: new(strings.Builder), Report: report, Remove: func(context.Context, []string) error { return unavailable }}
+	if err := errors.Join(e.Add(asStored(t, deadLetter("{}", nil))), e.Flush(t.Context())); !errors.Is(err, unavailable) || e.Failed != 1 || e.Done != 0 {
 		t.Errorf("%v %+v", err, e)
 	}
 }
 
-// Lines are safe before letters are removed.
+// Lines are safe before messages are removed.
 func TestExporterOrder(t *testing.T) {
 	var steps []string
 	out := bufio.NewWriter(writerFunc(func(p []byte) (int, error) { steps = append(steps, "write"); return len(p), nil }))
@@ -44,7 +44,7 @@ func TestExporterOrder(t *testing.T) {
 		Remove: func(context.Context, []string) error { steps = append(steps, "remove"); return nil },
 		Report: func(*Stored, error) {},
 	}
-	err := errors.Join(e.Letter(asStored(t, letter("{}", nil))), e.Flush(t.Context()), e.Flush(t.Context()))
+	err := errors.Join(e.Add(asStored(t, deadLetter("{}", nil))), e.Flush(t.Context()), e.Flush(t.Context()))
 	if err != nil || !slices.Equal(steps, []string{"write", "sync", "remove"}) || e.Done != 1 {
 		t.Errorf("%v %v", steps, err)
 	}

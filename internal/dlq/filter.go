@@ -9,24 +9,25 @@ import (
 	"time"
 )
 
-// Filter chooses letters. Values of one field are alternatives; all fields that
+// Filter selects messages. Values of one field are alternatives; all fields that
 // are set must match.
 type Filter struct {
 	Reasons, Services, Environments, Features, Actions []string
 	EventIDs                                           []string
-	// MessageIDs are those of the original messages or of the dead letters.
+	// MessageIDs are those of the original messages or of the dead-lettered messages.
 	MessageIDs []string
-	// Since and Until bound when the event was rejected; zero means no bound.
+	// Since and Until bound the time of the rejection; zero means no bound.
 	Since, Until time.Time
-	// PublishedBefore leaves what came into the queue later; zero means no bound.
+	// PublishedBefore excludes messages that came into the queue later; zero means no
+	// bound.
 	PublishedBefore time.Time
-	// Limit is the most letters to choose; 0 means all.
+	// Limit is the maximum number of messages; 0 means all.
 	Limit int
-	// Private chooses those only that have private data, or what may be.
+	// Private selects only messages with data that is private or may be.
 	Private bool
 }
 
-// Match reports whether the filter chooses a letter, apart from the limit.
+// Match reports whether the filter selects a message, apart from the limit.
 func (f *Filter) Match(s *Stored) bool {
 	return among(f.Reasons, string(s.Reason)) && among(f.Services, s.Service) &&
 		among(f.Environments, s.Environment) && among(f.Features, s.Feature) && among(f.Actions, s.Action) &&
@@ -37,7 +38,7 @@ func (f *Filter) Match(s *Stored) bool {
 		!f.late(s.PublishTime) && (!f.Private || ViewOf(s, false).Private)
 }
 
-// Narrow reports whether the filter leaves any letter out.
+// Narrow reports whether the filter excludes anything.
 func (f *Filter) Narrow() bool {
 	return len(f.Reasons)+len(f.Services)+len(f.Environments)+len(f.Features)+len(f.Actions)+len(f.EventIDs)+
 		len(f.MessageIDs)+f.Limit > 0 || f.Private || !f.Since.IsZero() || !f.Until.IsZero()
@@ -83,8 +84,8 @@ func among(values []string, value string) bool {
 	return len(values) == 0 || slices.Contains(values, value)
 }
 
-// ParseTime reads a time: RFC 3339, a date, which begins at midnight UTC, or how
-// long ago, also in days.
+// ParseTime reads a time: RFC 3339, a date (midnight UTC), or an age such as 2h or
+// 7d.
 func ParseTime(text string, now time.Time) (time.Time, error) {
 	for _, layout := range []string{time.RFC3339Nano, time.DateOnly} {
 		if t, err := time.Parse(layout, text); err == nil {
@@ -100,8 +101,7 @@ func ParseTime(text string, now time.Time) (time.Time, error) {
 // maxAgeDays is more than Pub/Sub keeps anything, and fits into a duration.
 const maxAgeDays = 10_000
 
-// parseAge reads a duration as Go writes it, before which there may be days: 1d,
-// 1d12h.
+// parseAge reads a duration in Go's syntax, with days allowed in front: 1d, 1d12h.
 func parseAge(text string) (time.Duration, bool) {
 	var days time.Duration
 	if before, after, ok := strings.Cut(text, "d"); ok {

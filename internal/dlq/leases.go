@@ -27,23 +27,24 @@ const (
 	extendGrace = 2 * time.Second
 )
 
-// receipt extends the leases of what was just received: the subscription's own may
-// be short. If that fails, the next extension follows, or the message comes again.
+// receipt extends the leases of messages just received, because the subscription's
+// own deadline may be short. If that fails, the next extension follows, or the message
+// is delivered again.
 func (q *Queue) receipt(ctx context.Context, ids []string) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	q.extendPart(ctx, ids)
 }
 
-// discard acknowledges messages that were removed before and came again.
+// discard acknowledges messages that were removed before and delivered again.
 func (q *Queue) discard(ctx context.Context, ids []string) {
 	if len(ids) == 0 {
 		return
 	}
 	rpc, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	if _, err := q.insist(rpc, ids, q.sub.Acknowledge); err != nil && ctx.Err() == nil {
-		q.opts.Logger.Warn("Messages that were done with came again, and could not be acknowledged", "error", err)
+	if _, err := q.settle(rpc, ids, q.sub.Acknowledge); err != nil && ctx.Err() == nil {
+		q.opts.Logger.Warn("Messages that had been removed were delivered again, and could not be acknowledged", "error", err)
 	}
 }
 
@@ -76,17 +77,17 @@ func (q *Queue) extendPart(ctx context.Context, ids []string) {
 	if len(ids) == 0 {
 		return
 	}
-	lost, err := q.insist(ctx, ids, func(ctx context.Context, ids []string) error {
+	lost, err := q.settle(ctx, ids, func(ctx context.Context, ids []string) error {
 		return q.sub.ModifyAckDeadline(ctx, ids, q.opts.Lease)
 	})
-	q.forget(lost)
+	q.markLost(lost)
 	if err != nil && !errors.Is(err, context.Canceled) {
 		q.opts.Logger.Warn("The leases of messages could not be extended", "messages", len(ids), "error", err)
 	}
 }
 
-// forget takes note that leases are lost. Their messages are in the queue still.
-func (q *Queue) forget(ackIDs []string) {
+// markLost records lost leases. Their messages are still in the queue.
+func (q *Queue) markLost(ackIDs []string) {
 	if len(ackIDs) == 0 {
 		return
 	}
@@ -96,11 +97,11 @@ func (q *Queue) forget(ackIDs []string) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for id, ackID := range q.held {
+	for id, ackID := range q.leased {
 		_, lost := gone[ackID]
 		_, removed := q.removed[id] // its acknowledgement has ended the lease
 		if lost && !removed {
-			q.held[id] = ""
+			q.leased[id] = ""
 			q.lost++
 		}
 	}
@@ -109,8 +110,8 @@ func (q *Queue) forget(ackIDs []string) {
 func (q *Queue) ackIDs() []string {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	ids := make([]string, 0, len(q.held))
-	for _, ackID := range q.held {
+	ids := make([]string, 0, len(q.leased))
+	for _, ackID := range q.leased {
 		if ackID != "" {
 			ids = append(ids, ackID)
 		}
@@ -118,9 +119,9 @@ func (q *Queue) ackIDs() []string {
 	return ids
 }
 
-// Remove acknowledges the messages, and goes on when ctx ends: what was done
-// with them cannot be undone. After an error some may still be in the queue, and
-// those whose leases were lost may come again, as Doubts says.
+// Remove acknowledges the messages. It goes on when ctx ends, because the caller has
+// published or saved them already. After an error some may still be in the queue.
+// Messages whose leases were lost may be delivered again, as Doubts says.
 func (q *Queue) Remove(ctx context.Context, messageIDs []string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), q.opts.Patience)
 	defer cancel()
@@ -128,30 +129,30 @@ func (q *Queue) Remove(ctx context.Context, messageIDs []string) error {
 		ids := make([]string, 0, len(part))
 		q.mu.Lock()
 		for _, id := range part {
-			if ackID := q.held[id]; ackID != "" {
+			if ackID := q.leased[id]; ackID != "" {
 				ids = append(ids, ackID)
 			}
 			q.removed[id] = struct{}{}
 		}
 		q.mu.Unlock()
-		lost, err := q.insist(ctx, ids, q.sub.Acknowledge)
+		lost, err := q.settle(ctx, ids, q.sub.Acknowledge)
 		if err != nil {
-			return fmt.Errorf("acknowledge dead letters: %w", err)
+			return fmt.Errorf("acknowledge dead-lettered messages: %w", err)
 		}
 		q.mu.Lock()
 		q.lost += len(lost)
 		for _, id := range part {
-			delete(q.held, id)
+			delete(q.leased, id)
 		}
 		q.mu.Unlock()
 	}
 	return nil
 }
 
-// insist makes a request again until it is done for each of the ack ids but those
-// that it returns: their leases are lost. An exactly-once subscription says so
-// for each id, and then only the others are tried again.
-func (q *Queue) insist(ctx context.Context, ids []string, do func(context.Context, []string) error) (lost []string, err error) {
+// settle repeats a request until it has worked for all ack ids except those that it
+// returns, whose leases are lost. An exactly-once subscription names these, and then
+// settle repeats the request for the others only.
+func (q *Queue) settle(ctx context.Context, ids []string, do func(context.Context, []string) error) (lost []string, err error) {
 	if len(ids) == 0 {
 		return nil, nil
 	}
@@ -167,19 +168,19 @@ func (q *Queue) insist(ctx context.Context, ids []string, do func(context.Contex
 		if ids = retry; len(ids) == 0 {
 			return struct{}{}, nil
 		}
-		// Without its status: the code is that of the ids that are lost.
+		// %v drops the status, because its code is about the lost ids.
 		return struct{}{}, fmt.Errorf("%d ack ids are not done yet: %v", len(ids), err) //nolint:errorlint // see above
 	}, func(error, patience.Class) {})
 	return lost, err
 }
 
-// Close gives back everything that is still held. It may be called again.
+// Close releases every message that is still leased. Further calls do nothing.
 func (q *Queue) Close() error {
 	if q.closed {
 		return nil
 	}
 	q.closed = true
-	// An extension that came after the release would undo it.
+	// An extension that Pub/Sub serves after the release would undo it.
 	q.stopLease()
 	q.leasing.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), q.opts.ReleaseTimeout)
@@ -187,12 +188,12 @@ func (q *Queue) Close() error {
 	p := pool.New().WithErrors().WithMaxGoroutines(leaseStreams)
 	for part := range slices.Chunk(q.ackIDs(), maxIDs) {
 		p.Go(func() error {
-			_, err := q.insist(ctx, part, func(ctx context.Context, ids []string) error { return q.sub.ModifyAckDeadline(ctx, ids, 0) })
+			_, err := q.settle(ctx, part, func(ctx context.Context, ids []string) error { return q.sub.ModifyAckDeadline(ctx, ids, 0) })
 			return err
 		})
 	}
 	if err := p.Wait(); err != nil {
-		return errors.Join(fmt.Errorf("some dead letters come back only in up to %v: they could not be given back at once", q.opts.Lease), err)
+		return errors.Join(fmt.Errorf("some dead-lettered messages come back only in up to %v: they could not be released at once", q.opts.Lease), err)
 	}
 	return nil
 }

@@ -5,35 +5,35 @@ import (
 	"strings"
 )
 
-// maxDetailShown bounds a normalized detail, in characters: the longest text of
-// the worker's own has room.
+// maxDetailShown bounds a normalized detail, in characters. The worker's longest
+// detail fits.
 const maxDetailShown = 400
 
 const (
-	// quoted is a value as details repeat it, perhaps cut short.
+	// quoted is a value in a detail, perhaps cut short.
 	quoted = `"(?:[^"\\]|\\.)*"(?:\.\.\.)?`
 	uuid   = `\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b`
-	// someText and someKey stand for a value and a key that are not repeated.
+	// someText and someKey stand for a value and a key that the detail does not show.
 	someText = `\ba string of \d+ bytes?`
 	someKey  = `a key of \d+ bytes?`
 	hex      = `\b[0-9a-fA-F]{16,}\b`
 )
 
 var (
-	// pathOf is the field at the start of a detail, and inPath what differs there
-	// from event to event: not the 95 of metadata.p95.
+	// pathOf is the field at the start of a detail. inPath matches the parts of it that
+	// differ from event to event; the 95 of metadata.p95 does not.
 	pathOf = regexp.MustCompile(`^(?:attribute )?(?:[\w.-]|\[(?:` + quoted + `|` + someKey + `)\])+: `)
 	inPath = regexp.MustCompile(`(` + quoted + `|` + someKey + `)|(` + uuid + `|` + hex + `)|(\d{4,})`)
 
-	// inText has four groups: what stays as it is, quoted values, ids, numbers.
+	// inText has four groups: parts that stay, quoted values, ids, numbers.
 	inText = regexp.MustCompile(strings.Join([]string{
 		`(` + strings.Join([]string{
-			// What was expected is the same for all events.
+			// The expectation is the same for all events.
 			`\bexpected .*?(?:, got |at byte offset |$)`,
 			`\(the first is 0\)`,
 			`within the years 0001 to 9999`,
 			`the data begins as UTF-16`,
-			// What the letter's service, environment or feature say anyway.
+			// The group has the service, the environment and the feature anyway.
 			quoted + ` is not listed in services\.yaml`,
 			`service ` + quoted + ` (?:any|may not publish (?:for environment )?` + quoted + `)`,
 			`services\.yaml allows .*$`,
@@ -46,9 +46,8 @@ var (
 	}, `|`))
 )
 
-// Normalize takes out of a detail what differs from event to event, so that one
-// fault is one text: values, ids, positions and sizes. What the worker's texts
-// always say stays.
+// Normalize removes from a detail the values, ids, positions and sizes, which differ
+// from event to event, so that one fault has one text. The worker's own words stay.
 func Normalize(detail string) string {
 	path := pathOf.FindString(detail)
 	text := replaceGroups(inText, detail[len(path):], "$0", `"…"`, "ID", "N")

@@ -128,7 +128,7 @@ func TestNormalizeOthers(t *testing.T) {
 		"the message has 11000000 bytes, more than Pub/Sub can carry":                                                               "the message has N bytes, more than Pub/Sub can carry",
 		"timestamp: missing, and the message's publish time is not within the years 0001 to 9999":                                   "timestamp: missing, and the message's publish time is not within the years 0001 to 9999",
 		"Pub/Sub's own dead-letter policy took the message after 5 deliveries to the subscription relay-2; no worker has judged it": "Pub/Sub's own dead-letter policy took the message after N deliveries to the subscription relay-2; no worker has judged it",
-		"the letter's envelope cannot be read: not valid JSON at byte 17":                                                           "the letter's envelope cannot be read: not valid JSON at byte N",
+		"the message's envelope cannot be read: not valid JSON at byte 17":                                                          "the message's envelope cannot be read: not valid JSON at byte N",
 		"flate: corrupt input before offset 5":                                                                                      "flate: corrupt input before offset N",
 		"id 019a0000-0000-7000-8000-000000000001 of m12 at 2026-11-20T10:00:00.5Z":                                                  "id ID of m12 at N",
 		"value -1.5 of trace 0af7651916cd43dd8448eb211c80319c":                                                                      "value N of trace ID",

@@ -12,21 +12,21 @@ import (
 )
 
 const (
-	// minPause keeps pulls that are answered at once from making a busy loop.
+	// minPause avoids a busy loop where pulls are answered at once.
 	minPause = 100 * time.Millisecond
-	// pullGrace is how long a pull may still take after the end: longer than one
-	// waits. A server may go on with a pull that was cut, and lease to nobody what
-	// is released meanwhile.
+	// pullGrace is how long a pull may still take after the end, longer than a pull
+	// waits. A server may continue a pull that the client has cut, and lease released
+	// messages to that client.
 	pullGrace = 4 * time.Second
 )
 
-// pullNow pulls what is there at once.
+// pullNow pulls without waiting for messages.
 func (q *Queue) pullNow(ctx context.Context) ([]*pubsubpb.ReceivedMessage, error) {
 	return q.pull(ctx, true, q.opts.AnswerTimeout)
 }
 
-// pullWaiting pulls for WaitingPull, or until messages come. Pub/Sub may answer
-// earlier without any: then the rest of the time is for further pulls.
+// pullWaiting pulls for WaitingPull, or until messages come. If Pub/Sub answers
+// earlier without messages, it pulls again for the rest of the time.
 func (q *Queue) pullWaiting(ctx context.Context) ([]*pubsubpb.ReceivedMessage, error) {
 	end := time.Now().Add(q.opts.WaitingPull)
 	for {
@@ -44,15 +44,15 @@ func (q *Queue) pullWaiting(ctx context.Context) ([]*pubsubpb.ReceivedMessage, e
 	}
 }
 
-// pull pulls until there is an answer. A waiting pull whose time is over has none,
-// and that is no error: there was nothing to answer with.
+// pull pulls until there is an answer. A waiting pull that reaches its deadline is no
+// error: there were no messages.
 func (q *Queue) pull(ctx context.Context, immediately bool, timeout time.Duration) ([]*pubsubpb.ReceivedMessage, error) {
 	return patience.Retry(ctx, &q.bounds, func() ([]*pubsubpb.ReceivedMessage, error) {
 		rpc, cancel := outlive(ctx, pullGrace)
 		defer cancel()
 		rpc, stop := context.WithTimeout(rpc, timeout)
 		defer stop()
-		received, err := q.sub.Pull(rpc, q.opts.Most, immediately)
+		received, err := q.sub.Pull(rpc, q.opts.MaxMessages, immediately)
 		if err == nil {
 			return received, nil
 		}
@@ -64,7 +64,7 @@ func (q *Queue) pull(ctx context.Context, immediately bool, timeout time.Duratio
 	}, q.retrying)
 }
 
-// retrying tells that a request failed and is tried again.
+// retrying logs that a request failed and is tried again.
 func (q *Queue) retrying(err error, class patience.Class) {
 	if class == patience.Refusal {
 		q.opts.Logger.Warn("Pub/Sub refuses; trying again, because what was just created or granted takes a while", "error", err)

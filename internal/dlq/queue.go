@@ -15,24 +15,23 @@ import (
 
 // QueueOptions configures a Queue; zero values are the defaults.
 type QueueOptions struct {
-	// WaitingPull is for how long a pull waits where there are no messages, 3 s,
-	// and EmptyPulls how many such pulls in a row must bring nothing before the
-	// queue counts as read through, 3. One alone proves nothing: a pull may bring
-	// nothing although there are messages, also one that waits
-	// (google-cloud-go#8235).
+	// WaitingPull is how long a pull waits for messages, 3 s. EmptyPulls is how many
+	// waiting pulls in a row must be empty before the queue counts as read, 3. One
+	// empty pull proves nothing, even if it waited (google-cloud-go#8235).
 	WaitingPull time.Duration
 	EmptyPulls  int
-	// AnswerTimeout bounds a pull that does not wait; 30 s, for a slow connection.
+	// AnswerTimeout bounds a pull that does not wait; 30 s, because a connection may be
+	// slow.
 	AnswerTimeout time.Duration
-	// Most is the most messages that Next returns at once; 1000.
-	Most int
-	// Lease is for how long messages are leased, 60 s, and ExtendEvery how often
-	// that is renewed, 20 s.
+	// MaxMessages bounds the messages that Next returns at once; 1000.
+	MaxMessages int
+	// Lease is how long messages are leased, 60 s, and ExtendEvery how often the
+	// leases are extended, 20 s.
 	Lease, ExtendEvery time.Duration
-	// Patience is how long Pub/Sub may be away, 1 min, and RefusalPatience how long
-	// it may refuse before anything has worked, 15 s: see patience.Bounds.
+	// Patience is how long Pub/Sub may be unavailable, 1 min. RefusalPatience is how
+	// long it may refuse before any request has worked, 15 s: see patience.Bounds.
 	Patience, RefusalPatience time.Duration
-	// ReleaseTimeout bounds giving everything back; 8 s.
+	// ReleaseTimeout bounds the release of all messages; 8 s.
 	ReleaseTimeout time.Duration
 	Logger         *slog.Logger
 }
@@ -53,8 +52,8 @@ func (o QueueOptions) withDefaults() QueueOptions {
 	if o.EmptyPulls == 0 {
 		o.EmptyPulls = 3
 	}
-	if o.Most == 0 {
-		o.Most = maxIDs
+	if o.MaxMessages == 0 {
+		o.MaxMessages = maxIDs
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -62,48 +61,48 @@ func (o QueueOptions) withDefaults() QueueOptions {
 	return o
 }
 
-// staleAnswers is how many answers in a row may hold nothing that was in the queue
-// at the start and was not seen yet.
+// staleAnswers is how many answers in a row may have no message that is older than
+// the start and was not seen yet.
 const staleAnswers = 3
 
-// Queue reads through the dead-letter queue once. What it has read stays leased
-// until it is removed, or given back by Close. One goroutine uses it, though several
-// may call Remove; another of its own renews the leases.
+// Queue reads the dead-letter queue once. A message stays leased until Remove
+// acknowledges it or Close releases it. One goroutine uses a Queue, but several may
+// call Remove. A goroutine of the Queue extends the leases; Close waits for it.
 type Queue struct {
 	sub     Subscription
 	opts    QueueOptions
 	bounds  patience.Bounds
 	started time.Time
 
-	mu      sync.Mutex          // guards held, removed and lost
-	held    map[string]string   // message id → newest ack id; empty when its lease is lost
-	removed map[string]struct{} // ids of messages that must not be seen again
+	mu      sync.Mutex          // guards leased, removed and lost
+	leased  map[string]string   // message id → newest ack id; empty when its lease is lost
+	removed map[string]struct{} // ids of acknowledged messages, in case they are delivered again
 	lost    int                 // leases that ended too early
 
-	again     int           // messages that came twice
+	again     int           // messages that were delivered twice
 	failures  int           // pulls that failed
-	stale     int           // answers in a row with nothing new from before the start
-	waited    time.Duration // in Next, since something new from before the start came
-	endless   bool          // reading ended although messages still came
+	stale     int           // answers in a row without a new message that is older than the start
+	waited    time.Duration // time in Next since the last new message that is older than the start
+	endless   bool          // the reading ended although messages still came
 	stopLease context.CancelFunc
 	leasing   sync.WaitGroup
 	closed    bool
 }
 
-// Open begins to read. Close must be called in any case.
+// Open begins to read. The caller must call Close.
 func Open(sub Subscription, opts QueueOptions) *Queue {
 	ctx, cancel := context.WithCancel(context.Background())
 	q := &Queue{
 		sub: sub, opts: opts.withDefaults(), started: time.Now(),
-		held: map[string]string{}, removed: map[string]struct{}{}, stopLease: cancel,
+		leased: map[string]string{}, removed: map[string]struct{}{}, stopLease: cancel,
 	}
 	q.bounds.Outage, q.bounds.Refusal = q.opts.Patience, q.opts.RefusalPatience
 	q.leasing.Go(func() { q.extend(ctx) })
 	return q
 }
 
-// Started is when the reading began, by Pub/Sub's clock as far as its answers
-// tell it: times of messages may be compared with it after the first one.
+// Started returns when the reading began, by Pub/Sub's clock. It is exact only after
+// the first answer, which has Pub/Sub's date.
 func (q *Queue) Started() time.Time {
 	if c, ok := q.sub.(interface{ ClockOffset() time.Duration }); ok {
 		return q.started.Add(c.ClockOffset())
@@ -111,50 +110,51 @@ func (q *Queue) Started() time.Time {
 	return q.started
 }
 
-// Held is how many messages were read and not removed.
-func (q *Queue) Held() int {
+// Leased returns how many messages were read and not removed.
+func (q *Queue) Leased() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.held)
+	return len(q.leased)
 }
 
-// Doubts says why there may be more in the queue than was read, a part of a
-// sentence each; none if the queue was read through as far as Pub/Sub tells.
+// Doubts returns why the queue may have more messages than were read, each reason a
+// clause. It is empty if nothing speaks against a complete reading.
 func (q *Queue) Doubts() []string {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	var doubts []string
 	if q.failures > 0 {
-		doubts = append(doubts, "Pub/Sub failed to answer, and messages may have got lost with an answer until their leases end")
+		doubts = append(doubts, "Pub/Sub failed to answer, and a lost answer may have leased messages, which come back when the leases end")
 	}
 	if q.again > 0 {
-		doubts = append(doubts, fmt.Sprintf("messages came twice (%d): their leases had ended, and somebody else may have read them meanwhile", q.again))
+		doubts = append(doubts, fmt.Sprintf("messages were delivered twice (%d): their leases had ended, and somebody else may have leased them meanwhile", q.again))
 	}
 	if q.lost > 0 {
-		doubts = append(doubts, fmt.Sprintf("leases were lost (%d), and somebody else may have those messages", q.lost))
+		doubts = append(doubts, fmt.Sprintf("leases were lost (%d), and somebody else may have leased those messages", q.lost))
 	}
 	if q.endless {
-		doubts = append(doubts, "messages kept coming that were published after the start, or were read already")
+		doubts = append(doubts, "messages kept coming that are newer than the start, or were read already")
 	}
 	return doubts
 }
 
-// Next returns messages that have not been seen yet, and io.EOF at the end: when
-// several waiting pulls in a row brought nothing, or when for as long only messages
-// came that were published after the start. Doubts says when the end is not sure.
+// Next returns messages that were not returned before, and io.EOF at the end. The end
+// is reached when EmptyPulls waiting pulls in a row were empty, or when for as long
+// only messages came that are newer than the start. Doubts says why the end is not
+// certain.
 func (q *Queue) Next(ctx context.Context) ([]*pubsubpb.PubsubMessage, error) {
 	began := time.Now()
 	defer func() { q.waited += time.Since(began) }()
 	for empty := 0; empty < q.opts.EmptyPulls; {
-		// A queue that keeps growing would keep the reader for ever.
+		// A queue that keeps growing would never end.
 		if q.stale >= staleAnswers && q.waited+time.Since(began) >= time.Duration(q.opts.EmptyPulls)*q.opts.WaitingPull {
 			q.endless = true
 			break
 		}
 		before := q.failures
-		// It is quick while messages keep coming. That it brings nothing is no
-		// evidence (google-cloud-java#2108), but its answer is: without one, a pull
-		// that waited in vain could be one that nobody has heard.
+		// A pull that does not wait is quick while messages keep coming. Its emptiness
+		// proves nothing (google-cloud-java#2108), but its answer proves that Pub/Sub
+		// can be reached: the empty waiting pull after it was not lost on the way.
 		fresh, _, err := q.ask(ctx, q.pullNow)
 		if err != nil || len(fresh) > 0 {
 			return fresh, err
@@ -172,7 +172,7 @@ func (q *Queue) Next(ctx context.Context) ([]*pubsubpb.PubsubMessage, error) {
 	return nil, io.EOF
 }
 
-// ask returns what is new in the answer to a pull, and how many messages it had.
+// ask pulls, and returns the new messages of the answer and how many it had in all.
 func (q *Queue) ask(ctx context.Context, pull func(context.Context) ([]*pubsubpb.ReceivedMessage, error)) (fresh []*pubsubpb.PubsubMessage, received int, err error) {
 	answer, err := pull(ctx)
 	fresh = q.take(ctx, answer)
@@ -182,7 +182,7 @@ func (q *Queue) ask(ctx context.Context, pull func(context.Context) ([]*pubsubpb
 	return fresh, len(answer), err
 }
 
-// take leases what was received and returns what is new of it.
+// take records the leases of received messages and returns the new ones.
 func (q *Queue) take(ctx context.Context, received []*pubsubpb.ReceivedMessage) []*pubsubpb.PubsubMessage {
 	if len(received) == 0 {
 		return nil
@@ -201,13 +201,13 @@ func (q *Queue) take(ctx context.Context, received []*pubsubpb.ReceivedMessage) 
 			done = append(done, r.GetAckId())
 			continue
 		}
-		if _, ok := q.held[id]; ok {
+		if _, ok := q.leased[id]; ok {
 			q.again++
 		} else {
 			fresh = append(fresh, m)
 			old = old || m.GetPublishTime().AsTime().Before(q.Started()) || q.maybeOld(m)
 		}
-		q.held[id] = r.GetAckId()
+		q.leased[id] = r.GetAckId()
 		ids = append(ids, r.GetAckId())
 	}
 	q.mu.Unlock()

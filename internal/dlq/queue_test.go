@@ -189,7 +189,7 @@ func TestReadThrough(t *testing.T) {
 			}
 			inBubble(t, s, func(t *testing.T, q *Queue) {
 				n, took, err := readAll(t, q)
-				if err != nil || n != c.want || took != c.took || q.Held() != n {
+				if err != nil || n != c.want || took != c.took || q.Leased() != n {
 					t.Errorf("%d messages in %v, %v; want %d in %v", n, took, err, c.want, c.took)
 				}
 				wantDoubt(t, q, "")
@@ -238,13 +238,13 @@ func TestUnsureEnds(t *testing.T) {
 				return dead(0, 1, false), nil
 			}
 			return nil, nil
-		}, 1, "messages came twice (1)", 0},
+		}, 1, "messages were delivered twice (1)", 0},
 		"a pull failed at the end": {func(i int) ([]*pubsubpb.ReceivedMessage, error) {
 			switch i {
 			case 0:
 				return dead(0, 1, false), nil
 			case 4:
-				return nil, status.Error(codes.Unavailable, "away")
+				return nil, status.Error(codes.Unavailable, "unavailable")
 			}
 			return nil, nil
 		}, 1, "Pub/Sub failed to answer", 0},
@@ -413,8 +413,8 @@ func TestRemoveInPart(t *testing.T) {
 		if len(acks) != 2 || len(acks[0].ids) != 1000 || !slices.Equal(acks[1].ids, []string{"ack0", "ack1", "ack2"}) {
 			t.Errorf("%d requests, the second with %v", len(acks), acks[1:])
 		}
-		if q.Held() != 0 {
-			t.Errorf("%d are held", q.Held())
+		if q.Leased() != 0 {
+			t.Errorf("%d are leased", q.Leased())
 		}
 		wantDoubt(t, q, "leases were lost (997)")
 	})
@@ -460,8 +460,8 @@ func TestLostLeases(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(50 * time.Second)
-		if q.Held() != 1000 {
-			t.Errorf("%d are held", q.Held())
+		if q.Leased() != 1000 {
+			t.Errorf("%d are leased", q.Leased())
 		}
 		wantDoubt(t, q, "leases were lost (1)")
 		last := s.requests("extend")

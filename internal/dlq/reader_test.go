@@ -80,42 +80,42 @@ func (h *hall) open(opts QueueOptions) *Queue {
 }
 
 // write dead-letters messages.
-func (h *hall) write(letters ...*Letter) {
+func (h *hall) write(messages ...*DeadLetter) {
 	h.t.Helper()
 	client, err := topic.NewClient(h.t.Context(), dlqTopic, h.options()...)
 	h.must(err)
 	defer client.Close()
-	for _, err := range NewWriter(client, origin).Write(h.t.Context(), letters) {
+	for _, err := range NewWriter(client, origin).Write(h.t.Context(), messages) {
 		h.must(err)
 	}
 }
 
-// atRest makes sure that so many letters are in the queue, and nobody holds any.
+// atRest makes sure that so many messages are in the queue, and nobody holds any.
 func (h *hall) atRest(want int) {
 	h.t.Helper()
 	if got := h.Stats(dlqSub); got.Backlog != want || got.Leased != 0 {
-		h.t.Errorf("the queue has %d letters and %d are held, want %d and none", got.Backlog, got.Leased, want)
+		h.t.Errorf("the queue has %d messages and %d are leased, want %d and none", got.Backlog, got.Leased, want)
 	}
 }
 
-// valid makes letters of events that are valid by now.
-func valid(n int) []*Letter {
-	all := make([]*Letter, n)
+// valid makes messages of events that are valid by now.
+func valid(n int) []*DeadLetter {
+	all := make([]*DeadLetter, n)
 	for i := range all {
-		all[i] = letter(fmt.Sprintf(`{"feature":"a.b","action":"c","metadata":{"n":%d}}`, i), map[string]string{"service_id": "sams"})
+		all[i] = deadLetter(fmt.Sprintf(`{"feature":"a.b","action":"c","metadata":{"n":%d}}`, i), map[string]string{"service_id": "sams"})
 		all[i].MessageID = fmt.Sprintf("m%d", i)
 	}
 	return all
 }
 
-func asStored(t testing.TB, l *Letter) *Stored {
+func asStored(t testing.TB, l *DeadLetter) *Stored {
 	t.Helper()
 	m := mustBuild(t, l)
 	m.MessageId, m.PublishTime = "99", timestamppb.New(published.Add(time.Hour))
 	return Read(m, "dev")
 }
 
-func checkOriginal(t testing.TB, l *Letter, s *Stored) {
+func checkOriginal(t testing.TB, l *DeadLetter, s *Stored) {
 	t.Helper()
 	if s.Broken != nil {
 		t.Fatal(s.Broken)
@@ -132,38 +132,38 @@ func checkOriginal(t testing.TB, l *Letter, s *Stored) {
 
 func TestRead(t *testing.T) {
 	for _, c := range []struct {
-		name   string
-		letter *Letter
+		name    string
+		message *DeadLetter
 	}{
-		{"plain", letter(`{"feature":"a"}`, map[string]string{"service_id": "sams"})},
-		{"binary", letter("\xff\x00\x1f\x8b", nil)},
-		{"nothing", letter("", nil)},
-		{"100 attributes", letter("{}", many(100))},
-		{"names of ours", letter("{}", map[string]string{"dlq_reason": "mine", "replay_count": "x", "origin_message_id": "7"})},
-		{"replayed", letter("{}", replayed(nil))},
-		{"compressed", letter(strings.Repeat("a", 10_000_001), nil)},
+		{"plain", deadLetter(`{"feature":"a"}`, map[string]string{"service_id": "sams"})},
+		{"binary", deadLetter("\xff\x00\x1f\x8b", nil)},
+		{"nothing", deadLetter("", nil)},
+		{"100 attributes", deadLetter("{}", many(100))},
+		{"names of ours", deadLetter("{}", map[string]string{"dlq_reason": "mine", "replay_count": "x", "origin_message_id": "7"})},
+		{"replayed", deadLetter("{}", replayed(nil))},
+		{"compressed", deadLetter(strings.Repeat("a", 10_000_001), nil)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			c.letter.OrderingKey = "key"
-			s := asStored(t, c.letter)
-			checkOriginal(t, c.letter, s)
+			c.message.OrderingKey = "key"
+			s := asStored(t, c.message)
+			checkOriginal(t, c.message, s)
 			if s.Reason != event.InvalidEvent || s.OriginalID != "4711" || !s.OriginalPublishTime.Equal(published) ||
 				!s.RejectedAt.Equal(rejectedAt) || s.ID != "99" || s.Environment != "dev" {
 				t.Errorf("%+v", s)
 			}
 		})
 	}
-	if s := asStored(t, letter("{}", replayed(nil))); s.Replays != 2 {
+	if s := asStored(t, deadLetter("{}", replayed(nil))); s.Replays != 2 {
 		t.Errorf("%d replays", s.Replays)
 	}
 }
 
 // A worker may read the dead-letter queue, and reject what it finds.
 func TestReadLetterOfLetter(t *testing.T) {
-	inner := letter(`{"feature":"Bad"}`, map[string]string{"service_id": "sams"})
+	inner := deadLetter(`{"feature":"Bad"}`, map[string]string{"service_id": "sams"})
 	inner.OrderingKey = "k"
 	first := mustBuild(t, inner)
-	outer := letter(string(first.GetData()), first.GetAttributes())
+	outer := deadLetter(string(first.GetData()), first.GetAttributes())
 	s := asStored(t, outer)
 	checkOriginal(t, outer, s)
 	s = Read(&pubsubpb.PubsubMessage{Data: s.Original.Data, Attributes: s.Original.Attributes}, "dev")
@@ -311,8 +311,8 @@ func TestWalk(t *testing.T) {
 	h.write(valid(2500)...)
 	q := h.open(QueueOptions{})
 	seen, w, err := walkAll(t.Context(), q, &Filter{})
-	if err != nil || len(seen) != 2500 || w.Read != 2500 || q.Held() != 2500 {
-		t.Fatalf("%d seen, %d held, %v", len(seen), q.Held(), err)
+	if err != nil || len(seen) != 2500 || w.Read != 2500 || q.Leased() != 2500 {
+		t.Fatalf("%d seen, %d leased, %v", len(seen), q.Leased(), err)
 	}
 	h.must(q.Close())
 	h.atRest(2500)
@@ -349,7 +349,7 @@ func TestWalkRedelivered(t *testing.T) {
 		return nil
 	})
 	if err != nil || count != 10 || q.again != 10 {
-		t.Errorf("%d letters, %d redelivered, %v", count, q.again, err)
+		t.Errorf("%d messages, %d redelivered, %v", count, q.again, err)
 	}
 	h.must(q.Close())
 	h.atRest(10)
@@ -438,7 +438,7 @@ func TestWalkCancelled(t *testing.T) {
 func TestStats(t *testing.T) {
 	var stats Stats
 	for i := range 6000 {
-		s := asStored(t, letter(fmt.Sprintf(`{"feature":"f%d"}`, i%2), nil))
+		s := asStored(t, deadLetter(fmt.Sprintf(`{"feature":"f%d"}`, i%2), nil))
 		s.Detail = fmt.Sprintf("metadata.x: expected a number, got \"%d\"", i)
 		s.Replays = i % 3
 		stats.Add(s)

@@ -19,37 +19,36 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/topic"
 )
 
-// Exit is where replayed letters go. A dry run has one that changes nothing.
-type Exit interface {
+// Exit is where replayed messages go. A dry run has one that changes nothing.
+type Sink interface {
 	// Publish returns nil only when the topic has confirmed all messages.
 	Publish(ctx context.Context, messages []*pubsubpb.PubsubMessage) error
-	// Remove takes letters out of the queue.
+	// Remove acknowledges messages in the queue.
 	Remove(ctx context.Context, messageIDs []string) error
 }
 
-// Replayer publishes the original messages of letters again.
+// Replayer publishes the original messages again.
 type Replayer struct {
-	Exit Exit
-	// Check says why the worker would reject a message; nil: nothing is checked.
+	Sink Sink
+	// Check returns why the worker would reject a message; nil checks nothing.
 	Check func(event.Message) *event.Rejection
-	// Mender changes the data on the way; nil: it stays as it is.
-	Mender *Mender
-	// MaxReplays is how often an event may have been replayed before, at most,
-	// less one: those that have are left.
+	// Fix corrects the data on the way; nil leaves it.
+	Fix *Fix
+	// MaxReplays excludes events that were replayed so often before, or oftener.
 	MaxReplays int
-	// Rate is the most events a second; 0 means as fast as possible.
+	// Rate is the maximum of events a second; 0 means no limit.
 	Rate int
-	// Report is told of letters that are left. It may be called from any
-	// goroutine, but from one at a time.
+	// Report is called for each message that is not replayed: from any goroutine, one
+	// call at a time.
 	Report func(*Stored, error)
 
-	// OnReplayed, if set, is told of each letter that was replayed, and as what. It
-	// may be called from any goroutine, but from one at a time.
+	// OnReplayed, if set, is called for each message that was replayed, with what was published. It
+	// is called from any goroutine, one call at a time.
 	OnReplayed func(*Stored, *pubsubpb.PubsubMessage)
 
-	// Taken is how many are published by Flush at the latest, or were; Spared how
+	// Taken is how many are published by Flush at the latest, or were; Skipped how
 	// many were replayed too often already.
-	Taken, Spared int
+	Added, Skipped int
 
 	mu               sync.Mutex // guards what follows
 	replayed, failed int
@@ -60,31 +59,31 @@ type Replayer struct {
 }
 
 type replay struct {
-	letter  *Stored
+	stored  *Stored
 	message *pubsubpb.PubsubMessage
 }
 
 const (
-	// maxPending bounds what is restored and not published yet, in bytes.
+	// maxPending bounds the messages that wait to be published, in bytes.
 	maxPending = 32 << 20
-	// publishStreams is how many requests are on the way at once.
+	// publishStreams is how many requests are in flight at once.
 	publishStreams = 8
-	// publishGrace is what a request in flight may still take after the end: cut
-	// short, nobody would know what became of it.
+	// publishGrace is how long a request in flight may still take after an interrupt. A
+	// request that is cut leaves it unknown whether its messages were published.
 	publishGrace = 5 * time.Second
 )
 
-// Counts returns how many letters were replayed, and how many could not be.
+// Counts returns how many messages were replayed, and how many failed.
 func (r *Replayer) Counts() (replayed, failed int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.replayed, r.failed
 }
 
-// Letter takes one letter; Flush publishes it at the latest.
-func (r *Replayer) Letter(ctx context.Context, s *Stored) error {
+// Add prepares a message. Flush publishes it at the latest.
+func (r *Replayer) Add(ctx context.Context, s *Stored) error {
 	if s.Replays >= r.MaxReplays {
-		r.Spared++
+		r.Skipped++
 		times := "once"
 		if s.Replays != 1 {
 			times = fmt.Sprintf("%d times", s.Replays)
@@ -102,31 +101,31 @@ func (r *Replayer) Letter(ctx context.Context, s *Stored) error {
 	}
 	s.Original.Data = nil // the message has it
 	r.pending = append(r.pending, &replay{s, m})
-	r.Taken++
+	r.Added++
 	if r.size += topic.Size(m); r.size > maxPending {
 		return r.Flush(ctx)
 	}
 	return nil
 }
 
-func (r *Replayer) fail(err error, letters ...*Stored) {
+func (r *Replayer) fail(err error, stored ...*Stored) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.failed += len(letters)
-	for _, s := range letters {
+	r.failed += len(stored)
+	for _, s := range stored {
 		r.Report(s, err)
 	}
 }
 
-// prepare makes the message that is to be published.
+// prepare makes the message to publish.
 func (r *Replayer) prepare(ctx context.Context, s *Stored) (*pubsubpb.PubsubMessage, error) {
 	if s.Broken != nil {
 		return nil, s.Broken
 	}
 	data := s.Original.Data
-	if r.Mender != nil {
+	if r.Fix != nil {
 		var err error
-		if data, err = r.Mender.Mend(ctx, data); err != nil {
+		if data, err = r.Fix.Apply(ctx, data); err != nil {
 			return nil, err
 		}
 	}
@@ -154,7 +153,7 @@ func (r *Replayer) prepare(ctx context.Context, s *Stored) (*pubsubpb.PubsubMess
 	return m, nil
 }
 
-// Flush publishes what is pending and removes what was confirmed.
+// Flush publishes the pending messages, and removes the confirmed ones.
 func (r *Replayer) Flush(ctx context.Context) error {
 	pending := r.pending
 	r.pending, r.size = nil, 0
@@ -195,7 +194,7 @@ func byKey(pending []*replay) [][]*replay {
 	for i, key := range keys {
 		if key != "" {
 			slices.SortStableFunc(groups[key], func(a, b *replay) int {
-				return a.letter.OriginalPublishTime.Compare(b.letter.OriginalPublishTime)
+				return a.stored.OriginalPublishTime.Compare(b.stored.OriginalPublishTime)
 			})
 		}
 		all[i] = groups[key]
@@ -203,11 +202,11 @@ func byKey(pending []*replay) [][]*replay {
 	return all
 }
 
-// requests splits what has one key into what fits into a request and the rate.
+// requests splits messages of one ordering key by the limits of a request and the rate.
 func (r *Replayer) requests(group []*replay) [][]*replay {
-	most := topic.MaxRequestMessages
+	limit := topic.MaxRequestMessages
 	if r.Rate > 0 {
-		most = min(most, max(1, r.Rate/10))
+		limit = min(limit, max(1, r.Rate/10))
 	}
 	var (
 		all     [][]*replay
@@ -216,7 +215,7 @@ func (r *Replayer) requests(group []*replay) [][]*replay {
 	)
 	for _, x := range group {
 		n := topic.Size(x.message)
-		if len(request) == most || (len(request) > 0 && size+n > topic.MaxRequestBytes) {
+		if len(request) == limit || (len(request) > 0 && size+n > topic.MaxRequestBytes) {
 			all = append(all, request)
 			request, size = nil, 0
 		}
@@ -242,14 +241,13 @@ func (r *Replayer) pace(ctx context.Context, n int) error {
 	return pause(ctx, wait)
 }
 
-// send publishes one request, then removes its letters. The error ends the
-// replay.
+// send publishes one request, then removes its messages. An error ends the replay.
 func (r *Replayer) send(ctx context.Context, request []*replay) error {
 	messages := make([]*pubsubpb.PubsubMessage, len(request))
 	ids := make([]string, len(request))
-	letters := make([]*Stored, len(request))
+	stored := make([]*Stored, len(request))
 	for i, x := range request {
-		messages[i], ids[i], letters[i] = x.message, x.letter.ID, x.letter
+		messages[i], ids[i], stored[i] = x.message, x.stored.ID, x.stored
 	}
 	err := r.publish(ctx, messages)
 	if status.Code(err) == codes.InvalidArgument && len(request) > 1 {
@@ -261,14 +259,14 @@ func (r *Replayer) send(ctx context.Context, request []*replay) error {
 		return nil
 	}
 	if err != nil {
-		r.fail(fmt.Errorf("it was not published: %w", err), letters...)
+		r.fail(fmt.Errorf("it was not published: %w", err), stored...)
 		if status.Code(err) == codes.InvalidArgument {
-			return nil // the next may be better
+			return nil // Pub/Sub may accept the next
 		}
 		return &PublishError{err}
 	}
-	if err := r.Exit.Remove(ctx, ids); err != nil {
-		r.fail(errors.New("it was published, but could not be removed from the queue; replayed again it is the same event"), letters...)
+	if err := r.Sink.Remove(ctx, ids); err != nil {
+		r.fail(errors.New("it was published, but could not be removed from the queue; replayed again it is the same event"), stored...)
 		return err
 	}
 	r.mu.Lock()
@@ -276,7 +274,7 @@ func (r *Replayer) send(ctx context.Context, request []*replay) error {
 	r.replayed += len(request)
 	if r.OnReplayed != nil {
 		for _, x := range request {
-			r.OnReplayed(x.letter, x.message)
+			r.OnReplayed(x.stored, x.message)
 		}
 	}
 	return nil
@@ -285,7 +283,7 @@ func (r *Replayer) send(ctx context.Context, request []*replay) error {
 func (r *Replayer) publish(ctx context.Context, messages []*pubsubpb.PubsubMessage) error {
 	work, cancel := outlive(ctx, publishGrace)
 	defer cancel()
-	return r.Exit.Publish(work, messages)
+	return r.Sink.Publish(work, messages)
 }
 
 // PublishError means that the topic does not take messages.

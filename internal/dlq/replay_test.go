@@ -15,8 +15,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// fakeExit keeps what comes.
-type fakeExit struct {
+// fakeSink keeps what comes.
+type fakeSink struct {
 	mu        sync.Mutex
 	requests  [][]*pubsubpb.PubsubMessage
 	removed   []string
@@ -24,7 +24,7 @@ type fakeExit struct {
 	removeErr error
 }
 
-func (f *fakeExit) Publish(_ context.Context, messages []*pubsubpb.PubsubMessage) error {
+func (f *fakeSink) Publish(_ context.Context, messages []*pubsubpb.PubsubMessage) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.refuse != nil {
@@ -36,21 +36,21 @@ func (f *fakeExit) Publish(_ context.Context, messages []*pubsubpb.PubsubMessage
 	return nil
 }
 
-func (f *fakeExit) Remove(_ context.Context, ids []string) error {
+func (f *fakeSink) Remove(_ context.Context, ids []string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.removed = append(f.removed, ids...)
 	return f.removeErr
 }
 
-func replayer(exit Exit) (*Replayer, *[]string) {
-	var told []string
-	return &Replayer{Exit: exit, MaxReplays: 3, Report: func(s *Stored, err error) {
-		told = append(told, s.ID+": "+err.Error())
-	}}, &told
+func replayer(exit Sink) (*Replayer, *[]string) {
+	var reported []string
+	return &Replayer{Sink: exit, MaxReplays: 3, Report: func(s *Stored, err error) {
+		reported = append(reported, s.ID+": "+err.Error())
+	}}, &reported
 }
 
-func stored(t testing.TB, i int, l *Letter) *Stored {
+func stored(t testing.TB, i int, l *DeadLetter) *Stored {
 	s := asStored(t, l)
 	s.ID = fmt.Sprint(i)
 	return s
@@ -58,27 +58,27 @@ func stored(t testing.TB, i int, l *Letter) *Stored {
 
 func TestReplayAttributes(t *testing.T) {
 	for _, c := range []struct {
-		name   string
-		letter *Stored
-		want   map[string]string
+		name    string
+		message *Stored
+		want    map[string]string
 	}{
-		{"first", asStored(t, letter("{}", nil)), map[string]string{
+		{"first", asStored(t, deadLetter("{}", nil)), map[string]string{
 			"replay_count": "1", "origin_message_id": "4711", "origin_publish_time": "2026-11-20T09:00:00.123456789Z",
 		}},
-		{"again", asStored(t, letter("{}", replayed(nil))), map[string]string{
+		{"again", asStored(t, deadLetter("{}", replayed(nil))), map[string]string{
 			"replay_count": "3", "origin_message_id": "1", "origin_publish_time": "2026-11-19T09:00:00Z",
 		}},
-		{"the publisher's own names", asStored(t, letter("{}", map[string]string{"origin_message_id": "mine", "origin_publish_time": "x"})), map[string]string{
+		{"the publisher's own names", asStored(t, deadLetter("{}", map[string]string{"origin_message_id": "mine", "origin_publish_time": "x"})), map[string]string{
 			"replay_count": "1", "origin_message_id": "4711", "origin_publish_time": "2026-11-20T09:00:00.123456789Z",
 		}},
 		{"native", Read(&pubsubpb.PubsubMessage{MessageId: "5", Attributes: map[string]string{
 			nativeAttempts: "5", nativePublishTime: "2026-11-18T09:00:00+00:00",
 		}}, ""), map[string]string{"replay_count": "1", "origin_message_id": "5", "origin_publish_time": "2026-11-18T09:00:00Z"}},
 	} {
-		f := &fakeExit{}
-		r, told := replayer(f)
-		if err := errors.Join(r.Letter(t.Context(), c.letter), r.Flush(t.Context())); err != nil || len(f.requests) != 1 {
-			t.Fatalf("%s: %v %v", c.name, err, *told)
+		f := &fakeSink{}
+		r, reported := replayer(f)
+		if err := errors.Join(r.Add(t.Context(), c.message), r.Flush(t.Context())); err != nil || len(f.requests) != 1 {
+			t.Fatalf("%s: %v %v", c.name, err, *reported)
 		}
 		got := f.requests[0][0].GetAttributes()
 		for k, v := range c.want {
@@ -91,15 +91,15 @@ func TestReplayAttributes(t *testing.T) {
 
 // Requests do not mix ordering keys, and each key keeps its order.
 func TestReplayOrder(t *testing.T) {
-	f := &fakeExit{}
+	f := &fakeSink{}
 	r, _ := replayer(f)
 	for i := range 2500 {
-		l := letter(fmt.Sprint(i), nil)
+		l := deadLetter(fmt.Sprint(i), nil)
 		l.PublishTime = published.Add(time.Duration(-i) * time.Second)
 		if i%2 == 0 {
 			l.OrderingKey = fmt.Sprint("k", i%10)
 		}
-		if err := r.Letter(t.Context(), stored(t, i, l)); err != nil {
+		if err := r.Add(t.Context(), stored(t, i, l)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -133,27 +133,27 @@ func TestReplayOrder(t *testing.T) {
 func TestReplayErrors(t *testing.T) {
 	fill := func(r *Replayer) {
 		for i := range 20 {
-			if err := r.Letter(t.Context(), stored(t, i, letter(fmt.Sprint(i), nil))); err != nil {
+			if err := r.Add(t.Context(), stored(t, i, deadLetter(fmt.Sprint(i), nil))); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	t.Run("one is refused", func(t *testing.T) {
-		f := &fakeExit{refuse: func(all []*pubsubpb.PubsubMessage) error {
+		f := &fakeSink{refuse: func(all []*pubsubpb.PubsubMessage) error {
 			if slices.ContainsFunc(all, func(m *pubsubpb.PubsubMessage) bool { return string(m.GetData()) == "7" }) {
 				return status.Error(codes.InvalidArgument, "no")
 			}
 			return nil
 		}}
-		r, told := replayer(f)
+		r, reported := replayer(f)
 		fill(r)
 		err := r.Flush(t.Context())
-		if done, failed := r.Counts(); err != nil || done != 19 || failed != 1 || slices.Contains(f.removed, "7") || len(*told) != 1 {
+		if done, failed := r.Counts(); err != nil || done != 19 || failed != 1 || slices.Contains(f.removed, "7") || len(*reported) != 1 {
 			t.Errorf("%d, %d, %v", done, failed, err)
 		}
 	})
-	t.Run("the topic is away", func(t *testing.T) {
-		f := &fakeExit{refuse: func([]*pubsubpb.PubsubMessage) error { return status.Error(codes.Unavailable, "away") }}
+	t.Run("the topic is unavailable", func(t *testing.T) {
+		f := &fakeSink{refuse: func([]*pubsubpb.PubsubMessage) error { return status.Error(codes.Unavailable, "unavailable") }}
 		r, _ := replayer(f)
 		fill(r)
 		err := r.Flush(t.Context())
@@ -161,17 +161,17 @@ func TestReplayErrors(t *testing.T) {
 			t.Errorf("%d, %d, %v", done, failed, err)
 		}
 	})
-	t.Run("the queue is away", func(t *testing.T) {
-		f := &fakeExit{removeErr: errors.New("away")}
-		r, told := replayer(f)
+	t.Run("the queue is unavailable", func(t *testing.T) {
+		f := &fakeSink{removeErr: errors.New("unavailable")}
+		r, reported := replayer(f)
 		fill(r)
 		err := r.Flush(t.Context())
-		if done, failed := r.Counts(); err == nil || done != 0 || failed != 20 || !strings.Contains((*told)[0], "was published") {
+		if done, failed := r.Counts(); err == nil || done != 0 || failed != 20 || !strings.Contains((*reported)[0], "was published") {
 			t.Errorf("%d, %d, %v", done, failed, err)
 		}
 	})
 	t.Run("it is over", func(t *testing.T) {
-		f := &fakeExit{}
+		f := &fakeSink{}
 		r, _ := replayer(f)
 		fill(r)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -182,7 +182,7 @@ func TestReplayErrors(t *testing.T) {
 	})
 }
 
-func TestMend(t *testing.T) {
+func TestApply(t *testing.T) {
 	const private = `{"a":1,"privateMetadata":{"x":"SECRET"}}`
 	for _, c := range []struct{ expression, data, want, err string }{
 		{"del(.a)", `{"a":1,"b":9007199254740993}`, `{"b":9007199254740993}`, ""},
@@ -196,22 +196,22 @@ func TestMend(t *testing.T) {
 		{".", "{} {}", "", "more than one JSON value"},
 		{"env", "{}", "{}", ""},
 	} {
-		m, err := NewMender(c.expression)
+		m, err := CompileFix(c.expression)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := m.Mend(t.Context(), []byte(c.data))
+		got, err := m.Apply(t.Context(), []byte(c.data))
 		if string(got) != c.want || (err != nil) != (c.err != "") || err != nil && (!strings.Contains(err.Error(), c.err) || strings.Contains(err.Error(), "SECRET")) {
 			t.Errorf("%s of %s: %s, %v", c.expression, c.data, got, err)
 		}
 	}
-	m, err := NewMender("def f: f; f")
+	m, err := CompileFix("def f: f; f")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := m.Mend(ctx, []byte("{}")); err == nil {
+	if _, err := m.Apply(ctx, []byte("{}")); err == nil {
 		t.Error("an endless expression has ended")
 	}
 }

@@ -13,16 +13,16 @@ import (
 // Hidden stands for what must not be shown.
 const Hidden = "[hidden]"
 
-// A form is what the values of a field look like that are safe to show. Whatever
-// looks otherwise may be anything, and is hidden.
+// A form describes the values of a field that are safe to show. Any other value may be
+// private, and is hidden.
 type form struct {
-	text *regexp.Regexp // of strings; nil: none is safe
+	text *regexp.Regexp // matches safe strings; nil: no string is safe
 	// number says that numbers are safe.
 	number bool
 }
 
 var (
-	// word is a name that somebody has given to a thing: no address, no sentence.
+	// word is a technical name: neither an address nor a sentence.
 	word = form{text: regexp.MustCompile(`^[A-Za-z0-9_.+-]{1,64}$`)}
 	// identifier is a number in hexadecimal digits, or a UUID.
 	identifier = form{text: regexp.MustCompile(`^[0-9A-Fa-f-]{1,64}$`)}
@@ -35,13 +35,14 @@ var (
 	private = form{}
 )
 
-// maxNumber is the longest number that is shown, in bytes.
+// maxNumber bounds the numbers that are shown, in bytes.
 const maxNumber = 64
 
 // is reports whether a text is of the form.
 func (f form) is(text string) bool { return f.text != nil && f.text.MatchString(text) }
 
-// scalar reports whether a JSON value that is no container is safe to show.
+// scalar reports whether a JSON value is safe to show. Of containers only empty ones
+// are.
 func (f form) scalar(value jsontext.Value) bool {
 	switch value.Kind() {
 	case '"':
@@ -58,7 +59,7 @@ func (f form) scalar(value jsontext.Value) bool {
 	}
 }
 
-// node is a field of which something is known. Exactly one of its parts is set.
+// node describes a known field. Exactly one of its parts is set.
 type node struct {
 	value  *form
 	fields map[string]node // of an object whose fields are known
@@ -72,7 +73,7 @@ func object(fields map[string]node) node { return node{fields: fields} }
 
 func entries(f form) node { return node{entries: &f} }
 
-// safeFields are all fields of an event, with what is safe to show of them.
+// safeFields are all fields of an event, with the form of their safe values.
 var safeFields = object(map[string]node{
 	"feature":         leaf(word),
 	"action":          leaf(word),
@@ -90,7 +91,7 @@ var safeFields = object(map[string]node{
 		"traceId": leaf(identifier), "interactionId": leaf(identifier), "countryCode": leaf(country),
 	}),
 	"featureFlags": entries(word),
-	// An address may hold whatever a person has typed.
+	// A web address may contain text that a person has typed.
 	"marketingTracking": object(map[string]node{
 		"url": leaf(private), "firstSourceUrl": leaf(private), "cohortId": leaf(word), "referrer": leaf(private),
 		"lastSourceUrl": leaf(private), "deviceSessionId": leaf(identifier), "sessionReferrer": leaf(private), "sessionFirstUrl": leaf(private),
@@ -112,7 +113,7 @@ var safeAttributes = map[string]form{
 	event.AttrGoogleTraceparent:  identifier,
 }
 
-// Word returns a name that is safe to show, or Hidden; nothing for nothing.
+// Word returns s if it is empty or safe to show, else Hidden.
 func Word(s string) string {
 	if s == "" || word.is(s) {
 		return s
@@ -122,8 +123,8 @@ func Word(s string) string {
 
 var quotedText = regexp.MustCompile(quoted)
 
-// SafeDetail returns a detail without the quoted values in it that may be
-// anything. Details of earlier versions repeat them.
+// SafeDetail returns a detail with its quoted values hidden, unless they are words.
+// Details of earlier versions quote values of events.
 func SafeDetail(detail string) string {
 	detail = quotedText.ReplaceAllStringFunc(detail, func(s string) string {
 		value, _ := strings.CutSuffix(s, "...")

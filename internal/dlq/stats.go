@@ -7,18 +7,18 @@ import (
 	"time"
 )
 
-// Group is letters of one fault.
+// Group identifies messages with the same fault.
 type Group struct {
 	Reason      string `json:"reason"`
 	Service     string `json:"service"`
 	Environment string `json:"environment"`
 	Feature     string `json:"feature"`
 	Action      string `json:"action"`
-	// Detail is without what differs from event to event.
+	// Detail is normalized: see Normalize.
 	Detail string `json:"detail"`
 }
 
-// GroupOf returns the group of a letter.
+// GroupOf returns the group of a message.
 func GroupOf(s *Stored) Group {
 	detail := s.Detail
 	if s.Broken != nil {
@@ -31,36 +31,35 @@ func GroupOf(s *Stored) Group {
 	}
 }
 
-// Tally is how many letters a group has.
-type Tally struct {
+// GroupCount is a group with its counts.
+type GroupCount struct {
 	Group
 	Count int `json:"count"`
-	// First and Last are when the first and the last of them were rejected.
+	// First and Last are the times of the first and the last rejection.
 	First time.Time `json:"first"`
 	Last  time.Time `json:"last"`
-	// ReplayedBefore is how many of them have been replayed before.
+	// ReplayedBefore is how many of the messages were replayed before.
 	ReplayedBefore int `json:"replayed_before"`
-	// Owner and Runbook are the service's; the caller sets them.
+	// Owner and Runbook are those of the service; the caller sets them.
 	Owner   string `json:"owner,omitempty"`
 	Runbook string `json:"runbook,omitempty"`
 }
 
-// Stats counts letters without keeping them.
+// Stats counts messages without keeping them.
 type Stats struct {
-	// Count, ReplayedBefore, Oldest and Newest are of all of them.
+	// Count, ReplayedBefore, Oldest and Newest are of all messages.
 	Count, ReplayedBefore int
 	Oldest, Newest        time.Time
-	groups                map[Group]*Tally
+	groups                map[Group]*GroupCount
 }
 
-// maxGroups bounds the memory; what is beyond counts as one group for each
-// reason.
+// maxGroups bounds the memory. Beyond it, each reason has one group of others.
 const maxGroups = 5000
 
-// Add counts a letter.
+// Add counts a message.
 func (s *Stats) Add(l *Stored) {
 	if s.groups == nil {
-		s.groups = map[Group]*Tally{}
+		s.groups = map[Group]*GroupCount{}
 	}
 	group := GroupOf(l)
 	t := s.groups[group]
@@ -69,7 +68,7 @@ func (s *Stats) Add(l *Stored) {
 		t = s.groups[group]
 	}
 	if t == nil {
-		t = &Tally{Group: group}
+		t = &GroupCount{Group: group}
 		s.groups[group] = t
 	}
 	t.Count++
@@ -92,8 +91,8 @@ func widen(first, last *time.Time, at time.Time) {
 }
 
 // Groups returns the groups, the largest first.
-func (s *Stats) Groups() []*Tally {
-	return slices.SortedFunc(maps.Values(s.groups), func(a, b *Tally) int {
+func (s *Stats) Groups() []*GroupCount {
+	return slices.SortedFunc(maps.Values(s.groups), func(a, b *GroupCount) int {
 		return cmp.Or(
 			cmp.Compare(b.Count, a.Count), cmp.Compare(a.Reason, b.Reason), cmp.Compare(a.Service, b.Service),
 			cmp.Compare(a.Environment, b.Environment), cmp.Compare(a.Feature, b.Feature),

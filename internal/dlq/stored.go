@@ -17,14 +17,6 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/ndjson"
 )
 
-// The reasons of letters that the worker has not written.
-const (
-	// ReasonAttempts is that of Pub/Sub's own dead-letter policy.
-	ReasonAttempts event.Reason = "delivery_attempts_exhausted"
-	// ReasonUnknown is that of what somebody else has published.
-	ReasonUnknown event.Reason = "unknown"
-)
-
 // The attributes that Pub/Sub's own dead-letter policy adds.
 const (
 	nativePrefix      = "CloudPubSubDeadLetterSource"
@@ -33,20 +25,20 @@ const (
 	nativeSource      = nativePrefix + "Subscription"
 )
 
-// What a compressed dead letter may hold: what a Pub/Sub message can. This is the
-// only place that says so.
+// The limits of a compressed original message. It came from Pub/Sub, so that it cannot
+// be larger than a Pub/Sub message; a larger one is an attack or an accident.
 const (
-	// maxRestoredAttributes is all names and values together, in bytes.
+	// maxRestoredAttributes bounds all names and values together, in bytes.
 	maxRestoredAttributes = maxAttributes * (maxKey + maxValue)
-	// maxRestoredLine is an envelope with such a message: data in base64, and
-	// attributes and key of which JSON escapes each byte.
+	// maxRestoredLine bounds an envelope with such a message: data in base64, and
+	// attributes and an ordering key of which JSON escapes each byte.
 	maxRestoredLine = maxMessageTried/3*4 + 6*(maxRestoredAttributes+maxOrderingKey) + 16<<10
 	maxOrderingKey  = 1024
 )
 
 var errRestored = errors.New("it is larger than any Pub/Sub message can be")
 
-// carried refuses a message that Pub/Sub cannot have carried.
+// carried refuses a message that is larger than Pub/Sub's limits.
 func carried(m ndjson.Message) error {
 	attributes := 0
 	for key, value := range m.Attributes {
@@ -58,29 +50,29 @@ func carried(m ndjson.Message) error {
 	return nil
 }
 
-// Stored is a dead letter as it was found in the queue.
+// Stored is a dead-lettered message as it is in the queue.
 type Stored struct {
-	// ID is the dead letter's own message id, PublishTime when it was published.
+	// ID and PublishTime are those of the message in the queue.
 	ID          string
 	PublishTime time.Time
 
 	Reason   event.Reason
 	Detail   string
 	Attempts int
-	// RejectedAt is PublishTime where the letter does not say it.
+	// RejectedAt is PublishTime if the message does not say it.
 	RejectedAt time.Time
-	// Replays is how often the event was replayed before.
+	// Replays is how often the event was replayed before its rejection.
 	Replays       int
 	EventID       string
 	Subscription  string
 	WorkerVersion string
 
-	// OriginalID and OriginalPublishTime are those of the message that was
-	// rejected; the letter's own where it does not say them.
+	// OriginalID and OriginalPublishTime are those of the rejected message, or ID and
+	// PublishTime if the message in the queue does not say them.
 	OriginalID          string
 	OriginalPublishTime time.Time
-	// Original is that message, unless Broken says why it cannot be restored:
-	// then it is the letter as it is.
+	// Original is the rejected message. If Broken says why it cannot be restored,
+	// Original is the message in the queue.
 	Original ndjson.Message
 	Broken   error
 
@@ -88,8 +80,8 @@ type Stored struct {
 	Feature, Action      string
 }
 
-// Read reads a dead letter of whatever origin. Events that do not name their
-// environment belong to defaultEnvironment.
+// Read reads a message in the queue, also one that the worker did not write. An event
+// that does not name its environment belongs to defaultEnvironment.
 func Read(m *pubsubpb.PubsubMessage, defaultEnvironment string) *Stored {
 	a := m.GetAttributes()
 	s := &Stored{
@@ -144,7 +136,7 @@ func (s *Stored) readNative(a map[string]string) {
 	s.Replays = event.Replays(s.Original.Attributes)
 }
 
-// unpack undoes what build has done.
+// unpack is the inverse of build.
 func unpack(m *pubsubpb.PubsubMessage) (ndjson.Message, error) {
 	a := m.GetAttributes()
 	data := m.GetData()
@@ -153,37 +145,37 @@ func unpack(m *pubsubpb.PubsubMessage) (ndjson.Message, error) {
 	case EncodingGzip:
 		var err error
 		if data, err = decompress(data, maxMessageTried); err != nil {
-			return ndjson.Message{}, fmt.Errorf("the letter's data cannot be decompressed: %w", err)
+			return ndjson.Message{}, fmt.Errorf("the message's data cannot be decompressed: %w", err)
 		}
 	case EncodingEnvelope:
 		text, err := decompress(data, maxRestoredLine)
 		if err != nil {
-			return ndjson.Message{}, fmt.Errorf("the letter's data cannot be decompressed: %w", err)
+			return ndjson.Message{}, fmt.Errorf("the message's data cannot be decompressed: %w", err)
 		}
 		original, err := ndjson.Parse(text)
 		if err == nil {
 			err = carried(original)
 		}
 		if err != nil {
-			return ndjson.Message{}, fmt.Errorf("the letter's envelope cannot be read: %w", err)
+			return ndjson.Message{}, fmt.Errorf("the message's envelope cannot be read: %w", err)
 		}
 		return original, nil
 	default:
-		return ndjson.Message{}, fmt.Errorf("the letter's encoding %q is not known to this version", Word(encoding))
+		return ndjson.Message{}, fmt.Errorf("the message's encoding %q is not known to this version", Word(encoding))
 	}
 	return ndjson.Message{Data: data, Attributes: without(a, "dlq_"), OrderingKey: a[AttrOrderingKey]}, nil
 }
 
-func decompress(data []byte, most int) ([]byte, error) {
+func decompress(data []byte, limit int) ([]byte, error) {
 	r, err := gzip.NewReader(bytes.NewReader(data))
 	if err != nil {
 		return nil, err
 	}
-	out, err := io.ReadAll(io.LimitReader(r, int64(most)+1))
+	out, err := io.ReadAll(io.LimitReader(r, int64(limit)+1))
 	if err != nil {
 		return nil, err
 	}
-	if len(out) > most {
+	if len(out) > limit {
 		return nil, errRestored
 	}
 	return out, nil
@@ -207,7 +199,7 @@ func instant(text string, otherwise time.Time) time.Time {
 	return t.UTC()
 }
 
-// readEvent reads what the data itself says of feature, action and id.
+// readEvent reads the feature, the action and the id from the data.
 func (s *Stored) readEvent() {
 	if s.Broken != nil || len(s.Original.Data) == 0 {
 		return
@@ -219,8 +211,8 @@ func (s *Stored) readEvent() {
 	}
 }
 
-// peek returns three fields of an object in valid JSON, the first of each name.
-// Of anything else it returns nothing: the detail says more than this could.
+// peek returns three fields of a JSON object, the first of each name. It returns
+// nothing for other data.
 func peek(data []byte) (feature, action, id string) {
 	d := jsontext.NewDecoder(bytes.NewReader(data), jsontext.AllowDuplicateNames(true))
 	if token, err := d.ReadToken(); err != nil || token.Kind() != '{' {
@@ -261,14 +253,14 @@ func peek(data []byte) (feature, action, id string) {
 	return feature, action, id
 }
 
-// clip shortens what somebody else has written.
+// clip shortens a text that the worker has not written.
 func clip(s string) string { return clipTo(s, 120) }
 
-func clipTo(s string, most int) string {
+func clipTo(s string, limit int) string {
 	s = strings.ToValidUTF8(s, "\uFFFD")
 	runes := 0
 	for i := range s {
-		if runes++; runes > most {
+		if runes++; runes > limit {
 			return s[:i] + "…"
 		}
 	}

@@ -15,34 +15,33 @@ import (
 )
 
 const (
-	// maxShown bounds what is shown of one message to a person, in bytes.
+	// maxShown bounds the text that a person sees of one message, in bytes.
 	maxShown = 64 << 10
-	// maxIndented is how deeply nested JSON is broken into lines. Each level
-	// indents all those within, so that deep nesting would grow without end.
+	// maxIndented is the depth down to which JSON is broken into lines. Indentation grows
+	// with the square of the depth.
 	maxIndented = 12
-	// maxObjectLevels is how deeply nested an object may be that is shown to
-	// programs as an object; an event has no more.
+	// maxObjectLevels is the depth down to which data counts as an object in output for
+	// programs. A valid event is not deeper.
 	maxObjectLevels = 100
 )
 
-// View is what may be shown of a message's data and attributes.
+// View has the data and attributes of a message that may be shown.
 type View struct {
 	// Object is the data as compact JSON, if it is one object; else nil.
 	Object []byte
-	// Text stands for data that is not.
+	// Text describes data that is not one object.
 	Text string
 	// Attributes are those of the message.
 	Attributes map[string]string
-	// HiddenBytes is how much of data and attributes is not shown.
+	// HiddenBytes counts the bytes of data and attributes that are not shown.
 	HiddenBytes int
-	// Private reports whether there is private data, or what may be private: text
-	// where none belongs, and data that cannot be read.
+	// Private reports whether any data is or may be private: text in a field of numbers
+	// or in an unknown field, or data that cannot be read.
 	Private bool
 }
 
-// ViewOf returns what may be shown of a dead-lettered message. Unless reveal is
-// set, that is what is known to be safe: the fields and attributes that are known,
-// with values of their form.
+// ViewOf returns the view of a dead-lettered message. With reveal it shows everything.
+// Without, it shows only known fields and attributes whose values have their form.
 func ViewOf(s *Stored, reveal bool) View {
 	var v View
 	v.attributes(s, reveal)
@@ -69,7 +68,7 @@ func (v *View) data(s *Stored, reveal bool) {
 	}
 }
 
-// ViewOfData is ViewOf for data that is to be published.
+// ViewOfData is ViewOf for data that a replay would publish.
 func ViewOfData(data []byte, reveal bool) View {
 	s := &Stored{}
 	s.Original.Data = data
@@ -112,11 +111,11 @@ func unknownMembers(n int, noun string) string {
 	return fmt.Sprintf("[%d unknown %ss]", n, noun)
 }
 
-// redactor copies an event without what is not known to be safe.
+// redactor copies an event, and hides everything that is not known to be safe.
 type redactor struct {
 	in    *jsontext.Decoder
 	out   bytes.Buffer
-	named string // the path that the detail names: on-call knows it already
+	named string // the path in the detail, which may be shown: the detail has it anyway
 
 	hidden  int // bytes
 	private bool
@@ -124,8 +123,8 @@ type redactor struct {
 
 var errNoObject = errors.New("not one JSON object")
 
-// object returns the redacted object, or an error if data is not exactly one
-// object in valid JSON.
+// object returns the redacted object, or an error if data is not exactly one JSON
+// object.
 func (r *redactor) object(data []byte) ([]byte, error) {
 	r.in = jsontext.NewDecoder(bytes.NewReader(data), jsontext.AllowDuplicateNames(true))
 	if r.in.PeekKind() != '{' {
@@ -140,7 +139,7 @@ func (r *redactor) object(data []byte) ([]byte, error) {
 	return r.out.Bytes(), nil
 }
 
-// members copies an object whose fields, or the form of whose entries, are known.
+// members copies an object with known fields, or with entries of a known form.
 func (r *redactor) members(path string, of node) error {
 	if _, err := r.in.ReadToken(); err != nil {
 		return err
@@ -197,7 +196,7 @@ func (r *redactor) members(path string, of node) error {
 	return err
 }
 
-// value copies the value of a known field, as far as it is safe.
+// value copies the safe parts of the value of a known field.
 func (r *redactor) value(at string, of node) error {
 	if of.value == nil {
 		if r.in.PeekKind() == '{' {
@@ -216,17 +215,17 @@ func (r *redactor) value(at string, of node) error {
 	r.hidden += len(value)
 	switch at {
 	case "feature", "action", "id", "timestamp":
-		// A wrong name is no private data, unless it is somebody's address.
+		// A wrong name is not private, unless it looks like an address.
 		r.private = r.private || bytes.ContainsRune(value, '@') || value.Kind() != '"' && holdsText(value)
 	default:
-		// That a web address is hidden does not make the event private.
+		// A hidden web address does not make the event private.
 		r.private = r.private || !strings.HasPrefix(at, "marketingTracking.") && holdsText(value)
 	}
 	r.out.WriteString(`"` + Hidden + `"`)
 	return nil
 }
 
-// hide steps over a value that is not known, whose name has so many bytes.
+// hide skips an unknown value; name is the length of its hidden name in bytes.
 func (r *redactor) hide(name int) error {
 	value, err := r.in.ReadValue()
 	if err != nil {
@@ -237,8 +236,8 @@ func (r *redactor) hide(name int) error {
 	return nil
 }
 
-// holdsText reports whether a value can hold private data: more than a number, a
-// word or nothing at all.
+// holdsText reports whether a value can contain private data: it is a string or a
+// container that is not empty.
 func holdsText(value jsontext.Value) bool {
 	switch value.Kind() {
 	case '"', '{', '[':
@@ -257,9 +256,9 @@ func compact(value []byte) []byte {
 	return out
 }
 
-// levels is how deeply JSON is nested.
+// levels returns the depth of JSON.
 func levels(data []byte) int {
-	level, most, inText := 0, 0, false
+	level, deepest, inText := 0, 0, false
 	for i := 0; i < len(data); i++ {
 		switch c := data[i]; {
 		case inText && c == '\\':
@@ -269,15 +268,15 @@ func levels(data []byte) int {
 		case inText:
 		case c == '{' || c == '[':
 			level++
-			most = max(most, level)
+			deepest = max(deepest, level)
 		case c == '}' || c == ']':
 			level--
 		}
 	}
-	return most
+	return deepest
 }
 
-// describe says what data is that is not one JSON object.
+// describe describes data that is not one JSON object.
 func describe(data []byte) string {
 	d := jsontext.NewDecoder(bytes.NewReader(data), jsontext.AllowDuplicateNames(true))
 	value, err := d.ReadValue()
@@ -296,12 +295,12 @@ func describe(data []byte) string {
 
 var kinds = map[jsontext.Kind]string{'{': "object", '[': "array", '"': "string", '0': "number", 't': "boolean", 'f': "boolean", 'n': "null"}
 
-// asText returns data that is not an object, as a text of bounded length.
+// asText returns data as a text of bounded length.
 func asText(data []byte) string {
 	if !utf8.Valid(data) || bytes.IndexByte(data, 0) >= 0 {
-		const most = maxShown / 8
-		text := fmt.Sprintf("%+q", data[:min(len(data), most)])
-		return text + more(len(data)-most)
+		const limit = maxShown / 8
+		text := fmt.Sprintf("%+q", data[:min(len(data), limit)])
+		return text + more(len(data)-limit)
 	}
 	if len(data) <= maxShown {
 		return string(data)
@@ -309,7 +308,7 @@ func asText(data []byte) string {
 	return strings.ToValidUTF8(string(data[:maxShown]), "") + more(len(data)-maxShown)
 }
 
-// more says how much is left out.
+// more says how many bytes are not shown.
 func more(n int) string {
 	if n <= 0 {
 		return ""
@@ -317,7 +316,7 @@ func more(n int) string {
 	return fmt.Sprintf("… (%d more bytes: worker dlq export writes all)", n)
 }
 
-// String is the data for a person: lines of bounded number and depth.
+// String returns the data for a person: indented, and of bounded length.
 func (v View) String() string {
 	if v.Object == nil {
 		return v.Text
@@ -325,7 +324,7 @@ func (v View) String() string {
 	return indent(v.Object)
 }
 
-// JSON is the data for a program: an object, or a string.
+// JSON returns the data for a program: an object, or a string.
 func (v View) JSON() json.RawMessage {
 	if v.Object != nil {
 		return v.Object
@@ -334,8 +333,8 @@ func (v View) JSON() json.RawMessage {
 	return text
 }
 
-// indent breaks compact JSON into lines, as far as it is not too deep, and up to
-// maxShown bytes.
+// indent breaks compact JSON into lines, down to maxIndented levels and up to maxShown
+// bytes.
 func indent(data []byte) string {
 	var b strings.Builder
 	level := 0
@@ -395,7 +394,7 @@ func indent(data []byte) string {
 	return b.String()
 }
 
-// SafeID returns an event's id if it is safe to show, else nothing.
+// SafeID returns id if it is a UUID, else nothing.
 func SafeID(id string) string {
 	if uuidForm.is(id) {
 		return id
@@ -403,5 +402,5 @@ func SafeID(id string) string {
 	return ""
 }
 
-// SafeName returns the feature and the action as they may be shown.
+// SafeName returns the feature and the action, each hidden unless it is a word.
 func SafeName(s *Stored) (feature, action string) { return Word(s.Feature), Word(s.Action) }

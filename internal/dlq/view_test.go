@@ -37,7 +37,7 @@ func TestViewHides(t *testing.T) {
 		"cut":                      strings.TrimSuffix(typo, "\"}}"),
 		"in an array":              "[" + typo + "]",
 		"two":                      typo + typo,
-		"look-alike letters":       `{"\u0440rivateMetadata":{"x":"alice@example.com"}}`,
+		"look-alike messages":      `{"\u0440rivateMetadata":{"x":"alice@example.com"}}`,
 		"escaped":                  `{"\u0070rivateMetadata":{"x":"alice@example.com"}}`,
 		"a known field's name":     `{"user":{"email":"alice@example.com"}}`,
 		"a known field's value":    `{"user":{"userId":"alice@example.com"}}`,

@@ -8,41 +8,42 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 )
 
-// Walk is one way through the queue.
+// Walk reads the queue once and visits the messages that match a filter.
 type Walk struct {
 	Queue  *Queue
 	Filter *Filter
-	// Environment is that of events that do not name theirs.
+	// Environment is the environment of events that do not name theirs.
 	Environment string
-	// Stop ends the walk at the filter's limit. Without it the rest is read, too,
-	// so that it is counted.
+	// Stop ends the walk at the filter's limit. Without it the walk reads the rest, to
+	// count it.
 	Stop bool
-	// FromStart leaves letters that came after the start: of this walk, unless the
-	// filter has a time already.
+	// FromStart excludes messages that came after the filter's PublishedBefore, which
+	// is the start of this walk if it is not set.
 	FromStart bool
-	// Ours, if set, reports letters that the command itself has caused; they count
-	// as having come after the start, whatever their time says.
+	// Ours, if set, reports whether the command itself has caused a message. Such a
+	// message counts as newer than the start, even if its time is older.
 	Ours func(*Stored) bool
-	// OnProgress, if set, is called after each part with how many letters it had.
+	// OnProgress, if set, is called after each part of the queue with its number of
+	// messages.
 	OnProgress func(read int)
-	// OnLate, if set, is given the letters that came after the start; they are
-	// not visited.
+	// OnLate, if set, is called for each message that is newer than the start. The walk
+	// does not visit it.
 	OnLate func(*Stored)
 
-	// Read and Matched count letters; Late is how many came after the start.
+	// Read, Matched and Late count messages; Late are newer than the start.
 	Read, Matched, Late int
-	// Cut says that the walk ended at the limit, and has not seen the rest.
+	// Cut says that the walk ended at the limit and has not read the rest.
 	Cut bool
 
 	own bool // the time of the start is this walk's own
 }
 
-// errEnough ends a walk in good order.
+// errEnough ends a walk without an error.
 var errEnough = errors.New("enough")
 
-// Each gives the letters that match to visit, one by one, and calls flush, if
-// there is one, after each part of the queue: nobody should hold a letter's data
-// longer than that. It ends with the first error.
+// Each calls visit for each message that matches. It calls flush, if there is one,
+// after each part of the queue; the caller should keep no message longer than that, to
+// bound the memory. Each ends with the first error.
 func (w *Walk) Each(ctx context.Context, visit func(*Stored) error, flush func() error) error {
 	for {
 		before := w.Read
@@ -82,7 +83,7 @@ func (w *Walk) part(ctx context.Context, visit func(*Stored) error) error {
 		w.widen(messages)
 	}
 	for i, m := range messages {
-		messages[i] = nil // so that it can go
+		messages[i] = nil // so that its memory can be freed
 		late := w.Filter.late(m.GetPublishTime().AsTime())
 		if !late && w.full() && w.Ours == nil {
 			continue
@@ -113,8 +114,8 @@ func (w *Walk) part(ctx context.Context, visit func(*Stored) error) error {
 	return nil
 }
 
-// widen moves the time of the start behind messages that are from the future by
-// the local clock. What comes of the command itself is known by Ours.
+// widen moves the start behind messages that are from the future by the local clock.
+// Ours tells the messages that the command itself has caused.
 func (w *Walk) widen(messages []*pubsubpb.PubsubMessage) {
 	for _, m := range messages {
 		if at := m.GetPublishTime().AsTime(); fromTheFuture(m) && w.Filter.late(at) {

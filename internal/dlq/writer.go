@@ -12,13 +12,13 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/topic"
 )
 
-// Topic is what the writer needs of the dead-letter topic.
+// Topic publishes to the dead-letter topic.
 type Topic interface {
 	// Publish returns nil only when Pub/Sub has confirmed all messages.
 	Publish(ctx context.Context, messages []*pubsubpb.PubsubMessage) error
 }
 
-// Writer writes dead letters. It is safe for concurrent use.
+// Writer writes dead-lettered messages. It is safe for concurrent use.
 type Writer struct {
 	topic  Topic
 	origin Origin
@@ -29,11 +29,11 @@ func NewWriter(topic Topic, origin Origin) *Writer {
 	return &Writer{topic: topic, origin: origin}
 }
 
-// Write publishes the letters and returns what became of each: nil when Pub/Sub
+// Write publishes the messages and returns what became of each: nil when Pub/Sub
 // has confirmed it, ErrTooLarge or ErrBroken when it can never be written, any other error
 // when it is worth another try.
-func (w *Writer) Write(ctx context.Context, letters []*Letter) []error {
-	results := make([]error, len(letters))
+func (w *Writer) Write(ctx context.Context, messages []*DeadLetter) []error {
+	results := make([]error, len(messages))
 	var (
 		request []*pubsubpb.PubsubMessage
 		indexes []int
@@ -43,7 +43,7 @@ func (w *Writer) Write(ctx context.Context, letters []*Letter) []error {
 		w.publish(ctx, request, indexes, results)
 		request, indexes, size = nil, nil, 0
 	}
-	for i, l := range letters {
+	for i, l := range messages {
 		m, err := w.contained(l)
 		if err != nil {
 			results[i] = err
@@ -59,8 +59,8 @@ func (w *Writer) Write(ctx context.Context, letters []*Letter) []error {
 	return results
 }
 
-// contained builds a dead letter so that a panic takes down this one only.
-func (w *Writer) contained(l *Letter) (m *pubsubpb.PubsubMessage, err error) {
+// contained builds a dead-lettered message. A panic becomes an error of this message.
+func (w *Writer) contained(l *DeadLetter) (m *pubsubpb.PubsubMessage, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%w: %T at %s", ErrBroken, p, debug.Stack())
@@ -70,7 +70,7 @@ func (w *Writer) contained(l *Letter) (m *pubsubpb.PubsubMessage, err error) {
 }
 
 // publish sends one request. One that is refused as invalid is sent again one by
-// one, so that a single letter does not hold up the others.
+// one, so that a single message does not block the others.
 func (w *Writer) publish(ctx context.Context, request []*pubsubpb.PubsubMessage, indexes []int, results []error) {
 	if len(request) == 0 {
 		return

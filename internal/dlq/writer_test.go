@@ -34,10 +34,10 @@ func (f *fakeTopic) Publish(_ context.Context, messages []*pubsubpb.PubsubMessag
 	return nil
 }
 
-func letters(n, size int) []*Letter {
-	all := make([]*Letter, n)
+func messages(n, size int) []*DeadLetter {
+	all := make([]*DeadLetter, n)
 	for i := range all {
-		all[i] = letter(strings.Repeat("x", size), nil)
+		all[i] = deadLetter(strings.Repeat("x", size), nil)
 		all[i].MessageID = fmt.Sprint(i)
 	}
 	return all
@@ -50,26 +50,26 @@ func has(request []*pubsubpb.PubsubMessage, id string) bool {
 func TestWriteSplits(t *testing.T) {
 	for _, c := range []struct {
 		name     string
-		letters  []*Letter
+		messages []*DeadLetter
 		requests int
 	}{
 		{"nothing", nil, 0},
-		{"one", letters(1, 10), 1},
-		{"as many as fit", letters(1000, 10), 1},
-		{"one more", letters(1001, 10), 2},
-		{"by bytes", letters(10, 4_000_000), 5},
-		{"one that is larger than a request", slices.Concat(letters(2, 100), letters(1, 9_900_000), letters(2, 100)), 3},
+		{"one", messages(1, 10), 1},
+		{"as many as fit", messages(1000, 10), 1},
+		{"one more", messages(1001, 10), 2},
+		{"by bytes", messages(10, 4_000_000), 5},
+		{"one that is larger than a request", slices.Concat(messages(2, 100), messages(1, 9_900_000), messages(2, 100)), 3},
 	} {
 		f := &fakeTopic{}
-		results := NewWriter(f, origin).Write(t.Context(), c.letters)
-		if len(results) != len(c.letters) || slices.ContainsFunc(results, func(err error) bool { return err != nil }) {
+		results := NewWriter(f, origin).Write(t.Context(), c.messages)
+		if len(results) != len(c.messages) || slices.ContainsFunc(results, func(err error) bool { return err != nil }) {
 			t.Errorf("%s: %v", c.name, results)
 		}
 		if len(f.requests) != c.requests {
 			t.Errorf("%s: %d requests, want %d", c.name, len(f.requests), c.requests)
 		}
 		var want []string
-		for _, l := range c.letters {
+		for _, l := range c.messages {
 			want = append(want, l.MessageID)
 		}
 		if !slices.Equal(f.published, want) {
@@ -91,47 +91,47 @@ func TestWriteErrors(t *testing.T) {
 			}
 			return nil
 		}}
-		results := NewWriter(f, origin).Write(t.Context(), letters(20, 10))
+		results := NewWriter(f, origin).Write(t.Context(), messages(20, 10))
 		for i, err := range results {
 			if errors.Is(err, ErrTooLarge) != (i == 7) || (err != nil) != (i == 7) {
-				t.Errorf("letter %d: %v", i, err)
+				t.Errorf("message %d: %v", i, err)
 			}
 		}
 		if len(f.published) != 19 {
 			t.Errorf("published %v", f.published)
 		}
 	})
-	t.Run("the topic is away", func(t *testing.T) {
-		away := status.Error(codes.Unavailable, "away")
-		f := &fakeTopic{refuse: func([]*pubsubpb.PubsubMessage) error { return away }}
-		for i, err := range NewWriter(f, origin).Write(t.Context(), letters(20, 10)) {
-			if !errors.Is(err, away) || errors.Is(err, ErrTooLarge) || errors.Is(err, ErrBroken) {
-				t.Errorf("letter %d: %v", i, err)
+	t.Run("the topic is unavailable", func(t *testing.T) {
+		unavailable := status.Error(codes.Unavailable, "unavailable")
+		f := &fakeTopic{refuse: func([]*pubsubpb.PubsubMessage) error { return unavailable }}
+		for i, err := range NewWriter(f, origin).Write(t.Context(), messages(20, 10)) {
+			if !errors.Is(err, unavailable) || errors.Is(err, ErrTooLarge) || errors.Is(err, ErrBroken) {
+				t.Errorf("message %d: %v", i, err)
 			}
 		}
 		if len(f.requests) != 1 {
 			t.Errorf("%d requests", len(f.requests))
 		}
 	})
-	t.Run("the topic is away for the second request", func(t *testing.T) {
+	t.Run("the topic is unavailable for the second request", func(t *testing.T) {
 		f := &fakeTopic{}
 		f.refuse = func([]*pubsubpb.PubsubMessage) error {
 			if len(f.requests) == 2 {
-				return status.Error(codes.Unavailable, "away")
+				return status.Error(codes.Unavailable, "unavailable")
 			}
 			return nil
 		}
-		results := NewWriter(f, origin).Write(t.Context(), letters(2500, 10))
+		results := NewWriter(f, origin).Write(t.Context(), messages(2500, 10))
 		for i, err := range results {
 			if (err != nil) != (i >= 1000 && i < 2000) {
-				t.Fatalf("letter %d: %v", i, err)
+				t.Fatalf("message %d: %v", i, err)
 			}
 		}
 	})
 	t.Run("one does not fit", func(t *testing.T) {
 		big(t)
 		f := &fakeTopic{}
-		all := letters(3, 10)
+		all := messages(3, 10)
 		all[1].Data = []byte(random(10_500_000))
 		results := NewWriter(f, origin).Write(t.Context(), all)
 		if results[0] != nil || !errors.Is(results[1], ErrTooLarge) || results[2] != nil {
@@ -143,7 +143,7 @@ func TestWriteErrors(t *testing.T) {
 	})
 	t.Run("one panics", func(t *testing.T) {
 		f := &fakeTopic{}
-		all := letters(3, 10)
+		all := messages(3, 10)
 		all[1] = nil
 		results := NewWriter(f, origin).Write(t.Context(), all)
 		if results[0] != nil || !errors.Is(results[1], ErrBroken) || results[2] != nil || !slices.Equal(f.published, []string{"0", "2"}) {

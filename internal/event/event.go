@@ -5,31 +5,6 @@ package event
 
 import "time"
 
-// Reason says why an event was rejected. The values are a promise to on-call.
-type Reason string
-
-// The reasons that the decoder gives, in the order in which it checks them.
-const (
-	UnsupportedSchema Reason = "unsupported_schema"
-	UnknownService    Reason = "unknown_service"
-	MalformedPayload  Reason = "malformed_payload"
-	InvalidEvent      Reason = "invalid_event"
-	PolicyViolation   Reason = "policy_violation"
-	Oversized         Reason = "oversized"
-)
-
-// The reasons that only an attempt to submit the event can give.
-const (
-	GatewayRejected Reason = "gateway_rejected"
-	GatewayRefused  Reason = "gateway_refused"
-)
-
-// Reasons lists all of them, in the order in which they are checked.
-var Reasons = []Reason{
-	UnsupportedSchema, UnknownService, MalformedPayload, InvalidEvent,
-	PolicyViolation, Oversized, GatewayRejected, GatewayRefused,
-}
-
 // Message is what the decoder sees of a Pub/Sub message.
 type Message struct {
 	// ID and PublishTime are given by Pub/Sub.

@@ -114,7 +114,7 @@ func (b *batch) End(recorded, rejected, released int) {
 }
 
 // DeadLetters begins the span of a request to the dead-letter topic.
-func (t *Tracer) DeadLetters(ctx context.Context, letters []*dlq.Letter, batches []relay.BatchTrace) (context.Context, func([]error)) {
+func (t *Tracer) DeadLetters(ctx context.Context, letters []*dlq.DeadLetter, batches []relay.BatchTrace) (context.Context, func([]error)) {
 	ctx, span := t.tracer.Start(ctx, "dead-letter write", trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindProducer))
 	if !span.IsRecording() {
 		return ctx, func([]error) { span.End() }

@@ -59,9 +59,9 @@ func (r *Relay) sendLetters(now time.Time) {
 	graves := r.graves[:n:n]
 	r.graves = r.graves[n:]
 	r.digging = n
-	letters := make([]*dlq.Letter, n)
+	letters := make([]*dlq.DeadLetter, n)
 	for i, h := range graves {
-		letters[i] = &dlq.Letter{
+		letters[i] = &dlq.DeadLetter{
 			MessageID:   h.message.ID,
 			PublishTime: h.message.PublishTime,
 			Data:        h.message.Data,

@@ -34,7 +34,7 @@ type Gateway interface {
 // DeadLetters writes what cannot be delivered.
 type DeadLetters interface {
 	// Write returns what became of each letter.
-	Write(ctx context.Context, letters []*dlq.Letter) []error
+	Write(ctx context.Context, letters []*dlq.DeadLetter) []error
 }
 
 // Options of a run.

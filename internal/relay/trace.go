@@ -20,7 +20,7 @@ type Tracer interface {
 	// DeadLetters begins to follow a request that writes these letters. Some of
 	// them come from the given batches. The function that it returns is called
 	// with the results, from another goroutine.
-	DeadLetters(ctx context.Context, letters []*dlq.Letter, batches []BatchTrace) (context.Context, func(results []error))
+	DeadLetters(ctx context.Context, letters []*dlq.DeadLetter, batches []BatchTrace) (context.Context, func(results []error))
 }
 
 // BatchTrace follows one batch until each of its events is settled. The loop
@@ -96,7 +96,7 @@ func (f *flight) followRetry(cause string, now time.Time) {
 }
 
 // followLetters begins the trace of a request to the dead-letter topic.
-func (r *Relay) followLetters(graves []*held, letters []*dlq.Letter) (ctx context.Context, ended func([]error)) {
+func (r *Relay) followLetters(graves []*held, letters []*dlq.DeadLetter) (ctx context.Context, ended func([]error)) {
 	if r.opts.Tracer == nil {
 		return r.work, nil
 	}

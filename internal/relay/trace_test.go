@@ -9,7 +9,7 @@ import (
 )
 
 // untraced is what a batch meets of tracing on its way, when it is off.
-func untraced(r *Relay, f *flight, letters []*dlq.Letter, now time.Time) {
+func untraced(r *Relay, f *flight, letters []*dlq.DeadLetter, now time.Time) {
 	_, submitted := r.follow(f, Submission{RequestID: "id", Events: len(f.events), Bytes: 1, Try: 1})
 	if submitted != nil {
 		submitted(outcome{}.result)
@@ -26,12 +26,12 @@ func untraced(r *Relay, f *flight, letters []*dlq.Letter, now time.Time) {
 	}
 }
 
-func fixture() (*Relay, *flight, []*dlq.Letter) {
+func fixture() (*Relay, *flight, []*dlq.DeadLetter) {
 	f := &flight{publisher: &publisher{}}
 	for range 1000 {
 		f.events = append(f.events, &held{message: &consume.Message{}})
 	}
-	return &Relay{}, f, make([]*dlq.Letter, len(f.events))
+	return &Relay{}, f, make([]*dlq.DeadLetter, len(f.events))
 }
 
 // TestTracingOffAllocatesNothing guards the promise that it costs nothing.

@@ -14,33 +14,33 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/terminal"
 )
 
-// audit returns the log of who changes what, and of who reads private data. It is
-// JSON everywhere, and no level hides it.
-func (d *desk) audit(ctx context.Context, action string, more ...any) *slog.Logger {
+// audit returns the log of changes and of reads of private data, with the account of
+// the person. It is always JSON, and no log level hides it.
+func (d *session) audit(ctx context.Context, action string, more ...any) *slog.Logger {
 	return logging.New(d.env.Stderr, "info", "json").With(
 		"audit", true, "action", "dlq "+action, "who", d.who(ctx), "filter", d.filter.String(),
 		"subscription", d.cfg.DeadLetterSubscriptionName()).With(more...)
 }
 
-// who is the account that Pub/Sub knows the command by. An emulator knows none.
-func (d *desk) who(ctx context.Context) string {
+// who returns the account of the credentials. An emulator has none.
+func (d *session) who(ctx context.Context) string {
 	if d.cfg.EmulatorHost != "" {
 		return account.Unknown
 	}
 	return account.Name(ctx)
 }
 
-// touched are the dead letters, by their message ids, that a command has shown,
-// written or changed.
+// touched are the message ids in the queue that a command has shown, written or
+// changed.
 type touched []string
 
 func (t *touched) add(ids ...string) { *t = append(*t, ids...) }
 
-// maxIDsLogged is how many ids a line has in full; of more it has the digest.
+// maxIDsLogged bounds the ids in an audit record. It has the digest of more.
 const maxIDsLogged = 20
 
-// attributes are the ids for the audit: a digest of them, sorted and one a line,
-// and the ids themselves if they are few.
+// attributes are the ids for an audit record: the SHA-256 of the sorted ids, joined by
+// line breaks, and the ids themselves if they are few.
 func (t touched) attributes() []any {
 	ids := slices.Sorted(slices.Values(t))
 	sum := sha256.Sum256([]byte(strings.Join(ids, "\n")))
@@ -51,8 +51,8 @@ func (t touched) attributes() []any {
 	return attributes
 }
 
-// reading audits a command that shows or writes private data, and changes nothing.
-func (d *desk) reading(ctx context.Context, action string, read func() error, more ...any) error {
+// reading audits a command that shows or writes private data and changes nothing.
+func (d *session) reading(ctx context.Context, action string, read func() error, more ...any) error {
 	audit := d.audit(ctx, action, more...)
 	audit.Info("Reading private data of the dead-letter queue")
 	err := read()
@@ -65,9 +65,9 @@ func (d *desk) reading(ctx context.Context, action string, read func() error, mo
 	return nil
 }
 
-// makePrivate leaves a file that private data is written to, such as by a shell's
-// redirection, to its owner alone.
-func (d *desk) makePrivate(out io.Writer) {
+// makePrivate takes the permissions of others off a file to which a shell redirects
+// private data.
+func (d *session) makePrivate(out io.Writer) {
 	w, ok := out.(*terminal.Writer)
 	if !ok {
 		return

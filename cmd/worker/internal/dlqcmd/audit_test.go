@@ -16,14 +16,14 @@ import (
 
 // TestAudit: every command that changes the queue or reads private data logs at
 // its start and at its end, as JSON whatever the settings say, who did what to
-// which letters; the others log nothing of the kind.
+// which messages; the others log nothing of the kind.
 func TestAudit(t *testing.T) {
 	dir := t.TempDir()
 	for _, c := range []struct {
 		args   []string
 		done   string
 		counts string // matched, done, failed, left
-		ids    int    // letters that were read or changed
+		ids    int    // messages that were read or changed
 		ends   string
 	}{
 		{[]string{"replay", "--yes"}, "replayed", "5 4 1 2", 4, "Changed the dead-letter queue"},
@@ -43,7 +43,7 @@ func TestAudit(t *testing.T) {
 	} {
 		t.Run(strings.Join(c.args[:2], " "), func(t *testing.T) {
 			t.Parallel()
-			h := newDLQHouse(t)
+			h := newTestQueue(t)
 			for i := range 4 {
 				h.put(deadLetter(i, goodData(i)))
 			}
@@ -116,7 +116,7 @@ func TestAudit(t *testing.T) {
 // its owner can read it.
 func TestExportIsPrivate(t *testing.T) {
 	t.Parallel()
-	h := newDLQHouse(t)
+	h := newTestQueue(t)
 	h.put(deadLetter(1, goodData(1)))
 	for _, args := range [][]string{{"export"}, {"list", "--reveal"}, {"show", "--reveal", "m1"}} {
 		f, err := os.OpenFile(filepath.Join(t.TempDir(), "redirected"), os.O_CREATE|os.O_WRONLY, 0o644)

@@ -11,16 +11,16 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 )
 
-// defaultCanaryWait is the shortest interval of jobs, 15 minutes, and the time
-// that one may run, 5 minutes.
+// defaultCanaryWait is the usual interval of jobs, 15 minutes, and the time that one
+// may run, 5 minutes.
 const defaultCanaryWait = 20 * time.Minute
 
-// looksAgain is how often that is done. Letters that are away even then were
-// probably taken for good.
-const looksAgain = 2
+// maxLooksAgain bounds how often a canary waits for messages that somebody else has
+// leased. If they are missing even then, somebody has probably removed them.
+const maxLooksAgain = 2
 
-// replayAfterCanaries replays some letters, waits, and replays the rest if none
-// of them came back.
+// replayAfterCanaries replays some messages, waits, and replays the rest if none of
+// them was rejected again.
 func (r *replay) replayAfterCanaries(ctx context.Context, n *counts) error {
 	var canaries dlq.Canaries
 	if err := r.replayCanaries(ctx, n, &canaries); err != nil {
@@ -48,12 +48,12 @@ func (r *replay) replayAfterCanaries(ctx context.Context, n *counts) error {
 	return err
 }
 
-// replayCanaries replays the first letters that can be. What cannot is for the
-// replay of the rest to tell.
+// replayCanaries replays the first messages that can be replayed. It does not report
+// the others: the replay of the rest does.
 func (r *replay) replayCanaries(ctx context.Context, n *counts, canaries *dlq.Canaries) error {
 	return r.pass(ctx, n, func(w *dlq.Walk) error {
 		// A worker that runs all the time rejects them at once.
-		w.OnLate = r.lookout(n, canaries, true)
+		w.OnLate = r.watchFor(n, canaries, true)
 		w.Ours = r.replayed.Returned
 		replayer := r.replayer(w, func(*dlq.Stored, error) {})
 		kind := replayer.OnReplayed
@@ -62,10 +62,10 @@ func (r *replay) replayCanaries(ctx context.Context, n *counts, canaries *dlq.Ca
 			kind(s, m)
 		}
 		err := w.Each(ctx, func(s *dlq.Stored) error {
-			if replayer.Taken >= r.canaries {
+			if replayer.Added >= r.canaries {
 				return nil
 			}
-			return replayer.Letter(ctx, s)
+			return replayer.Add(ctx, s)
 		}, func() error { return replayer.Flush(ctx) })
 		n.done, n.failed = replayer.Counts()
 		n.canaries = n.done
@@ -73,17 +73,17 @@ func (r *replay) replayCanaries(ctx context.Context, n *counts, canaries *dlq.Ca
 	})
 }
 
-// await waits for the canaries, and looks through the queue for them. It returns
-// an error if any came back, or if that could not be waited for.
+// await waits for the canaries, and looks for them in the queue now and then. It
+// returns an error if any was rejected again, or if the wait was interrupted.
 func (r *replay) await(ctx context.Context, n *counts, canaries *dlq.Canaries) error {
 	until := time.Now().Add(r.canaryWait)
-	r.say("worker: %s went ahead; waiting %v, until %s, to see whether they are rejected again. Meanwhile the %s letters not replayed are back in the queue, and Ctrl-C leaves them there",
+	r.say("worker: %s went ahead; waiting %v, until %s, to see whether they are rejected again. Meanwhile the %s messages not replayed are back in the queue, and Ctrl-C leaves them there",
 		canary(n.done), r.canaryWait, shortTime(until), humanize.Comma(int64(n.matched-n.done)))
 	for again := 0; ; {
 		err := r.wait(ctx, min(r.env.opts.CanaryLook, time.Until(until)))
 		var missing bool
 		if err == nil {
-			missing, err = r.look(ctx, n, canaries)
+			missing, err = r.findCanaries(ctx, n, canaries)
 		}
 		last := !time.Now().Before(until)
 		switch {
@@ -93,10 +93,10 @@ func (r *replay) await(ctx context.Context, n *counts, canaries *dlq.Canaries) e
 			return fmt.Errorf("whether the canaries were rejected again cannot be seen: %s replayed, the rest is in the queue: %w", canary(n.done), err)
 		case n.again > 0:
 			return r.returned(n)
-		case last && missing && again < looksAgain:
+		case last && missing && again < maxLooksAgain:
 			again++
 			until = time.Now().Add(r.env.opts.LookAgain)
-			r.say("worker: canaries may be among what is held by someone else; looking again in %v", r.env.opts.LookAgain)
+			r.say("worker: canaries may be among the messages that somebody else has leased; looking again in %v", r.env.opts.LookAgain)
 		case last:
 			r.say("worker: the canaries were not seen again in %v (nothing says that they arrived); going on with the rest", r.canaryWait)
 			return nil
@@ -113,7 +113,7 @@ func canary(n int) string {
 	return humanize.Comma(int64(n)) + " canaries"
 }
 
-// wait waits, and shows it on a terminal.
+// wait waits, and shows a progress bar on a terminal.
 func (r *replay) wait(ctx context.Context, d time.Duration) error {
 	r.showBar("waiting for the canaries", d.Seconds(), "")
 	defer r.hideBar()
@@ -133,43 +133,43 @@ func (r *replay) wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// look goes through the whole queue for canaries, and reports whether letters
-// are away that were there before.
-func (r *replay) look(ctx context.Context, n *counts, canaries *dlq.Canaries) (missing bool, err error) {
+// findCanaries looks for canaries in the whole queue. missing reports whether it saw fewer
+// messages than before.
+func (r *replay) findCanaries(ctx context.Context, n *counts, canaries *dlq.Canaries) (missing bool, err error) {
 	before := r.inQueue
 	n.again = 0
 	all := &dlq.Filter{PublishedBefore: r.filter.PublishedBefore}
 	err = r.walk(ctx, all, false, func(w *dlq.Walk) error {
-		w.OnLate = r.lookout(n, canaries, true)
-		see := r.lookout(n, canaries, false)
+		w.OnLate = r.watchFor(n, canaries, true)
+		see := r.watchFor(n, canaries, false)
 		err := w.Each(ctx, func(s *dlq.Stored) error { see(s); return nil }, nil)
 		if err == nil {
-			n.left = w.Queue.Held()
+			n.left = w.Queue.Leased()
 		}
 		return err
 	})
 	missing = r.inQueue < before
-	r.inQueue = before // for the next look, too
+	r.inQueue = before // the next look compares with it, too
 	return missing, err
 }
 
-// lookout returns what looks at letters for canaries, and counts and tells those
-// that came back. The letters came after the replay began, or all before.
-func (r *replay) lookout(n *counts, canaries *dlq.Canaries, after bool) func(*dlq.Stored) {
-	const most = 20
+// watchFor returns a function that counts and reports the canaries among messages. Its
+// messages are all newer than the start of the replay, or all older.
+func (r *replay) watchFor(n *counts, canaries *dlq.Canaries, after bool) func(*dlq.Stored) {
+	const limit = 20
 	return func(s *dlq.Stored) {
 		if canaries.Returned(s, after) {
-			if n.again++; n.again <= most {
+			if n.again++; n.again <= limit {
 				r.say("worker: canary %s was rejected again: %s: %s", nameOf(s), dlq.Word(string(s.Reason)), detailOf(s))
 			}
 		}
 		if after {
-			r.news.add(s)
+			r.watch.add(s)
 		}
 	}
 }
 
-// returned is the end of a replay whose canaries came back.
+// returned is the error of a replay whose canaries were rejected again.
 func (r *replay) returned(n *counts) error {
 	return fmt.Errorf("%d of %s were rejected again: the rest was not replayed, and is in the queue", n.again, canary(n.done))
 }

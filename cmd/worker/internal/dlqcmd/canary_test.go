@@ -12,15 +12,15 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 )
 
-// canaryHouse is a queue of 20 letters, and a replay that waits for canaries.
-type canaryHouse struct {
-	*dlqHouse
+// canaryQueue is a queue of 20 messages, and a replay that waits for canaries.
+type canaryQueue struct {
+	*testQueue
 	ids []string
 }
 
-func newCanaryHouse(t *testing.T) *canaryHouse {
+func newCanaryQueue(t *testing.T) *canaryQueue {
 	t.Parallel()
-	h := &canaryHouse{dlqHouse: newDLQHouse(t)}
+	h := &canaryQueue{testQueue: newTestQueue(t)}
 	for i := range 20 {
 		h.ids = append(h.ids, h.put(deadLetter(i, goodData(i), "dlq_event_id", fmt.Sprintf("event-%d", i)))...)
 	}
@@ -28,7 +28,7 @@ func newCanaryHouse(t *testing.T) *canaryHouse {
 }
 
 // replay replays with canaries and calls waiting when it waits for them.
-func (h *canaryHouse) replay(waiting func(), args ...string) dlqResult {
+func (h *canaryQueue) replay(waiting func(), args ...string) dlqResult {
 	h.t.Helper()
 	waits := 0
 	got := h.dlqHearing(h.t.Context(), func(text string) {
@@ -43,7 +43,7 @@ func (h *canaryHouse) replay(waiting func(), args ...string) dlqResult {
 	return got
 }
 
-func (h *canaryHouse) want(got dlqResult, status int, stdout string, says ...string) {
+func (h *canaryQueue) want(got dlqResult, status int, stdout string, says ...string) {
 	h.t.Helper()
 	if got.status != status || got.stdout != stdout+"\n" {
 		h.t.Errorf("status %d, want %d; stdout %s, want %s; stderr %s", got.status, status, got.stdout, stdout, got.stderr)
@@ -56,26 +56,26 @@ func (h *canaryHouse) want(got dlqResult, status int, stdout string, says ...str
 }
 
 // atRest makes sure that the canaries are out, and that nothing else is held.
-func (h *canaryHouse) atRest(canaries int) {
+func (h *canaryQueue) atRest(canaries int) {
 	h.t.Helper()
 	h.replayed(canaries)
 	h.left(20 - canaries)
 }
 
 // rejectAgain dead-letters a message as the worker does.
-func (h *canaryHouse) rejectAgain(m *pubsubpb.PubsubMessage, attributes ...string) {
-	letter := deadLetter(0, string(m.GetData()), "dlq_reason", "gateway_rejected", "dlq_message_id", m.GetMessageId(), "dlq_replays", m.GetAttributes()["replay_count"])
-	maps.Copy(letter.GetAttributes(), m.GetAttributes())
+func (h *canaryQueue) rejectAgain(m *pubsubpb.PubsubMessage, attributes ...string) {
+	message := deadLetter(0, string(m.GetData()), "dlq_reason", "gateway_rejected", "dlq_message_id", m.GetMessageId(), "dlq_replays", m.GetAttributes()["replay_count"])
+	maps.Copy(message.GetAttributes(), m.GetAttributes())
 	for i := 0; i < len(attributes); i += 2 {
-		letter.Attributes[attributes[i]] = attributes[i+1]
+		message.Attributes[attributes[i]] = attributes[i+1]
 	}
-	h.put(letter)
+	h.put(message)
 }
 
 func TestCanary(t *testing.T) {
-	h := newCanaryHouse(t)
+	h := newCanaryQueue(t)
 	got := h.replay(func() { h.atRest(3) }, "--canary", "3", "--canary-wait", "1ms")
-	h.want(got, 0, `{"matched":20,"replayed":20,"failed":0,"left":0,"canaries":3,"canaries_seen_again":0}`, "not seen again", "the 17 letters")
+	h.want(got, 0, `{"matched":20,"replayed":20,"failed":0,"left":0,"canaries":3,"canaries_seen_again":0}`, "not seen again", "the 17 messages")
 	h.replayed(20)
 	h.left(0)
 }
@@ -83,27 +83,27 @@ func TestCanary(t *testing.T) {
 // TestCanaryReturns has canaries come back in every form. The wait would be long,
 // but the queue is looked at meanwhile.
 func TestCanaryReturns(t *testing.T) {
-	for name, comeBack := range map[string]func(h *canaryHouse, canary *pubsubpb.PubsubMessage){
-		"rejected": func(h *canaryHouse, canary *pubsubpb.PubsubMessage) { h.rejectAgain(canary) },
-		"rejected and replayed by somebody else": func(h *canaryHouse, canary *pubsubpb.PubsubMessage) {
+	for name, comeBack := range map[string]func(h *canaryQueue, canary *pubsubpb.PubsubMessage){
+		"rejected": func(h *canaryQueue, canary *pubsubpb.PubsubMessage) { h.rejectAgain(canary) },
+		"rejected and replayed by somebody else": func(h *canaryQueue, canary *pubsubpb.PubsubMessage) {
 			h.rejectAgain(canary, "replay_count", "2")
 		},
-		"taken by Pub/Sub's own policy": func(h *canaryHouse, canary *pubsubpb.PubsubMessage) {
+		"taken by Pub/Sub's own policy": func(h *canaryQueue, canary *pubsubpb.PubsubMessage) {
 			native := &pubsubpb.PubsubMessage{Data: canary.GetData(), Attributes: maps.Clone(canary.GetAttributes())}
 			native.Attributes["CloudPubSubDeadLetterSourceDeliveryCount"] = "5"
 			h.put(native)
 		},
-		"by its event id": func(h *canaryHouse, canary *pubsubpb.PubsubMessage) {
+		"by its event id": func(h *canaryQueue, canary *pubsubpb.PubsubMessage) {
 			id := strings.Replace(canary.GetAttributes()["origin_message_id"], "m", "event-", 1)
 			h.put(deadLetter(99, "x", "dlq_event_id", id))
 		},
-		"by the id in its data": func(h *canaryHouse, canary *pubsubpb.PubsubMessage) {
+		"by the id in its data": func(h *canaryQueue, canary *pubsubpb.PubsubMessage) {
 			id := strings.Replace(canary.GetAttributes()["origin_message_id"], "m", "event-", 1)
 			h.put(&pubsubpb.PubsubMessage{Data: fmt.Appendf(nil, `{"id":%q}`, id)})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := newCanaryHouse(t)
+			h := newCanaryQueue(t)
 			got := h.replay(func() {
 				h.atRest(3)
 				comeBack(h, h.Messages(dlqLedger)[1])
@@ -118,7 +118,7 @@ func TestCanaryReturns(t *testing.T) {
 // TestCanaryReturnsAtOnce: where the worker runs all the time, nothing has to be
 // waited for.
 func TestCanaryReturnsAtOnce(t *testing.T) {
-	h := newCanaryHouse(t)
+	h := newCanaryQueue(t)
 	h.SetFault(func(method string, req any) error {
 		if r, ok := req.(*pubsubpb.PublishRequest); ok && method == "Publish" {
 			h.rejectAgain(r.GetMessages()[0])
@@ -137,8 +137,8 @@ func TestCanaryReturnsAtOnce(t *testing.T) {
 // TestCanaryOthers: what only looks like a canary does not stop the rest, and is
 // not replayed itself.
 func TestCanaryOthers(t *testing.T) {
-	h := newCanaryHouse(t)
-	// Another letter of the event that goes ahead.
+	h := newCanaryQueue(t)
+	// Another message of the event that goes ahead.
 	h.put(deadLetter(0, goodData(0), "dlq_reason", "oversized", "dlq_event_id", "event-0"))
 	got := h.replay(func() {
 		canary := h.replayed(1)[0]
@@ -149,13 +149,13 @@ func TestCanaryOthers(t *testing.T) {
 		h.put(deadLetter(0, goodData(0), "dlq_event_id", "other"), deadLetter(100, goodData(100)))
 	}, "--canary", "1", "--canary-wait", "1ms", "--reason", "invalid_event")
 	h.want(got, 0, `{"matched":20,"replayed":20,"failed":0,"left":3,"canaries":1,"canaries_seen_again":0}`,
-		"still rejected: invalid_event of sams, sams.user/created", "2 new letters of the kinds", "0 of them events that had been replayed")
+		"still rejected: invalid_event of sams, sams.user/created", "2 new messages of the kinds", "0 of them events that had been replayed")
 	h.replayed(20)
 	h.left(3)
 }
 
 func TestCanaryInterrupted(t *testing.T) {
-	h := newCanaryHouse(t)
+	h := newCanaryQueue(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	got := h.dlqHearing(ctx, func(text string) {
@@ -179,7 +179,7 @@ func TestCanaryLimits(t *testing.T) {
 		{"50", "0", 20, 20},
 	} {
 		t.Run(c.canary+" of "+c.limit, func(t *testing.T) {
-			h := newCanaryHouse(t)
+			h := newCanaryQueue(t)
 			matched := c.replayed
 			got := h.replay(func() { h.atRest(c.ahead) }, "--canary", c.canary, "--canary-wait", "1ms", "--limit", c.limit)
 			h.want(got, 0, fmt.Sprintf(`{"matched":%d,"replayed":%d,"failed":0,"left":%d,"canaries":%d,"canaries_seen_again":0}`,
@@ -189,11 +189,11 @@ func TestCanaryLimits(t *testing.T) {
 	}
 }
 
-// TestCanaryFails: letters that cannot be replayed are no canaries; where all are
+// TestCanaryFails: messages that cannot be replayed are no canaries; where all are
 // such, there is nothing to wait for.
 func TestCanaryFails(t *testing.T) {
 	t.Parallel()
-	h := &canaryHouse{dlqHouse: newDLQHouse(t)}
+	h := &canaryQueue{testQueue: newTestQueue(t)}
 	for i := range 5 {
 		h.put(deadLetter(i, typoData(i)))
 	}
@@ -213,7 +213,7 @@ func TestCanaryFails(t *testing.T) {
 // TestCanaryHidden: a canary may be among what somebody else holds, so the queue
 // is looked through again.
 func TestCanaryHidden(t *testing.T) {
-	h := newCanaryHouse(t)
+	h := newCanaryQueue(t)
 	var release func()
 	looks := 0
 	got := h.dlqHearing(t.Context(), func(text string) {
@@ -226,7 +226,7 @@ func TestCanaryHidden(t *testing.T) {
 			}
 		}
 	}, "replay", "--yes", "--output", "json", "--canary", "3", "--canary-wait", "1ms")
-	h.want(got, 0, `{"matched":20,"replayed":20,"failed":0,"left":0,"canaries":3,"canaries_seen_again":0}`, "5 messages are held by someone else or not yet available")
+	h.want(got, 0, `{"matched":20,"replayed":20,"failed":0,"left":0,"canaries":3,"canaries_seen_again":0}`, "5 messages are leased by somebody else or not yet available")
 	if looks != 2 {
 		t.Errorf("%d more looks", looks)
 	}
@@ -234,7 +234,7 @@ func TestCanaryHidden(t *testing.T) {
 }
 
 func TestCanaryUsage(t *testing.T) {
-	h := newDLQHouse(t)
+	h := newTestQueue(t)
 	for _, args := range [][]string{
 		{"--canary", "-1"}, {"--canary-wait", "1m"}, {"--canary", "2", "--canary-wait", "0s"}, {"--canary", "2", "--canary-wait", "soon"},
 	} {
@@ -244,7 +244,7 @@ func TestCanaryUsage(t *testing.T) {
 
 // TestReplayNews: a slow replay looks at what is rejected meanwhile.
 func TestReplayNews(t *testing.T) {
-	h := newCanaryHouse(t)
+	h := newCanaryQueue(t)
 	rejected := make(chan struct{})
 	h.SetFault(func(method string, req any) error {
 		if r, ok := req.(*pubsubpb.PublishRequest); ok && method == "Publish" {
@@ -261,7 +261,7 @@ func TestReplayNews(t *testing.T) {
 	})
 	began := time.Now()
 	got := h.dlq(t.Context(), "replay", "--yes", "--output", "json", "--rate", "100")
-	h.want(got, 0, `{"matched":20,"replayed":20,"failed":0,"left":2}`, "warning: events of a kind", "1 new letter of the kinds", "1 of them events that had been replayed")
+	h.want(got, 0, `{"matched":20,"replayed":20,"failed":0,"left":2}`, "warning: events of a kind", "1 new message of the kinds", "1 of them events that had been replayed")
 	<-rejected
 	if took := time.Since(began); took < 150*time.Millisecond {
 		t.Errorf("it took %v", took)

@@ -30,7 +30,7 @@ type shifted struct {
 }
 
 // shift starts one before the house, and returns where it listens.
-func (h *dlqHouse) shift(s *shifted) string {
+func (h *testQueue) shift(s *shifted) string {
 	h.t.Helper()
 	conn, err := grpc.NewClient(h.Addr(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -88,9 +88,9 @@ func TestDLQClocks(t *testing.T) {
 	for _, ahead := range []time.Duration{time.Minute, -time.Minute, time.Hour, 0} {
 		for _, dates := range []bool{true, false} {
 			for _, n := range []int{20, 2500} {
-				t.Run(fmt.Sprintf("%v ahead, dates %v, %d letters", ahead, dates, n), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%v ahead, dates %v, %d messages", ahead, dates, n), func(t *testing.T) {
 					t.Parallel()
-					h := newDLQHouse(t)
+					h := newTestQueue(t)
 					for i := range n {
 						h.put(deadLetter(i, goodData(i)))
 					}

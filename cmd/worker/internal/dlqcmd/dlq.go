@@ -56,10 +56,10 @@ func New(e command.Env, opts Options) *cli.Command {
 	env := commands{e, opts.withDefaults()}
 	return &cli.Command{
 		Name:  "dlq",
-		Usage: "the dead-letter queue: see, mend, replay, remove",
+		Usage: "the dead-letter queue: see, fix, replay, remove",
 		Description: "Reads DLQ_SUBSCRIPTION. What a command does not act on is back in the queue at once.\n" +
 			"\"At least N\" (as JSON: left_at_least, count_at_least) says that a command cannot know\n" +
-			"whether it saw the whole queue; why is told on stderr.\n\n" +
+			"whether it saw the whole queue; stderr says why.\n\n" +
 			"Examples:\n\n" +
 			"   worker dlq stats\n" +
 			"   worker dlq show 019a0000-0000-7000-8000-000000000001\n" +
@@ -81,7 +81,7 @@ func New(e command.Env, opts Options) *cli.Command {
 	}
 }
 
-// filterFlags are the same for all commands.
+// filterFlags are the filters of every command.
 func filterFlags() []cli.Flag {
 	moment := func(name, usage string) cli.Flag {
 		return &cli.StringFlag{Name: name, Usage: usage, Validator: func(s string) error {
@@ -96,13 +96,13 @@ func filterFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "feature", Usage: "only those of the `FEATURE`"},
 		&cli.StringSliceFlag{Name: "action", Usage: "only those of the `ACTION`"},
 		&cli.StringSliceFlag{Name: "event-id", Usage: "only the event `ID`"},
-		&cli.StringSliceFlag{Name: "message-id", Usage: "only the message `ID`: the original one's or the dead letter's"},
+		&cli.StringSliceFlag{Name: "message-id", Usage: "only the message `ID`: the original one's or the dead-lettered message's"},
 		&cli.BoolFlag{Name: "private", Usage: "only those with private data, or with what may be: unknown fields that hold text, data that cannot be read"},
 		moment("since", "only those rejected since `TIME`: RFC 3339, a date (UTC), or how long ago, such as 2h or 7d"),
 		moment("until", "only those rejected until `TIME`"),
 		&cli.IntFlag{Name: "limit", Usage: "at most `N` of them; 0 means all", Validator: func(n int) error {
 			if n < 0 {
-				return fmt.Errorf("expected a number of letters, got %d", n)
+				return fmt.Errorf("expected a number of messages, got %d", n)
 			}
 			return nil
 		}},
@@ -119,10 +119,10 @@ func formatFlag(formats ...string) cli.Flag {
 }
 
 func revealFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "reveal", Usage: "show also what is or may be private; that is logged"}
+	return &cli.BoolFlag{Name: "reveal", Usage: "show also data that is or may be private; the audit log records it"}
 }
 
-// filterOf is the filter of the flags. One that can choose nothing is a mistake.
+// filterOf returns the filter of the flags. A range of time that is empty is a mistake.
 func filterOf(c *cli.Command) (*dlq.Filter, error) {
 	now := time.Now()
 	moment := func(name string) time.Time {
@@ -148,8 +148,8 @@ func filterOf(c *cli.Command) (*dlq.Filter, error) {
 	return f, nil
 }
 
-// desk is where on-call works: the queue, and what is chosen of it.
-type desk struct {
+// session is the connection of one command to the queue, with its settings.
+type session struct {
 	env    commands
 	cfg    *config.Config
 	log    *slog.Logger
@@ -157,27 +157,27 @@ type desk struct {
 	filter *dlq.Filter
 	format string
 	reveal bool // private data is shown, too
-	// touched are the dead letters that were shown, written or changed.
+	// touched are the messages that were shown, written or changed.
 	touched touched
-	change  change // of the commands that make one
+	change  change // of commands that can change the queue
 
-	// expected is how many letters were chosen when somebody was asked.
+	// expected is how many messages were selected when the question was asked.
 	expected int
-	// inQueue is how many letters there were at the end of the last walk, apart
-	// from late ones; -1 as long as none has seen the whole queue.
+	// inQueue is the number of messages at the end of the last complete walk, without
+	// those newer than the start; -1 before the first.
 	inQueue int
-	// wholly says that the last walk has seen the whole queue, as far as can be
-	// known. If not, what it counted is the least that there is.
-	wholly bool
-	// most is the largest part of the queue that is read at once; 0: the default.
-	most int
-	bar  *progressbar.ProgressBar // nil: none is shown
-	// streams says that stdout is written to all the while.
+	// complete says that the last walk has seen the whole queue, as far as can be known.
+	// If not, its counts are lower bounds.
+	complete bool
+	// maxMessages bounds how many messages are read at once; 0 is the default.
+	maxMessages int
+	bar         *progressbar.ProgressBar // nil if none is shown
+	// streams says that the command writes to stdout while it reads.
 	streams bool
 }
 
-// openDesk reads the settings and connects.
-func (env commands) openDesk(ctx context.Context, c *cli.Command) (*desk, error) {
+// open reads the settings and connects.
+func (env commands) open(ctx context.Context, c *cli.Command) (*session, error) {
 	filter, err := filterOf(c)
 	if err != nil {
 		return nil, err
@@ -191,73 +191,73 @@ func (env commands) openDesk(ctx context.Context, c *cli.Command) (*desk, error)
 		return nil, err
 	}
 	command.OutliveReaders()
-	return &desk{env: env, cfg: cfg, log: log, client: client, filter: filter, format: c.String("output"), reveal: c.Bool("reveal"), inQueue: -1}, nil
+	return &session{env: env, cfg: cfg, log: log, client: client, filter: filter, format: c.String("output"), reveal: c.Bool("reveal"), inQueue: -1}, nil
 }
 
-func (d *desk) close() {
-	_ = d.client.Close() // everything is settled by then
+func (d *session) close() {
+	_ = d.client.Close() // every message is acknowledged or released by then
 }
 
-// walk goes through the queue once. At the end everything is back in it that act
-// has not removed.
-func (d *desk) walk(ctx context.Context, filter *dlq.Filter, stop bool, act func(*dlq.Walk) error) error {
+// walk reads the queue once. At the end it releases every message that act has not
+// removed.
+func (d *session) walk(ctx context.Context, filter *dlq.Filter, stop bool, act func(*dlq.Walk) error) error {
 	opts := d.env.opts.Queue
-	opts.Logger, opts.Most = d.log, d.most
+	opts.Logger, opts.MaxMessages = d.log, d.maxMessages
 	queue := dlq.Open(d.client, opts)
 	w := &dlq.Walk{Queue: queue, Filter: filter, Environment: d.cfg.Environment, Stop: stop}
 	w.OnProgress = d.advance
-	d.showBar("reading the queue", -1, "letters")
+	d.showBar("reading the queue", -1, "messages")
 	err := d.explain(ctx, act(w))
 	d.hideBar()
-	d.wholly = false
+	d.complete = false
 	if err == nil {
-		missing := d.sayMissing(w)
+		missing := d.warnMissing(w)
 		doubts := queue.Doubts()
-		d.wholly = !missing && !w.Cut && len(doubts) == 0
-		if w.Cut && d.format == "table" { // programs know what they have asked for
+		d.complete = !missing && !w.Cut && len(doubts) == 0
+		if w.Cut && d.format == "table" { // a program knows its own limit
 			doubts = append(doubts, "--limit was reached")
 		}
 		if len(doubts) > 0 {
 			d.say("worker: at least %s of the queue match, and there may be more: %s", command.Plural(w.Matched, "message"), strings.Join(doubts, "; "))
 		}
 		if !stop {
-			d.inQueue = queue.Held() - w.Late
+			d.inQueue = queue.Leased() - w.Late
 		}
 	}
 	return errors.Join(err, queue.Close())
 }
 
-// sayMissing tells what the queue holds back, as far as that can be known: Pub/Sub
-// has no count of what somebody else holds. It reports whether something that was
-// there before was not seen.
-func (d *desk) sayMissing(w *dlq.Walk) bool {
+// warnMissing says how many messages were in the queue before and were not seen now.
+// It compares with an earlier walk, because Pub/Sub does not say how many messages
+// somebody else has leased.
+func (d *session) warnMissing(w *dlq.Walk) bool {
 	missing := d.inQueue - (w.Read - w.Late)
 	switch {
 	case d.inQueue >= 0 && missing > 0:
-		d.say("worker: %s messages are held by someone else or not yet available, or were taken meanwhile; they are not counted here", humanize.Comma(int64(missing)))
+		d.say("worker: %s messages are leased by somebody else or not yet available, or were removed meanwhile; they are not counted here", humanize.Comma(int64(missing)))
 		return true
 	case w.Read == 0:
-		d.say("worker: the queue gave nothing: it is empty, or its messages are held by someone else or not yet available (a command that was killed holds them for about a minute)")
+		d.say("worker: the queue gave nothing: it is empty, or its messages are leased by somebody else or not yet available (a command that was killed keeps its leases for about a minute)")
 	}
 	return false
 }
 
-// atLeast is a count of what the last walk saw, for a sentence.
-func (d *desk) atLeast(n int) string {
-	if d.wholly {
+// atLeast formats a count of the last walk for a sentence.
+func (d *session) atLeast(n int) string {
+	if d.complete {
 		return humanize.Comma(int64(n))
 	}
 	return "at least " + humanize.Comma(int64(n))
 }
 
-// explain says what to do about Pub/Sub's errors.
-func (d *desk) explain(ctx context.Context, err error) error {
+// explain adds the remedy to an error of Pub/Sub.
+func (d *session) explain(ctx context.Context, err error) error {
 	name := d.cfg.DeadLetterSubscriptionName()
 	switch {
 	case err == nil:
 		return nil
 	case ctx.Err() != nil:
-		return errors.Join(errors.New("interrupted; what was not acted on is back in the queue"), withoutCancel(err))
+		return errors.Join(errors.New("interrupted; every message that was not changed is back in the queue"), withoutCancel(err))
 	case notOurs(err):
 		return err
 	case status.Code(err) == codes.NotFound:
@@ -270,7 +270,7 @@ func (d *desk) explain(ctx context.Context, err error) error {
 	return err
 }
 
-// withoutCancel leaves out that a command was interrupted, which it says itself.
+// withoutCancel drops the error of an interrupted request.
 func withoutCancel(err error) error {
 	if errors.Is(err, context.Canceled) || status.Code(err) == codes.Canceled {
 		return nil

@@ -53,20 +53,20 @@ func run(ctx context.Context, env command.Env) int {
 	})
 }
 
-// dlqHouse is a Pub/Sub with a dead-letter queue.
-type dlqHouse struct {
+// testQueue is a Pub/Sub with a dead-letter queue.
+type testQueue struct {
 	*pubsubserver.Server
 	t *testing.T
 }
 
-func newDLQHouse(t *testing.T) *dlqHouse {
+func newTestQueue(t *testing.T) *testQueue {
 	t.Helper()
 	s, err := pubsubserver.Start(t.Context(), pubsubserver.Options{PullWait: 40 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	h := &dlqHouse{s, t}
+	h := &testQueue{s, t}
 	for _, err := range []error{
 		s.CreateTopic(dlqMain), s.CreateTopic(dlqTopic),
 		s.CreateSubscription(dlqLedger, dlqMain), s.CreateSubscription(dlqSub, dlqTopic),
@@ -78,7 +78,7 @@ func newDLQHouse(t *testing.T) *dlqHouse {
 	return h
 }
 
-// deadLetter makes a letter as the worker writes it.
+// deadLetter makes a message as the worker writes it.
 func deadLetter(i int, data string, attributes ...string) *pubsubpb.PubsubMessage {
 	m := &pubsubpb.PubsubMessage{Data: []byte(data), Attributes: map[string]string{
 		"service_id": "sams", "dlq_reason": "invalid_event", "dlq_detail": "typo: unknown field; expected none",
@@ -99,9 +99,9 @@ func typoData(i int) string {
 	return fmt.Sprintf(`{"feature":"sams.user","action":"created","user":{"userId":9007199254740993},"typo":%d,"privateMetadata":{"x":%q}}`, i, secretValue)
 }
 
-func (h *dlqHouse) put(letters ...*pubsubpb.PubsubMessage) []string {
+func (h *testQueue) put(messages ...*pubsubpb.PubsubMessage) []string {
 	h.t.Helper()
-	ids, err := h.Publish(dlqTopic, letters...)
+	ids, err := h.Publish(dlqTopic, messages...)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -113,13 +113,13 @@ type dlqResult struct {
 	stdout, stderr string
 }
 
-func (h *dlqHouse) dlq(ctx context.Context, args ...string) dlqResult {
+func (h *testQueue) dlq(ctx context.Context, args ...string) dlqResult {
 	return h.dlqHearing(ctx, nil, args...)
 }
 
 // dlqHearing runs a command, and hands over what it writes to stderr before it
 // goes on.
-func (h *dlqHouse) dlqHearing(ctx context.Context, hear func(string), args ...string) dlqResult {
+func (h *testQueue) dlqHearing(ctx context.Context, hear func(string), args ...string) dlqResult {
 	var stdout bytes.Buffer
 	stderr := listener{hear: hear}
 	env := h.environment(args...)
@@ -128,7 +128,7 @@ func (h *dlqHouse) dlqHearing(ctx context.Context, hear func(string), args ...st
 }
 
 // environment is that of a command without a terminal.
-func (h *dlqHouse) environment(args ...string) command.Env {
+func (h *testQueue) environment(args ...string) command.Env {
 	return command.Env{
 		Args: append([]string{"worker", "dlq"}, args...),
 		Vars: []string{
@@ -157,7 +157,7 @@ func (l *listener) Write(p []byte) (int, error) {
 
 // expect runs a command and compares its status and, unless it is empty, its
 // output.
-func (h *dlqHouse) expect(code int, stdout string, args ...string) dlqResult {
+func (h *testQueue) expect(code int, stdout string, args ...string) dlqResult {
 	h.t.Helper()
 	got := h.dlq(h.t.Context(), args...)
 	if got.status != code || stdout != "" && got.stdout != stdout {
@@ -170,14 +170,14 @@ func (h *dlqHouse) expect(code int, stdout string, args ...string) dlqResult {
 }
 
 // left makes sure of what is in the queue, and that nobody holds it.
-func (h *dlqHouse) left(want int) {
+func (h *testQueue) left(want int) {
 	h.t.Helper()
 	if got := h.Stats(dlqSub); got.Backlog != want || got.Leased != 0 {
-		h.t.Errorf("the queue has %d letters and %d are held, want %d and none", got.Backlog, got.Leased, want)
+		h.t.Errorf("the queue has %d messages and %d are held, want %d and none", got.Backlog, got.Leased, want)
 	}
 }
 
-func (h *dlqHouse) replayed(want int) []*pubsubpb.PubsubMessage {
+func (h *testQueue) replayed(want int) []*pubsubpb.PubsubMessage {
 	h.t.Helper()
 	got := h.Messages(dlqLedger)
 	if len(got) != want {
@@ -187,8 +187,8 @@ func (h *dlqHouse) replayed(want int) []*pubsubpb.PubsubMessage {
 }
 
 func TestDLQSee(t *testing.T) {
-	h := newDLQHouse(t)
-	h.expect(0, "no dead letters\n", "list")
+	h := newTestQueue(t)
+	h.expect(0, "no dead-lettered messages\n", "list")
 	h.expect(0, "[]\n", "list", "--output", "json")
 	h.expect(0, `{"count":0,"replayed_before":0,"oldest":null,"newest":null,"groups":[]}`+"\n", "stats", "--output", "json")
 	ids := h.put(
@@ -199,7 +199,7 @@ func TestDLQSee(t *testing.T) {
 	)
 	var stats struct {
 		Count  int
-		Groups []*dlq.Tally
+		Groups []*dlq.GroupCount
 	}
 	got := h.expect(0, "", "stats", "--output", "json")
 	if err := json.Unmarshal([]byte(got.stdout), &stats); err != nil || stats.Count != 5 || len(stats.Groups) != 4 {
@@ -208,7 +208,7 @@ func TestDLQSee(t *testing.T) {
 	if g := stats.Groups[0]; g.Count != 2 || g.ReplayedBefore != 1 || g.Owner != "team-sams" || g.Runbook != "https://r" || g.Feature != "sams.user" {
 		t.Errorf("%+v", g)
 	}
-	if got := h.expect(0, "", "stats"); !strings.Contains(got.stdout, "5 letters") {
+	if got := h.expect(0, "", "stats"); !strings.Contains(got.stdout, "5 messages") {
 		t.Error(got.stdout)
 	}
 	if got := h.expect(0, "", "list"); strings.Count(got.stdout, "\n") != 6 || strings.Contains(got.stdout, "\x1b") {
@@ -239,7 +239,7 @@ func TestDLQSee(t *testing.T) {
 }
 
 func TestDLQReplay(t *testing.T) {
-	h := newDLQHouse(t)
+	h := newTestQueue(t)
 	for i := range 1100 {
 		h.put(deadLetter(i, goodData(i)))
 	}
@@ -272,7 +272,7 @@ func TestDLQReplay(t *testing.T) {
 }
 
 func TestDLQReplayLimitAndRate(t *testing.T) {
-	h := newDLQHouse(t)
+	h := newTestQueue(t)
 	for i := range 20 {
 		h.put(deadLetter(i, goodData(i), "dlq_ordering_key", fmt.Sprint("k", i%3)))
 	}
@@ -292,7 +292,7 @@ func TestDLQReplayLimitAndRate(t *testing.T) {
 // One that has no room for the attributes of a replay, and one whose data is no
 // JSON for --jq.
 func TestDLQReplayLeaves(t *testing.T) {
-	h := newDLQHouse(t)
+	h := newTestQueue(t)
 	attributes := map[string]string{"service_id": "sams"}
 	for i := range 99 {
 		attributes[fmt.Sprint("a", i)] = "x"
@@ -321,7 +321,7 @@ func gzipped(t *testing.T, data []byte) string {
 }
 
 func TestDLQReplayNowhere(t *testing.T) {
-	h := newDLQHouse(t)
+	h := newTestQueue(t)
 	h.put(deadLetter(1, goodData(1)))
 	h.SetFault(func(method string, _ any) error {
 		if method == "Publish" {
@@ -345,7 +345,7 @@ func TestDLQReplayNowhere(t *testing.T) {
 }
 
 func TestDLQExport(t *testing.T) {
-	h := newDLQHouse(t)
+	h := newTestQueue(t)
 	for i := range 5 {
 		h.put(deadLetter(i, goodData(i)))
 	}
@@ -381,7 +381,7 @@ func TestDLQExport(t *testing.T) {
 }
 
 func TestDLQPurge(t *testing.T) {
-	h := newDLQHouse(t)
+	h := newTestQueue(t)
 	for i := range 5 {
 		h.put(deadLetter(i, goodData(i)))
 	}
@@ -419,7 +419,7 @@ func TestDLQInterrupted(t *testing.T) {
 			for _, after := range []int{1, 2} {
 				t.Run(fmt.Sprint(args, method, after), func(t *testing.T) {
 					t.Parallel()
-					h := newDLQHouse(t)
+					h := newTestQueue(t)
 					for i := range 1500 {
 						h.put(deadLetter(i, goodData(i)))
 					}
@@ -459,7 +459,7 @@ func TestDLQInterrupted(t *testing.T) {
 
 // Two readers at once lose nothing.
 func TestDLQTwoReaders(t *testing.T) {
-	h := newDLQHouse(t)
+	h := newTestQueue(t)
 	for i := range 3000 {
 		h.put(deadLetter(i, goodData(i)))
 	}
@@ -478,7 +478,7 @@ func TestDLQTwoReaders(t *testing.T) {
 }
 
 func TestDLQUsage(t *testing.T) {
-	h := newDLQHouse(t)
+	h := newTestQueue(t)
 	for _, args := range [][]string{
 		{"bogus"}, {"stats", "x"}, {"stats", "--output", "ndjson"}, {"list", "--since", "soon"}, {"list", "--limit", "-1"},
 		{"show"}, {"replay", "--yes", "--rate", "-1"}, {"replay", "--yes", "x"},

@@ -20,12 +20,12 @@ func (env commands) exportcommand() *cli.Command {
 		Name:      "export",
 		Usage:     "the original messages as lines for `worker publish`",
 		ArgsUsage: "[FILE]",
-		Description: "Writes to FILE, which must not exist and only you can read, or to stdout. The queue keeps its letters unless\n" +
+		Description: "Writes to FILE, which must not exist and only you can read, or to stdout. The queue keeps its messages unless\n" +
 			"--remove, which removes them once their lines are written. What it did goes to stdout\n" +
 			"with FILE, else to stderr.\n\n" +
 			"Examples:\n\n" +
-			"   worker dlq export --service sams letters.ndjson\n" +
-			"   worker dlq export --reason unknown_service --remove --yes letters.ndjson",
+			"   worker dlq export --service sams messages.ndjson\n" +
+			"   worker dlq export --reason unknown_service --remove --yes messages.ndjson",
 		DisableSliceFlagSeparator: true,
 		Flags: changeFlags(
 			&cli.StringFlag{Name: "to", Usage: "write to `FILE`, as without the flag's name"},
@@ -47,21 +47,21 @@ func (env commands) exportcommand() *cli.Command {
 			if err := unused(path); err != nil {
 				return err
 			}
-			return env.alter(ctx, c, func(d *desk) change {
+			return env.changeQueue(ctx, c, func(d *session) change {
 				d.streams = path == ""
 				return change{
 					action: "export", done: "exported", where: ", and remove them from the queue", quiet: !remove, stderr: path == "",
 					audit: []any{"file", path},
 				}
-			}, func(d *desk) error {
+			}, func(d *session) error {
 				if path == "" {
 					d.makePrivate(env.Stdout)
 				}
 				export := func() error {
 					if path == "" {
-						return d.carry(ctx, terminal.JSON(env.Stdout), &dlq.Exporter{}, remove)
+						return d.export(ctx, terminal.JSON(env.Stdout), &dlq.Exporter{}, remove)
 					}
-					return d.carryTo(ctx, path, &dlq.Exporter{}, remove)
+					return d.exportTo(ctx, path, &dlq.Exporter{}, remove)
 				}
 				if !remove {
 					return d.reading(ctx, "export", export, "file", path)
@@ -72,18 +72,18 @@ func (env commands) exportcommand() *cli.Command {
 	}
 }
 
-// carryTo writes what is chosen to a new file, and removes it if asked.
-func (d *desk) carryTo(ctx context.Context, path string, e *dlq.Exporter, remove bool) error {
+// exportTo exports the selected messages to a new file, and removes them if asked.
+func (d *session) exportTo(ctx context.Context, path string, e *dlq.Exporter, remove bool) error {
 	f, err := create(path)
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.carry(ctx, f, e, remove), f.Close())
+	return errors.Join(d.export(ctx, f, e, remove), f.Close())
 }
 
-// carry writes what is chosen as lines to w and, if asked, removes it. If w is a
-// file, the lines survive the machine before their letters go.
-func (d *desk) carry(ctx context.Context, w io.Writer, e *dlq.Exporter, remove bool) error {
+// export writes the selected messages as lines to w, and removes them if asked. If w is
+// a file, it removes a message only after its line is on disk.
+func (d *session) export(ctx context.Context, w io.Writer, e *dlq.Exporter, remove bool) error {
 	out := bufio.NewWriterSize(w, 1<<20)
 	e.Out, e.Report = out, d.report()
 	e.Sync = func() error {
@@ -107,12 +107,12 @@ func (d *desk) carry(ctx context.Context, w io.Writer, e *dlq.Exporter, remove b
 			if remove {
 				e.Remove = walk.Queue.Remove
 			}
-			return walk.Each(ctx, e.Letter, func() error { return e.Flush(ctx) })
+			return walk.Each(ctx, e.Add, func() error { return e.Flush(ctx) })
 		})
 	})
 }
 
-// unused refuses a file that exists, before anybody is asked or waits.
+// unused refuses a file that exists, before the question and the reading.
 func unused(path string) error {
 	if _, err := os.Lstat(path); path != "" && err == nil {
 		return command.Usagef("%s exists already, and is not overwritten", path)
@@ -120,7 +120,7 @@ func unused(path string) error {
 	return nil
 }
 
-// create creates a file that only the caller may read, and overwrites none.
+// create creates a file that only the user may read. It overwrites none.
 func create(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, os.ErrExist) {

@@ -23,7 +23,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/topic"
 )
 
-// hostile are messages that somebody may publish, each of which becomes a letter.
+// hostile are messages that somebody may publish, each of which becomes a message.
 func hostile() map[string]*pubsubpb.PubsubMessage {
 	many := map[string]string{"service_id": "sams"}
 	for i := range 96 {
@@ -32,38 +32,38 @@ func hostile() map[string]*pubsubpb.PubsubMessage {
 	random := make([]byte, 9_900_000)
 	rand.NewChaCha8([32]byte{7}).Read(random)
 	return map[string]*pubsubpb.PubsubMessage{
-		"no JSON":            {Data: []byte("{nonsense \x1b[2J"), Attributes: map[string]string{"service_id": "sams"}},
-		"binary":             {Data: []byte("\xff\x00\x1f\x8b"), OrderingKey: "key"},
-		"10 MB":              {Data: []byte("[" + strings.Repeat(" ", 9_999_000) + "]")},
-		"10 MB of noise":     {Data: random},
-		"97 attributes":      {Data: []byte(typoData(3)), Attributes: many, OrderingKey: "k\"1"},
-		"names of ours":      {Data: []byte(goodData(2)), Attributes: map[string]string{"dlq_reason": "mine", "origin_x": "y"}},
-		"a letter":           {Data: []byte(typoData(1)), Attributes: deadLetter(1, "").GetAttributes()},
-		"a letter by itself": {Data: []byte(typoData(2)), Attributes: map[string]string{"service_id": "sams", "dlq_reason": "invalid_event", "dlq_encoding": "gzip"}},
-		"controls":           {Data: []byte(`{"feature":"\u001b[31m"}`), Attributes: map[string]string{"service_id": "\x1b[31m\u202e"}},
-		"escapes":            {Data: []byte(`{"feature":"\u009b31m\u009b2Jgone","action":"\u0085\u2028","client":{"name":"x\u202ey\u2066z","version":"` + "\u009b\u202e" + `"},"\u202e":1}`), Attributes: map[string]string{"service_id": "sams", "service_environment": "\x1b[2J\u009b31m", "k\u2066": "\u202e"}},
-		"only attributes":    {Attributes: map[string]string{"service_id": "sams"}},
+		"no JSON":             {Data: []byte("{nonsense \x1b[2J"), Attributes: map[string]string{"service_id": "sams"}},
+		"binary":              {Data: []byte("\xff\x00\x1f\x8b"), OrderingKey: "key"},
+		"10 MB":               {Data: []byte("[" + strings.Repeat(" ", 9_999_000) + "]")},
+		"10 MB of noise":      {Data: random},
+		"97 attributes":       {Data: []byte(typoData(3)), Attributes: many, OrderingKey: "k\"1"},
+		"names of ours":       {Data: []byte(goodData(2)), Attributes: map[string]string{"dlq_reason": "mine", "origin_x": "y"}},
+		"a message":           {Data: []byte(typoData(1)), Attributes: deadLetter(1, "").GetAttributes()},
+		"a message by itself": {Data: []byte(typoData(2)), Attributes: map[string]string{"service_id": "sams", "dlq_reason": "invalid_event", "dlq_encoding": "gzip"}},
+		"controls":            {Data: []byte(`{"feature":"\u001b[31m"}`), Attributes: map[string]string{"service_id": "\x1b[31m\u202e"}},
+		"escapes":             {Data: []byte(`{"feature":"\u009b31m\u009b2Jgone","action":"\u0085\u2028","client":{"name":"x\u202ey\u2066z","version":"` + "\u009b\u202e" + `"},"\u202e":1}`), Attributes: map[string]string{"service_id": "sams", "service_environment": "\x1b[2J\u009b31m", "k\u2066": "\u202e"}},
+		"only attributes":     {Attributes: map[string]string{"service_id": "sams"}},
 	}
 }
 
 // deadLetters writes the messages to the queue as the worker does.
-func (h *dlqHouse) deadLetters(messages map[string]*pubsubpb.PubsubMessage) {
+func (h *testQueue) deadLetters(messages map[string]*pubsubpb.PubsubMessage) {
 	h.t.Helper()
 	client, err := topic.NewClient(h.t.Context(), dlqTopic, app.PubSubOptions(&config.Config{EmulatorHost: h.Addr()})...)
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	defer client.Close()
-	var letters []*dlq.Letter
+	var rejected []*dlq.DeadLetter
 	for name, m := range messages {
-		letters = append(letters, &dlq.Letter{
+		rejected = append(rejected, &dlq.DeadLetter{
 			MessageID: name, PublishTime: time.Now(), Data: m.GetData(), Attributes: m.GetAttributes(), OrderingKey: m.GetOrderingKey(),
 			Rejection: event.Rejection{Reason: event.InvalidEvent, Detail: "typo: unknown field"}, RejectedAt: time.Now(),
 		})
 	}
-	for i, err := range dlq.NewWriter(client, dlq.Origin{Subscription: "s", WorkerVersion: "v"}).Write(h.t.Context(), letters) {
+	for i, err := range dlq.NewWriter(client, dlq.Origin{Subscription: "s", WorkerVersion: "v"}).Write(h.t.Context(), rejected) {
 		if err != nil {
-			h.t.Fatalf("%s: %v", letters[i].MessageID, err)
+			h.t.Fatalf("%s: %v", rejected[i].MessageID, err)
 		}
 	}
 }
@@ -74,7 +74,7 @@ func TestDLQHostile(t *testing.T) {
 		t.Skip("compresses megabytes")
 	}
 	t.Parallel()
-	h := newDLQHouse(t)
+	h := newTestQueue(t)
 	messages := hostile()
 	h.deadLetters(messages)
 	n := len(messages)
@@ -132,7 +132,7 @@ func TestDLQHostileReplay(t *testing.T) {
 		t.Skip("compresses megabytes")
 	}
 	t.Parallel()
-	h := newDLQHouse(t)
+	h := newTestQueue(t)
 	messages := hostile()
 	h.deadLetters(messages)
 	n := len(messages)
@@ -149,7 +149,7 @@ func TestDLQHostileReplay(t *testing.T) {
 }
 
 // same makes sure that just these messages are on the main topic.
-func (h *dlqHouse) same(what string, messages map[string]*pubsubpb.PubsubMessage, strip func(map[string]string)) {
+func (h *testQueue) same(what string, messages map[string]*pubsubpb.PubsubMessage, strip func(map[string]string)) {
 	h.t.Helper()
 	want := map[string]string{}
 	key := func(m *pubsubpb.PubsubMessage) string {
@@ -187,7 +187,7 @@ func allCommands(t *testing.T) [][]string {
 // which role is missing.
 func TestDLQForbidden(t *testing.T) {
 	t.Parallel()
-	h := newDLQHouse(t)
+	h := newTestQueue(t)
 	h.put(deadLetter(1, goodData(1)))
 	forbid := func(method string, code codes.Code) {
 		h.SetFault(func(m string, _ any) error {
@@ -225,14 +225,14 @@ func TestDLQForbidden(t *testing.T) {
 // be known: here, that nothing came.
 func TestDLQHeld(t *testing.T) {
 	t.Parallel()
-	h := newDLQHouse(t)
+	h := newTestQueue(t)
 	for i := range 5 {
 		h.put(deadLetter(i, goodData(i)))
 	}
 	h.hold(5)
 	for _, args := range allCommands(t) {
 		got := h.dlq(t.Context(), args...)
-		if !strings.Contains(got.stderr, "the queue gave nothing: it is empty, or its messages are held by someone else or not yet available") {
+		if !strings.Contains(got.stderr, "the queue gave nothing: it is empty, or its messages are leased by somebody else or not yet available") {
 			t.Errorf("%v: %s", args, got.stderr)
 		}
 	}
@@ -241,21 +241,21 @@ func TestDLQHeld(t *testing.T) {
 	}
 }
 
-// hold has somebody else hold so many letters, for longer than any test takes,
+// hold has somebody else hold so many messages, for longer than any test takes,
 // until the returned function gives them back.
-func (h *dlqHouse) hold(n int) (release func()) {
+func (h *testQueue) hold(n int) (release func()) {
 	h.t.Helper()
 	other, err := dlq.NewClient(h.t.Context(), dlqSub, app.PubSubOptions(&config.Config{EmulatorHost: h.Addr()})...)
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	h.t.Cleanup(func() { other.Close() })
-	letters, err := other.Pull(h.t.Context(), n, true)
-	if err != nil || len(letters) != n {
-		h.t.Errorf("%d letters, %v", len(letters), err)
+	messages, err := other.Pull(h.t.Context(), n, true)
+	if err != nil || len(messages) != n {
+		h.t.Errorf("%d messages, %v", len(messages), err)
 	}
 	var ids []string
-	for _, l := range letters {
+	for _, l := range messages {
 		ids = append(ids, l.GetAckId())
 	}
 	lease := func(d time.Duration) {
@@ -271,7 +271,7 @@ func (h *dlqHouse) hold(n int) (release func()) {
 // can be purged.
 func TestDLQPrivate(t *testing.T) {
 	t.Parallel()
-	h := newDLQHouse(t)
+	h := newTestQueue(t)
 	const without = `{"feature":"sams.user","action":"created","typo":1}`
 	h.put(deadLetter(1, typoData(1)), deadLetter(2, without), deadLetter(3, `{"feature":"sams.user","privatMetadata":{"x":"y"}}`), deadLetter(4, `{"feature":`))
 	if got := h.expect(0, "", "stats", "--private", "--output", "json"); !strings.HasPrefix(got.stdout, `{"count":3,`) {
@@ -286,7 +286,7 @@ func TestDLQPrivate(t *testing.T) {
 // TestDLQRanges: a range of time that can choose nothing is a mistake.
 func TestDLQRanges(t *testing.T) {
 	t.Parallel()
-	h := newDLQHouse(t)
+	h := newTestQueue(t)
 	for _, args := range [][]string{
 		{"stats", "--since", "1d", "--until", "2d"}, {"list", "--since", "2026-11-20", "--until", "2026-11-19"},
 		{"purge", "--since", "1h", "--until", "2h", "--no-backup", "--yes"}, {"replay", "--since", "1h", "--until", "2h", "--yes"},
@@ -296,13 +296,13 @@ func TestDLQRanges(t *testing.T) {
 			t.Errorf("%v: %s", args, got.stderr)
 		}
 	}
-	h.expect(0, "no dead letters\n", "list", "--since", "7d", "--until", "2999-01-01")
+	h.expect(0, "no dead-lettered messages\n", "list", "--since", "7d", "--until", "2999-01-01")
 }
 
 // TestDLQBounded: output does not grow beyond its input.
 func TestDLQBounded(t *testing.T) {
 	t.Parallel()
-	h := newDLQHouse(t)
+	h := newTestQueue(t)
 	deep := `{"x":` + strings.Repeat("[", 9900) + strings.Repeat("1,", 10_000) + "1" + strings.Repeat("]", 9900) + "}"
 	deeper := strings.Repeat("[", 70_000) + strings.Repeat("]", 70_000)
 	h.put(deadLetter(1, deep), deadLetter(2, deeper))

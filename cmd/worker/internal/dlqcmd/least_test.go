@@ -14,7 +14,7 @@ import (
 // in words and as JSON.
 func TestAtLeast(t *testing.T) {
 	t.Parallel()
-	h := newDLQHouse(t)
+	h := newTestQueue(t)
 	for i := range 5 {
 		h.put(deadLetter(i, goodData(i)))
 	}
@@ -36,13 +36,13 @@ func TestAtLeast(t *testing.T) {
 		why    string
 	}{
 		{"a pull fails", func() error { return status.Error(codes.Unavailable, "away") }, "Pub/Sub failed to answer"},
-		{"messages come twice", func() error { h.ExpireLeases(dlqSub); return nil }, "messages came twice (5)"},
+		{"messages come twice", func() error { h.ExpireLeases(dlqSub); return nil }, "messages were delivered twice (5)"},
 	} {
 		for _, x := range []struct {
 			args        []string
 			out, stderr string
 		}{
-			{[]string{"stats"}, "\nat least 5 letters from ", ""},
+			{[]string{"stats"}, "\nat least 5 messages from ", ""},
 			{[]string{"stats", "--output", "json"}, `"count_at_least":true}`, ""},
 			{[]string{"list"}, "", "at least 5 messages of the queue match, and there may be more: "},
 			{[]string{"list", "--output", "ndjson"}, "", "at least 5 messages of the queue match, and there may be more: "},
@@ -66,8 +66,8 @@ func TestAtLeast(t *testing.T) {
 		out, not string
 		stderr   bool
 	}{
-		{[]string{"stats"}, "\n5 letters from ", "at least", false},
-		{[]string{"stats", "--limit", "3"}, "\nat least 3 letters from ", "", true},
+		{[]string{"stats"}, "\n5 messages from ", "at least", false},
+		{[]string{"stats", "--limit", "3"}, "\nat least 3 messages from ", "", true},
 		{[]string{"stats", "--limit", "3", "--output", "json"}, `"count_at_least":true}`, "", false},
 		{[]string{"stats", "--limit", "9", "--output", "json"}, `{"count":5`, "count_at_least", false},
 		{[]string{"list", "--limit", "3"}, "", "", true},

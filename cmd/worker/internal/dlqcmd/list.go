@@ -20,8 +20,8 @@ import (
 func (env commands) listcommand() *cli.Command {
 	return &cli.Command{
 		Name:  "list",
-		Usage: "the dead letters, one a line",
-		Description: "Lists letters in the order in which Pub/Sub gives them. The queue stays as it is.\n\n" +
+		Usage: "the dead-lettered messages, one a line",
+		Description: "Lists messages in the order in which Pub/Sub gives them. The queue stays as it is.\n\n" +
 			"Examples:\n\n" +
 			"   worker dlq list --limit 20\n" +
 			"   worker dlq list --reason invalid_event --output ndjson",
@@ -31,7 +31,7 @@ func (env commands) listcommand() *cli.Command {
 			if err := command.NoArguments(c); err != nil {
 				return err
 			}
-			d, err := env.openDesk(ctx, c)
+			d, err := env.open(ctx, c)
 			if err != nil {
 				return err
 			}
@@ -42,12 +42,12 @@ func (env commands) listcommand() *cli.Command {
 				stdout = terminal.JSON(stdout)
 			}
 			out := bufio.NewWriter(stdout)
-			l := lister{out: out, painter: env.painter(env.Stdout), format: d.format, reveal: d.reveal}
+			l := lister{out: out, styler: env.styler(env.Stdout), format: d.format, reveal: d.reveal}
 			list := func() error {
 				return d.walk(ctx, d.filter, true, func(w *dlq.Walk) error {
 					visit := func(s *dlq.Stored) error {
 						d.touched.add(s.ID)
-						return l.letter(s)
+						return l.message(s)
 					}
 					if err := w.Each(ctx, visit, out.Flush); err != nil {
 						return err
@@ -65,16 +65,16 @@ func (env commands) listcommand() *cli.Command {
 	}
 }
 
-// lister prints letters as they come; it keeps none.
+// lister prints messages as they come.
 type lister struct {
-	painter
+	styler
 	out    io.Writer
 	format string
 	reveal bool
 	count  int
 }
 
-func (l *lister) letter(s *dlq.Stored) error {
+func (l *lister) message(s *dlq.Stored) error {
 	l.count++
 	if l.format == "table" {
 		if l.count == 1 {
@@ -108,8 +108,8 @@ func (l *lister) letter(s *dlq.Stored) error {
 	return err
 }
 
-// listWidths are those of all columns but the last: letters come one by one, so
-// that nothing is known of those to come.
+// listWidths are the widths of all columns but the last. They are fixed, because the
+// list is printed while the queue is read.
 var listWidths = []int{20, 20, 18, 32, 36}
 
 // row prints a row of the table. Colours do not count as width.
@@ -129,11 +129,11 @@ func (l *lister) end() {
 	case l.format == "json":
 		fmt.Fprintln(l.out, "]")
 	case l.format == "table" && l.count == 0:
-		fmt.Fprintln(l.out, "no dead letters")
+		fmt.Fprintln(l.out, "no dead-lettered messages")
 	}
 }
 
-// detailOf says what is wrong with the event or, before that, with the letter.
+// detailOf returns why the message cannot be restored, or else the detail.
 func detailOf(s *dlq.Stored) string {
 	if s.Broken != nil {
 		return terminal.Clean(s.Broken.Error())
@@ -141,8 +141,8 @@ func detailOf(s *dlq.Stored) string {
 	return dlq.SafeDetail(s.Detail)
 }
 
-// letterJSON is a letter for programs.
-type letterJSON struct {
+// messageJSON is the form of a message for programs.
+type messageJSON struct {
 	EventID             string            `json:"event_id,omitempty"`
 	MessageID           string            `json:"message_id"`
 	DeadLetterID        string            `json:"dead_letter_id"`
@@ -161,15 +161,15 @@ type letterJSON struct {
 	Broken              string            `json:"broken,omitempty"`
 	OrderingKey         string            `json:"ordering_key,omitempty"`
 	Attributes          map[string]string `json:"attributes"`
-	// Data is an object or, where it is not one, a text.
+	// Data is an object, or a text if the data is not an object.
 	Data json.RawMessage `json:"data"`
-	// HiddenBytes is how much is hidden of data, attributes and ordering key.
+	// HiddenBytes counts the hidden bytes of data, attributes and ordering key.
 	HiddenBytes int `json:"hidden_bytes"`
 }
 
-func summarize(s *dlq.Stored, reveal bool) letterJSON {
+func summarize(s *dlq.Stored, reveal bool) messageJSON {
 	view := dlq.ViewOf(s, reveal)
-	l := letterJSON{
+	l := messageJSON{
 		EventID: s.EventID, MessageID: s.OriginalID, DeadLetterID: s.ID,
 		Reason: string(s.Reason), Detail: s.Detail, RejectedAt: s.RejectedAt, OriginalPublishTime: s.OriginalPublishTime,
 		Attempts: s.Attempts, Replays: s.Replays, Service: s.Service, Environment: s.Environment,

@@ -8,9 +8,9 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/terminal"
 )
 
-// showBar shows a progress bar on a terminal until hideBar, in place of another.
-// Without a total, -1, it has no remaining time; without a unit, no rate.
-func (d *desk) showBar(what string, total float64, unit string) {
+// showBar shows a progress bar on a terminal until hideBar. A total of -1 is unknown:
+// the bar has no remaining time. Without a unit it has no rate.
+func (d *session) showBar(what string, total float64, unit string) {
 	d.hideBar()
 	if !d.watched() {
 		return
@@ -24,39 +24,39 @@ func (d *desk) showBar(what string, total float64, unit string) {
 		opts = append(opts, progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString(unit))
 	}
 	d.bar = progressbar.NewOptions64(int64(total), opts...)
-	_ = d.bar.RenderBlank() // its clock begins; as all of it, it is only for show
+	_ = d.bar.RenderBlank() // starts its clock; an error to show progress is ignored, here and below
 }
 
-// watched reports whether somebody sees a bar. On one terminal it and the results
-// would disturb each other.
-func (d *desk) watched() bool {
+// watched reports whether a bar can be shown. The bar and results that are printed
+// meanwhile would disturb each other on one terminal.
+func (d *session) watched() bool {
 	return terminal.Is(d.env.Stderr) && (!d.streams || !terminal.Is(d.env.Stdout))
 }
 
 // advance moves the bar on.
-func (d *desk) advance(n int) {
+func (d *session) advance(n int) {
 	if d.bar != nil {
 		_ = d.bar.Add(n)
 	}
 }
 
 // describe changes what the bar says.
-func (d *desk) describe(what string) {
+func (d *session) describe(what string) {
 	if d.bar != nil {
 		d.bar.Describe(what)
 	}
 }
 
-// hideBar takes the bar away.
-func (d *desk) hideBar() {
+// hideBar removes the bar.
+func (d *session) hideBar() {
 	if d.bar != nil {
 		_ = d.bar.Finish()
 		d.bar = nil
 	}
 }
 
-// say tells something on a line of its own.
-func (d *desk) say(format string, args ...any) {
+// say prints a message to stderr. It removes the bar before.
+func (d *session) say(format string, args ...any) {
 	if d.bar != nil {
 		_ = d.bar.Clear()
 	}

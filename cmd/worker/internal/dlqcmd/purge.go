@@ -13,16 +13,16 @@ import (
 func (env commands) purgecommand() *cli.Command {
 	return &cli.Command{
 		Name:  "purge",
-		Usage: "remove dead letters for good, with a backup",
+		Usage: "remove dead-lettered messages for good, with a backup",
 		Description: "Needs a filter or --all, and --backup FILE or --no-backup. The backup holds lines as\n" +
-			"export writes them; a letter is removed once its line is safe.\n\n" +
+			"export writes them; a message is removed once its line is on disk.\n\n" +
 			"Example:\n\n" +
 			"   worker dlq purge --service sams --until 72h --backup sams.ndjson",
 		DisableSliceFlagSeparator: true,
 		Flags: changeFlags(
 			&cli.BoolFlag{Name: "all", Usage: "everything, without a filter"},
-			&cli.StringFlag{Name: "backup", Usage: "write what is removed to `FILE`, which must not exist"},
-			&cli.BoolFlag{Name: "no-backup", Usage: "keep nothing of what is removed"}),
+			&cli.StringFlag{Name: "backup", Usage: "write the removed messages to `FILE`, which must not exist"},
+			&cli.BoolFlag{Name: "no-backup", Usage: "keep no copy of the removed messages"}),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			if err := command.NoArguments(c); err != nil {
 				return err
@@ -49,14 +49,14 @@ func (env commands) purgecommand() *cli.Command {
 			if backup != "" {
 				where = ", with a backup in " + backup
 			}
-			return env.alter(ctx, c, func(*desk) change {
+			return env.changeQueue(ctx, c, func(*session) change {
 				return change{action: "purge", done: "purged", where: where, audit: []any{"backup", backup}}
-			}, func(d *desk) error {
+			}, func(d *session) error {
 				e := &dlq.Exporter{Broken: true}
 				if backup == "" {
-					return d.carry(ctx, io.Discard, e, true)
+					return d.export(ctx, io.Discard, e, true)
 				}
-				return d.carryTo(ctx, backup, e, true)
+				return d.exportTo(ctx, backup, e, true)
 			})
 		},
 	}

@@ -27,22 +27,22 @@ const (
 )
 
 func (env commands) replaycommand() *cli.Command {
-	number := func(name string, value, least int, usage string) cli.Flag {
+	number := func(name string, value, lowest int, usage string) cli.Flag {
 		return &cli.IntFlag{Name: name, Value: value, Usage: usage, Validator: func(n int) error {
-			if n < least {
-				return fmt.Errorf("expected at least %d, got %d", least, n)
+			if n < lowest {
+				return fmt.Errorf("expected at least %d, got %d", lowest, n)
 			}
 			return nil
 		}}
 	}
 	return &cli.Command{
 		Name:  "replay",
-		Usage: "publish dead letters again, mended or as they are",
+		Usage: "publish dead-lettered messages again, fixed or as they are",
 		Description: "Publishes the original messages to PUBSUB_TOPIC, and removes each from the queue when\n" +
-			"that is confirmed. Only what is in the queue at the start is replayed; what is rejected\n" +
-			"meanwhile is told and left. Each event is checked first as the worker will; one that it\n" +
-			"would reject stays, and the exit status is 1. One that was replayed --max-replays times\n" +
-			"stays, too, and is neither replayed nor failed. Set ENVIRONMENT_ID and WORKER_SERVICES\n" +
+			"that is confirmed. Only messages that are in the queue at the start are replayed; later\n" +
+			"ones are reported and stay. Each event is first checked as the worker checks it; one that\n" +
+			"it would reject stays, and the exit status is 1. One that was replayed --max-replays times\n" +
+			"stays, too, and counts as neither replayed nor failed. Set ENVIRONMENT_ID and WORKER_SERVICES\n" +
 			"as the worker has them.\n\n" +
 			"With --canary N some go ahead, and all others are back in the queue for --canary-wait.\n" +
 			"The rest follows if none of the N was seen again in the queue by then, which does not\n" +
@@ -54,11 +54,11 @@ func (env commands) replaycommand() *cli.Command {
 			"   worker dlq replay --service sams --jq 'del(.typo)' --rate 100 --yes",
 		DisableSliceFlagSeparator: true,
 		Flags: changeFlags(revealFlag(),
-			&cli.BoolFlag{Name: "dry-run", Usage: "change nothing; say what would be done, with samples"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "change nothing; say what a replay would do, with a sample"},
 			number("rate", 0, 0, "at most `N` events a second; 0 means as fast as possible"),
-			number("max-replays", defaultMaxReplays, 0, "leave events that were replayed `N` times before"),
-			&cli.StringFlag{Name: "jq", Usage: "mend the data with the jq `EXPR`, which must yield one object"},
-			&cli.BoolFlag{Name: "no-check", Usage: "also replay what the worker would reject"},
+			number("max-replays", defaultMaxReplays, 0, "skip events that were replayed `N` times before"),
+			&cli.StringFlag{Name: "jq", Usage: "fix the data with the jq `EXPR`, which must yield one object"},
+			&cli.BoolFlag{Name: "no-check", Usage: "also replay events that the worker would reject"},
 			number("canary", 0, 0, "replay `N` events, wait, and go on only if none of them is rejected again"),
 			&cli.DurationFlag{Name: "canary-wait", Value: defaultCanaryWait, Usage: "the `TIME` that --canary waits, such as 20m: longer than a job's interval", Validator: func(d time.Duration) error {
 				if d <= 0 {
@@ -80,40 +80,40 @@ func (env commands) replaycommand() *cli.Command {
 			if c.IsSet("jq") {
 				var err error
 				r.expression = c.String("jq")
-				if r.mender, err = dlq.NewMender(r.expression); err != nil {
+				if r.fix, err = dlq.CompileFix(r.expression); err != nil {
 					return command.Usagef("--jq: expected a jq expression: %w", err)
 				}
 			}
-			return env.alter(ctx, c, func(d *desk) change {
+			return env.changeQueue(ctx, c, func(d *session) change {
 				dry := c.Bool("dry-run")
 				return change{
 					action: "replay", done: "replayed", where: " to " + d.cfg.TopicName() + r.first(), quiet: dry, dryRun: dry,
-					audit: []any{"topic", d.cfg.TopicName(), "mended", r.mender != nil, "jq", r.expression, "checked", !r.unchecked, "canaries", r.canaries},
+					audit: []any{"topic", d.cfg.TopicName(), "jq", r.expression, "checked", !r.unchecked, "canaries", r.canaries},
 				}
-			}, func(d *desk) error {
-				r.desk = d
+			}, func(d *session) error {
+				r.session = d
 				return r.run(ctx)
 			})
 		},
 	}
 }
 
-// replay is a replay as it was asked for.
+// replay has the flags of a replay and its state.
 type replay struct {
-	*desk
+	*session
 	topic            topic.Publisher
 	bounds           *patience.Bounds // of requests to the topic
-	mender           *dlq.Mender
-	expression       string // of the mender; empty: none
+	fix              *dlq.Fix
+	expression       string // of the fix; empty without one
 	maxReplays, rate int
-	canaries         int // how many go ahead
+	canaries         int // how many are replayed first
 	canaryWait       time.Duration
 	unchecked        bool
-	news             news
+	watch            watch
 	replayed         dlq.Replayed
 }
 
-// first says for the question that some go ahead.
+// first is the part of the question about canaries.
 func (r *replay) first() string {
 	if r.canaries == 0 {
 		return ""
@@ -127,41 +127,41 @@ func (r *replay) run(ctx context.Context) error {
 		return err
 	}
 	defer client.Close() //nolint:errcheck // Everything is confirmed by then.
-	r.topic, r.bounds, r.news.say = client, command.PublishBounds(r.env.opts.RefusalPatience), r.say
+	r.topic, r.bounds, r.watch.say = client, command.PublishBounds(r.env.opts.RefusalPatience), r.say
 	if r.rate > 0 {
-		// Between the parts the queue is looked at for news.
-		r.most = min(1000, max(1, lookEvery*r.rate))
+		// Between the parts the replay sees which events are rejected meanwhile.
+		r.maxMessages = min(1000, max(1, lookEvery*r.rate))
 	}
 	work := r.replayAll
 	switch {
 	case r.change.dryRun:
-		work = r.rehearse
+		work = r.dryRun
 	case r.canaries > 0:
 		work = r.replayAfterCanaries
 	}
 	if r.change.dryRun && r.reveal {
 		r.makePrivate(r.env.Stderr)
-		err = r.reading(ctx, "replay --dry-run --reveal", func() error { return r.desk.run(ctx, func(n *counts) error { return work(ctx, n) }) }, "jq", r.expression)
+		err = r.reading(ctx, "replay --dry-run --reveal", func() error { return r.session.run(ctx, func(n *counts) error { return work(ctx, n) }) }, "jq", r.expression)
 	} else {
-		err = r.desk.run(ctx, func(n *counts) error { return work(ctx, n) })
+		err = r.session.run(ctx, func(n *counts) error { return work(ctx, n) })
 	}
 	if refused, ok := errors.AsType[*dlq.PublishError](err); ok && ctx.Err() == nil {
 		hint := ""
 		if code := status.Code(refused.Err); code == codes.PermissionDenied || code == codes.Unauthenticated {
 			hint = "; expected roles/pubsub.publisher on it"
 		}
-		return fmt.Errorf("publish to %s (PUBSUB_TOPIC): %w%s; what was not confirmed is back in the queue", r.cfg.TopicName(), refused.Err, hint)
+		return fmt.Errorf("publish to %s (PUBSUB_TOPIC): %w%s; every event that was not confirmed is back in the queue", r.cfg.TopicName(), refused.Err, hint)
 	}
 	return err
 }
 
-// replayer replays what the walk finds, and tells report what it leaves.
+// replayer replays the messages of a walk, and calls report for each that it skips.
 func (r *replay) replayer(w *dlq.Walk, report func(*dlq.Stored, error)) *dlq.Replayer {
 	replayer := &dlq.Replayer{
-		Exit: &stage{desk: r.desk, topic: r.topic, bounds: r.bounds, queue: w.Queue}, Mender: r.mender, MaxReplays: r.maxReplays, Rate: r.rate,
+		Sink: &topicSink{session: r.session, topic: r.topic, bounds: r.bounds, queue: w.Queue}, Fix: r.fix, MaxReplays: r.maxReplays, Rate: r.rate,
 		Report: report,
 		OnReplayed: func(s *dlq.Stored, m *pubsubpb.PubsubMessage) {
-			r.news.kinds.Add(s)
+			r.watch.kinds.Add(s)
 			r.replayed.Add(m)
 			r.touched.add(s.ID)
 		},
@@ -176,9 +176,9 @@ func (r *replay) replayer(w *dlq.Walk, report func(*dlq.Stored, error)) *dlq.Rep
 	return replayer
 }
 
-// replayAll replays everything that is chosen.
+// replayAll replays all selected messages.
 func (r *replay) replayAll(ctx context.Context, n *counts) error {
-	// A slow replay has a remaining time, for which all is counted first.
+	// A slow replay shows its remaining time, so that it counts the messages first.
 	if r.rate > 0 && r.expected == 0 && r.watched() {
 		if _, _, err := r.count(ctx); err != nil {
 			return err
@@ -190,13 +190,13 @@ func (r *replay) replayAll(ctx context.Context, n *counts) error {
 	}
 	return r.pass(ctx, n, func(w *dlq.Walk) error {
 		r.showBar("replaying", total, "events")
-		// A filter may choose none for long, which is no reason to show nothing.
+		// A filter may match nothing for long; the bar moves on all the same.
 		read := 0
 		w.OnProgress = func(n int) {
 			read += n
-			r.describe("replaying; " + command.Plural(read, "letter") + " read")
+			r.describe("replaying; " + command.Plural(read, "message") + " read")
 		}
-		w.OnLate = r.news.add
+		w.OnLate = r.watch.add
 		w.Ours = r.replayed.Returned
 		report := r.report()
 		replayer := r.replayer(w, func(s *dlq.Stored, why error) {
@@ -208,66 +208,66 @@ func (r *replay) replayAll(ctx context.Context, n *counts) error {
 			kind(s, m)
 			r.advance(1)
 		}
-		err := w.Each(ctx, func(s *dlq.Stored) error { return replayer.Letter(ctx, s) }, func() error { return replayer.Flush(ctx) })
+		err := w.Each(ctx, func(s *dlq.Stored) error { return replayer.Add(ctx, s) }, func() error { return replayer.Flush(ctx) })
 		n.done, n.failed = replayer.Counts()
-		n.spared = replayer.Spared
-		r.news.sum()
+		n.skipped = replayer.Skipped
+		r.watch.report()
 		return err
 	})
 }
 
 // rehearse says what a replay would do.
-func (r *replay) rehearse(ctx context.Context, n *counts) error {
+func (r *replay) dryRun(ctx context.Context, n *counts) error {
 	return r.pass(ctx, n, func(w *dlq.Walk) error {
-		trial := &rehearsal{env: r.env, reveal: r.reveal}
+		dry := &dryRun{env: r.env, reveal: r.reveal}
 		replayer := r.replayer(w, r.report())
-		replayer.Exit, replayer.Rate = trial, 0
+		replayer.Sink, replayer.Rate = dry, 0
 		err := w.Each(ctx, func(s *dlq.Stored) error {
-			trial.groups.Add(s)
-			return replayer.Letter(ctx, s)
+			dry.groups.Add(s)
+			return replayer.Add(ctx, s)
 		}, func() error { return replayer.Flush(ctx) })
 		n.done, n.failed = replayer.Counts()
-		n.spared = replayer.Spared
+		n.skipped = replayer.Skipped
 		if err == nil {
-			trial.print(n.done, n.failed, n.spared)
+			dry.print(n.done, n.failed, n.skipped)
 		}
 		return err
 	})
 }
 
-// stage is where a replay is for real.
-type stage struct {
-	desk   *desk
-	topic  topic.Publisher
-	bounds *patience.Bounds
-	queue  *dlq.Queue
+// topicSink publishes to the topic and removes from the queue.
+type topicSink struct {
+	session *session
+	topic   topic.Publisher
+	bounds  *patience.Bounds
+	queue   *dlq.Queue
 }
 
-func (s *stage) Publish(ctx context.Context, messages []*pubsubpb.PubsubMessage) error {
-	return topic.PublishPatiently(ctx, s.topic, messages, s.bounds, command.SayRetrying(s.desk.say))
+func (s *topicSink) Publish(ctx context.Context, messages []*pubsubpb.PubsubMessage) error {
+	return topic.PublishPatiently(ctx, s.topic, messages, s.bounds, command.SayRetrying(s.session.say))
 }
 
-func (s *stage) Remove(ctx context.Context, messageIDs []string) error {
+func (s *topicSink) Remove(ctx context.Context, messageIDs []string) error {
 	return s.queue.Remove(ctx, messageIDs)
 }
 
-// rehearsal is a replay's exit that leads nowhere.
-type rehearsal struct {
+// dryRun is a sink that changes nothing.
+type dryRun struct {
 	env    commands
 	reveal bool
 	groups dlq.Stats
 	sample atomic.Pointer[pubsubpb.PubsubMessage] // of any request
 }
 
-func (r *rehearsal) Publish(_ context.Context, messages []*pubsubpb.PubsubMessage) error {
+func (r *dryRun) Publish(_ context.Context, messages []*pubsubpb.PubsubMessage) error {
 	r.sample.CompareAndSwap(nil, messages[0])
 	return nil
 }
 
-func (r *rehearsal) Remove(context.Context, []string) error { return nil }
+func (r *dryRun) Remove(context.Context, []string) error { return nil }
 
 // print says what would have been done. The result itself goes to stdout.
-func (r *rehearsal) print(would, fail, spared int) {
+func (r *dryRun) print(would, fail, skipped int) {
 	w := r.env.Stderr
 	for _, g := range r.groups.Groups() {
 		fmt.Fprintf(w, "%7d  %s  %s  %s  %s\n", g.Count, cell(g.Reason), cell(g.Service), eventName(g.Feature, g.Action), cell(g.Detail))
@@ -280,5 +280,5 @@ func (r *rehearsal) print(would, fail, spared int) {
 		}
 	}
 	fmt.Fprintf(w, "A dry run at %s: %d would be replayed, %d would fail, %d were replayed too often before. Nothing was changed.\n",
-		time.Now().UTC().Format(time.RFC3339), would, fail, spared)
+		time.Now().UTC().Format(time.RFC3339), would, fail, skipped)
 }

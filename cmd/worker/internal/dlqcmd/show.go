@@ -21,9 +21,9 @@ import (
 func (env commands) showcommand() *cli.Command {
 	return &cli.Command{
 		Name:      "show",
-		Usage:     "one dead letter: what is wrong, where, and how it is mended",
+		Usage:     "one dead-lettered message: what is wrong, where, and how to fix it",
 		ArgsUsage: "ID",
-		Description: "ID is the event's, or the message id of the original message or of the dead letter.\n" +
+		Description: "ID is the event's, or the message id of the original message or of the dead-lettered message.\n" +
 			"The queue stays as it is.\n\n" +
 			"Example:\n\n" +
 			"   worker dlq show 019a0000-0000-7000-8000-000000000001",
@@ -33,7 +33,7 @@ func (env commands) showcommand() *cli.Command {
 				return command.Usagef("show takes one ID, got %d", c.NArg())
 			}
 			id := c.Args().First()
-			d, err := env.openDesk(ctx, c)
+			d, err := env.open(ctx, c)
 			if err != nil {
 				return err
 			}
@@ -48,8 +48,8 @@ func (env commands) showcommand() *cli.Command {
 	}
 }
 
-// find looks for the dead letter of an id, and shows it.
-func (d *desk) find(ctx context.Context, id string) error {
+// find searches for the message with an id, and shows it.
+func (d *session) find(ctx context.Context, id string) error {
 	var found *dlq.Stored
 	enough := errors.New("found")
 	err := d.walk(ctx, d.filter, true, func(w *dlq.Walk) error {
@@ -69,27 +69,27 @@ func (d *desk) find(ctx context.Context, id string) error {
 	case err != nil:
 		return err
 	case found == nil:
-		return fmt.Errorf("no dead letter has the id %q, or somebody else holds it", id)
+		return fmt.Errorf("no dead-lettered message has the id %q, or somebody else holds it", id)
 	}
 	d.touched.add(found.ID)
 	if d.format == "table" {
 		return d.show(found)
 	}
 	l := struct {
-		letterJSON
+		messageJSON
 		Field   string `json:"field,omitempty"`
-		Mending string `json:"mending"`
+		Advice  string `json:"advice"`
 		Owner   string `json:"owner,omitempty"`
 		Runbook string `json:"runbook,omitempty"`
-	}{letterJSON: summarize(found, d.reveal), Field: dlq.Field(dlq.SafeDetail(found.Detail)), Mending: dlq.Mending(found)}
+	}{messageJSON: summarize(found, d.reveal), Field: dlq.Field(dlq.SafeDetail(found.Detail)), Advice: dlq.Advice(found)}
 	l.Owner, l.Runbook = d.owner(found.Service)
 	return command.PrintJSON(d.env.Stdout, l)
 }
 
-func (d *desk) show(s *dlq.Stored) error {
+func (d *session) show(s *dlq.Stored) error {
 	l, view := summarize(s, d.reveal), dlq.ViewOf(s, d.reveal)
 	var b strings.Builder
-	p := d.env.painter(d.env.Stdout)
+	p := d.env.styler(d.env.Stdout)
 	put := func(name, value string) {
 		if value != "" {
 			fmt.Fprintf(&b, "%s %s\n", text.Pad(p.paint(colourDim, name), 14, ' '), value)
@@ -128,7 +128,7 @@ func (d *desk) show(s *dlq.Stored) error {
 	if view.HiddenBytes > 0 {
 		fmt.Fprintf(&b, "\n%s hidden, because they are private or may be; --reveal shows them.\n", bytesAre(view.HiddenBytes))
 	}
-	fmt.Fprintf(&b, "\n%s\n", p.paint(colourHelp, dlq.Mending(s)))
+	fmt.Fprintf(&b, "\n%s\n", p.paint(colourHelp, dlq.Advice(s)))
 	_, err := io.WriteString(d.env.Stdout, b.String())
 	return err
 }
@@ -140,8 +140,8 @@ func bytesAre(n int) string {
 	return humanize.Comma(int64(n)) + " bytes are"
 }
 
-// here paints a line that is pointed at.
-func (p painter) here(line string) string {
+// here highlights the row of the faulty field.
+func (p styler) here(line string) string {
 	if strings.HasSuffix(line, dlq.Here) {
 		return p.paint(colourBad, line)
 	}

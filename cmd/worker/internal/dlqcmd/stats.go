@@ -20,8 +20,8 @@ func (env commands) statscommand() *cli.Command {
 	return &cli.Command{
 		Name:  "stats",
 		Usage: "what is in the dead-letter queue, by fault",
-		Description: "Counts the letters by reason, service, environment, feature, action and detail, and\n" +
-			"says since when they come and who owns the service. The queue stays as it is.\n\n" +
+		Description: "Counts the messages by reason, service, environment, feature, action and detail. It\n" +
+			"shows the first and the last rejection, and who owns the service. The queue stays as it is.\n\n" +
 			"Examples:\n\n" +
 			"   worker dlq stats\n" +
 			"   worker dlq stats --service sams --since 24h --output json",
@@ -31,7 +31,7 @@ func (env commands) statscommand() *cli.Command {
 			if err := command.NoArguments(c); err != nil {
 				return err
 			}
-			d, err := env.openDesk(ctx, c)
+			d, err := env.open(ctx, c)
 			if err != nil {
 				return err
 			}
@@ -48,15 +48,15 @@ func (env commands) statscommand() *cli.Command {
 				g.Owner, g.Runbook = d.owner(g.Service)
 			}
 			if d.format == "json" {
-				return command.PrintJSON(env.Stdout, statsJSON(&stats, groups, !d.wholly))
+				return command.PrintJSON(env.Stdout, statsJSON(&stats, groups, !d.complete))
 			}
 			return d.printStats(&stats, groups)
 		},
 	}
 }
 
-// owner returns whom to ask about a service, as far as services.yaml says it.
-func (d *desk) owner(service string) (owner, runbook string) {
+// owner returns the owner and the runbook of a service in services.yaml, if any.
+func (d *session) owner(service string) (owner, runbook string) {
 	for _, s := range d.cfg.Services.Services() {
 		if s.ID == service {
 			return s.Owner, s.Runbook
@@ -66,32 +66,32 @@ func (d *desk) owner(service string) (owner, runbook string) {
 }
 
 type statsOutput struct {
-	Count          int          `json:"count"`
-	ReplayedBefore int          `json:"replayed_before"`
-	Oldest         *time.Time   `json:"oldest"`
-	Newest         *time.Time   `json:"newest"`
-	Groups         []*dlq.Tally `json:"groups"`
-	// CountAtLeast says that there may be more than were counted.
+	Count          int               `json:"count"`
+	ReplayedBefore int               `json:"replayed_before"`
+	Oldest         *time.Time        `json:"oldest"`
+	Newest         *time.Time        `json:"newest"`
+	Groups         []*dlq.GroupCount `json:"groups"`
+	// CountAtLeast says that Count is a lower bound.
 	CountAtLeast bool `json:"count_at_least,omitempty"`
 }
 
-func statsJSON(s *dlq.Stats, groups []*dlq.Tally, least bool) statsOutput {
+func statsJSON(s *dlq.Stats, groups []*dlq.GroupCount, least bool) statsOutput {
 	out := statsOutput{Count: s.Count, ReplayedBefore: s.ReplayedBefore, Groups: groups, CountAtLeast: least}
 	if s.Count > 0 {
 		out.Oldest, out.Newest = &s.Oldest, &s.Newest
 	}
 	if groups == nil {
-		out.Groups = []*dlq.Tally{}
+		out.Groups = []*dlq.GroupCount{}
 	}
 	return out
 }
 
-func (d *desk) printStats(s *dlq.Stats, groups []*dlq.Tally) error {
+func (d *session) printStats(s *dlq.Stats, groups []*dlq.GroupCount) error {
 	if s.Count == 0 {
-		_, err := fmt.Fprintln(d.env.Stdout, "no dead letters")
+		_, err := fmt.Fprintln(d.env.Stdout, "no dead-lettered messages")
 		return err
 	}
-	p := d.env.painter(d.env.Stdout)
+	p := d.env.styler(d.env.Stdout)
 	w := table.NewWriter()
 	w.SetStyle(table.Style{Box: table.BoxStyle{PaddingRight: "  "}, Options: table.OptionsNoBordersAndSeparators})
 	w.SuppressTrailingSpaces()
@@ -107,7 +107,7 @@ func (d *desk) printStats(s *dlq.Stats, groups []*dlq.Tally) error {
 			fmt.Sprintf("%d%%", 100*g.ReplayedBefore/g.Count), cell(g.Owner),
 		})
 	}
-	// What is wrong is a sentence, and would make the table too wide for any screen.
+	// The detail is a sentence, and would make the table too wide.
 	var out strings.Builder
 	for i, row := range strings.Split(w.Render(), "\n") {
 		out.WriteString(row + "\n")
@@ -123,12 +123,12 @@ func (d *desk) printStats(s *dlq.Stats, groups []*dlq.Tally) error {
 	if _, err := io.WriteString(d.env.Stdout, out.String()); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(d.env.Stdout, "\n%s letters from %s to %s, %s of them replayed before\n",
+	_, err := fmt.Fprintf(d.env.Stdout, "\n%s messages from %s to %s, %s of them replayed before\n",
 		d.atLeast(s.Count), shortTime(s.Oldest), shortTime(s.Newest), humanize.Comma(int64(s.ReplayedBefore)))
 	return err
 }
 
-// cell is a value in a table: never empty, and nothing that a terminal obeys.
+// cell is a value in a table: never empty, and without controls.
 func cell(s string) string {
 	if s == "" {
 		return "-"

@@ -2,19 +2,18 @@ package dlqcmd
 
 import (
 	"io"
-	"slices"
 
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/terminal"
 )
 
-// painter colours what is for a terminal; the zero value leaves it as it is.
-type painter struct{ on bool }
+// styler colours text for a terminal; the zero value does not.
+type styler struct{ on bool }
 
-// painter returns one for out. See https://no-color.org.
-func (env commands) painter(out io.Writer) painter {
-	return painter{on: terminal.Is(out) && env.Lookup("NO_COLOR") == "" && env.Lookup("TERM") != "dumb"}
+// styler returns a styler for out. See https://no-color.org.
+func (env commands) styler(out io.Writer) styler {
+	return styler{on: terminal.Is(out) && env.Lookup("NO_COLOR") == "" && env.Lookup("TERM") != "dumb"}
 }
 
 // The styles, as SGR parameters.
@@ -28,18 +27,20 @@ const (
 	colourOther = "33" // yellow
 )
 
-func (p painter) paint(style, s string) string {
+func (p styler) paint(style, s string) string {
 	if !p.on {
 		style = ""
 	}
 	return terminal.Paint(style, s)
 }
 
-// reason paints a text that stands for a reason.
-func (p painter) reason(reason, s string) string {
-	others := []event.Reason{event.GatewayRejected, event.GatewayRefused, dlq.ReasonAttempts, dlq.ReasonUnknown}
-	if slices.Contains(others, event.Reason(reason)) {
+// reason paints a text that stands for a reason. Red is the fault of a publisher
+// or of services.yaml; yellow is that of somebody else.
+func (p styler) reason(reason, s string) string {
+	switch row, _ := dlq.FindReason(event.Reason(reason)); row.Fault {
+	case event.AtGateway, event.AtOutage, event.AtStranger:
 		return p.paint(colourOther, s)
+	default:
+		return p.paint(colourEvent, s)
 	}
-	return p.paint(colourEvent, s)
 }

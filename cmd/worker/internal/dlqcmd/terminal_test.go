@@ -91,7 +91,7 @@ func (term *testTerminal) types(text string) {
 }
 
 // onTerminal starts a command at a terminal; its result goes to a pipe.
-func (h *dlqHouse) onTerminal(ctx context.Context, term *testTerminal, args ...string) (wait func() dlqResult) {
+func (h *testQueue) onTerminal(ctx context.Context, term *testTerminal, args ...string) (wait func() dlqResult) {
 	env := h.environment(args...)
 	var stdout bytes.Buffer
 	env.Stdin, env.Stdout, env.Stderr = term.tty, &stdout, term.tty
@@ -103,9 +103,9 @@ func (h *dlqHouse) onTerminal(ctx context.Context, term *testTerminal, args ...s
 	}
 }
 
-func questioned(t *testing.T) *dlqHouse {
+func questioned(t *testing.T) *testQueue {
 	t.Helper()
-	h := newDLQHouse(t)
+	h := newTestQueue(t)
 	for i := range 1500 {
 		h.put(deadLetter(i, goodData(i)))
 	}
@@ -166,7 +166,7 @@ func TestQuestion(t *testing.T) {
 // TestQuestionOfNothing does not ask where nothing is chosen.
 func TestQuestionOfNothing(t *testing.T) {
 	t.Parallel()
-	h, term := newDLQHouse(t), newTerminal(t)
+	h, term := newTestQueue(t), newTerminal(t)
 	got := h.onTerminal(t.Context(), term, "replay", "--output", "json")()
 	if got.status != 0 || got.stdout != `{"matched":0,"replayed":0,"failed":0,"left":0}`+"\n" || strings.Contains(got.stderr, "[y/N]") {
 		t.Errorf("%+v", got)
@@ -177,7 +177,7 @@ func TestQuestionOfNothing(t *testing.T) {
 // what somebody else has taken by then is said.
 func TestQuestionIsOld(t *testing.T) {
 	t.Parallel()
-	h, term := newDLQHouse(t), newTerminal(t)
+	h, term := newTestQueue(t), newTerminal(t)
 	for i := range 20 {
 		h.put(deadLetter(i, goodData(i)))
 	}
@@ -193,7 +193,7 @@ func TestQuestionIsOld(t *testing.T) {
 		late = 0
 	}
 	want := fmt.Sprintf(`{"matched":%d,"replayed":%[1]d,"failed":0,"left":%d,"left_at_least":true}`, 13-late, late)
-	if got.status != 0 || got.stdout != want+"\n" || !strings.Contains(got.stderr, fmt.Sprintf("%d messages are held by someone else or not yet available", 7+late)) {
+	if got.status != 0 || got.stdout != want+"\n" || !strings.Contains(got.stderr, fmt.Sprintf("%d messages are leased by somebody else or not yet available", 7+late)) {
 		t.Errorf("%+v, want %s", got, want)
 	}
 	h.left(late)
@@ -217,7 +217,7 @@ func TestQuestionInterrupted(t *testing.T) {
 // and what is told meanwhile has lines of its own.
 func TestProgress(t *testing.T) {
 	t.Parallel()
-	h, term := newDLQHouse(t), newTerminal(t)
+	h, term := newTestQueue(t), newTerminal(t)
 	for i := range 100 {
 		h.put(deadLetter(i, goodData(i)))
 	}
@@ -248,7 +248,7 @@ func TestProgress(t *testing.T) {
 // it has a remaining time.
 func TestProgressAgreed(t *testing.T) {
 	t.Parallel()
-	h, term := newDLQHouse(t), newTerminal(t)
+	h, term := newTestQueue(t), newTerminal(t)
 	for i := range 30 {
 		h.put(deadLetter(i, goodData(i)))
 	}
@@ -262,7 +262,7 @@ func TestProgressAgreed(t *testing.T) {
 // wide with them as without.
 func TestColours(t *testing.T) {
 	t.Parallel()
-	h := newDLQHouse(t)
+	h := newTestQueue(t)
 	h.put(deadLetter(1, typoData(1)), deadLetter(2, "x\x1b[31m", "dlq_reason", "gateway_rejected", "dlq_detail", "ä\x1b[31m"))
 	for _, args := range [][]string{{"stats"}, {"list"}, {"show", "m1"}} {
 		plain := h.expect(0, "", args...).stdout

@@ -7,42 +7,42 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 )
 
-// news is what is rejected while a replay is under way, as far as it says that
-// the replay makes things worse.
-type news struct {
+// watch counts messages that are rejected during a replay and are of a replayed kind.
+// They say that the replay makes things worse.
+type watch struct {
 	say func(format string, args ...any)
 	// kinds are those of the replayed events.
 	kinds dlq.Kinds
 
-	seen  map[string]struct{} // dead letters' ids: a letter may be seen more than once
+	seen  map[string]struct{} // message ids: Pub/Sub may deliver a message twice
 	again int                 // of seen, events that were replayed
 }
 
-// maxNews bounds the memory.
-const maxNews = 100_000
+// maxWatched bounds the memory.
+const maxWatched = 100_000
 
-// add takes a letter that came after the replay began.
-func (n *news) add(s *dlq.Stored) {
-	if !n.kinds.Has(s) || len(n.seen) >= maxNews {
+// add counts a message that came after the replay began.
+func (w *watch) add(s *dlq.Stored) {
+	if !w.kinds.Has(s) || len(w.seen) >= maxWatched {
 		return
 	}
-	if _, ok := n.seen[s.ID]; ok {
+	if _, ok := w.seen[s.ID]; ok {
 		return
 	}
-	if n.seen == nil {
-		n.seen = map[string]struct{}{}
-		n.say("worker: warning: events of a kind that is replayed are still rejected: %s, such as %s. Ctrl-C stops the replay", dlq.KindOf(s), nameOf(s))
+	if w.seen == nil {
+		w.seen = map[string]struct{}{}
+		w.say("worker: warning: events of a kind that is replayed are still rejected: %s, such as %s. Ctrl-C stops the replay", dlq.KindOf(s), nameOf(s))
 	}
-	n.seen[s.ID] = struct{}{}
+	w.seen[s.ID] = struct{}{}
 	if s.Replays > 0 {
-		n.again++
+		w.again++
 	}
 }
 
-// sum tells how many there were.
-func (n *news) sum() {
-	if len(n.seen) > 0 {
-		n.say("worker: warning: since the start %s of the kinds that were replayed came in, %s of them events that had been replayed; the cause may still be there",
-			command.Plural(len(n.seen), "new letter"), humanize.Comma(int64(n.again)))
+// report says how many there were.
+func (w *watch) report() {
+	if len(w.seen) > 0 {
+		w.say("worker: warning: since the start %s of the kinds that were replayed came in, %s of them events that had been replayed; the cause may still be there",
+			command.Plural(len(w.seen), "new message"), humanize.Comma(int64(w.again)))
 	}
 }

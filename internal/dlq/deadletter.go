@@ -1,5 +1,7 @@
-// Package dlq is the dead-letter queue: it writes what cannot be delivered to
-// the dead-letter topic, with the reason and the original message in full.
+// Package dlq is the dead-letter queue. A Writer publishes rejected messages to the
+// dead-letter topic, with the reason and the complete original message. A Queue reads
+// them from the dead-letter subscription; a Walk selects some of them by a Filter; a
+// Replayer publishes the originals again, and an Exporter writes them to a file.
 package dlq
 
 import (
@@ -20,7 +22,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/topic"
 )
 
-// The attributes of a dead letter. They are a promise to on-call.
+// The attributes of a dead-lettered message. They are a promise to on-call.
 const (
 	AttrReason        = "dlq_reason"
 	AttrDetail        = "dlq_detail"
@@ -36,12 +38,12 @@ const (
 	AttrEncoding      = "dlq_encoding"
 )
 
-// The encodings of a dead letter whose data is not the original as it is.
+// The encodings of a dead-lettered message whose data is not the original data.
 const (
 	// EncodingGzip: the data is compressed.
 	EncodingGzip = "gzip"
-	// EncodingEnvelope: the data is the compressed line that holds the original
-	// data and attributes.
+	// EncodingEnvelope: the data is a compressed line (see package ndjson) with the
+	// original data and attributes.
 	EncodingEnvelope = "envelope+gzip"
 )
 
@@ -50,20 +52,20 @@ const (
 	maxAttributes = topic.MaxAttributes
 	maxKey        = topic.MaxKeyBytes
 	maxValue      = topic.MaxValueBytes
-	// maxMessage is 10 MB as documented; some servers take 10 MiB, so what lies
-	// between is tried.
+	// maxMessage is 10 MB as documented. Some servers accept 10 MiB, so that the writer
+	// tries messages between the two.
 	maxMessage      = topic.MaxMessageBytes
 	maxMessageTried = 10 << 20
 )
 
-// ErrTooLarge means that a dead letter cannot be made to fit.
-var ErrTooLarge = errors.New("the dead letter does not fit into a Pub/Sub message, even compressed")
+// ErrTooLarge means that a dead-lettered message cannot be made to fit.
+var ErrTooLarge = errors.New("the dead-lettered message does not fit into a Pub/Sub message, even compressed")
 
-// ErrBroken means that a dead letter could not be made, which must not happen.
-var ErrBroken = errors.New("the dead letter could not be made")
+// ErrBroken means that a dead-lettered message could not be made, which must not happen.
+var ErrBroken = errors.New("the dead-lettered message could not be made")
 
-// Letter is a message that is to be a dead letter.
-type Letter struct {
+// DeadLetter is a rejected message for the dead-letter queue.
+type DeadLetter struct {
 	// The original message.
 	MessageID   string
 	PublishTime time.Time
@@ -71,22 +73,22 @@ type Letter struct {
 	Attributes  map[string]string
 	OrderingKey string
 
-	// Why it is rejected.
+	// Rejection says why it is rejected.
 	Rejection event.Rejection
-	// RejectedAt is when.
+	// RejectedAt is the time of the rejection.
 	RejectedAt time.Time
-	// Attempts is how often it was submitted.
+	// Attempts is how often the event was submitted.
 	Attempts int
 }
 
-// Origin is where letters come from.
+// Origin says which worker rejects the messages.
 type Origin struct {
 	Subscription  string // full name
 	WorkerVersion string
 }
 
 // build makes the message for the dead-letter topic.
-func build(l *Letter, origin Origin) (*pubsubpb.PubsubMessage, error) {
+func build(l *DeadLetter, origin Origin) (*pubsubpb.PubsubMessage, error) {
 	own := ownAttributes(l, origin)
 	attributes, plain := merge(l.Attributes, own)
 	plain = plain && len(l.OrderingKey) <= maxValue
@@ -107,14 +109,14 @@ func build(l *Letter, origin Origin) (*pubsubpb.PubsubMessage, error) {
 
 	text, err := ndjson.Append(nil, ndjson.Message{Attributes: l.Attributes, Data: l.Data, OrderingKey: l.OrderingKey})
 	if err != nil {
-		return nil, fmt.Errorf("put a dead letter into an envelope: %w", err)
+		return nil, fmt.Errorf("put a dead-lettered message into an envelope: %w", err)
 	}
 	compressed, err := compress(text)
 	if err != nil {
 		return nil, err
 	}
 	own[AttrEncoding] = EncodingEnvelope
-	// The publisher's identity stays outside: subscriptions filter by it.
+	// The publisher's identity stays outside, because subscriptions filter by it.
 	for _, key := range []string{event.AttrServiceID, event.AttrServiceEnvironment, event.AttrServiceVersion} {
 		if value, ok := l.Attributes[key]; ok && len(value) <= maxValue {
 			own[key] = value
@@ -126,8 +128,7 @@ func build(l *Letter, origin Origin) (*pubsubpb.PubsubMessage, error) {
 	return smaller(nil, &pubsubpb.PubsubMessage{Data: compressed, Attributes: own})
 }
 
-// smaller returns the compressed message, or the plain one when compression
-// does not help to fit.
+// smaller returns the compressed message, or the plain one if only that may fit.
 func smaller(plain, compressed *pubsubpb.PubsubMessage) (*pubsubpb.PubsubMessage, error) {
 	switch {
 	case topic.Size(compressed) <= maxMessage:
@@ -141,8 +142,8 @@ func smaller(plain, compressed *pubsubpb.PubsubMessage) (*pubsubpb.PubsubMessage
 	return nil, ErrTooLarge
 }
 
-// ownAttributes says why the message is here and where it came from.
-func ownAttributes(l *Letter, origin Origin) map[string]string {
+// ownAttributes are the attributes that the worker adds.
+func ownAttributes(l *DeadLetter, origin Origin) map[string]string {
 	own := map[string]string{
 		AttrReason:        string(l.Rejection.Reason),
 		AttrDetail:        fit(l.Rejection.Detail),
@@ -178,15 +179,15 @@ func fit(s string) string {
 	return s[:end]
 }
 
-// merge joins the original attributes with our own and reports whether the
-// result is one that Pub/Sub takes and from which the original can be read.
-func merge(original, own map[string]string) (map[string]string, bool) {
+// merge joins the original attributes with the worker's own. ok is false if Pub/Sub
+// would refuse the result, or if the original could not be read from it.
+func merge(original, own map[string]string) (all map[string]string, ok bool) {
 	// One place is kept for the encoding.
 	if len(original)+len(own) >= maxAttributes {
 		return nil, false
 	}
 	replayed := replayMarks(original)
-	all := make(map[string]string, len(original)+len(own)+1)
+	all = make(map[string]string, len(original)+len(own)+1)
 	for key, value := range original {
 		switch {
 		case key == "" || len(key) > maxKey || len(value) > maxValue:
@@ -204,14 +205,13 @@ func merge(original, own map[string]string) (map[string]string, bool) {
 	return all, true
 }
 
-// reserved reports whether an attribute's name belongs to the queue, so that a
-// publisher's own of that name cannot stand beside ours.
+// reserved reports whether the name of an attribute belongs to the queue. A
+// publisher's attribute of such a name needs an envelope.
 func reserved(key string) bool {
 	return strings.HasPrefix(key, "dlq_") || strings.HasPrefix(key, "origin_") || key == event.AttrReplayCount
 }
 
-// replayMarks reports whether the names of replay that a message carries are the
-// three that a replay gave it.
+// replayMarks reports whether a replay has set the reserved attributes of a message.
 func replayMarks(attributes map[string]string) bool {
 	if event.Replays(attributes) == 0 || attributes[event.AttrOriginMessageID] == "" || attributes[event.AttrOriginPublishTime] == "" {
 		return false
@@ -228,10 +228,10 @@ func compress(data []byte) ([]byte, error) {
 	var buf bytes.Buffer
 	w := gzip.NewWriter(&buf)
 	if _, err := w.Write(data); err != nil {
-		return nil, fmt.Errorf("compress a dead letter: %w", err)
+		return nil, fmt.Errorf("compress a dead-lettered message: %w", err)
 	}
 	if err := w.Close(); err != nil {
-		return nil, fmt.Errorf("compress a dead letter: %w", err)
+		return nil, fmt.Errorf("compress a dead-lettered message: %w", err)
 	}
 	return buf.Bytes(), nil
 }

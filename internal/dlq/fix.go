@@ -15,18 +15,18 @@ import (
 	"github.com/itchyny/gojq"
 )
 
-// Mender changes the data of events by a jq expression.
-type Mender struct{ code *gojq.Code }
+// Fix is a jq expression that corrects the data of events.
+type Fix struct{ code *gojq.Code }
 
-// mendTimeout bounds the expression for one event: it may be a loop.
-const mendTimeout = 5 * time.Second
+// fixTimeout bounds the expression for one event, because it may be a loop.
+const fixTimeout = 5 * time.Second
 
-// strictFromJSON is fromjson by our reader. gojq's own is lenient: of a key that
-// is there twice it keeps one, and it replaces what is not valid Unicode.
+// strictFromJSON replaces gojq's fromjson, which keeps only one of two equal keys and
+// replaces invalid Unicode.
 const strictFromJSON = "def fromjson: _strict_fromjson;"
 
-// NewMender compiles an expression.
-func NewMender(expression string) (*Mender, error) {
+// CompileFix compiles an expression.
+func CompileFix(expression string) (*Fix, error) {
 	query, err := gojq.Parse(expression)
 	if err != nil {
 		return nil, err
@@ -50,21 +50,20 @@ func NewMender(expression string) (*Mender, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Mender{code}, nil
+	return &Fix{code}, nil
 }
 
-// Mend returns the data that the expression makes. What the expression does not
-// touch keeps its value: numbers stay as they are written. Data that cannot be
-// read without a loss is refused. Errors do not hold any part of the data, which
-// may be private.
-func (m *Mender) Mend(ctx context.Context, data []byte) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, mendTimeout)
+// Apply returns the data that the expression makes. Values that the expression does
+// not change stay exact: numbers keep their digits. Apply refuses data that it cannot
+// read without loss. Its errors have no part of the data, which may be private.
+func (f *Fix) Apply(ctx context.Context, data []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, fixTimeout)
 	defer cancel()
 	input, err := readValue(data)
 	if err != nil {
-		return nil, fmt.Errorf("--jq: %w: no expression can mend that", err)
+		return nil, fmt.Errorf("--jq: %w: no expression can fix that", err)
 	}
-	results := m.code.RunWithContext(ctx, input)
+	results := f.code.RunWithContext(ctx, input)
 	result, ok := results.Next()
 	if !ok {
 		return nil, errors.New("--jq: the expression yields nothing for it; expected one object")

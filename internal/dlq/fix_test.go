@@ -7,19 +7,19 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 )
 
-func mend(t *testing.T, expression, data string) (string, error) {
+func applyFix(t *testing.T, expression, data string) (string, error) {
 	t.Helper()
-	m, err := NewMender(expression)
+	m, err := CompileFix(expression)
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := m.Mend(t.Context(), []byte(data))
+	out, err := m.Apply(t.Context(), []byte(data))
 	return string(out), err
 }
 
-// TestMendRefuses: an expression must not see less than the worker's own reader,
+// TestFixRefuses: an expression must not see less than the worker's own reader,
 // which would lose the rest in silence.
-func TestMendRefuses(t *testing.T) {
+func TestFixRefuses(t *testing.T) {
 	nothing := func(data string) (string, string) { return `.feature="cody.hover"`, data }
 	for name, c := range map[string]func() (expression, data, want string){
 		"a key twice": func() (string, string, string) {
@@ -49,15 +49,15 @@ func TestMendRefuses(t *testing.T) {
 		"no number at all":   func() (string, string, string) { return ".x=nan", `{"x":1}`, "a number that JSON cannot hold" },
 	} {
 		expression, data, want := c()
-		out, err := mend(t, expression, data)
+		out, err := applyFix(t, expression, data)
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "--jq: ") {
 			t.Errorf("%s: %s, %v", name, out, err)
 		}
 	}
 }
 
-// TestMendKeeps: what the expression does not touch stays.
-func TestMendKeeps(t *testing.T) {
+// TestFixKeeps: what the expression does not touch stays.
+func TestFixKeeps(t *testing.T) {
 	const rest = `"big":1e400,"decimal":0.12345678901234567890123,"id":12345678901234567890,"one":1.0`
 	for _, c := range []struct{ expression, data, want string }{
 		{`.a=1`, `{"a":0,` + rest + `}`, `{"a":1,` + rest + `}`},
@@ -69,15 +69,15 @@ func TestMendKeeps(t *testing.T) {
 		{`.a.b.c="x"`, `{"s":"\ud83d\ude00 M\u00fcller \ufffd"}`, `{"a":{"b":{"c":"x"}},"s":"😀 Müller \ufffd"}`},
 	} {
 		want := strings.ReplaceAll(c.want, `\ufffd`, "\uFFFD")
-		if got, err := mend(t, c.expression, c.data); err != nil || got != want {
+		if got, err := applyFix(t, c.expression, c.data); err != nil || got != want {
 			t.Errorf("%s of %s: %v\n got %s\nwant %s", c.expression, c.data, err, got, want)
 		}
 	}
 }
 
-// TestMendingIsTrue: where a dead letter says that no expression can mend it, none
+// TestAdviceIsTrue: where a the advice says that no expression can fix it, none
 // can, and where it names one, that one does.
-func TestMendingIsTrue(t *testing.T) {
+func TestAdviceIsTrue(t *testing.T) {
 	const inner = `{"feature":"a.b","action":"cd"}`
 	for data, expression := range map[string]string{
 		`"{\"feature\":\"a.b\",\"action\":\"cd\"}"`: "fromjson",
@@ -89,20 +89,20 @@ func TestMendingIsTrue(t *testing.T) {
 	} {
 		s := &Stored{Reason: event.MalformedPayload}
 		s.Original.Data = []byte(data)
-		text := Mending(s)
+		text := Advice(s)
 		if expression == "" {
-			if _, err := mend(t, "{}", data); err == nil || !strings.Contains(text, "no expression can mend that") {
+			if _, err := applyFix(t, "{}", data); err == nil || !strings.Contains(text, "no expression can fix that") {
 				t.Errorf("%s: %s", data, text)
 			}
 			continue
 		}
-		if got, err := mend(t, expression, data); err != nil || got == "" || !strings.Contains(text, expression) {
+		if got, err := applyFix(t, expression, data); err != nil || got == "" || !strings.Contains(text, expression) {
 			t.Errorf("%s: %s, %v; %s", data, got, err, text)
 		}
 	}
 	s := &Stored{Reason: event.InvalidEvent}
 	s.Original.Data = []byte(`{"feature":"a.b","feature":"a.b"}`)
-	if text := Mending(s); !strings.Contains(text, "no expression can mend that") {
+	if text := Advice(s); !strings.Contains(text, "no expression can fix that") {
 		t.Error(text)
 	}
 }

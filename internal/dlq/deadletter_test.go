@@ -30,15 +30,15 @@ var (
 	origin     = Origin{Subscription: "projects/p/subscriptions/telemetry-events-relay", WorkerVersion: "1.2.3"}
 )
 
-func letter(data string, attributes map[string]string) *Letter {
-	return &Letter{
+func deadLetter(data string, attributes map[string]string) *DeadLetter {
+	return &DeadLetter{
 		MessageID: "4711", PublishTime: published, Data: []byte(data), Attributes: attributes,
 		Rejection:  event.Rejection{Reason: event.InvalidEvent, Detail: "feature: expected a name"},
 		RejectedAt: rejectedAt,
 	}
 }
 
-func mustBuild(t testing.TB, l *Letter) *pubsubpb.PubsubMessage {
+func mustBuild(t testing.TB, l *DeadLetter) *pubsubpb.PubsubMessage {
 	t.Helper()
 	m, err := build(l, origin)
 	if err != nil {
@@ -64,7 +64,7 @@ func checkLimits(t testing.TB, m *pubsubpb.PubsubMessage) {
 		t.Errorf("%d bytes", n)
 	}
 	if m.GetOrderingKey() != "" {
-		t.Error("a dead letter is not ordered")
+		t.Error("a dead-lettered message is not ordered")
 	}
 }
 
@@ -81,7 +81,7 @@ func gunzip(t testing.TB, data []byte) []byte {
 	return out
 }
 
-// restore reads the original message from a dead letter, by its documentation
+// restore reads the original message from a dead-lettered message, by its documentation
 // only.
 func restore(t testing.TB, m *pubsubpb.PubsubMessage) ndjson.Message {
 	t.Helper()
@@ -108,7 +108,7 @@ func restore(t testing.TB, m *pubsubpb.PubsubMessage) ndjson.Message {
 	return out
 }
 
-func checkRestored(t testing.TB, l *Letter, m *pubsubpb.PubsubMessage) {
+func checkRestored(t testing.TB, l *DeadLetter, m *pubsubpb.PubsubMessage) {
 	t.Helper()
 	want := ndjson.Message{Attributes: l.Attributes, Data: l.Data, OrderingKey: l.OrderingKey}
 	got := restore(t, m)
@@ -122,7 +122,7 @@ func checkRestored(t testing.TB, l *Letter, m *pubsubpb.PubsubMessage) {
 }
 
 func TestPlain(t *testing.T) {
-	l := letter(`{"feature":"Bad"}`, map[string]string{"service_id": "sams", "googclient_traceparent": "x", "empty": ""})
+	l := deadLetter(`{"feature":"Bad"}`, map[string]string{"service_id": "sams", "googclient_traceparent": "x", "empty": ""})
 	m := mustBuild(t, l)
 	want := &pubsubpb.PubsubMessage{Data: l.Data, Attributes: map[string]string{
 		"service_id": "sams", "googclient_traceparent": "x", "empty": "",
@@ -159,7 +159,7 @@ func TestPlain(t *testing.T) {
 
 func TestReasons(t *testing.T) {
 	for _, reason := range event.Reasons {
-		l := letter(`{}`, nil)
+		l := deadLetter(`{}`, nil)
 		l.Rejection.Reason = reason
 		if got := mustBuild(t, l).GetAttributes()["dlq_reason"]; got != string(reason) {
 			t.Errorf("got %q, want %q", got, reason)
@@ -177,7 +177,7 @@ func TestValuesAreCut(t *testing.T) {
 		{"bad \xff byte", "bad \uFFFD byte"},
 		{strings.Repeat("\xff", 2000), "\uFFFD"},
 	} {
-		l := letter(`{}`, nil)
+		l := deadLetter(`{}`, nil)
 		l.Rejection.Detail, l.Rejection.EventID, l.MessageID = c.in, c.in, c.in
 		m := mustBuild(t, l)
 		for _, k := range []string{"dlq_detail", "dlq_event_id", "dlq_message_id"} {
@@ -286,7 +286,7 @@ func TestEncodings(t *testing.T) {
 			if len(c.data) > 1<<20 {
 				big(t)
 			}
-			l := letter(c.data, c.attributes)
+			l := deadLetter(c.data, c.attributes)
 			l.OrderingKey = c.ordering
 			m := mustBuild(t, l)
 			if got := m.GetAttributes()["dlq_encoding"]; got != c.want {
@@ -316,7 +316,7 @@ func TestReplays(t *testing.T) {
 		count string
 		want  string
 	}{{"1", "1"}, {"12", "12"}, {"0", ""}, {"-1", ""}, {"x", ""}, {"", ""}} {
-		l := letter(`{}`, replayed(map[string]string{"replay_count": c.count}))
+		l := deadLetter(`{}`, replayed(map[string]string{"replay_count": c.count}))
 		if got, ok := mustBuild(t, l).GetAttributes()["dlq_replays"]; got != c.want || ok != (c.want != "") {
 			t.Errorf("%q: got %q, want %q", c.count, got, c.want)
 		}
@@ -325,11 +325,11 @@ func TestReplays(t *testing.T) {
 
 func TestTooLarge(t *testing.T) {
 	big(t)
-	for name, l := range map[string]*Letter{
-		"10.5 MB that do not compress":             letter(random(10_500_000), nil),
-		"10 MiB that do not compress":              letter(random(10<<20), nil),
-		"10.5 MB in an envelope":                   letter(random(10_500_000), map[string]string{"dlq_x": "y"}),
-		"10.5 MB in an envelope, not its encoding": letter(random(10_500_000), many(100)),
+	for name, l := range map[string]*DeadLetter{
+		"10.5 MB that do not compress":             deadLetter(random(10_500_000), nil),
+		"10 MiB that do not compress":              deadLetter(random(10<<20), nil),
+		"10.5 MB in an envelope":                   deadLetter(random(10_500_000), map[string]string{"dlq_x": "y"}),
+		"10.5 MB in an envelope, not its encoding": deadLetter(random(10_500_000), many(100)),
 	} {
 		if m, err := build(l, origin); !errors.Is(err, ErrTooLarge) {
 			t.Errorf("%s: %v, %d bytes", name, err, proto.Size(m))
@@ -349,14 +349,14 @@ func FuzzRestore(f *testing.F) {
 		}
 		valid := func(s string) string { return strings.ToValidUTF8(s, "?") } // Pub/Sub has no other
 		attributes[valid(k1)], attributes[valid(k2)] = valid(v1), valid(v2)
-		l := letter(string(data), attributes)
+		l := deadLetter(string(data), attributes)
 		l.OrderingKey = valid(ordering)
 		checkRestored(t, l, mustBuild(t, l))
 	})
 }
 
 func BenchmarkBuild(b *testing.B) {
-	l := letter(strings.Repeat("x", 350), map[string]string{"service_id": "svc", "service_environment": "prod", "service_version": "1.2.3"})
+	l := deadLetter(strings.Repeat("x", 350), map[string]string{"service_id": "svc", "service_environment": "prod", "service_version": "1.2.3"})
 	b.ReportAllocs()
 	for b.Loop() {
 		mustBuild(b, l)
