@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
-	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/metrics"
 )
 
@@ -44,13 +43,13 @@ func TestRunbookIsWhole(t *testing.T) {
 	}
 	pages := map[string][]string{}
 	for _, alert := range alertNames {
-		pages[alert] = []string{"## Look", "## Mend", "## Replay, purge"}
+		pages[alert] = []string{"## Look", "## Fix", "## Replay, purge"}
 		if !strings.Contains(string(rules), "- alert: "+alert+"\n") {
 			t.Errorf("there is no alert %s", alert)
 		}
 	}
-	for _, reason := range append(slices.Clone(event.Reasons), dlq.ReasonAttempts, dlq.ReasonUnknown) {
-		pages[string(reason)] = []string{"## Look", "## Mend", "## Replay when", "## Purge when"}
+	for _, row := range dlq.Reasons {
+		pages[string(row.Reason)] = []string{"## Look", "## Fix", "## Replay when", "## Purge when"}
 	}
 	for page, parts := range pages {
 		text := read("oncall/" + page + ".md")

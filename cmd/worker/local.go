@@ -73,8 +73,8 @@ type localOptions struct {
 }
 
 func (env environment) local(ctx context.Context, opts localOptions) (err error) {
-	tally := newTally(env.Stdout, opts.keepRunning && !opts.json)
-	house, err := local.Start(ctx, local.Options{PubSubAddr: opts.pubsubAddr, OnRecord: tally.record})
+	report := newLocalReport(env.Stdout, opts.keepRunning && !opts.json)
+	house, err := local.Start(ctx, local.Options{PubSubAddr: opts.pubsubAddr, OnRecord: report.record})
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func (env environment) local(ctx context.Context, opts localOptions) (err error)
 	show := func(relay.Progress) {}
 	switch {
 	case opts.keepRunning && !opts.json:
-		show = func(relay.Progress) { tally.rejections(house) }
+		show = func(relay.Progress) { report.rejections(house) }
 	case terminal.Is(env.Stderr):
 		bar := progressbar.NewOptions(total, progressbar.OptionSetWriter(terminal.Own(env.Stderr)),
 			progressbar.OptionSetDescription("relaying"), progressbar.OptionShowCount(), progressbar.OptionShowIts(),
@@ -119,7 +119,7 @@ func (env environment) local(ctx context.Context, opts localOptions) (err error)
 		if err := command.PrintJSON(env.Stdout, summary); err != nil {
 			return err
 		}
-	} else if err := tally.summary(house, summary, opts); err != nil {
+	} else if err := report.summary(house, summary, opts); err != nil {
 		return err
 	}
 	return runErr
