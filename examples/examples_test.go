@@ -28,6 +28,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/emulator"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
+	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 
 func TestMain(m *testing.M) {
@@ -127,35 +128,6 @@ func (tp *topic) took(feature, action string) {
 	}
 }
 
-// needs skips where a program is not installed; .ci/run says so aloud.
-func needs(t *testing.T, programs ...string) {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("runs programs of their own")
-	}
-	for _, program := range programs {
-		if _, err := exec.LookPath(program); err != nil {
-			notTested(t, fmt.Sprintf("%s is not installed here: %v", program, err))
-		}
-	}
-}
-
-// notTested skips the test, and has .ci/run list it at its end.
-func notTested(t *testing.T, why string) {
-	t.Helper()
-	if list := os.Getenv("CI_SKIPPED"); list != "" {
-		file, err := os.OpenFile(list, os.O_APPEND|os.O_WRONLY, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = fmt.Fprintf(file, "%s of examples: %s\n", t.Name(), why)
-		if err = errors.Join(err, file.Close()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Skip("NOT TESTED: " + why)
-}
-
 // TestPublish runs the examples that need nothing but their interpreter.
 func TestPublish(t *testing.T) {
 	t.Parallel()
@@ -169,7 +141,7 @@ func TestPublish(t *testing.T) {
 		{"node", "node publish-rest.mjs", []string{"node"}},
 	} {
 		t.Run(c.command, func(t *testing.T) {
-			needs(t, c.programs...)
+			testenv.Needs(t, c.programs...)
 			tp := newTopic(t)
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
@@ -189,28 +161,14 @@ func TestPublish(t *testing.T) {
 	}
 }
 
-var noNetwork = regexp.MustCompile(`ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|network`)
-
 // TestNodeClient runs the example with Google's client, installed as its first
 // line says.
 func TestNodeClient(t *testing.T) {
 	t.Parallel()
-	needs(t, "node", "npm")
-	tp := newTopic(t)
-	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS("node")); err != nil {
-		t.Fatal(err)
-	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
-	install := tp.command(ctx, dir, "npm", "ci", "--prefer-offline", "--no-audit", "--no-fund", "--ignore-scripts")
-	if output, err := install.CombinedOutput(); err != nil {
-		if noNetwork.Match(output) {
-			t.Logf("%s", output)
-			notTested(t, "the packages cannot be reached from here")
-		}
-		t.Fatalf("npm ci: %v\n%s", err, output)
-	}
+	dir := testenv.NPM(ctx, t, "node")
+	tp := newTopic(t)
 	output, err := tp.command(ctx, dir, "node", "publish.mjs").CombinedOutput()
 	if err != nil || !strings.Contains(string(output), "published ") {
 		t.Fatalf("%v\n%s", err, output)
@@ -221,7 +179,7 @@ func TestNodeClient(t *testing.T) {
 // TestGo runs the service, asks it once, and stops it.
 func TestGo(t *testing.T) {
 	t.Parallel()
-	needs(t, "go")
+	testenv.Needs(t, "go")
 	tp := newTopic(t)
 	binary := filepath.Join(t.TempDir(), "service")
 	if output, err := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", binary, "./go").CombinedOutput(); err != nil {

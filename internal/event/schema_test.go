@@ -56,7 +56,20 @@ func decoderSays(t testing.TB, data []byte) (bool, string) {
 
 var utf8Free = regexp.MustCompile(`^[\x00-\x7f]*$`)
 
-var edgeOfTime = regexp.MustCompile(`"timestamp":"(0000-|0001-01-01T|9999-12-31T)`)
+var edgeOfTime = regexp.MustCompile(`"timestamp":"(0001-01-01T|9999-12-31T)`)
+
+// stricter says which of the listed things explains that the schema refuses what
+// the decoder takes: the schema must be loaded by every validator, and RFC 3339 has a
+// year 0000, of which an offset makes the year 0001.
+func stricter(data []byte) bool {
+	return yearZero.Match(data) || aboveLargest.Match(data)
+}
+
+var (
+	yearZero = regexp.MustCompile(`"timestamp":"0000-`)
+	// aboveLargest is a number that is rounded to the largest double.
+	aboveLargest = regexp.MustCompile(`1\.7976931348623158e308`)
+)
 
 // beyond says which of the listed things that a schema cannot see explains that
 // the decoder rejects what the schema takes.
@@ -87,7 +100,7 @@ func agree(t interface{ Errorf(string, ...any) }, tb testing.TB, schema *jsonsch
 	valid, document := schemaSays(schema, data)
 	accepted, detail := decoderSays(tb, data)
 	switch {
-	case accepted && !valid:
+	case accepted && !valid && !stricter(data):
 		t.Errorf("the decoder takes what is not valid by the schema: %.300s", data)
 	case !accepted && valid && document && !beyond(data, detail):
 		t.Errorf("valid by the schema, and the decoder says %q: %.300s", detail, data)
@@ -127,7 +140,7 @@ func TestSchemaCorpus(t *testing.T) {
 var fragments = []string{
 	`null`, `true`, `false`, `0`, `-0`, `1`, `-1`, `2147483647`, `2147483648`, `1.0`, `1e2`, `0.5`, `1e308`, `1e309`, `-1e309`,
 	`1.7976931348623157e308`, `1.7976931348623158e308`, `1.7976931348623159e308`, `9223372036854775807`, `9223372036854775808`, `-9223372036854775808`, `-9223372036854775809`,
-	`""`, `"a"`, `"ab"`, `"cody.hover"`, `"Cody"`, `"cody_hover"`, `"a1"`, `"é"`, `"ab\n"`, `"a\u0062"`,
+	`""`, `"a"`, `"ab"`, `"cody.hover"`, `"ab\n"`, `"019a0000-0000-7000-8000-000000000001\n"`, `"2026-11-20T09:00:00Z\n"`, `"0000-06-01T00:00:00Z"`, `"Cody"`, `"cody_hover"`, `"a1"`, `"é"`, `"a\u0062"`,
 	`"` + strings.Repeat("a", 64) + `"`, `"` + strings.Repeat("a", 65) + `"`,
 	`"019a0000-0000-7000-8000-000000000001"`, `"019A0000-0000-7000-8000-00000000000F"`, `"019a0000-0000-7000-8000-00000000000"`, `"019a000000007000-8000-000000000001"`,
 	`"019a000-0000-7000-8000-000000000001"`, `"019a0000-000-7000-8000-000000000001"`, `"019a0000-0000-7000-8000-0000000000001"`, `"g19a0000-0000-7000-8000-000000000001"`,
