@@ -54,8 +54,9 @@ func newWith(tb testing.TB, cfg Config, to sender) *Recorder {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	b := newBooks(cfg.Logger)
-	r := &Recorder{validator: v, books: b, outlet: newPipeline(cfg, to, b)}
+	b := newBooks(cfg.Logger, target(cfg)...)
+	b.perMessage = v.attributeBytes
+	r := &Recorder{validator: v, books: b, outlet: newPipeline(cfg, to, b, new(cause))}
 	tb.Cleanup(func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()

@@ -3,6 +3,7 @@ package recorder
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -12,15 +13,27 @@ import (
 // books counts what becomes of events, and complains where they get lost.
 type books struct {
 	taken, published, failed, dropped, invalid atomic.Uint64
+	takenBytes, publishedBytes, failedBytes    atomic.Uint64 // of the data
+	perMessage                                 int           // bytes that each message has beside its data
+
+	lost lost
 
 	failures, drops, faults complaint
+	unconfirmed             func(count, age slog.Attr, err error)
 	onRefuse                func(error) // of a test, may be nil
 }
 
-func newBooks(log *slog.Logger) *books {
+func newBooks(log *slog.Logger, target ...slog.Attr) *books {
 	return &books{
+		unconfirmed: func(count, age slog.Attr, err error) {
+			attrs := append([]slog.Attr{count, age}, target...)
+			if err != nil {
+				attrs = append(attrs, slog.Any("error", err))
+			}
+			log.LogAttrs(context.Background(), slog.LevelWarn, "telemetry events are not confirmed by Pub/Sub; they are tried again", attrs...)
+		},
 		failures: complaint{say: func(count, err slog.Attr) {
-			log.LogAttrs(context.Background(), slog.LevelError, "telemetry events were not published", count, err)
+			log.LogAttrs(context.Background(), slog.LevelError, "telemetry events were not published", append([]slog.Attr{count, err}, target...)...)
 		}},
 		drops: complaint{say: func(count, err slog.Attr) {
 			log.LogAttrs(context.Background(), slog.LevelWarn, "telemetry events were dropped", count, err)
@@ -31,19 +44,25 @@ func newBooks(log *slog.Logger) *books {
 	}
 }
 
-// take counts an event that is in the buffer now.
-func (b *books) take() {
+// take counts an event that is in the buffer now, of so many bytes of data.
+func (b *books) take(size int) {
 	b.taken.Add(1)
+	b.takenBytes.Add(uint64(size))
 }
 
 // settle counts what became of an event that was taken.
-func (b *books) settle(err error) {
+func (b *books) settle(size int, err error) {
 	if err == nil {
 		b.published.Add(1)
+		b.publishedBytes.Add(uint64(size))
 		return
 	}
 	b.failed.Add(1)
+	b.failedBytes.Add(uint64(size))
 	b.failures.add(err)
+	if !errors.Is(err, ErrUnconfirmed) { // Close tells of these itself
+		b.lost.add(err)
+	}
 }
 
 // refuse counts an event that was not taken.
@@ -74,9 +93,40 @@ func (b *books) stats() Stats {
 		Dropped:   b.dropped.Load(),
 		Invalid:   b.invalid.Load(),
 	}
+	perMessage := uint64(b.perMessage)
+	s.PublishedBytes = b.publishedBytes.Load() + s.Published*perMessage
+	failedBytes := b.failedBytes.Load() + s.Failed*perMessage
 	// Read last: what is taken meanwhile counts as buffered.
-	s.Buffered = b.taken.Load() - s.Published - s.Failed
+	taken := b.taken.Load()
+	s.Buffered = taken - s.Published - s.Failed
+	s.BufferedBytes = b.takenBytes.Load() + taken*perMessage - s.PublishedBytes - failedBytes
 	return s
+}
+
+// lost are the failed events of which no Flush or Close has told yet.
+type lost struct {
+	mu    sync.Mutex
+	count int
+	err   error // of the last one
+}
+
+func (l *lost) add(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.count++
+	l.err = err
+}
+
+// take returns what was lost, once.
+func (l *lost) take() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.count == 0 {
+		return nil
+	}
+	err := fmt.Errorf("%w: %d; the last one: %w", ErrFailed, l.count, l.err)
+	l.count, l.err = 0, nil
+	return err
 }
 
 // complainEvery is the shortest time between two complaints of a kind.

@@ -1,12 +1,15 @@
 package recorder
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"maps"
 	"net"
 	"slices"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -19,6 +22,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 )
@@ -125,10 +129,10 @@ func TestOwnPublisher(t *testing.T) {
 	}
 }
 
-// TestRefused has a topic that does not take the event: it fails, and nothing is
-// tried again.
+// TestRefused has a topic that does not take the event: it fails, nothing is tried
+// again, and Flush says why, once.
 func TestRefused(t *testing.T) {
-	_, opts := newServer(t, pstest.WithErrorInjection("Publish", codes.PermissionDenied, "no"))
+	_, opts := newServer(t, pstest.WithErrorInjection("Publish", codes.InvalidArgument, "no"))
 	r, err := New(t.Context(), Config{Service: Service{ID: "sams"}, Topic: topic, ClientOptions: opts, Logger: quiet()})
 	if err != nil {
 		t.Fatal(err)
@@ -136,10 +140,108 @@ func TestRefused(t *testing.T) {
 	record(t, r, nil)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if err := errors.Join(r.Flush(ctx), r.Close(ctx)); err != nil {
-		t.Error(err)
+	err = r.Flush(ctx)
+	if !errors.Is(err, ErrFailed) || status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), ": 1; the last one: ") {
+		t.Errorf("%v", err)
 	}
-	isStats(t, r, Stats{Failed: 1})
+	if err := r.Flush(ctx); err != nil {
+		t.Errorf("again: %v", err)
+	}
+	record(t, r, nil)
+	if err := r.Close(ctx); !errors.Is(err, ErrFailed) || errors.Is(err, ErrUnconfirmed) || status.Code(err) != codes.InvalidArgument {
+		t.Errorf("%v", err)
+	}
+	s := r.Stats()
+	if s.Failed != 2 || s.BufferedBytes != 0 || s.PublishedBytes != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// refusing refuses to publish with each of the codes once.
+type refusing struct {
+	mu    sync.Mutex
+	codes []codes.Code
+}
+
+func (r *refusing) React(any) (handled bool, ret any, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.codes) == 0 {
+		return false, nil, nil
+	}
+	code := r.codes[0]
+	r.codes = r.codes[1:]
+	return true, nil, status.Error(code, "not yet")
+}
+
+// TestRefusalPasses: a topic or a permission that is created after the service has
+// started, and a token that is renewed.
+func TestRefusalPasses(t *testing.T) {
+	reactor := &refusing{codes: []codes.Code{codes.NotFound, codes.PermissionDenied, codes.Unauthenticated, codes.Unavailable}}
+	server, opts := newServer(t, pstest.ServerReactorOption{FuncName: "Publish", Reactor: reactor})
+	r, err := New(t.Context(), Config{Service: Service{ID: "sams"}, Topic: topic, ClientOptions: opts, Logger: quiet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	record(t, r, nil)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := r.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+	m := server.Messages()[0]
+	size := len(m.Data)
+	for name, value := range m.Attributes {
+		size += len(name) + len(value)
+	}
+	isStats(t, r, Stats{Published: 1, PublishedBytes: uint64(size)})
+}
+
+// TestCause: when time is up, the error says what the tries have said.
+func TestCause(t *testing.T) {
+	_, refuses := newServer(t, pstest.WithErrorInjection("Publish", codes.PermissionDenied, "User not authorized"))
+	for _, c := range []struct {
+		opts []option.ClientOption
+		code codes.Code
+		want string
+	}{
+		{plainText("127.0.0.1:1"), codes.Unavailable, "127.0.0.1:1: connect: connection refused"},
+		{refuses, codes.PermissionDenied, "User not authorized"},
+	} {
+		var log bytes.Buffer
+		cfg := Config{
+			Service: Service{ID: "sams"}, Topic: topic, ClientOptions: c.opts, RetryFor: 500 * time.Millisecond,
+			Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		}
+		r, err := New(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		record(t, r, nil)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		err = r.Flush(ctx)
+		if !errors.Is(err, ErrFailed) || !strings.Contains(err.Error(), c.want) || status.Code(err) != c.code && !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Flush: %v", err)
+		}
+		if err := r.Close(ctx); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+		cancel()
+		if text := log.String(); !strings.Contains(text, c.want) || !strings.Contains(text, "topic="+topic) {
+			t.Errorf("the log: %s", text)
+		}
+		// Given up by Close, with the same cause.
+		cfg.RetryFor = patience
+		if r, err = New(t.Context(), cfg); err != nil {
+			t.Fatal(err)
+		}
+		record(t, r, nil)
+		ctx, cancel = context.WithTimeout(t.Context(), 500*time.Millisecond)
+		if err := r.Close(ctx); !errors.Is(err, ErrUnconfirmed) || errors.Is(err, ErrFailed) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("Close: %v", err)
+		}
+		cancel()
+	}
 }
 
 // TestPubSubComesBack starts without any Pub/Sub: events wait, and arrive when it

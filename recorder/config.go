@@ -33,12 +33,14 @@ type Config struct {
 	// BlockFor is how long Record waits for room in a full buffer, at most. The
 	// default, 0, drops the new event at once.
 	BlockFor time.Duration
-	// RetryFor is how long an event is tried again while Pub/Sub is away; then it
-	// counts as failed. Default: 10 minutes. A Publisher has its own setting.
+	// RetryFor is how long an event is tried again while Pub/Sub is away, or refuses
+	// with NotFound, PermissionDenied or Unauthenticated, which pass; then it counts
+	// as failed. Default: 10 minutes. A Publisher has its own settings.
 	RetryFor time.Duration
 
-	// Logger is told of events that are invalid, dropped or failed: each kind at
-	// once when it begins, then at most once a minute. Default: slog.Default();
+	// Logger gets a line about events that are invalid, dropped or failed: each kind
+	// at once when it begins, then at most once a minute; and about events that wait
+	// for Pub/Sub, after 30 s and then once a minute. Default: slog.Default();
 	// slog.New(slog.DiscardHandler) keeps quiet.
 	Logger *slog.Logger
 	// Registerer was a prometheus.Registerer.

@@ -24,7 +24,9 @@
 //     recordertest.WithServices check against the file;
 //   - an event that the gateway itself refuses;
 //   - a Pub/Sub that is away for longer than the buffer or Config.RetryFor lasts.
-//     Such events are counted, and logged at most once a minute.
+//     The log has a warning after 30 s, with the error of the last try. Events that
+//     are lost in the end are counted, logged at most once a minute, and reported
+//     by Flush and Close.
 //
 // # Compatibility
 //

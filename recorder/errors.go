@@ -11,8 +11,13 @@ var (
 	ErrDropped = errors.New("recorder: the buffer is full, the event was dropped")
 	// ErrClosed means that the recorder has been closed.
 	ErrClosed = errors.New("recorder: closed, the event was dropped")
-	// ErrUnconfirmed means that Pub/Sub has not confirmed everything in time.
+	// ErrUnconfirmed means that Pub/Sub has not confirmed everything in time. The error
+	// says how many events, and why the last try failed.
 	ErrUnconfirmed = errors.New("recorder: events were not confirmed by Pub/Sub")
+	// ErrFailed means that events were taken and not published: Pub/Sub refused them,
+	// or did not answer for Config.RetryFor. The error says how many, and the last
+	// one's reason, a gRPC status if it came from Pub/Sub.
+	ErrFailed = errors.New("recorder: events were not published")
 )
 
 // InvalidError says why an event was not recorded: the relay would reject it. It

@@ -2,7 +2,9 @@ package recorder
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +29,7 @@ type result interface {
 type pipeline struct {
 	to       sender
 	books    *books
+	why      *cause // of the tries
 	blockFor time.Duration
 
 	// events and bytes are the room in the buffer. An event takes its share in put
@@ -51,13 +54,15 @@ type pipeline struct {
 	sent     uint64
 	waiters  []waiter
 	sweeping *time.Timer
+	watching *time.Timer
 }
 
 // flight is an event that the client has.
 type flight struct {
 	result
-	size   int64
+	bytes  int // of its data
 	number uint64
+	since  time.Time
 }
 
 // waiter wants to know when all flights up to a number are settled.
@@ -66,10 +71,10 @@ type waiter struct {
 	done chan struct{}
 }
 
-func newPipeline(cfg Config, to sender, books *books) *pipeline {
+func newPipeline(cfg Config, to sender, books *books, why *cause) *pipeline {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &pipeline{
-		to: to, books: books, blockFor: cfg.BlockFor,
+		to: to, books: books, why: why, blockFor: cfg.BlockFor,
 		events:   semaphore.NewWeighted(int64(cfg.BufferEvents)),
 		bytes:    semaphore.NewWeighted(cfg.BufferBytes),
 		maxBytes: cfg.BufferBytes,
@@ -102,7 +107,7 @@ func (p *pipeline) put(ctx context.Context, data []byte) error {
 		p.release(size)
 		return ErrClosed
 	}
-	p.books.take()
+	p.books.take(len(data))
 	p.queue <- data
 	return nil
 }
@@ -136,6 +141,14 @@ func (p *pipeline) release(size int64) {
 }
 
 func (p *pipeline) flush(ctx context.Context) error {
+	if err := p.wait(ctx); err != nil {
+		return err
+	}
+	return p.books.lost.take()
+}
+
+// wait waits until everything put before is settled, or the pipeline closed.
+func (p *pipeline) wait(ctx context.Context) error {
 	settled := make(chan struct{})
 	select {
 	case p.flushes <- settled:
@@ -158,22 +171,30 @@ func (p *pipeline) close(ctx context.Context) error {
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
-	_ = p.flush(ctx) // what counts is what is left after it
+	_ = p.wait(ctx) // what counts is what is left after it
 	p.cancel()
 	<-p.done // at once: with its context ended, run waits for nothing
+	failed := p.books.lost.take()
 	if n := p.lost.Load(); n > 0 {
-		return fmt.Errorf("%w in time: %d", ErrUnconfirmed, n)
+		return errors.Join(p.why.of(fmt.Errorf("%w in time: %d", ErrUnconfirmed, n)), failed)
 	}
-	return nil
+	return failed
 }
 
-// sweepEvery is how long a flight may hide the results of those behind it.
-const sweepEvery = 100 * time.Millisecond
+const (
+	// sweepEvery is how long a flight may hide the results of those behind it.
+	sweepEvery = 100 * time.Millisecond
+	// warnAfter is how long an event may be unconfirmed before the log says so, and
+	// warnEvery how often it says so again.
+	warnAfter = 30 * time.Second
+	warnEvery = time.Minute
+)
 
 func (p *pipeline) run(ctx context.Context) {
 	defer close(p.done)
-	p.sweeping = time.NewTimer(sweepEvery)
+	p.sweeping, p.watching = time.NewTimer(sweepEvery), time.NewTimer(warnAfter)
 	p.sweeping.Stop()
+	p.watching.Stop()
 	for {
 		var ready <-chan struct{}
 		if len(p.pending) > 0 {
@@ -186,6 +207,8 @@ func (p *pipeline) run(ctx context.Context) {
 			p.settleFirst()
 		case <-p.sweeping.C:
 			p.sweep()
+		case <-p.watching.C:
+			p.warn()
 		case settled := <-p.flushes:
 			// What was put before the flush is in the queue already.
 			for len(p.queue) > 0 {
@@ -204,8 +227,24 @@ func (p *pipeline) send(ctx context.Context, data []byte) {
 	p.sent++
 	if len(p.pending) == 0 {
 		p.sweeping.Reset(sweepEvery)
+		p.watching.Reset(warnAfter)
 	}
-	p.pending = append(p.pending, flight{p.to.send(ctx, data), p.share(len(data)), p.sent})
+	p.pending = append(p.pending, flight{p.to.send(ctx, data), len(data), p.sent, time.Now()})
+}
+
+// warn says in the log that the oldest event has been unconfirmed for long, and looks
+// again later: events that are tried again make no error until they have failed.
+func (p *pipeline) warn() {
+	if len(p.pending) == 0 {
+		return
+	}
+	age := time.Since(p.pending[0].since)
+	if age < warnAfter {
+		p.watching.Reset(warnAfter - age)
+		return
+	}
+	p.books.unconfirmed(slog.Uint64("count", p.books.stats().Buffered), slog.Duration("for", age.Round(time.Second)), p.why.get())
+	p.watching.Reset(warnEvery)
 }
 
 // settleFirst settles the flights at the front, as far as their results are there.
@@ -219,6 +258,7 @@ func (p *pipeline) settleFirst() {
 	if len(p.pending) == 0 {
 		p.pending = nil
 		p.sweeping.Stop()
+		p.watching.Stop()
 	}
 }
 
@@ -246,8 +286,13 @@ func (p *pipeline) settle(f flight) bool {
 		return false
 	}
 	_, err := f.Get(context.Background()) // does not wait: it is ready
-	p.books.settle(err)
-	p.release(f.size)
+	if err == nil {
+		p.why.set(nil)
+	} else {
+		err = p.why.of(err)
+	}
+	p.books.settle(f.bytes, err)
+	p.release(p.share(f.bytes))
 	return true
 }
 
@@ -263,13 +308,14 @@ func (p *pipeline) tell() {
 func (p *pipeline) giveUp() {
 	p.sweep()
 	p.sweeping.Stop()
+	p.watching.Stop()
 	for len(p.queue) > 0 {
-		data := <-p.queue
-		p.pending = append(p.pending, flight{size: p.share(len(data))})
+		p.pending = append(p.pending, flight{bytes: len(<-p.queue)})
 	}
+	err := p.why.of(ErrUnconfirmed)
 	for _, f := range p.pending {
-		p.books.settle(ErrUnconfirmed)
-		p.release(f.size)
+		p.books.settle(f.bytes, err)
+		p.release(p.share(f.bytes))
 	}
 	p.lost.Store(int64(len(p.pending)))
 	p.pending = nil

@@ -39,17 +39,19 @@ func New(ctx context.Context, cfg Config) (*Recorder, error) {
 	if err := errors.Join(err, serviceErr); err != nil {
 		return nil, err
 	}
-	books := newBooks(cfg.Logger)
+	books := newBooks(cfg.Logger, target(cfg)...)
 	r := &Recorder{validator: v, books: books}
 	// A publisher that traces adds to the attributes of each message.
 	to := topicSender{cfg.Publisher, v.attributes, true}
+	why := new(cause)
 	if cfg.Publisher == nil {
-		if r.owned, err = newClient(ctx, cfg); err != nil {
+		if r.owned, err = newClient(ctx, cfg, why); err != nil {
 			return nil, err
 		}
 		to = topicSender{r.owned.publisher, v.attributes, false}
 	}
-	r.outlet = newPipeline(cfg, to, books)
+	books.perMessage = v.attributeBytes
+	r.outlet = newPipeline(cfg, to, books, why)
 	return r, nil
 }
 
@@ -91,7 +93,8 @@ func (r *Recorder) Record(ctx context.Context, feature Feature, action Action, o
 }
 
 // Flush waits until Pub/Sub has confirmed or refused everything that was recorded
-// before. The error is about ctx: the events are still on their way.
+// before. The error is that of ctx when it ends first, and the events are still on
+// their way; or [ErrFailed] if events were not published since the last Flush.
 func (r *Recorder) Flush(ctx context.Context) error {
 	if r == nil || r.outlet == nil {
 		return nil
@@ -102,14 +105,15 @@ func (r *Recorder) Flush(ctx context.Context) error {
 // Close takes no more events, publishes what is left, and ends everything that
 // runs behind. What Pub/Sub has not confirmed when ctx ends is given up, counted
 // as failed and reported as [ErrUnconfirmed]; the client's own goroutines then end
-// within seconds. Close may be called again; the first ctx to end counts.
+// within seconds. Events that were not published since the last Flush are reported
+// as [ErrFailed]. Close may be called again; the first ctx to end counts.
 func (r *Recorder) Close(ctx context.Context) error {
 	if r == nil || r.outlet == nil {
 		return nil
 	}
 	err := r.outlet.close(ctx)
 	if r.owned != nil {
-		err = errors.Join(err, r.owned.close(err == nil))
+		err = errors.Join(err, r.owned.close(!errors.Is(err, ErrUnconfirmed)))
 	}
 	r.books.close()
 	return err
@@ -127,6 +131,9 @@ type Stats struct {
 	Invalid uint64
 	// Buffered are taken and not settled yet.
 	Buffered uint64
+	// PublishedBytes and BufferedBytes are the sizes of these events' messages as
+	// Pub/Sub counts them: the data, and the names and values of the attributes.
+	PublishedBytes, BufferedBytes uint64
 }
 
 // Stats returns the counts of this recorder.
@@ -148,7 +155,7 @@ func init() {
 			return nil, err
 		}
 		books := newBooks(slog.New(slog.DiscardHandler))
-		books.onRefuse = taps.Refused
+		books.onRefuse, books.perMessage = taps.Refused, v.attributeBytes
 		return &Recorder{validator: v, books: books, outlet: &tap{tap: taps, attributes: v.attributes, books: books}}, nil
 	}
 }

@@ -22,8 +22,8 @@ func (t *tap) put(_ context.Context, data []byte) error {
 	if err := t.tap.Put(data, t.attributes); err != nil {
 		return err
 	}
-	t.books.take()
-	t.books.settle(nil)
+	t.books.take(len(data))
+	t.books.settle(len(data), nil)
 	return nil
 }
 

@@ -26,6 +26,8 @@ type validator struct {
 	decoder    *event.Decoder
 	attributes map[string]string // of every message; never changed
 	overhead   int               // bytes of a message beside its data
+	// attributeBytes is the size of the attributes alone.
+	attributeBytes int
 }
 
 func newValidator(s Service) (*validator, error) {
@@ -44,6 +46,7 @@ func newValidator(s Service) (*validator, error) {
 	for name, value := range v.attributes {
 		const framing = 16 // more than what encloses each in the encoding
 		v.overhead += len(name) + len(value) + framing
+		v.attributeBytes += len(name) + len(value)
 	}
 	// The environment counts for the size of an event. Where the relay's own will
 	// be used, it is taken to be as long as one can be.

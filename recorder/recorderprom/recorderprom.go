@@ -16,8 +16,9 @@ import (
 	"github.com/sourcegraph/telemetry-relay/recorder"
 )
 
-// Register registers telemetry_recorder_events_total{result} and
-// telemetry_recorder_buffered_events. Recorders with the same registerer share
+// Register registers telemetry_recorder_events_total{result},
+// telemetry_recorder_published_bytes_total, telemetry_recorder_buffered_events and
+// telemetry_recorder_buffered_bytes. Recorders with the same registerer share
 // them: the metrics are the sums of what their Stats say. A nil recorder counts
 // nothing.
 func Register(registerer prometheus.Registerer, rec *recorder.Recorder) error {
@@ -41,6 +42,10 @@ var (
 		[]string{"result"}, nil)
 	bufferedDesc = prometheus.NewDesc("telemetry_recorder_buffered_events",
 		"Telemetry events that wait to be published or for Pub/Sub's confirmation.", nil, nil)
+	publishedBytesDesc = prometheus.NewDesc("telemetry_recorder_published_bytes_total",
+		"Bytes of published telemetry events as Pub/Sub counts them: data and attributes.", nil, nil)
+	bufferedBytesDesc = prometheus.NewDesc("telemetry_recorder_buffered_bytes",
+		"Bytes of telemetry events that wait to be published or for Pub/Sub's confirmation.", nil, nil)
 )
 
 // collector reads the counts of its recorders when it is scraped.
@@ -58,6 +63,8 @@ func (c *collector) add(rec *recorder.Recorder) {
 func (c *collector) Describe(descs chan<- *prometheus.Desc) {
 	descs <- eventsDesc
 	descs <- bufferedDesc
+	descs <- publishedBytesDesc
+	descs <- bufferedBytesDesc
 }
 
 func (c *collector) Collect(metrics chan<- prometheus.Metric) {
@@ -70,6 +77,8 @@ func (c *collector) Collect(metrics chan<- prometheus.Metric) {
 		sum.Dropped += s.Dropped
 		sum.Invalid += s.Invalid
 		sum.Buffered += s.Buffered
+		sum.PublishedBytes += s.PublishedBytes
+		sum.BufferedBytes += s.BufferedBytes
 	}
 	c.mu.Unlock()
 	for _, result := range []struct {
@@ -79,4 +88,6 @@ func (c *collector) Collect(metrics chan<- prometheus.Metric) {
 		metrics <- prometheus.MustNewConstMetric(eventsDesc, prometheus.CounterValue, float64(result.count), result.name)
 	}
 	metrics <- prometheus.MustNewConstMetric(bufferedDesc, prometheus.GaugeValue, float64(sum.Buffered))
+	metrics <- prometheus.MustNewConstMetric(publishedBytesDesc, prometheus.CounterValue, float64(sum.PublishedBytes))
+	metrics <- prometheus.MustNewConstMetric(bufferedBytesDesc, prometheus.GaugeValue, float64(sum.BufferedBytes))
 }

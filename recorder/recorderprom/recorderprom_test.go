@@ -61,7 +61,13 @@ func TestRegister(t *testing.T) {
 	}
 	compare := func(failed, buffered int) {
 		t.Helper()
-		want := fmt.Sprintf(`# HELP telemetry_recorder_buffered_events Telemetry events that wait to be published or for Pub/Sub's confirmation.
+		want := fmt.Sprintf(`# HELP telemetry_recorder_buffered_bytes Bytes of telemetry events that wait to be published or for Pub/Sub's confirmation.
+# TYPE telemetry_recorder_buffered_bytes gauge
+telemetry_recorder_buffered_bytes %d
+# HELP telemetry_recorder_published_bytes_total Bytes of published telemetry events as Pub/Sub counts them: data and attributes.
+# TYPE telemetry_recorder_published_bytes_total counter
+telemetry_recorder_published_bytes_total %d
+# HELP telemetry_recorder_buffered_events Telemetry events that wait to be published or for Pub/Sub's confirmation.
 # TYPE telemetry_recorder_buffered_events gauge
 telemetry_recorder_buffered_events %d
 # HELP telemetry_recorder_events_total Telemetry events by what became of them: published; failed to be published; dropped, because the buffer was full or the recorder closed; invalid.
@@ -70,7 +76,7 @@ telemetry_recorder_events_total{result="dropped"} 1
 telemetry_recorder_events_total{result="failed"} %d
 telemetry_recorder_events_total{result="invalid"} 1
 telemetry_recorder_events_total{result="published"} 1
-`, buffered, failed)
+`, second.Stats().BufferedBytes, first.Stats().PublishedBytes, buffered, failed)
 		if err := testutil.GatherAndCompare(registry, strings.NewReader(want)); err != nil {
 			t.Error(err)
 		}

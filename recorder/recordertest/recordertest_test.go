@@ -131,7 +131,7 @@ func TestServices(t *testing.T) {
 			t.Errorf("got %v, want %s", err, c.reason)
 		}
 	}
-	if len(r.Events()) != 1 || len(r.Refused()) != 2 || r.Stats() != (recorder.Stats{Published: 1, Invalid: 2}) {
+	if len(r.Events()) != 1 || len(r.Refused()) != 2 || r.Stats().Published != 1 || r.Stats().Invalid != 2 {
 		t.Errorf("%+v, %v", r.Events(), r.Stats())
 	}
 	tb := &fakeTB{}
