@@ -12,15 +12,15 @@ import (
 
 // books counts what becomes of events, and complains where they get lost.
 type books struct {
-	taken, published, failed, dropped, invalid atomic.Uint64
-	takenBytes, publishedBytes, failedBytes    atomic.Uint64 // of the data
-	perMessage                                 int           // bytes that each message has beside its data
+	taken, published, failed, dropped, invalid, stripped atomic.Uint64
+	takenBytes, publishedBytes, failedBytes              atomic.Uint64 // of the data
+	perMessage                                           int           // bytes that each message has beside its data
 
 	lost lost
 
-	failures, drops, faults complaint
-	unconfirmed             func(count, age slog.Attr, err error)
-	onRefuse                func(error) // of a test, may be nil
+	failures, drops, faults, strips complaint
+	unconfirmed                     func(count, age slog.Attr, err error)
+	onRefuse, onStrip               func(error) // of a test, may be nil
 }
 
 func newBooks(log *slog.Logger, target ...slog.Attr) *books {
@@ -37,6 +37,9 @@ func newBooks(log *slog.Logger, target ...slog.Attr) *books {
 		}},
 		drops: complaint{say: func(count, err slog.Attr) {
 			log.LogAttrs(context.Background(), slog.LevelWarn, "telemetry events were dropped", count, err)
+		}},
+		strips: complaint{say: func(count, err slog.Attr) {
+			log.LogAttrs(context.Background(), slog.LevelWarn, "telemetry events were recorded without their private metadata", count, err)
 		}},
 		faults: complaint{say: func(count, err slog.Attr) {
 			log.LogAttrs(context.Background(), slog.LevelWarn, "telemetry events are invalid and were not recorded", count, err)
@@ -79,9 +82,18 @@ func (b *books) refuse(err error) {
 	b.drops.add(err)
 }
 
+// strip counts an event that was taken without its private metadata.
+func (b *books) strip(err error) {
+	if b.onStrip != nil {
+		b.onStrip(err)
+	}
+	b.stripped.Add(1)
+	b.strips.add(err)
+}
+
 // close says what has not been said yet.
 func (b *books) close() {
-	for _, c := range []*complaint{&b.failures, &b.drops, &b.faults} {
+	for _, c := range []*complaint{&b.failures, &b.drops, &b.faults, &b.strips} {
 		c.flush()
 	}
 }
@@ -92,6 +104,7 @@ func (b *books) stats() Stats {
 		Failed:    b.failed.Load(),
 		Dropped:   b.dropped.Load(),
 		Invalid:   b.invalid.Load(),
+		Stripped:  b.stripped.Load(),
 	}
 	perMessage := uint64(b.perMessage)
 	s.PublishedBytes = b.publishedBytes.Load() + s.Published*perMessage

@@ -1,6 +1,7 @@
 package recorder
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"strings"
@@ -37,6 +38,12 @@ type Config struct {
 	// with NotFound, PermissionDenied or Unauthenticated, which pass; then it counts
 	// as failed. Default: 10 minutes. A Publisher has its own settings.
 	RetryFor time.Duration
+
+	// Process, if set, sees each event before it is checked and sent, and may change
+	// it: to add what only it knows, or to leave out what must not leave the service.
+	// It is called in the goroutine that records. An event during which it panics is
+	// not recorded.
+	Process func(ctx context.Context, e *Event)
 
 	// Logger gets a line about events that are invalid, dropped or failed: each kind
 	// at once when it begins, then at most once a minute; and about events that wait

@@ -1,7 +1,7 @@
 // Package recorder records telemetry events ("user did X") for a service, in one
 // line and without making it wait:
 //
-//	rec.Record(ctx, "cody.hover", "shown", recorder.Metadata{"tier": 1})
+//	rec.RecordBestEffort(ctx, "cody.hover", "shown", recorder.Metadata{"tier": 1})
 //
 // A [Recorder] is made once and shared. It checks an event with the very code
 // with which the relay will decode it, puts it into a bounded buffer and returns;
@@ -30,7 +30,8 @@
 //
 // # Compatibility
 //
-// The package follows semantic versioning together with the relay. Messages say
+// The package follows semantic versioning together with the relay; CHANGES.md has
+// each change of the API, and what to use instead. Messages say
 // which version of the contract they follow (attribute schema_version, now 1);
 // docs/publishing.md has the contract itself and what it promises.
 package recorder

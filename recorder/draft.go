@@ -19,18 +19,9 @@ import (
 
 // draft is an event on its way to JSON.
 type draft struct {
-	metadata        Metadata
-	metadataVersion MetadataVersion
-	private         PrivateMetadata
-	user            User
-	client          Client
-	interaction     Interaction
-	billing         Billing
-	flags           FeatureFlags
-	marketing       Marketing
-	id              ID
-	hasID           bool
-	timestamp       time.Time
+	Event
+	own   ownMaps
+	hasID bool // also an empty one, which is a fault
 
 	// buf is the JSON so far, wire is room for the decoder, keys are those of the
 	// map that is being encoded.
@@ -38,6 +29,8 @@ type draft struct {
 	keys      []string
 	// fault is the first thing that JSON cannot say.
 	fault string
+	// stripped is why the private metadata is left out, empty if it is not.
+	stripped string
 }
 
 var drafts = sync.Pool{New: func() any { return new(draft) }}
@@ -58,35 +51,35 @@ func keep[T any](s []T) []T {
 	return s[:0]
 }
 
-// encode renders the event. It never leaves out what it cannot render: that is a
-// fault.
-func (d *draft) encode(ctx context.Context, feature Feature, action Action) {
+// encode renders the event. Of what it cannot render it leaves out the private
+// metadata only, and says so in the metadata; anything else is a fault.
+func (d *draft) encode(ctx context.Context) {
 	d.buf = append(d.buf, `{"feature":`...)
-	d.string("feature", string(feature))
+	d.text(string(d.Feature))
 	d.buf = append(d.buf, `,"action":`...)
-	d.string("action", string(action))
+	d.text(string(d.Action))
 	d.buf = append(d.buf, `,"id":`...)
-	if d.hasID {
-		d.string("id", string(d.id))
+	if d.hasID || d.ID != "" {
+		d.text(string(d.ID))
 	} else {
 		d.newID()
 	}
-	at := d.timestamp
+	at := d.Timestamp
 	if at.IsZero() {
 		at = time.Now()
 	}
 	d.buf = append(d.buf, `,"timestamp":"`...)
 	d.buf = at.UTC().AppendFormat(d.buf, time.RFC3339Nano)
 	d.buf = append(d.buf, '"')
-	if d.metadata != nil {
+	if d.PrivateMetadata != nil && d.stripped == "" {
+		d.privateValues()
+	}
+	if d.Metadata != nil || d.stripped != "" {
 		d.numbers()
 	}
-	if d.metadataVersion != 0 {
+	if d.MetadataVersion != 0 {
 		d.buf = append(d.buf, `,"metadataVersion":`...)
-		d.buf = strconv.AppendInt(d.buf, int64(d.metadataVersion), 10)
-	}
-	if d.private != nil {
-		d.privateValues()
+		d.buf = strconv.AppendInt(d.buf, int64(d.MetadataVersion), 10)
 	}
 	d.parts(ctx)
 	d.buf = append(d.buf, '}')
@@ -95,22 +88,22 @@ func (d *draft) encode(ctx context.Context, feature Feature, action Action) {
 // parts renders the objects whose fields are all known.
 func (d *draft) parts(ctx context.Context) {
 	d.object("billingMetadata",
-		part{"product", d.billing.Product},
-		part{"category", d.billing.Category})
-	if u := d.user; u.UserID == 0 {
+		part{"product", d.Billing.Product},
+		part{"category", d.Billing.Category})
+	if u := d.User; u.UserID == 0 {
 		d.object("user", part{"samsExternalId", u.SAMSExternalID}, part{"anonymousUserId", u.AnonymousUserID})
 	} else {
 		d.buf = append(d.buf, `,"user":{"userId":`...)
 		d.buf = strconv.AppendInt(d.buf, u.UserID, 10)
-		d.fields("user", false, part{"samsExternalId", u.SAMSExternalID}, part{"anonymousUserId", u.AnonymousUserID})
+		d.fields(false, part{"samsExternalId", u.SAMSExternalID}, part{"anonymousUserId", u.AnonymousUserID})
 		d.buf = append(d.buf, '}')
 	}
-	d.object("client", part{"name", d.client.Name}, part{"version", d.client.Version})
+	d.object("client", part{"name", d.Client.Name}, part{"version", d.Client.Version})
 	d.interactionOf(ctx)
-	if d.flags != nil {
+	if d.FeatureFlags != nil {
 		d.strings()
 	}
-	m := &d.marketing
+	m := &d.Marketing
 	d.object("marketingTracking",
 		part{"url", m.URL}, part{"firstSourceUrl", m.FirstSourceURL}, part{"cohortId", m.CohortID},
 		part{"referrer", m.Referrer}, part{"lastSourceUrl", m.LastSourceURL}, part{"deviceSessionId", m.DeviceSessionID},
@@ -120,7 +113,7 @@ func (d *draft) parts(ctx context.Context) {
 // interactionOf renders the interaction, which begins with the context's trace if
 // it has none of its own.
 func (d *draft) interactionOf(ctx context.Context) {
-	i := &d.interaction
+	i := &d.Interaction
 	more := []part{{"interactionId", i.InteractionID}, {"countryCode", i.CountryCode}}
 	id := trace.SpanContextFromContext(ctx).TraceID()
 	if i.TraceID != "" || !id.IsValid() {
@@ -129,7 +122,7 @@ func (d *draft) interactionOf(ctx context.Context) {
 	}
 	d.buf = append(d.buf, `,"interaction":{"traceId":"`...)
 	d.buf = append(hex.AppendEncode(d.buf, id[:]), '"')
-	d.fields("interaction", false, more...)
+	d.fields(false, more...)
 	d.buf = append(d.buf, '}')
 }
 
@@ -140,14 +133,14 @@ type part struct{ name, value string }
 func (d *draft) object(name string, parts ...part) {
 	start := len(d.buf)
 	d.open(name)
-	if first := d.fields(name, true, parts...); first {
+	if first := d.fields(true, parts...); first {
 		d.buf = d.buf[:start]
 		return
 	}
 	d.buf = append(d.buf, '}')
 }
 
-func (d *draft) fields(object string, first bool, parts ...part) bool {
+func (d *draft) fields(first bool, parts ...part) bool {
 	for _, p := range parts {
 		if p.value == "" {
 			continue
@@ -159,9 +152,7 @@ func (d *draft) fields(object string, first bool, parts ...part) bool {
 		d.buf = append(d.buf, '"')
 		d.buf = append(d.buf, p.name...)
 		d.buf = append(d.buf, `":`...)
-		if !d.text(p.value) {
-			d.invalid("%s.%s: expected valid UTF-8", object, p.name)
-		}
+		d.text(p.value)
 	}
 	return first
 }
@@ -173,58 +164,76 @@ func (d *draft) open(name string) {
 }
 
 // member begins a member of the map that was opened last.
-func (d *draft) member(i int, object, key string) {
-	if i > 0 {
+func (d *draft) member(first bool, key string) {
+	if !first {
 		d.buf = append(d.buf, ',')
 	}
-	if !d.text(key) {
-		d.invalid("%s: expected keys in valid UTF-8", object)
-	}
+	d.text(key)
 	d.buf = append(d.buf, ':')
 }
 
 // sorted returns the keys of a map in their order, so that the same event always
 // looks the same.
-func sorted[V any](d *draft, m map[string]V) []string {
+func sorted[K ~string, V any](d *draft, m map[K]V) []string {
 	d.keys = d.keys[:0]
 	for key := range m {
-		d.keys = append(d.keys, key)
+		d.keys = append(d.keys, string(key))
 	}
 	slices.Sort(d.keys)
 	return d.keys
 }
 
+// errorKey is in the metadata of an event whose private metadata was left out.
+const errorKey = "telemetry.error"
+
 func (d *draft) numbers() {
 	d.open("metadata")
-	for i, key := range sorted(d, d.metadata) {
-		d.member(i, "metadata", key)
-		f := d.metadata[key]
+	for i, key := range sorted(d, d.Metadata) {
+		d.member(i == 0, key)
+		f := d.Metadata[untypedConstKey(key)]
 		if math.IsNaN(f) || math.IsInf(f, 0) {
 			d.invalid("metadata[%.64q]: expected a finite number, got %v", key, f)
 		}
 		d.buf = strconv.AppendFloat(d.buf, f, 'g', -1, 64)
+	}
+	if _, given := d.Metadata[errorKey]; d.stripped != "" && !given {
+		d.member(len(d.Metadata) == 0, errorKey)
+		d.buf = append(d.buf, '1')
 	}
 	d.buf = append(d.buf, '}')
 }
 
 func (d *draft) strings() {
 	d.open("featureFlags")
-	for i, key := range sorted(d, d.flags) {
-		d.member(i, "featureFlags", key)
-		if !d.text(d.flags[key]) {
-			d.invalid("featureFlags[%.64q]: expected valid UTF-8", key)
-		}
+	for i, key := range sorted(d, d.FeatureFlags) {
+		d.member(i == 0, key)
+		d.text(d.FeatureFlags[key])
 	}
 	d.buf = append(d.buf, '}')
 }
 
-// privateValues names neither keys nor values in a fault.
+// privateValues renders the private metadata, or leaves it out. It names neither keys
+// nor values in what it says of that.
 func (d *draft) privateValues() {
+	start := len(d.buf)
+	var value any
+	defer func() {
+		// A value's own code may panic, such as a MarshalJSON. What it says is not
+		// repeated: it may be private.
+		if recover() != nil {
+			d.stripped = fmt.Sprintf("privateMetadata: a value of type %.64T panicked while it was encoded", value)
+		}
+		if d.stripped != "" {
+			d.buf = d.buf[:start]
+		}
+	}()
 	d.open("privateMetadata")
-	for i, key := range sorted(d, d.private) {
-		d.member(i, "privateMetadata", key)
-		if !d.privateValue(d.private[key]) {
-			d.invalid("privateMetadata: expected values that encoding/json takes; one of type %.64T is none", d.private[key])
+	for i, key := range sorted(d, d.PrivateMetadata) {
+		d.member(i == 0, key)
+		value = d.PrivateMetadata[key]
+		if !d.privateValue(value) {
+			d.stripped = fmt.Sprintf("privateMetadata: expected values that encoding/json takes; one of type %.64T is none", value)
+			return
 		}
 	}
 	d.buf = append(d.buf, '}')
@@ -236,10 +245,9 @@ func (d *draft) privateValue(v any) bool {
 	case nil:
 		d.buf = append(d.buf, "null"...)
 	case string:
-		if !utf8.ValidString(v) {
-			return d.privateAny(v)
-		}
 		d.text(v)
+	case error:
+		d.text(v.Error())
 	case bool:
 		d.buf = strconv.AppendBool(d.buf, v)
 	case int:
@@ -253,6 +261,7 @@ func (d *draft) privateValue(v any) bool {
 }
 
 func (d *draft) privateAny(v any) bool {
+	start := len(d.buf)
 	e := json.NewEncoder((*appender)(d))
 	e.SetEscapeHTML(false)
 	if e.Encode(v) != nil {
@@ -260,6 +269,10 @@ func (d *draft) privateAny(v any) bool {
 	}
 	// The encoder ends with a line break, which no tool that reads lines expects.
 	d.buf = bytes.TrimSuffix(d.buf, []byte("\n"))
+	// A json.RawMessage or a MarshalJSON may have anything in its strings.
+	if text := d.buf[start:]; !utf8.Valid(text) {
+		d.buf = append(d.buf[:start], validUTF8(string(text))...)
+	}
 	return true
 }
 
@@ -284,24 +297,21 @@ func (d *draft) newID() {
 	d.buf = append(d.buf, '"')
 }
 
-// string appends a string of the event itself.
-func (d *draft) string(field, s string) {
-	if !d.text(s) {
-		d.invalid("%s: expected valid UTF-8", field)
-	}
-}
-
 const hexDigits = "0123456789abcdef"
 
-// text appends a string in quotes, and reports whether it is valid UTF-8.
-func (d *draft) text(s string) bool {
+// validUTF8 replaces every byte that is no UTF-8 by U+FFFD, as encoding/json does.
+func validUTF8(s string) string { return string([]rune(s)) }
+
+// text appends a string in quotes. Bytes that are no UTF-8 are replaced.
+func (d *draft) text(s string) {
+	if !utf8.ValidString(s) {
+		s = validUTF8(s)
+	}
 	b := append(d.buf, '"')
 	start := 0
-	ascii := true
 	for i := range len(s) {
 		c := s[i]
 		if c >= ' ' && c != '"' && c != '\\' {
-			ascii = ascii && c < utf8.RuneSelf
 			continue
 		}
 		b = append(b, s[start:i]...)
@@ -318,7 +328,6 @@ func (d *draft) text(s string) bool {
 	}
 	b = append(b, s[start:]...)
 	d.buf = append(b, '"')
-	return ascii || utf8.ValidString(s)
 }
 
 // invalid remembers the first fault.

@@ -17,8 +17,8 @@ import (
 
 // Features and actions are constants: what is recorded can be found in the code.
 const (
-	featureHover recorder.Feature = "cody.hover"
-	actionShown  recorder.Action  = "shown"
+	featureHover = "cody.hover"
+	actionShown  = "shown"
 )
 
 func Example() {
@@ -35,7 +35,7 @@ func Example() {
 		slog.Error("no telemetry", "error", err)
 	}
 
-	_ = rec.Record(ctx, featureHover, actionShown, recorder.Metadata{"tier": 1, "cached": recorder.Bool(true)})
+	rec.RecordBestEffort(ctx, featureHover, actionShown, recorder.Metadata{"tier": 1, "cached": recorder.Bool(true)})
 
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -72,7 +72,7 @@ func ExampleNewNoop() {
 }
 
 func ExampleFeature_Check() {
-	fmt.Println(featureHover.Check() == nil)
+	fmt.Println(recorder.Feature(featureHover).Check() == nil)
 	fmt.Println(recorder.Feature("v2").Check() == nil)
 	// Output:
 	// true
@@ -101,7 +101,7 @@ func withTelemetry(next http.Handler) http.Handler {
 func ExampleContextWith_http() {
 	rec, done := exampleRecorder()
 	hover := func(w http.ResponseWriter, r *http.Request) {
-		_ = rec.Record(r.Context(), featureHover, actionShown)
+		rec.RecordBestEffort(r.Context(), featureHover, actionShown)
 		w.WriteHeader(http.StatusNoContent)
 	}
 	handler := withTelemetry(http.HandlerFunc(hover))

@@ -232,3 +232,51 @@ func TestReleased(t *testing.T) {
 		}
 	}
 }
+
+// TestOldCalls: a call of an earlier version compiles, or the compiler's message names
+// what to use. CHANGES.md lists those that do not.
+func TestOldCalls(t *testing.T) {
+	s := newService(t)
+	const declarations = `
+var (
+	rec  *recorder.Recorder
+	ctx  = context.Background()
+	name = os.Args[0]
+)
+
+`
+	calls := []struct {
+		body string
+		want string // a part of the compiler's message, empty if it compiles
+	}{
+		{`_ = rec.Record(ctx, "cody.hover", "shown")`, ""},
+		{`_ = rec.Record(ctx, "cody.hover", "shown", recorder.Metadata{"tier": 1, "cached": recorder.Bool(true)}, recorder.MetadataVersion(1))`, ""},
+		{`const key = "tier"; m := recorder.Metadata{}; m[key] = 1.5; _ = rec.Record(ctx, "cody.hover", "shown", m)`, ""},
+		{`_ = rec.Record(recorder.ContextWith(ctx, recorder.User{UserID: 1}), "cody.hover", "shown", recorder.PrivateMetadata{name: name}, recorder.FeatureFlags{name: name})`, ""},
+		{`var err *recorder.InvalidError = &recorder.InvalidError{Feature: "a", Action: "b"}; _ = err.Feature.Check()`, ""},
+		{`_, _ = recorder.New(ctx, recorder.Config{Topic: name, Service: recorder.Service{ID: name}, BlockFor: 1})`, ""},
+		{`_ = rec.Record(ctx, recorder.DynamicFeature(name), recorder.DynamicAction(name), recorder.Metadata{recorder.DynamicKey(name): 1})`, ""},
+		{`const feature recorder.Feature = "cody.hover"; _ = rec.Record(ctx, feature, "shown")`, "recorder.untypedConstFeature"},
+		{`_ = rec.Record(ctx, recorder.Feature(name), "shown")`, "recorder.untypedConstFeature"},
+		{`_ = rec.Record(ctx, "cody.hover", recorder.Action(name))`, "recorder.untypedConstAction"},
+		{`_ = rec.Record(ctx, name, "shown")`, "recorder.untypedConstFeature"},
+		{`_ = rec.Record(ctx, "cody.hover", "shown", recorder.Metadata{name: 1})`, "recorder.untypedConstKey"},
+		{`_, _ = recorder.New(ctx, recorder.Config{Registerer: prometheus.DefaultRegisterer})`, "recorder.UseRecorderpromRegister"},
+	}
+	program := func(i int) string { return "old" + string(rune('a'+i)) }
+	for i, c := range calls {
+		imports := []string{`"context"`, `"os"`, `"` + relay + `/recorder"`}
+		if strings.Contains(c.body, "prometheus.") {
+			imports = append(imports, `"github.com/prometheus/client_golang/prometheus"`)
+		}
+		s.program(program(i), declarations+"func main() {\n"+c.body+"\n}", imports...)
+	}
+	output, _ := s.goTool("vet", "./...") // what it says of each is judged
+	for i, c := range calls {
+		_, said, failed := strings.Cut(output, "/service/"+program(i)+"\n")
+		said, _, _ = strings.Cut(said, "\n# "+relay)
+		if failed != (c.want != "") || !strings.Contains(said, c.want) {
+			t.Errorf("%s: the compiler says %q, want %q", c.body, said, c.want)
+		}
+	}
+}

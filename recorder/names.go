@@ -6,14 +6,38 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 )
 
-// Feature names what was used, such as "cody.hover": a lower-case letter, then
-// letters, hyphens and full stops, 2 to 64 bytes in all. Declare features as
-// constants, never build them from data:
+// Record takes the names of features and actions, and Metadata its keys, as constants
+// of these types, which no other package can name: a variable cannot be passed, nor
+// converted by accident. What is recorded can so be found in the code, and is never
+// somebody's data.
 //
-//	const featureHover recorder.Feature = "cody.hover"
+//	const featureHover = "cody.hover"
+type (
+	untypedConstFeature string
+	untypedConstAction  string
+	untypedConstKey     string
+)
+
+// DynamicFeature lets a feature through that is no constant. The caller answers for
+// it: it must come from a list that is known, never from a user.
+func DynamicFeature(name string) untypedConstFeature { return untypedConstFeature(name) } //nolint:revive // That nobody can name the type is its purpose.
+
+// DynamicAction is DynamicFeature for actions.
+func DynamicAction(name string) untypedConstAction { return untypedConstAction(name) } //nolint:revive // See DynamicFeature.
+
+// DynamicKey lets a key of Metadata through that is no constant. The caller answers
+// for it: metadata leave the instance, and their keys must identify nobody.
+func DynamicKey(name string) untypedConstKey { return untypedConstKey(name) } //nolint:revive // See DynamicFeature.
+
+// Feature is the name of what was used, such as "cody.hover": a lower-case letter,
+// then letters, hyphens and full stops, 2 to 64 bytes in all. Declare features as
+// constants without a type:
+//
+//	const featureHover = "cody.hover"
 type Feature string
 
-// Action names what happened to the feature, such as "shown", by the same rule.
+// Action is the name of what happened to the feature, such as "shown", by the same
+// rule.
 type Action string
 
 // Check says what is wrong with the name, by the relay's own rule; nil if it is
@@ -29,7 +53,7 @@ func checkNames(f Feature, a Action) error {
 	if err != nil {
 		return err
 	}
-	_, err = v.encode(context.Background(), f, a, nil)
+	_, _, err = v.encode(context.Background(), f, a, nil)
 	return err
 }
 

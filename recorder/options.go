@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// Option is something about an event beside its feature and action. Of options of
-// the same type the last one counts. An option must not be changed while Record
+// Option is something about an event beside its feature and action. Options of the
+// same type merge: a middleware's User and the handler's are one, and of a field or
+// key that both give the last one counts. An option must not be changed while Record
 // runs; afterwards it may.
 type Option interface {
 	apply(d *draft)
@@ -15,8 +16,15 @@ type Option interface {
 
 // Metadata are numbers about the event. They leave the instance where the event
 // happened, so only numbers are possible, and nothing that identifies anybody.
-// They must be finite.
-type Metadata map[string]float64
+// They must be finite. Keys are constants; see [DynamicKey].
+//
+//	recorder.Metadata{"durationMs": recorder.Number(ms), "cached": recorder.Bool(hit)}
+type Metadata map[untypedConstKey]float64
+
+// Number converts any number for Metadata. An integer above 2^53 may lose digits.
+func Number[N ~int | ~int8 | ~int16 | ~int32 | ~int64 | ~uint | ~uint8 | ~uint16 | ~uint32 | ~uint64 | ~uintptr | ~float32 | ~float64](n N) float64 {
+	return float64(n)
+}
 
 // Bool is 1 for true and 0 for false.
 func Bool(b bool) float64 {
@@ -31,7 +39,10 @@ func Bool(b bool) float64 {
 type MetadataVersion int32
 
 // PrivateMetadata may hold anything that encoding/json takes, and sensitive
-// values. services.yaml may make the relay leave it out or reject the event.
+// values; an error becomes its text. services.yaml may make the relay leave it out
+// or reject the event. If a value cannot be encoded, or makes the event one that the
+// relay would reject, the event is recorded without any private metadata and with
+// "telemetry.error": 1 in its metadata.
 type PrivateMetadata map[string]any
 
 // User says who did it. Empty fields are left out, and so is a UserID of 0.
@@ -88,24 +99,70 @@ type ID string
 // Timestamp is when it happened instead of now; the zero time is now.
 type Timestamp time.Time
 
-func (o Metadata) apply(d *draft)        { d.metadata = o }
-func (o MetadataVersion) apply(d *draft) { d.metadataVersion = o }
-func (o PrivateMetadata) apply(d *draft) { d.private = o }
-func (o User) apply(d *draft)            { d.user = o }
-func (o Client) apply(d *draft)          { d.client = o }
-func (o Interaction) apply(d *draft)     { d.interaction = o }
-func (o Billing) apply(d *draft)         { d.billing = o }
-func (o FeatureFlags) apply(d *draft)    { d.flags = o }
-func (o Marketing) apply(d *draft)       { d.marketing = o }
-func (o ID) apply(d *draft)              { d.id, d.hasID = o, true }
-func (o Timestamp) apply(d *draft)       { d.timestamp = time.Time(o) }
+func (o Metadata) apply(d *draft)        { merge(&d.Metadata, &d.own.metadata, o) }
+func (o MetadataVersion) apply(d *draft) { d.MetadataVersion = o }
+func (o PrivateMetadata) apply(d *draft) { merge(&d.PrivateMetadata, &d.own.private, o) }
+func (o FeatureFlags) apply(d *draft)    { merge(&d.FeatureFlags, &d.own.flags, o) }
+func (o ID) apply(d *draft)              { d.ID, d.hasID = o, true }
+func (o Timestamp) apply(d *draft)       { d.Timestamp = time.Time(o) }
+
+func (o User) apply(d *draft) {
+	override(&d.User.SAMSExternalID, o.SAMSExternalID)
+	override(&d.User.AnonymousUserID, o.AnonymousUserID)
+	override(&d.User.UserID, o.UserID)
+}
+
+func (o Client) apply(d *draft) {
+	override(&d.Client.Name, o.Name)
+	override(&d.Client.Version, o.Version)
+}
+
+func (o Interaction) apply(d *draft) {
+	override(&d.Interaction.TraceID, o.TraceID)
+	override(&d.Interaction.InteractionID, o.InteractionID)
+	override(&d.Interaction.CountryCode, o.CountryCode)
+}
+
+func (o Billing) apply(d *draft) {
+	override(&d.Billing.Product, o.Product)
+	override(&d.Billing.Category, o.Category)
+}
+
+func (o Marketing) apply(d *draft) {
+	override(&d.Marketing.URL, o.URL)
+	override(&d.Marketing.FirstSourceURL, o.FirstSourceURL)
+	override(&d.Marketing.CohortID, o.CohortID)
+	override(&d.Marketing.Referrer, o.Referrer)
+	override(&d.Marketing.LastSourceURL, o.LastSourceURL)
+	override(&d.Marketing.DeviceSessionID, o.DeviceSessionID)
+	override(&d.Marketing.SessionReferrer, o.SessionReferrer)
+	override(&d.Marketing.SessionFirstURL, o.SessionFirstURL)
+}
+
+// override sets a field that an option gives; an empty one is not given.
+func override[T comparable](field *T, given T) {
+	var empty T
+	if given != empty {
+		*field = given
+	}
+}
 
 type contextKey struct{}
 
 // ContextWith returns a context whose events all have these options, beside those
-// of the parent. Options that Record is given come after them.
+// of the parent. Options that Record is given come after them, and options of the
+// same type merge. A nil parent is as context.Background.
 func ContextWith(parent context.Context, opts ...Option) context.Context {
+	parent = orBackground(parent)
 	return context.WithValue(parent, contextKey{}, append(slices.Clip(contextOptions(parent)), opts...))
+}
+
+// orBackground: telemetry never panics, so a nil context is none.
+func orBackground(ctx context.Context) context.Context {
+	if ctx == nil {
+		return context.Background()
+	}
+	return ctx
 }
 
 func contextOptions(ctx context.Context) []Option {

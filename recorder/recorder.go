@@ -34,11 +34,13 @@ type outlet interface {
 //
 // ctx is for finding credentials only.
 func New(ctx context.Context, cfg Config) (*Recorder, error) {
+	ctx = orBackground(ctx)
 	cfg, err := cfg.complete()
 	v, serviceErr := newValidator(cfg.Service)
 	if err := errors.Join(err, serviceErr); err != nil {
 		return nil, err
 	}
+	v.process = cfg.Process
 	books := newBooks(cfg.Logger, target(cfg)...)
 	r := &Recorder{validator: v, books: books}
 	// A publisher that traces adds to the attributes of each message.
@@ -58,36 +60,46 @@ func New(ctx context.Context, cfg Config) (*Recorder, error) {
 // NewNoop returns a recorder that does nothing, for where telemetry is off.
 func NewNoop() *Recorder { return &Recorder{} }
 
-// Record records that action happened to feature. It returns at once (unless
-// Config.BlockFor allows it to wait for room) and never panics. The error may be
-// ignored, since it is counted and logged:
+// Record records that action happened to feature, both constants (see
+// [DynamicFeature]). It returns at once (unless Config.BlockFor allows it to wait
+// for room) and never panics. The error may be ignored, since it is counted and
+// logged:
 //   - *[InvalidError]: the relay would reject the event;
 //   - [ErrDropped]: the buffer is full;
 //   - [ErrClosed]: the recorder has been closed.
 //
 // nil means that the event will be published, unless Pub/Sub is away for longer
 // than Config.RetryFor, refuses it, or the process ends before.
-func (r *Recorder) Record(ctx context.Context, feature Feature, action Action, opts ...Option) (err error) {
+func (r *Recorder) Record(ctx context.Context, feature untypedConstFeature, action untypedConstAction, opts ...Option) error {
+	return r.record(orBackground(ctx), Feature(feature), Action(action), opts)
+}
+
+// RecordBestEffort is Record for callers that do nothing with its error.
+func (r *Recorder) RecordBestEffort(ctx context.Context, feature untypedConstFeature, action untypedConstAction, opts ...Option) {
+	_ = r.record(orBackground(ctx), Feature(feature), Action(action), opts) // counted and logged
+}
+
+func (r *Recorder) record(ctx context.Context, feature Feature, action Action, opts []Option) (err error) {
 	if r == nil || r.validator == nil {
 		return nil
 	}
 	defer func() {
-		// Whatever panics here is an option's own code, such as a MarshalJSON. What
+		// Whatever panics here is the service's own code, such as Config.Process. What
 		// it says is not repeated: it may be private.
 		if recover() != nil {
-			err = &InvalidError{feature, action, "invalid_event", "an option panicked while it was encoded"}
+			err = &InvalidError{feature, action, "invalid_event", "an option or Config.Process panicked"}
 			r.books.refuse(err)
 		}
 	}()
-	if ctx == nil {
-		ctx = context.Background()
-	}
-	data, err := r.validator.encode(ctx, feature, action, opts)
+	data, stripped, err := r.validator.encode(ctx, feature, action, opts)
 	if err == nil {
 		err = r.outlet.put(ctx, data)
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		r.books.refuse(err)
+	case stripped != nil:
+		r.books.strip(stripped)
 	}
 	return err
 }
@@ -99,7 +111,7 @@ func (r *Recorder) Flush(ctx context.Context) error {
 	if r == nil || r.outlet == nil {
 		return nil
 	}
-	return r.outlet.flush(ctx)
+	return r.outlet.flush(orBackground(ctx))
 }
 
 // Close takes no more events, publishes what is left, and ends everything that
@@ -111,7 +123,7 @@ func (r *Recorder) Close(ctx context.Context) error {
 	if r == nil || r.outlet == nil {
 		return nil
 	}
-	err := r.outlet.close(ctx)
+	err := r.outlet.close(orBackground(ctx))
 	if r.owned != nil {
 		err = errors.Join(err, r.owned.close(!errors.Is(err, ErrUnconfirmed)))
 	}
@@ -129,6 +141,9 @@ type Stats struct {
 	Dropped uint64
 	// Invalid were not taken: the relay would reject them.
 	Invalid uint64
+	// Stripped were taken without their private metadata, which the relay would
+	// reject. They are counted among the others, too.
+	Stripped uint64
 	// Buffered are taken and not settled yet.
 	Buffered uint64
 	// PublishedBytes and BufferedBytes are the sizes of these events' messages as
@@ -155,6 +170,7 @@ func init() {
 			return nil, err
 		}
 		books := newBooks(slog.New(slog.DiscardHandler))
+		books.onStrip = taps.Stripped
 		books.onRefuse, books.perMessage = taps.Refused, v.attributeBytes
 		return &Recorder{validator: v, books: books, outlet: &tap{tap: taps, attributes: v.attributes, books: books}}, nil
 	}

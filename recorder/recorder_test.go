@@ -1,15 +1,18 @@
 package recorder
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"regexp"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -166,24 +169,15 @@ func TestInvalid(t *testing.T) {
 	}{
 		{"Cody", "shown", nil, `recorder: event "Cody", "shown": invalid_event: feature: expected 2 to 64 bytes`},
 		{"ab", "", nil, `invalid_event: action: expected 2 to 64 bytes`},
-		{"a\xff", "cd", nil, `feature: expected valid UTF-8`},
+		{"a\xff", "cd", nil, `feature: expected 2 to 64 bytes`},
 		{"ab", "cd", []Option{Metadata{"x": math.NaN()}}, `metadata["x"]: expected a finite number, got NaN`},
 		{"ab", "cd", []Option{Metadata{"x": math.Inf(-1)}}, `metadata["x"]: expected a finite number, got -Inf`},
-		{"ab", "cd", []Option{Metadata{"\xff": 1}}, `metadata: expected keys in valid UTF-8`},
 		{"ab", "cd", []Option{MetadataVersion(-1)}, `metadataVersion: expected an integer from 0`},
 		{"ab", "cd", []Option{ID("")}, `id: expected a UUID`},
 		{"ab", "cd", []Option{Timestamp(time.Date(12026, 1, 1, 0, 0, 0, 0, time.UTC))}, `timestamp: expected RFC 3339`},
-		{"ab", "cd", []Option{User{SAMSExternalID: "\xff"}}, `user.samsExternalId: expected valid UTF-8`},
-		{"ab", "cd", []Option{FeatureFlags{"f": "\xff"}}, `featureFlags["f"]: expected valid UTF-8`},
-		{"ab", "cd", []Option{PrivateMetadata{"secret": make(chan int)}}, `privateMetadata: expected values that encoding/json takes; one of type chan int is none`},
-		{"ab", "cd", []Option{PrivateMetadata{"secret": fails{}}}, `one of type recorder.fails is none`},
-		{"ab", "cd", []Option{PrivateMetadata{"secret": panics{}}}, `an option panicked`},
-		{"ab", "cd", []Option{PrivateMetadata{"secret": json.RawMessage(`{"secret":1,"secret":2}`)}}, `privateMetadata: duplicate key`},
-		{"ab", "cd", []Option{PrivateMetadata{"secret": strings.Repeat("<", 2<<20)}}, `oversized: the event is too large`},
-		{"ab", "cd", []Option{Metadata{"recordsPrivateMetadata" + strings.Repeat("k", 229): 1}}, `: expected a key of at most 250 bytes, got 251`},
-		{"ab", "cd", []Option{PrivateMetadata{"secret": json.RawMessage("1." + strings.Repeat("0", 10_000_000))}}, `oversized: the message is too large`},
+		{"ab", "cd", []Option{Metadata{DynamicKey("recordsPrivateMetadata" + strings.Repeat("k", 229)): 1}}, `: expected a key of at most 250 bytes, got 251`},
 	} {
-		err := k.Record(t.Context(), c.feature, c.action, c.opts...)
+		err := k.Record(t.Context(), DynamicFeature(string(c.feature)), DynamicAction(string(c.action)), c.opts...)
 		var invalid *InvalidError
 		if !errors.As(err, &invalid) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("got %v, want %s", err, c.want)
@@ -199,8 +193,198 @@ func TestInvalid(t *testing.T) {
 	if len(k.data) != 0 {
 		t.Errorf("recorded %d invalid events", len(k.data))
 	}
-	if got := k.Stats(); got != (Stats{Invalid: 18}) {
+	if got := k.Stats(); got != (Stats{Invalid: 9}) {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestBadPrivate: private metadata that the relay would reject is left out, not the
+// event, which says so.
+func TestBadPrivate(t *testing.T) {
+	k := newTaken(t)
+	var nilError *InvalidError
+	bad := []struct {
+		value any
+		want  string
+	}{
+		{make(chan int), `privateMetadata: expected values that encoding/json takes; one of type chan int is none`},
+		{fails{}, `one of type recorder.fails is none`},
+		{panics{}, `privateMetadata: a value of type recorder.panics panicked`},
+		{error(nilError), `privateMetadata: a value of type *recorder.InvalidError panicked`},
+		{math.NaN(), `one of type float64 is none`},
+		{json.RawMessage(`{"secret":1,"secret":2}`), `privateMetadata: duplicate key`},
+		{json.RawMessage(`1e999`), `privateMetadata: expected a number within the range`},
+		{json.RawMessage(`"\ud800"`), `malformed_payload: `},
+		{json.RawMessage(strings.Repeat("[", 101) + strings.Repeat("]", 101)), `at most 100 levels`},
+		{strings.Repeat("<", 2<<20), `oversized: the event is too large`},
+		{json.RawMessage("1." + strings.Repeat("0", 10_000_000)), `oversized: the message is too large`},
+	}
+	var stripped []error
+	k.books.onStrip = func(err error) { stripped = append(stripped, err) }
+	for i, c := range bad {
+		metadata := Metadata{"tier": 1}
+		if err := k.Record(t.Context(), "ab", "cd", metadata, PrivateMetadata{"a": "before", "secret": c.value}); err != nil {
+			t.Fatalf("%T: %v", c.value, err)
+		}
+		got := k.last(t)
+		if want := map[string]any{"tier": 1.0, "telemetry.error": 1.0}; !cmp.Equal(got["metadata"], any(want)) || got["privateMetadata"] != nil {
+			t.Errorf("%T: %v", c.value, got)
+		}
+		if len(stripped) != i+1 || !strings.Contains(stripped[i].Error(), c.want) || strings.Contains(stripped[i].Error(), "secret") {
+			t.Errorf("%T: %v, want %s", c.value, stripped, c.want)
+		}
+		if len(metadata) != 1 {
+			t.Errorf("the caller's metadata were changed: %v", metadata)
+		}
+	}
+	// Without metadata of its own, and with a fault elsewhere.
+	_ = k.Record(t.Context(), "ab", "cd", PrivateMetadata{"a": fails{}})
+	if got := k.last(t)["metadata"]; !cmp.Equal(got, any(map[string]any{"telemetry.error": 1.0})) {
+		t.Errorf("%v", got)
+	}
+	if err := k.Record(t.Context(), "ab", "CD", PrivateMetadata{"a": fails{}}); err == nil {
+		t.Error("no error")
+	}
+	if got := k.Stats(); got.Published != uint64(len(bad)+1) || got.Stripped != uint64(len(bad)+1) || got.Invalid != 1 {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestErrorsAndText: an error is its text, and what is no UTF-8 is replaced
+// everywhere alike. The data have no line break.
+func TestErrorsAndText(t *testing.T) {
+	k := newTaken(t)
+	err := k.Record(t.Context(), "ab", "cd",
+		PrivateMetadata{"error": fmt.Errorf("open: %w", errors.New("no\xff such file\n")), "s\xff": "a\xffb", "list": []string{"\xff"}, "raw": json.RawMessage("[\n\"\xff\"\n]")},
+		Metadata{"k\xff": 1}, User{SAMSExternalID: "\xff"}, FeatureFlags{"f\xff": "\xff"}, Client{Name: "a\nb"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := k.last(t)
+	want := map[string]any{
+		"feature": "ab", "action": "cd", "id": got["id"], "timestamp": got["timestamp"],
+		"privateMetadata": map[string]any{"error": "open: no\ufffd such file\n", "s\ufffd": "a\ufffdb", "list": []any{"\ufffd"}, "raw": []any{"\ufffd"}},
+		"metadata":        map[string]any{"k\ufffd": 1.0},
+		"user":            map[string]any{"samsExternalId": "\ufffd"},
+		"featureFlags":    map[string]any{"f\ufffd": "\ufffd"},
+		"client":          map[string]any{"name": "a\nb"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if data := k.data[0]; bytes.ContainsAny(data, "\r\n") || !utf8.Valid(data) {
+		t.Errorf("%q", data)
+	}
+}
+
+// TestOptionsMerge: options of the same type are one, and the caller's maps stay as
+// they are.
+func TestOptionsMerge(t *testing.T) {
+	k := newTaken(t)
+	metadata, private, flags := Metadata{"a": 1, "b": 1}, PrivateMetadata{"a": 1}, FeatureFlags{"a": "1"}
+	ctx := ContextWith(t.Context(), metadata, private, flags, User{SAMSExternalID: "s", UserID: 1}, Client{Name: "web"}, Billing{Product: "p"}, Interaction{TraceID: "t"}, Marketing{URL: "u"})
+	err := k.Record(ctx, "ab", "cd", Metadata{"b": 2, "c": 2}, Metadata{"d": 3}, PrivateMetadata{"b": 2}, FeatureFlags{"b": "2"},
+		User{AnonymousUserID: "a", UserID: 2}, Client{Version: "1"}, Billing{Category: "c"}, Interaction{CountryCode: "IN"}, Marketing{CohortID: "c"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := k.last(t)
+	want := map[string]any{
+		"feature": "ab", "action": "cd", "id": got["id"], "timestamp": got["timestamp"],
+		"metadata":          map[string]any{"a": 1.0, "b": 2.0, "c": 2.0, "d": 3.0},
+		"privateMetadata":   map[string]any{"a": 1.0, "b": 2.0},
+		"featureFlags":      map[string]any{"a": "1", "b": "2"},
+		"user":              map[string]any{"samsExternalId": "s", "anonymousUserId": "a", "userId": 2.0},
+		"client":            map[string]any{"name": "web", "version": "1"},
+		"billingMetadata":   map[string]any{"product": "p", "category": "c"},
+		"interaction":       map[string]any{"traceId": "t", "countryCode": "IN"},
+		"marketingTracking": map[string]any{"url": "u", "cohortId": "c"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if len(metadata) != 2 || metadata["b"] != 1 || len(private) != 1 || len(flags) != 1 {
+		t.Errorf("the caller's maps were changed: %v %v %v", metadata, private, flags)
+	}
+}
+
+func TestNumber(t *testing.T) {
+	type duration int64
+	for got, want := range map[float64]float64{
+		Number(1): 1, Number(uint8(2)): 2, Number(float32(0.5)): 0.5, Number(duration(3)): 3, Number(time.Duration(4)): 4, Number(uint64(1<<53 + 1)): 1 << 53,
+	} {
+		if got != want {
+			t.Errorf("%v, want %v", got, want)
+		}
+	}
+}
+
+// TestProcess: the hook sees what all options say together, and changes what is sent
+// but not the caller's maps.
+func TestProcess(t *testing.T) {
+	k := newTaken(t)
+	private, metadata := PrivateMetadata{"email": "a@b.test", "n": 1}, Metadata{"n": 1}
+	k.validator.process = func(ctx context.Context, e *Event) {
+		if e.Feature != "ab" || e.Action != "cd" || e.User.SAMSExternalID != "s" || ctx != t.Context() {
+			t.Errorf("%+v", e)
+		}
+		delete(e.PrivateMetadata, "email")
+		e.Metadata["region"] = 2
+		e.Client.Name = "hook"
+		e.FeatureFlags = FeatureFlags{"x": "y"}
+	}
+	if err := k.Record(t.Context(), "ab", "cd", private, metadata, User{SAMSExternalID: "s"}); err != nil {
+		t.Fatal(err)
+	}
+	got := k.last(t)
+	want := map[string]any{
+		"feature": "ab", "action": "cd", "id": got["id"], "timestamp": got["timestamp"],
+		"privateMetadata": map[string]any{"n": 1.0}, "metadata": map[string]any{"n": 1.0, "region": 2.0},
+		"user": map[string]any{"samsExternalId": "s"}, "client": map[string]any{"name": "hook"}, "featureFlags": map[string]any{"x": "y"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if len(private) != 2 || len(metadata) != 1 {
+		t.Errorf("the caller's maps were changed: %v %v", private, metadata)
+	}
+	k.validator.process = func(context.Context, *Event) { panic("the secret") }
+	err := k.Record(t.Context(), "ab", "cd")
+	if err == nil || !strings.Contains(err.Error(), "Config.Process panicked") || strings.Contains(err.Error(), "secret") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestDebug(t *testing.T) {
+	var out bytes.Buffer
+	r, err := NewDebug(&out, Config{Service: Service{ID: "sams"}, Process: func(_ context.Context, e *Event) { e.Client.Name = "hook" }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.RecordBestEffort(t.Context(), "ab", "cd", PrivateMetadata{"x": "\u009b31m"})
+	r.RecordBestEffort(t.Context(), "Ab", "cd")
+	r.RecordBestEffort(t.Context(), "ab", "cd", PrivateMetadata{"x": fails{}})
+	if err := errors.Join(r.Flush(t.Context()), r.Close(t.Context())); err != nil {
+		t.Error(err)
+	}
+	r.RecordBestEffort(t.Context(), "ab", "cd")
+	lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
+	for i, want := range []string{
+		`telemetry: recorded {"feature":"ab","action":"cd",`, `telemetry: recorder: event "Ab", "cd": invalid_event: feature`,
+		`"metadata":{"telemetry.error":1}`, `one of type recorder.fails is none`, ErrClosed.Error(),
+	} {
+		if i >= len(lines) || !strings.Contains(lines[i], want) {
+			t.Errorf("line %d: want %s in %q", i, want, lines)
+		}
+	}
+	if len(lines) != 5 || !strings.Contains(lines[0], `"hook"`) || strings.Contains(lines[0], "\u009b") {
+		t.Errorf("%q", lines)
+	}
+	if got := r.Stats(); got.Published != 2 || got.Invalid != 1 || got.Stripped != 1 || got.Dropped != 1 {
+		t.Errorf("%+v", got)
+	}
+	if _, err := NewDebug(&out, Config{}); err == nil {
+		t.Error("no error")
 	}
 }
 
@@ -217,9 +401,14 @@ func TestNeverPanics(t *testing.T) {
 			t.Error(err)
 		}
 		_ = r.Stats()
-		if err := errors.Join(r.Flush(t.Context()), r.Close(t.Context()), r.Close(t.Context())); err != nil {
+		//nolint:staticcheck // A nil context is what is tested.
+		if err := errors.Join(r.Flush(nil), r.Close(nil), r.Close(t.Context())); err != nil {
 			t.Error(err)
 		}
+	}
+	//nolint:staticcheck // A nil context is what is tested.
+	if ctx := ContextWith(nil, User{SAMSExternalID: "s"}); len(contextOptions(ctx)) != 1 {
+		t.Error("ContextWith(nil)")
 	}
 	if err := closed.Record(t.Context(), "ab", "cd"); !errors.Is(err, ErrClosed) {
 		t.Errorf("after Close: %v", err)

@@ -28,6 +28,7 @@ type validator struct {
 	overhead   int               // bytes of a message beside its data
 	// attributeBytes is the size of the attributes alone.
 	attributeBytes int
+	process        func(context.Context, *Event) // may be nil
 }
 
 func newValidator(s Service) (*validator, error) {
@@ -61,10 +62,12 @@ func newValidator(s Service) (*validator, error) {
 }
 
 // encode returns the data of the event's message, or why there is none: an
-// *InvalidError.
-func (v *validator) encode(ctx context.Context, feature Feature, action Action, opts []Option) ([]byte, error) {
+// *InvalidError. stripped says why the data is without the private metadata that was
+// given, nil if it is not.
+func (v *validator) encode(ctx context.Context, feature Feature, action Action, opts []Option) (data []byte, stripped, err error) {
 	d := drafts.Get().(*draft)
 	// Not deferred: a draft in which an option panicked is not used again.
+	d.Feature, d.Action = feature, action
 	for _, opt := range contextOptions(ctx) {
 		if opt != nil {
 			opt.apply(d)
@@ -75,30 +78,45 @@ func (v *validator) encode(ctx context.Context, feature Feature, action Action, 
 			opt.apply(d)
 		}
 	}
-	d.encode(ctx, feature, action)
-	err := v.check(d, feature, action)
-	var data []byte
-	if err == nil {
+	if v.process != nil {
+		d.ownAll()
+		v.process(ctx, &d.Event)
+	}
+	d.encode(ctx)
+	reason, detail := v.check(d)
+	if reason != "" && d.PrivateMetadata != nil && d.stripped == "" {
+		// Perhaps the private metadata is at fault, such as by its size. Without it
+		// the event is worth more than no event.
+		d.buf, d.fault, d.stripped = d.buf[:0], "", detail
+		stripReason := reason
+		d.encode(ctx)
+		if reason, detail = v.check(d); reason == "" {
+			stripped = &InvalidError{Feature: d.Feature, Action: d.Action, Reason: string(stripReason), Detail: d.stripped}
+		}
+	} else if d.stripped != "" {
+		stripped = &InvalidError{Feature: d.Feature, Action: d.Action, Reason: string(event.InvalidEvent), Detail: d.stripped}
+	}
+	if reason != "" {
+		stripped, err = nil, &InvalidError{Feature: d.Feature, Action: d.Action, Reason: string(reason), Detail: detail}
+	} else {
 		data = bytes.Clone(d.buf)
 	}
 	d.release()
-	return data, err
+	return data, stripped, err
 }
 
-func (v *validator) check(d *draft, feature Feature, action Action) error {
-	invalid := func(reason event.Reason, detail string) error {
-		return &InvalidError{Feature: feature, Action: action, Reason: string(reason), Detail: detail}
-	}
+// check says why the relay would reject the event, an empty reason if it would not.
+func (v *validator) check(d *draft) (reason event.Reason, detail string) {
 	if d.fault != "" {
-		return invalid(event.InvalidEvent, d.fault)
+		return event.InvalidEvent, d.fault
 	}
 	_, wire, rejection := v.decoder.DecodeInto(d.wire, event.Message{Data: d.buf, Attributes: v.attributes})
 	d.wire = wire[:0]
 	if rejection != nil {
-		return invalid(rejection.Reason, rejection.Detail)
+		return rejection.Reason, rejection.Detail
 	}
 	if size := len(d.buf) + v.overhead; size > maxMessage {
-		return invalid(event.Oversized, fmt.Sprintf("the message is too large: expected at most %d bytes, got %d", maxMessage, size))
+		return event.Oversized, fmt.Sprintf("the message is too large: expected at most %d bytes, got %d", maxMessage, size)
 	}
-	return nil
+	return "", ""
 }

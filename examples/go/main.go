@@ -24,8 +24,8 @@ import (
 )
 
 const (
-	featureHello recorder.Feature = "example.hello"
-	actionSaid   recorder.Action  = "said"
+	featureHello = "example.hello"
+	actionSaid = "said"
 )
 
 func main() {
@@ -52,7 +52,7 @@ func run(ctx context.Context) error {
 
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		_ = rec.Record(r.Context(), featureHello, actionSaid, recorder.Metadata{"pathLength": float64(len(r.URL.Path))})
+		rec.RecordBestEffort(r.Context(), featureHello, actionSaid, recorder.Metadata{"pathLength": recorder.Number(len(r.URL.Path))})
 		fmt.Fprintln(w, "hello")
 	})
 	addr := os.Getenv("ADDR")

@@ -71,7 +71,7 @@ func (r *Recorder) expected(feature recorder.Feature, action recorder.Action, wi
 	scratch := newTap(r.tb, recorder.Service{ID: "test"}, hook.Tap{Put: func(data []byte, _ map[string]string) error {
 		return json.Unmarshal(data, &want)
 	}})
-	if err := scratch.Record(context.Background(), feature, action, with...); err != nil {
+	if err := scratch.Record(context.Background(), recorder.DynamicFeature(string(feature)), recorder.DynamicAction(string(action)), with...); err != nil {
 		r.tb.Errorf("an event as wanted can never be recorded: %v", err)
 		return nil
 	}

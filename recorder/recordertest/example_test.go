@@ -10,15 +10,15 @@ import (
 )
 
 const (
-	featureHover recorder.Feature = "cody.hover"
-	actionShown  recorder.Action  = "shown"
+	featureHover = "cody.hover"
+	actionShown  = "shown"
 )
 
 // hovers is a part of a service.
 type hovers struct{ recorder *recorder.Recorder }
 
 func (h hovers) show(ctx context.Context, tier int) {
-	_ = h.recorder.Record(ctx, featureHover, actionShown, recorder.Metadata{"tier": float64(tier)})
+	h.recorder.RecordBestEffort(ctx, featureHover, actionShown, recorder.Metadata{"tier": recorder.Number(tier)})
 }
 
 // This is how a service's own test looks.
@@ -28,7 +28,7 @@ func Example() {
 	rec := recordertest.New(t)
 	hovers{rec.Recorder}.show(context.Background(), 1)
 
-	recordertest.CheckNames(t, featureHover, actionShown)
+	recordertest.CheckNames(t, recorder.Feature(featureHover), recorder.Action(actionShown))
 	rec.AssertOnce(featureHover, actionShown, recorder.Metadata{"tier": 1})
 	rec.AssertNever(featureHover, actionShown, recorder.Metadata{"tier": 2})
 

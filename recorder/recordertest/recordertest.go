@@ -29,9 +29,10 @@ type Recorder struct {
 	tb      testing.TB
 	decoder *event.Decoder // of services.yaml, may be nil
 
-	mu      sync.Mutex
-	events  []Event
-	refused []error
+	mu       sync.Mutex
+	events   []Event
+	refused  []error
+	stripped []error
 }
 
 // Event is an event that was recorded.
@@ -70,11 +71,13 @@ func WithService(s recorder.Service) Option { return func(o *options) { o.servic
 // relay does. An event that it forbids is refused with a *recorder.InvalidError.
 func WithServices(yaml string) Option { return func(o *options) { o.services = yaml } }
 
-// AllowInvalid keeps invalid events from failing the test; see Refused.
+// AllowInvalid keeps invalid events, and events whose private metadata was left out,
+// from failing the test; see Refused and Stripped.
 func AllowInvalid() Option { return func(o *options) { o.allowInvalid = true } }
 
 // New returns a recorder for one test. Services ignore the error of Record, so an
-// invalid event fails the test when it ends, unless AllowInvalid is given.
+// invalid event, or one whose private metadata had to be left out, fails the test
+// when it ends, unless AllowInvalid is given.
 func New(tb testing.TB, opts ...Option) *Recorder {
 	tb.Helper()
 	o := options{service: recorder.Service{ID: "test"}}
@@ -89,8 +92,13 @@ func New(tb testing.TB, opts ...Option) *Recorder {
 		}
 		r.decoder = event.NewDecoder(services, "test")
 	}
-	r.Recorder = newTap(tb, o.service, hook.Tap{Put: r.put, Refused: r.refuse})
+	r.Recorder = newTap(tb, o.service, hook.Tap{Put: r.put, Refused: r.refuse, Stripped: r.strip})
 	tb.Cleanup(func() {
+		for _, err := range r.Stripped() {
+			if !o.allowInvalid {
+				tb.Errorf("an event was recorded without its private metadata: %v", err)
+			}
+		}
 		for _, err := range r.Refused() {
 			if invalid := (*recorder.InvalidError)(nil); !o.allowInvalid && errors.As(err, &invalid) {
 				tb.Errorf("an invalid event was not recorded: %v", err)
@@ -135,6 +143,12 @@ func (r *Recorder) refuse(err error) {
 	r.refused = append(r.refused, err)
 }
 
+func (r *Recorder) strip(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stripped = append(r.stripped, err)
+}
+
 // Events returns what was recorded, in its order.
 func (r *Recorder) Events() []Event {
 	r.mu.Lock()
@@ -149,11 +163,18 @@ func (r *Recorder) Refused() []error {
 	return slices.Clone(r.refused)
 }
 
+// Stripped returns why events were recorded without their private metadata.
+func (r *Recorder) Stripped() []error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.stripped)
+}
+
 // Reset forgets everything.
 func (r *Recorder) Reset() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.events, r.refused = nil, nil
+	r.events, r.refused, r.stripped = nil, nil, nil
 }
 
 // CheckNames fails the test for each feature or action that the relay would

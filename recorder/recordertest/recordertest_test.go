@@ -122,7 +122,7 @@ func TestServices(t *testing.T) {
 		{"cody.hover", nil, "policy_violation"},
 		{"sams.user", recorder.PrivateMetadata{"a": 1}, "policy_violation"},
 	} {
-		err := r.Record(t.Context(), c.feature, "created", c.opt)
+		err := r.Record(t.Context(), recorder.DynamicFeature(string(c.feature)), "created", c.opt)
 		var invalid *recorder.InvalidError
 		switch {
 		case c.reason == "" && err != nil:

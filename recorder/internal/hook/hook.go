@@ -10,6 +10,9 @@ type Tap struct {
 	Put func(data []byte, attributes map[string]string) error
 	// Refused is given the error of each event that was not taken.
 	Refused func(err error)
+	// Stripped is given the error of each event that was taken without its private
+	// metadata.
+	Stripped func(err error)
 }
 
 // New makes a *recorder.Recorder of a recorder.Service; package recorder sets it.
