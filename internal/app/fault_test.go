@@ -305,6 +305,27 @@ func TestRefusals(t *testing.T) {
 		s, err := h.run(t.Context())
 		h.drained(s, err, 10, none{event.GatewayRefused: 1})
 	})
+	t.Run("every identity for a while, after others were recorded", func(t *testing.T) {
+		t.Parallel()
+		h := newHouse(t)
+		var since atomic.Int64 // Unix nanoseconds; 0: it has not begun
+		h.gateway.SetOnStream(func(info gatewayserver.StreamInfo) gatewayserver.Fault {
+			if info.Identity.ServiceID == "sams" && since.Load() == 0 {
+				for len(h.gateway.Recorded()) < 10 {
+					time.Sleep(10 * time.Millisecond) // poll: the others are recorded before
+				}
+				since.Store(time.Now().UnixNano())
+			}
+			if began := since.Load(); began > 0 && time.Since(time.Unix(0, began)) < time.Second {
+				return gatewayserver.Fault{Err: status.Error(codes.InvalidArgument, "no")}
+			}
+			return gatewayserver.Fault{}
+		})
+		h.publish(numbered(10)...)
+		h.publish(message(`{"feature":"sams.user","action":"created"}`, "service_id", "sams"))
+		s, err := h.run(t.Context())
+		h.drained(s, err, 11, none{})
+	})
 	for _, code := range []codes.Code{codes.InvalidArgument, codes.Unimplemented} {
 		t.Run("everything "+code.String(), func(t *testing.T) {
 			t.Parallel()

@@ -84,7 +84,6 @@ type publisher struct {
 	events   int  // held
 	received int  // since the metrics were told
 	flying   int  // streams
-	recorded bool
 	service  *serviceMetrics
 	waiting  batch.Owner[*publisher, *held]
 	first    group            // of lane 0

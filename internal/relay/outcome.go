@@ -41,7 +41,6 @@ func (r *Relay) landed(o outcome, now time.Time) {
 		f.publisher.service.submitted.Add(float64(listed))
 		r.flights.recordedAt = r.flights.moment
 		r.flights.failing = 0
-		f.publisher.recorded = true
 		r.everRecorded = true
 		r.m.LastSuccess.Set(float64(now.Unix()))
 		r.delivered(now)
@@ -73,11 +72,7 @@ func (r *Relay) failed(f *flight, failure *submit.Failure, now time.Time) {
 		r.retry(f, "", 0, 0, now)
 		return
 	}
-	why := failure.Class
-	if why == submit.Unusable && !failure.NoGateway() && r.othersRecorded(f.publisher) {
-		why = submit.IdentityRefused
-	}
-	switch why {
+	switch failure.Class {
 	case submit.SAMS:
 		r.shutGate(noToken, failure.Detail(), failure.RetryAfter, now)
 		r.retry(f, "sams", retryFirst, failure.RetryAfter, now)
@@ -85,8 +80,9 @@ func (r *Relay) failed(f *flight, failure *submit.Failure, now time.Time) {
 		r.shutGate(badToken, failure.Detail(), failure.RetryAfter, now)
 		r.retry(f, "credentials", retryFirst, failure.RetryAfter, now)
 	case submit.Unusable:
-		// The gateway has accepted a stream before, or nothing would have been
-		// submitted: this passes.
+		// The gateway refuses the worker's own identity, too. It accepted that before, or
+		// nothing would have been submitted: so this passes. An identity that is at
+		// fault is found when the worker's own one is accepted again.
 		r.shutGate(unreachable, failure.Detail(), failure.RetryAfter, now)
 		r.retry(f, "unusable", retryFirst, failure.RetryAfter, now)
 	case submit.IdentityRefused:
@@ -212,17 +208,6 @@ func (r *Relay) halve(f *flight, why string, now time.Time) {
 			failures: max(1, f.failures), trouble: f.trouble,
 		}, why, retryFirst, 0, now)
 	}
-}
-
-// othersRecorded reports whether the gateway has recorded events of another
-// publisher that is still known.
-func (r *Relay) othersRecorded(p *publisher) bool {
-	for _, other := range r.publishers {
-		if other != p && other.recorded {
-			return true
-		}
-	}
-	return r.everRecorded && !p.recorded
 }
 
 func unusable(f *submit.Failure) error {
