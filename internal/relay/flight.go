@@ -31,12 +31,13 @@ type flight struct {
 	connection int
 	// isolated: cut out of a batch that failed while others succeeded. Its
 	// failures say nothing about the gateway.
-	isolated bool
-	failures int       // streams that failed, of it or of what it was cut from
-	trouble  uint64    // the moment of the first failure
-	level    int       // of the backoff
-	due      time.Time // when it may be submitted again
-	launched uint64    // the moment of the submission
+	isolated   bool
+	failures   int       // streams that failed, of it or of what it was cut from
+	trouble    uint64    // the moment of the first failure
+	level      int       // of the backoff
+	due        time.Time // when it may be submitted again
+	launched   uint64    // the moment of the submission
+	launchedAt time.Time
 }
 
 // outcome is a flight that has ended.
@@ -202,14 +203,14 @@ func otherFlight(f *flight) bool   { return !f.suspect }
 // launch submits a flight.
 func (r *Relay) launch(f *flight) {
 	r.flights.moment++
-	f.launched = r.flights.moment
+	f.launched, f.launchedAt = r.flights.moment, time.Now()
 	f.connection = r.connection(f)
 	f.clear = r.suspects.flying == 0
 	if f.suspect {
 		r.suspects.flying++
 		r.suspects.launches++
 		if f.try {
-			r.suspects.tried++
+			r.suspects.tried = f
 		}
 	}
 	f.mark = r.suspects.launches

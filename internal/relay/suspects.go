@@ -21,6 +21,7 @@ type suspects struct {
 	history  verdict.History
 	leftOut  int // events that were left out and are not settled, the controls among them
 	alone    int // of those, left out alone in their payload: undecided
+	begun    int // of those, tried
 	flying   int // flights of suspects
 	launches uint64
 
@@ -28,16 +29,17 @@ type suspects struct {
 	since  time.Time // when the turn began
 	yield  bool      // no further pieces: a try is due
 	next   *flight   // the try whose turn it is; nil: none is due
-	tried  int       // in this turn
-	again  time.Time // when the next turn of tries may begin
-	mark   uint64    // the moment at which the proof began
+	tried  *flight   // the latest try since the latest proof; nil: none
+	news   bool      // the gateway has recorded others since the latest review
+	proved time.Time // when the latest proof began
+	mark   uint64    // the moment of that
 	asked  bool      // a control was submitted for the proof
 	proven bool      // a flight without suspects has landed that was launched since
 
-	controls   []*flight // kept back of what was left out
-	reserve    []*flight // kept back of what was not submitted yet, in a drain
-	reservedAt time.Time // when the oldest of it was
-	settled    time.Time // when an event was settled last, of whatever kind
+	controls []*flight // kept back of what was left out
+	reserve  []*flight // kept back of what was not submitted yet, in a drain
+	freedAt  time.Time // when a part of it was submitted last, or could not be
+	settled  time.Time // when an event was settled last, of whatever kind
 
 	// released are the undecided events that were released at the end.
 	released   int
@@ -54,32 +56,43 @@ const (
 )
 
 const (
-	// bisectTurn is how long pieces may go on before a try that is due.
+	// bisectTurn is how long pieces may go on before a try that is due, and tryTurn
+	// how long tries may go on while pieces wait.
 	bisectTurn = time.Second
-	// turnMost bounds a turn of tries, each of which needs only one proof.
-	turnMost = 20 * time.Second
+	tryTurn    = 2 * time.Second
 	// proofTime is how long a proof is waited for.
 	proofTime = 2 * time.Second
 	// solitary is how often a single event is submitted among other suspects
 	// before it waits for its turn to be tried: in an outage of a part of the
 	// gateway that finds the healthy ones soon.
 	solitary = 3
-	// keptBack is how many events of one cut are controls, at most, and maxKeptBack
-	// of all cuts together. Few, since some of them may be at fault themselves,
-	// which shows only when they are submitted.
-	keptBack    = 10
-	maxKeptBack = 40
+	// keptBack is how many events of one cut are kept back as controls, at most, and
+	// maxKept how many events of all cuts and of what is fresh. Few, since some of them
+	// may be at fault themselves, which shows only when they are submitted.
+	keptBack = 10
+	maxKept  = 48
 	// fewLeftOut of a payload are rather at fault all of them than beside one that
 	// is: then there are no healthy ones to be kept back.
 	fewLeftOut = 50
-	// reserveSize is how many fresh events are kept back, at most.
-	reserveSize = 15
+	// fewControls are rationed, so that they last until the end of a judgment.
+	fewControls = 12
+	// leastControls are needed to condemn an event. With fewer, nobody can be.
+	leastControls = 5
 	// reserveTime is how long fresh events are kept back while nobody is
 	// suspected and the last answers are waited for; reserveMost while others flow.
 	reserveTime = time.Second
 	reserveMost = 30 * time.Second
-	// turnsASpan spreads the tries over the time that they must cover.
-	turnsASpan = 8
+	// begunAtOnce is how many events have been tried and are not condemned, at most,
+	// before others are tried.
+	begunAtOnce = 64
+	// triesASpan bounds how often an event is tried in the time that its tries must
+	// cover, and proofsASpan how often other traffic gets a turn without suspects.
+	triesASpan  = 30
+	proofsASpan = 20
+	// waitsASpan is how often an event is tried for which there is no proof.
+	waitsASpan = 8
+	// manyOthers are there when other events wait.
+	manyOthers = 100
 	// pieceLevel bounds the backoff of pieces.
 	pieceLevel = 3
 	// undecidedSpans is how long a drain waits for undecided events after
@@ -87,14 +100,62 @@ const (
 	undecidedSpans = 2
 )
 
-// interval is the time between two turns of tries. A suspect is tried once in each.
-func (s *suspects) interval() time.Duration { return s.history.Rules.MinSpan / turnsASpan }
-
-// nextTurn draws when the next turn of tries may begin: with jitter, since an outage
-// may have a rhythm.
-func (s *suspects) nextTurn(rng *rand.Rand, now time.Time) time.Time {
-	return now.Add(s.interval()*3/4 + time.Duration(rng.Int64N(int64(s.interval()/2)+1)))
+// pause is how long an event that was tried waits for its next try: so that the tries
+// that it needs cover the time that they must, with jitter, since an outage may have a
+// rhythm. others is how many others can be submitted as a proof.
+func (s *suspects) pause(v *verdict.Suspect, others int, rng *rand.Rand, now time.Time) time.Duration {
+	span := s.history.Rules.MinSpan
+	pause := span / waitsASpan
+	if others > 0 {
+		tries, left := s.history.Missing(v, others, now)
+		pause = max(left/time.Duration(max(1, tries)), span/triesASpan)
+	}
+	pause = min(pause, span/minPauses)
+	return pause*3/4 + time.Duration(rng.Int64N(int64(pause/2)+1))
 }
+
+// minPauses is how often an event is tried in the time that its tries must cover, at
+// least.
+const minPauses = 5
+
+// proofDue reports whether it is time to find out if the gateway records others, after a
+// try of v. tried are all events that are tried.
+//
+// A proof is free when others wait. A control can be spent only once. Of many, the same
+// share is spent in a given time, so that those that are at fault themselves are found
+// while there are others left. Few of them are rationed: they are spread over the tries
+// that the event needs and over the time that these must cover, each proves a try of
+// every event, and the last one is kept until it can be the one that is missing.
+func (s *suspects) proofDue(v *verdict.Suspect, tried []*verdict.Suspect, othersWait bool, now time.Time) bool {
+	span, since, kept := s.history.Rules.MinSpan, now.Sub(s.proved), s.kept()
+	switch {
+	case othersWait:
+		return since >= span/proofsASpan
+	case kept == 0 || v.Pending() == 0:
+		return false
+	case kept > fewControls:
+		return since >= span/time.Duration(kept)
+	}
+	tries, left := s.history.Missing(v, kept, now)
+	hopeless := func(v *verdict.Suspect) bool {
+		tries, _ := s.history.Missing(v, kept, now)
+		return tries+v.Pending() > kept*verdict.MaxPending
+	}
+	untried := func(v *verdict.Suspect) bool { return v.Pending() == 0 }
+	switch {
+	case !slices.ContainsFunc(tried, func(v *verdict.Suspect) bool { return !hopeless(v) }):
+		return true // they would be kept in vain
+	case slices.ContainsFunc(tried, untried):
+		return false
+	case kept == 1:
+		return tries == 0 && left == 0
+	}
+	run := min(verdict.MaxPending, (tries+v.Pending()+kept-1)/kept)
+	return v.Pending() >= run && since >= left/time.Duration(kept)
+}
+
+// kept is how many events are kept back.
+func (s *suspects) kept() int { return inReserve(s.controls) + inReserve(s.reserve) }
 
 // answered judges an answer of which rest was left out.
 func (r *Relay) answered(f *flight, listed int, now time.Time) {
@@ -107,6 +168,7 @@ func (r *Relay) answered(f *flight, listed int, now time.Time) {
 		Connection:  f.connection,
 		Sent:        f.launched,
 		Came:        r.flights.moment,
+		SentAt:      f.launchedAt,
 		At:          now,
 		BreakerOpen: r.gate.shut,
 		LeftOut:     s.leftOut,
@@ -116,12 +178,18 @@ func (r *Relay) answered(f *flight, listed int, now time.Time) {
 		if f.launched > s.mark {
 			s.proven = true
 		}
+		s.news = s.news || listed > 0
 	}
 	var single *verdict.Suspect
 	if f.suspect && a.Events == 1 && len(f.events) == 1 {
 		single = f.events[0].rare.suspect
 	}
-	switch s.history.Decide(a, single) {
+	begun := single != nil && single.Begun()
+	decision := s.history.Decide(a, single)
+	if single != nil && single.Begun() != begun {
+		s.begun++
+	}
+	switch decision {
 	case verdict.Settled, verdict.DeadLetter: // only a review condemns
 	case verdict.Outage:
 		probe := r.gate.shut
@@ -151,7 +219,11 @@ func (r *Relay) answered(f *flight, listed int, now time.Time) {
 	case verdict.Undecided:
 		r.markAlone(f.events[0])
 		f.try, f.level = true, 0
-		r.retry(f, "left_out", retryFirst, s.interval()/2, now)
+		others := s.kept()
+		if r.waiting() {
+			others += manyOthers
+		}
+		r.retry(f, "left_out", time.Nanosecond, s.pause(single, others, r.rng, now), now)
 	}
 }
 
@@ -187,6 +259,9 @@ func (r *Relay) unsuspect(h *held) {
 	if h.rare.alone {
 		r.suspects.alone--
 	}
+	if h.rare.suspect.Begun() {
+		r.suspects.begun--
+	}
 	h.rare.suspect, h.rare.alone = nil, false
 }
 
@@ -199,8 +274,8 @@ func (r *Relay) bisect(f *flight, keepBack bool, now time.Time) {
 		r.suspect(h)
 	}
 	if keepBack {
-		keep := min(len(events)/2, keptBack, maxKeptBack-inReserve(s.controls))
-		if keep > 0 && !r.stopping.on {
+		keep := min(len(events)/2, keptBack, maxKept-s.kept())
+		if keep > 0 && r.opts.RejectAfter > 0 && !r.stopping.on {
 			rest := len(events) - keep
 			s.controls = append(s.controls, &flight{publisher: f.publisher, events: slices.Clone(events[rest:])})
 			events = events[:rest:rest]
@@ -219,27 +294,27 @@ func (r *Relay) bisect(f *flight, keepBack bool, now time.Time) {
 func (r *Relay) takeTurn(now time.Time) {
 	s := &r.suspects
 	if s.leftOut == 0 {
-		s.turn, s.since, s.yield, s.next, s.controls = bisecting, now, false, nil, nil
+		s.turn, s.since, s.yield, s.next, s.tried, s.controls = bisecting, now, false, nil, nil, nil
 		return
 	}
 	pieces := r.review(now)
 	r.freeControls()
 	switch s.turn {
 	case bisecting:
-		s.yield = s.next != nil && !now.Before(s.again) && (!pieces || now.Sub(s.since) >= bisectTurn)
+		s.yield = s.next != nil && (!pieces || now.Sub(s.since) >= bisectTurn)
 		if s.yield && s.flying == 0 {
-			s.turn, s.since, s.tried, s.again = trying, now, 0, s.nextTurn(r.rng, now)
+			s.turn, s.since = trying, now
 		}
 	case trying:
 		switch {
 		case s.flying > 0:
-		case s.tried == 0 && s.next == nil:
+		case r.proofDue(now):
+			s.turn, s.since, s.proved, s.mark, s.asked, s.proven, s.tried = proving, now, now, r.flights.moment, false, false, nil
+		case s.next == nil, pieces && now.Sub(s.since) >= tryTurn:
 			s.turn, s.since = bisecting, now
-		case s.next == nil, now.Sub(s.since) >= turnMost, pieces && now.Sub(s.since) >= s.interval():
-			s.turn, s.since, s.mark, s.asked, s.proven = proving, now, r.flights.moment, false, false
 		}
 	case proving:
-		if !s.asked {
+		if !s.asked && !r.waiting() {
 			if c := s.control(); c != nil {
 				r.flights.due = append(r.flights.due, c)
 			}
@@ -249,6 +324,23 @@ func (r *Relay) takeTurn(now time.Time) {
 			s.turn, s.since = bisecting, now
 		}
 	}
+}
+
+// proofDue reports whether the latest try needs a proof now.
+func (r *Relay) proofDue(now time.Time) bool {
+	f := r.suspects.tried
+	if f == nil || len(f.events) == 0 || f.events[0].gone || f.events[0].rare.suspect == nil {
+		return false
+	}
+	var tried []*verdict.Suspect
+	for _, flights := range [][]*flight{r.flights.due, r.flights.waiting} {
+		for _, f := range flights {
+			if f.try && len(f.events) > 0 && !f.events[0].gone && f.events[0].rare.suspect != nil {
+				tried = append(tried, f.events[0].rare.suspect)
+			}
+		}
+	}
+	return r.suspects.proofDue(f.events[0].rare.suspect, tried, r.waiting(), now)
 }
 
 // mayFly reports whether a flight may be launched now, as far as suspects are
@@ -264,34 +356,60 @@ func (r *Relay) mayFly(f *flight) bool {
 	return s.turn == bisecting && !s.yield
 }
 
-// review judges the events whose next try is due, and chooses which one is tried
-// first: the one that is nearest to its verdict. It reports whether pieces are due.
+// review judges the events that are tried, as soon as there is news of the gateway,
+// and chooses which one of those that are due is tried first. It reports whether pieces
+// are due.
 func (r *Relay) review(now time.Time) (pieces bool) {
 	s := &r.suspects
+	if s.news {
+		s.news = false
+		for _, f := range slices.Concat(r.flights.due, r.flights.waiting) {
+			if f.try {
+				r.judge(f)
+			}
+		}
+		r.sendLetters(now)
+	}
 	s.next = nil
-	condemned := false
 	for _, f := range r.flights.due {
 		switch {
 		case !f.suspect:
 		case !f.try:
 			pieces = true
-		case f.events[0].gone || f.events[0].rare.suspect == nil:
-		case s.history.Review(f.events[0].rare.suspect) == verdict.DeadLetter:
-			h := f.events[0]
-			counted := h.rare.suspect.Counted
-			r.unsuspect(h)
-			r.bury(h, event.GatewayRejected, leftOutDetail(counted, int(h.sent)))
-			f.events = nil
-			condemned = true
-		case s.next == nil || f.events[0].rare.suspect.Counted > s.next.events[0].rare.suspect.Counted:
+		case len(f.events) == 0 || f.events[0].gone || f.events[0].rare.suspect == nil:
+		case s.next == nil || s.before(f, s.next):
 			s.next = f
 		}
 	}
-	if condemned {
-		r.flights.due = slices.DeleteFunc(r.flights.due, func(f *flight) bool { return len(f.events) == 0 })
-		r.sendLetters(now)
-	}
 	return pieces
+}
+
+// before reports whether the event of one flight is tried before that of another one.
+// Those that were not tried yet are first, since what the gateway records of others
+// counts from the first try, unless very many are tried: if all of them took turns,
+// none would be condemned in the time for which events are held. Otherwise that whose
+// last try is longest ago.
+func (s *suspects) before(f, other *flight) bool {
+	begun, otherBegun := f.events[0].rare.suspect.Begun(), other.events[0].rare.suspect.Begun()
+	if begun != otherBegun {
+		return begun == (s.begun >= begunAtOnce)
+	}
+	return f.launched < other.launched
+}
+
+// judge dead-letters the event of a try if it is condemned. The flight is then empty.
+func (r *Relay) judge(f *flight) {
+	if len(f.events) == 0 || f.events[0].gone || f.events[0].rare.suspect == nil {
+		return
+	}
+	h := f.events[0]
+	suspect := h.rare.suspect
+	if r.suspects.history.Review(suspect) != verdict.DeadLetter {
+		return
+	}
+	r.unsuspect(h)
+	r.bury(h, event.GatewayRejected, leftOutDetail(suspect.Counted, int(h.sent)))
+	f.events = nil
 }
 
 // control takes one event that was kept back, nil if there is none.
@@ -319,17 +437,23 @@ func takeOne(kept *[]*flight) *flight {
 	return nil
 }
 
-// takeThird takes a third of what is kept back, or all of it if that is little: if an
-// event at fault is among them, the others are still there to prove it.
-func takeThird(kept *[]*flight) []*flight {
+// takePart takes a part of what is kept back: a third while there are many; then one
+// after the other, so that if one is at fault the others are still there to prove it;
+// and all of them when they are too few for that.
+func takePart(kept *[]*flight) []*flight {
 	n := inReserve(*kept)
-	if n <= reserveSize*2/3 {
+	switch {
+	case n <= leastControls:
 		all := *kept
 		*kept = nil
 		return all
+	case n <= 2*leastControls:
+		n = 1
+	default:
+		n /= 3
 	}
 	var taken []*flight
-	for n = max(reserveSize/3, n/3); n > 0 && len(*kept) > 0; {
+	for n > 0 && len(*kept) > 0 {
 		last := (*kept)[len(*kept)-1]
 		last.events = slices.DeleteFunc(last.events, func(h *held) bool { return h.gone })
 		rest := max(0, len(last.events)-n)
@@ -362,35 +486,47 @@ func inReserve(kept []*flight) (n int) {
 // it is proof enough.
 func (r *Relay) keepReserve(f *flight, now time.Time) {
 	s := &r.suspects
-	if !r.opts.Drain || r.gate.shut || r.gate.trial {
+	if !r.opts.Drain || r.opts.RejectAfter == 0 || r.gate.shut || r.gate.trial {
 		return
 	}
 	kept := inReserve(s.reserve)
-	keep := min((len(f.events)+1)/2, reserveSize-kept)
+	keep := min((len(f.events)+1)/2, maxKept-s.kept())
 	if keep <= 0 {
 		return
 	}
 	if kept == 0 {
-		s.reservedAt = now
+		s.freedAt = now
 	}
 	rest := len(f.events) - keep
 	s.reserve = append(s.reserve, &flight{publisher: f.publisher, events: slices.Clone(f.events[rest:])})
 	f.events = f.events[:rest]
 }
 
-// freeReserve submits what is kept back of fresh events when nobody is suspected and
-// nothing else is in flight or waits, or when it has been kept back for long. It
-// reports whether there was anything.
+// freeReserve submits what is kept back of fresh events when nobody is suspected: part
+// by part when nothing else is in flight or waits, and all of it when others have kept
+// it waiting for long. It reports whether there was anything.
 func (r *Relay) freeReserve(now time.Time) bool {
 	s := &r.suspects
-	if len(s.reserve) == 0 || s.leftOut > 0 {
+	if len(s.reserve) == 0 {
 		return false
 	}
-	age := now.Sub(s.reservedAt)
-	if age < reserveMost && (r.waiting() || (r.flying > 0 && age < reserveTime)) {
+	if s.leftOut > 0 {
+		s.freedAt = now
 		return false
 	}
-	r.flights.due = append(r.flights.due, takeThird(&s.reserve)...)
+	quiet := now.Sub(s.freedAt)
+	switch {
+	case r.waiting():
+		if quiet < reserveMost {
+			return false
+		}
+		r.flights.due, s.reserve = append(r.flights.due, s.reserve...), nil
+	case r.flying > 0 && quiet < reserveTime:
+		return false
+	default:
+		r.flights.due = append(r.flights.due, takePart(&s.reserve)...)
+	}
+	s.freedAt = now
 	return true
 }
 
@@ -401,7 +537,7 @@ func (r *Relay) freeControls() {
 	if kept := inReserve(s.controls); kept == 0 || kept < s.leftOut {
 		return
 	}
-	r.flights.due = append(r.flights.due, takeThird(&s.controls)...)
+	r.flights.due = append(r.flights.due, takePart(&s.controls)...)
 }
 
 // connection chooses a flight's connection: another one for each try.

@@ -173,6 +173,11 @@ func (g gateway) record(ctx context.Context, b submit.Batch, now time.Duration) 
 		w.met("one of three instances cannot publish")
 		return listed, nil
 	}
+	if w.plan().publishing {
+		if err := g.w.pause(ctx, time.Duration(100+w.draw(400))*time.Millisecond); err != nil {
+			return nil, err
+		}
+	}
 	published, err := w.publishBundled(ctx, b)
 	if err != nil {
 		return nil, err

@@ -34,6 +34,8 @@ type plan struct {
 	// lossy: a share of the gateway's publish requests is lost, in percent.
 	lossy     window
 	lostShare int
+	// publishing: each payload takes the gateway 100 to 500 ms, as the real one's does.
+	publishing bool
 	// halfBroken: one of three instances of the gateway publishes nothing.
 	halfBroken  window
 	shortTokens bool

@@ -10,6 +10,7 @@ package verdict
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -50,13 +51,26 @@ const (
 	// DefaultSpan is MinSpan where it matters to people's events.
 	DefaultSpan = time.Minute
 	// bundleSize is how many events the gateway publishes in one request, at
-	// most. They are recorded or left out together, so they are one observation.
+	// most, and bundleTime how far apart payloads are sent at least so that they do
+	// not share one: a few times the 10 ms for which the gateway collects events. What
+	// shares a request is recorded or left out together, so it is one observation.
 	bundleSize = 100
-	// maxDoubt is how probable it may be, at most, that an event which is
-	// condemned was left out by chance.
-	maxDoubt = 1e-9
+	bundleTime = 50 * time.Millisecond
+	// maxChance is how probable it may be, at most, that an event is left out in all
+	// its tries by chance, if the gateway loses the share that it was seen to lose.
+	maxChance = 1e-9
+	// maxDoubt is the same when the share is not known: averaged over all that it may
+	// be, after what was seen of others.
+	maxDoubt = 1e-6
 	// The loss is never taken for smaller, or larger, than this.
 	minLoss, maxLoss = 0.01, 0.99
+	// minProofs is on how many occasions, at least, the gateway must have recorded
+	// others after tries: an outage may end just before one of them.
+	minProofs = 5
+	// MaxPending is how many tries one proof makes count, at most.
+	MaxPending = 6
+	// hopeless is more tries than any event gets.
+	hopeless = 5000
 	// silentAnswers in a row, with nothing recorded, are an outage, if silentOthers
 	// of them had events that are no suspects, and more than outageEvents events
 	// are left out by then. Fewer may all be at fault, and do not stop a worker.
@@ -82,8 +96,8 @@ type Answer struct {
 	Connection int
 	// Sent and Came order all payloads and answers by a clock that counts them.
 	Sent, Came uint64
-	// At is when it came.
-	At time.Time
+	// SentAt is when the payload was sent, At when the answer came.
+	SentAt, At time.Time
 	// BreakerOpen: the breaker was open when it came.
 	BreakerOpen bool
 	// LeftOut is how many events are left out and not settled, those of this
@@ -98,8 +112,9 @@ type History struct {
 
 	// observed and lost count bundles of events that were not left out before,
 	// submitted while no suspect was in flight: how much the gateway loses when
-	// nobody known can be at fault.
+	// nobody known can be at fault. observedAt is when the latest of them was sent.
 	observed, lost float64
+	observedAt     time.Time
 	// evidence is when the latest payload was sent of which the gateway recorded
 	// an event that was not left out before, or a control.
 	evidence uint64
@@ -115,10 +130,8 @@ type Suspect struct {
 	// Counted is how many tries count against it.
 	Counted int
 
-	pending     bool // its latest try counts as soon as there is evidence
-	pendingCame uint64
-	pendingAt   time.Time
-	pendingOn   int
+	pending []attempt // tries that count as soon as there is evidence, oldest first
+	proofs  int       // occasions on which others were recorded after tries
 
 	first, last    time.Time // tries that count
 	firstOn        int
@@ -126,6 +139,19 @@ type Suspect struct {
 	begun          bool
 	observed, lost float64 // of the history, when its first try came
 }
+
+// attempt is a try that has been answered.
+type attempt struct {
+	came uint64
+	at   time.Time
+	on   int // connection
+}
+
+// Pending is how many tries will count as soon as the gateway records others.
+func (s *Suspect) Pending() int { return len(s.pending) }
+
+// Begun reports whether the event was tried.
+func (s *Suspect) Begun() bool { return s.begun }
 
 // Decide judges an answer, and notes it. The suspect is that of the only event of
 // the payload; nil when there were more, or it was never left out before.
@@ -152,7 +178,10 @@ func (h *History) Decide(a Answer, s *Suspect) Decision {
 	if !s.begun {
 		s.begun, s.observed, s.lost = true, h.observed, h.lost
 	}
-	s.pending, s.pendingCame, s.pendingAt, s.pendingOn = true, a.Came, a.At, a.Connection
+	if len(s.pending) == MaxPending {
+		s.pending = slices.Delete(s.pending, 0, 1)
+	}
+	s.pending = append(s.pending, attempt{a.Came, a.At, a.Connection})
 	return Undecided
 }
 
@@ -179,47 +208,87 @@ func (h *History) note(a Answer) {
 		}
 	}
 	if !a.Suspects && a.Exclusive && !a.BreakerOpen {
-		bundles := max(1, float64(a.Events)/bundleSize)
+		bundles := float64(a.Events) / bundleSize
+		if apart := a.SentAt.Sub(h.observedAt).Abs(); apart >= bundleTime {
+			bundles = max(1, bundles)
+			h.observedAt = a.SentAt
+		}
 		h.observed += bundles
 		h.lost += bundles * float64(a.Events-a.Recorded) / float64(a.Events)
 	}
 }
 
-// confirm counts the latest try of an event, if the gateway has recorded
-// something since that was submitted after it. Otherwise an outage may have been
-// the cause, and if there was one, the try never counts.
+// confirm counts the tries of an event after which the gateway has recorded
+// something that was submitted later. Without that, an outage may have been the
+// cause. A try that came before the end of an outage never counts.
 func (h *History) confirm(s *Suspect) {
-	if s.pendingCame <= h.outage {
-		s.pending = false
+	counted := s.Counted
+	s.pending = slices.DeleteFunc(s.pending, func(a attempt) bool {
+		switch {
+		case a.came <= h.outage:
+			return true
+		case h.evidence <= a.came:
+			return false
+		}
+		if s.Counted == 0 {
+			s.first, s.firstOn = a.at, a.on
+		}
+		s.otherOn = s.otherOn || a.on != s.firstOn
+		s.last = a.at
+		s.Counted++
+		return true
+	})
+	if s.Counted > counted {
+		s.proofs++
 	}
-	if !s.pending || h.evidence <= s.pendingCame {
-		return
-	}
-	s.pending = false
-	if s.Counted == 0 {
-		s.first, s.firstOn = s.pendingAt, s.pendingOn
-	}
-	s.otherOn = s.otherOn || s.pendingOn != s.firstOn
-	s.last = s.pendingAt
-	s.Counted++
 }
 
 // condemned is the rule.
 func (h *History) condemned(s *Suspect) bool {
 	return h.Rules.RejectAfter > 0 &&
-		s.Counted >= max(h.Rules.RejectAfter, tries(h.loss(s))) &&
+		s.proofs >= minProofs &&
 		s.last.Sub(s.first) >= h.Rules.MinSpan &&
-		s.otherOn
+		s.otherOn &&
+		s.Counted >= h.needed(s, 0)
 }
 
-// loss is the share of others that were left out since the event's first try, so
-// cautious that few observations do not make much of a proof: one more lost and
-// one more recorded than there were (Laplace's rule of succession).
-func (h *History) loss(s *Suspect) float64 {
-	return min(max((h.lost-s.lost+1)/(h.observed-s.observed+2), minLoss), maxLoss)
+// Missing is what an event still lacks to be condemned, if the gateway records so
+// many others one by one from now on: tries, and the time that they must cover.
+func (h *History) Missing(s *Suspect, others int, now time.Time) (tries int, span time.Duration) {
+	span = h.Rules.MinSpan
+	switch {
+	case s.Counted > 0:
+		span -= now.Sub(s.first)
+	case len(s.pending) > 0:
+		span -= now.Sub(s.pending[0].at)
+	}
+	return max(0, h.needed(s, others)-s.Counted-len(s.pending)), max(0, span)
 }
 
-// tries is how many must count when so large a share is lost by chance.
-func tries(loss float64) int {
-	return int(math.Ceil(math.Log(maxDoubt) / math.Log(loss)))
+// needed is how many tries must count, if so many more others are recorded.
+func (h *History) needed(s *Suspect, more int) int {
+	lost, observed := 0.0, float64(more)
+	if s.begun {
+		lost, observed = h.lost-s.lost, observed+h.observed-s.observed
+	}
+	if observed == 0 {
+		return hopeless
+	}
+	loss := min(max(lost/observed, minLoss), maxLoss)
+	n := max(h.Rules.RejectAfter, int(math.Ceil(math.Log(maxChance)/math.Log(loss))))
+	doubt := 1.0
+	for i := range n {
+		doubt *= term(lost, observed, i)
+	}
+	for ; doubt >= maxDoubt && n < hopeless; n++ {
+		doubt *= term(lost, observed, n)
+	}
+	return n
+}
+
+// term is how probable it is that an event is left out once more, after it was left out
+// n times by chance and so many of others were. It does not take any loss for more
+// probable than another beforehand (Laplace's rule of succession).
+func term(lost, observed float64, n int) float64 {
+	return (lost + float64(n) + 1) / (observed + float64(n) + 2)
 }

@@ -2,6 +2,7 @@ package verdict
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"strings"
 	"testing"
@@ -26,7 +27,8 @@ func (g *answers) after(d time.Duration) { g.now = g.now.Add(d) }
 // in flight.
 func (g *answers) others(events, recorded int) Decision {
 	g.clock += 2
-	return g.Decide(Answer{Events: events, Recorded: recorded, Exclusive: true, Sent: g.clock - 1, Came: g.clock, At: g.now, LeftOut: events - recorded}, nil)
+	g.after(bundleTime)
+	return g.Decide(Answer{Events: events, Recorded: recorded, Exclusive: true, SentAt: g.now, Sent: g.clock - 1, Came: g.clock, At: g.now, LeftOut: events - recorded}, nil)
 }
 
 // alone has a suspect that is left out alone, with no other suspect in flight.
@@ -105,7 +107,7 @@ func TestTries(t *testing.T) {
 	}{
 		{"1,000 others, all recorded", 100, 100, 10, 5, 6, 50}, // 5 in time: they must span a minute
 		{"1,000 others, all recorded, `WORKER_REJECT_AFTER=20`", 100, 100, 10, 20, 20, 50},
-		{"one control, recorded", 1, 1, 1, 5, 9, 50},
+		{"one control, recorded", 1, 1, 1, 5, 11, 50},
 		{"1,000 others, 30 % left out", 100, 70, 10, 5, 18, 50},
 		{"1,000 others, 60 % left out", 100, 40, 10, 5, 41, 100},
 		{"1,000 others, 80 % left out", 100, 20, 10, 5, 93, 200},
@@ -186,8 +188,32 @@ func TestEvidence(t *testing.T) {
 	})
 	t.Run("nothing recorded after the try", func(t *testing.T) {
 		g, s := newAnswers(5), &Suspect{}
-		if condemned(g, s, func() { g.others(100, 100); g.alone(s); g.alone(s) }) != true || s.Counted > 6 {
-			t.Errorf("%d tries count, of which only every second has evidence", s.Counted)
+		g.others(100, 100)
+		for range 50 {
+			g.alone(s)
+			g.after(13 * time.Second)
+		}
+		if got := g.Review(s); got != Undecided || s.Counted != 0 || s.Pending() != MaxPending {
+			t.Errorf("%v, %d tries count, %d are pending", got, s.Counted, s.Pending())
+		}
+	})
+	t.Run("one proof for many tries", func(t *testing.T) {
+		g, s := newAnswers(5), &Suspect{}
+		for proof := range minProofs {
+			for range 2 * MaxPending {
+				g.alone(s)
+				g.after(13 * time.Second)
+			}
+			for range 100 {
+				g.others(100, 100)
+			}
+			want := Undecided
+			if proof == minProofs-1 {
+				want = DeadLetter
+			}
+			if got := g.Review(s); got != want || s.Counted != (proof+1)*MaxPending {
+				t.Errorf("after %d proofs: %v, %d tries count", proof+1, got, s.Counted)
+			}
 		}
 	})
 	t.Run("an outage after the try", func(t *testing.T) {
@@ -200,6 +226,105 @@ func TestEvidence(t *testing.T) {
 			t.Errorf("%d tries count", s.Counted)
 		}
 	})
+}
+
+// TestFewOthers has how many tries it takes when so few others are recorded, one by
+// one, and how many of them share a proof.
+func TestFewOthers(t *testing.T) {
+	for _, test := range []struct{ others, want int }{
+		{3, 0}, {4, 0}, {5, 27}, {6, 21}, {8, 15}, {10, 12}, {20, 7}, {30, 6}, {40, 6},
+	} {
+		t.Run(fmt.Sprint(test.others), func(t *testing.T) {
+			g, s := newAnswers(5), &Suspect{}
+			for left := test.others; left > 0; left-- {
+				tries, span := g.Missing(s, left, g.now)
+				run := min(MaxPending, max(1, (tries+left-1)/left))
+				for range run {
+					g.after(max(span/time.Duration(max(1, tries-1)), 0) + time.Second)
+					g.alone(s)
+				}
+				g.others(1, 1)
+			}
+			if decision := g.Review(s); (decision == DeadLetter) != (test.want > 0) || test.want > 0 && s.Counted < test.want {
+				t.Errorf("%v after %d tries, want %d at least", decision, s.Counted, test.want)
+			}
+		})
+	}
+}
+
+// TestMissing has what an event lacks to be condemned.
+func TestMissing(t *testing.T) {
+	g, s := newAnswers(5), &Suspect{}
+	check := func(others, wantTries int, wantSpan time.Duration) {
+		t.Helper()
+		if tries, span := g.Missing(s, others, g.now); tries != wantTries || span != wantSpan {
+			t.Errorf("with %d others: %d tries in %v, want %d in %v", others, tries, span, wantTries, wantSpan)
+		}
+	}
+	check(0, hopeless, time.Minute)
+	check(10, 12, time.Minute)
+	check(1000, 5, time.Minute)
+	g.alone(s)
+	g.after(20 * time.Second)
+	check(10, 11, 40*time.Second)
+	g.others(1, 1)
+	check(9, 11, 40*time.Second-bundleTime)
+	g.after(time.Hour)
+	check(9, 11, 0)
+}
+
+// TestPayloadsThatShareARequest are one observation: they are recorded together.
+func TestPayloadsThatShareARequest(t *testing.T) {
+	g := newAnswers(5)
+	for i := range 10 {
+		g.Decide(Answer{Events: 1, Recorded: 1, Exclusive: true, SentAt: g.now.Add(time.Duration(i) * time.Millisecond)}, nil)
+	}
+	if g.observed >= 1.5 {
+		t.Errorf("%v observations, want about one", g.observed)
+	}
+	g.after(bundleTime)
+	g.others(1, 1)
+	if g.observed < 2 {
+		t.Errorf("%v observations, want two and a bit", g.observed)
+	}
+}
+
+// TestChance has a healthy event in a gateway that loses a share of what it gets, again
+// and again: whatever the share, and however the tries and proofs follow each other, it is
+// condemned by chance with a probability of maxDoubt at most. The probability is exact:
+// all courses are followed.
+func TestChance(t *testing.T) {
+	for _, run := range []int{1, 2, 4, MaxPending} {
+		for _, percent := range []float64{30, 50, 70, 80, 90, 95} {
+			if got := chance(percent/100, run, 12); got > maxDoubt {
+				t.Errorf("%v %% lost, %d tries a proof: condemned with a probability of %.2g", percent, run, got)
+			}
+		}
+	}
+}
+
+// chance is the probability that a healthy event is condemned when so many tries are
+// followed by one other event, proofs times, and each is lost with the same probability.
+func chance(loss float64, run, proofs int) (condemned float64) {
+	type course struct{ counted, pending, lost, recorded int }
+	courses := map[course]float64{{}: 1}
+	for range proofs {
+		next := map[course]float64{}
+		for c, p := range courses {
+			p *= math.Pow(loss, float64(run)) // or the event is recorded
+			c.pending = min(MaxPending, c.pending+run)
+			next[course{c.counted, c.pending, c.lost + 1, c.recorded}] += p * loss
+			h := History{Rules: Rules{RejectAfter: 5}, observed: float64(c.lost + c.recorded + 1), lost: float64(c.lost)}
+			c.counted, c.pending, c.recorded = c.counted+c.pending, 0, c.recorded+1
+			if c.recorded >= minProofs && c.counted >= h.needed(&Suspect{begun: true}, 0) {
+				condemned += p * (1 - loss)
+			} else {
+				next[c] += p * (1 - loss)
+			}
+		}
+		courses = next
+	}
+	return condemned
 }
 
 // TestLossSinceTheFirstTry has an outage before the event was tried: it says
