@@ -59,7 +59,7 @@ var rowsOfTheGateway = []row{
 	{name: "80 % of publish requests fail for 8 s", events: 4000, plan: plan{lossy: window{0, 8 * time.Second}, lostShare: 80}, within: 3 * time.Minute},
 	{name: "30 % fail for the whole run", events: 2000, plan: always(30), within: 5 * time.Minute},
 	{name: "50 % fail for the whole run", events: 2000, plan: always(50), within: 10 * time.Minute},
-	{name: "60 % fail for minutes, one event a request", events: 1000, plan: plan{lossy: window{0, 10 * time.Minute}, lostShare: 60, settings: settings{batchEvents: 1}}, within: 10 * time.Minute},
+	{name: "70 % fail for minutes, one event a request", events: 2000, plan: plan{lossy: window{0, 10 * time.Minute}, lostShare: 70, settings: settings{batchEvents: 1}}, within: 10 * time.Minute},
 	{name: "80 % fail for the whole run", events: 3000, plan: always(80), window: 9 * time.Minute, within: 10 * time.Minute, anyEnd: true},
 	{name: "everything fails for a minute", events: 4000, plan: plan{lossy: window{0, time.Minute}, lostShare: 100}, within: 3 * time.Minute, batches: 300},
 	{name: "one of three instances publishes nothing", events: 8000, plan: plan{halfBroken: window{0, 24 * time.Hour}}, within: 2 * time.Minute},
