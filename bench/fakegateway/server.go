@@ -36,7 +36,8 @@ type Report struct {
 	// First is when the first event was recorded.
 	First time.Time `json:"first"`
 	// From an event's timestamp to its being recorded, in milliseconds, where
-	// events are published at a rate. Those of a noisy publisher do not count.
+	// events are published at a rate. Those of a noisy publisher, and
+	// of the plan's warm-up, do not count.
 	P50 float64 `json:"p50_ms"`
 	P99 float64 `json:"p99_ms"`
 	Max float64 `json:"max_ms"`
@@ -67,7 +68,8 @@ type Server struct {
 	seen    []bool
 	report  Report
 	latency []time.Duration
-	busy    int // payloads
+	busy    int       // payloads
+	counted time.Time // latencies of events that were published earlier do not count
 }
 
 // Start serves until Close.
@@ -154,6 +156,7 @@ func (s *Server) take(ctx context.Context, publisher string, content []byte) ([]
 		return nil, err
 	}
 	before := s.report.Recorded
+	s.second(time.Now()) // begins with the first
 	response, err := s.payload(publisher, content)
 	s.note(s.report.Recorded - before)
 	return response, err
@@ -211,6 +214,9 @@ func (s *Server) begin() error {
 func (s *Server) second(now time.Time) *Second {
 	if s.report.First.IsZero() {
 		s.report.First = now
+		if s.plan.WarmUp > 0 {
+			s.counted = now.Add(time.Duration(s.plan.WarmUp) * time.Second)
+		}
 	}
 	n := int(now.Sub(s.report.First).Seconds())
 	for len(s.report.Seconds) <= n {
@@ -248,7 +254,7 @@ func (s *Server) payload(publisher string, content []byte) ([]byte, error) {
 			s.seen[i] = true
 			s.report.Recorded++
 		}
-		if s.plan.Rate > 0 && s.plan.Quiet(i) {
+		if s.plan.Rate > 0 && s.plan.Quiet(i) && !at.Before(s.counted) {
 			s.latency = append(s.latency, now.Sub(at))
 		}
 		response = protowire.AppendBytes(protowire.AppendTag(response, 1, protowire.BytesType), id)

@@ -93,3 +93,31 @@ func TestNoisy(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// TestWarmUp: the latencies of events that are published before the end of the warm-up do
+// not count.
+func TestWarmUp(t *testing.T) {
+	for _, warmUp := range []int{0, 5} {
+		s, _, err := Start(load.Plan{Events: 10, Publishers: 1, Rate: 1, WarmUp: warmUp})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The maker's events are of now.
+		if _, err := s.take(t.Context(), load.ServiceID(0), payload(t, 0, 3)); err != nil {
+			t.Fatal(err)
+		}
+		s.report.First = s.report.First.Add(-10 * time.Second)
+		s.counted = s.counted.Add(-10 * time.Second)
+		if _, err := s.take(t.Context(), load.ServiceID(0), payload(t, 3, 2)); err != nil {
+			t.Fatal(err)
+		}
+		want := 2
+		if warmUp == 0 {
+			want = 5
+		}
+		if len(s.latency) != want {
+			t.Errorf("warm-up of %d s: %d latencies, want %d", warmUp, len(s.latency), want)
+		}
+		s.Close()
+	}
+}

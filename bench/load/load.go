@@ -42,6 +42,8 @@ type Plan struct {
 	// Noisy makes the first publisher send all events but one in so many; 0: publishers
 	// take turns.
 	Noisy int `json:"noisy"`
+	// WarmUp is how long events are published whose latencies do not count, in seconds.
+	WarmUp int `json:"warm_up_s"`
 	// PubsubDistance is how long bytes are on their way to Pub/Sub and back together,
 	// in milliseconds.
 	PubsubDistance int `json:"pubsub_distance_ms"`
