@@ -246,7 +246,8 @@ func (l *Limit) risen(now time.Time) bool {
 		return false
 	}
 	l.reason = Latency
-	l.step = max(1, l.limit/16)
+	// Latency may also have risen for a moment, because of the worker's own machine.
+	l.step = max(1, l.start/2, l.limit/16)
 	l.set(max(l.start, int(float64(l.limit)*max(mostFall, fallTo/ratio))), now)
 	return true
 }

@@ -149,6 +149,24 @@ func TestSlowerForGood(t *testing.T) {
 	}
 }
 
+// TestStall: after a moment in which everything takes long the limit is soon what it was.
+func TestStall(t *testing.T) {
+	g := &gateway{world: newWorld(9), latency: perPayload(250 * time.Millisecond), jitter: 0.1, wire: time.Millisecond}
+	w := newWorker(g, Adaptive(DefaultMax), 100)
+	w.run(10 * time.Second)
+	before := w.measure(5 * time.Second)
+	g.latency = perPayload(time.Second)
+	w.run(6 * time.Second)
+	g.latency = perPayload(250 * time.Millisecond)
+	fallen := w.limit.Limit()
+	w.run(5 * time.Second)
+	after := w.measure(5 * time.Second)
+	t.Logf("%.0f events/s before, a limit of %d, and %.0f events/s with %d after 5 s", before.perSecond, fallen, after.perSecond, w.limit.Limit())
+	if fallen > 2*Start || after.perSecond < 0.9*before.perSecond {
+		t.Errorf("%.0f events/s, %.0f before; the limit fell to %d", after.perSecond, before.perSecond, fallen)
+	}
+}
+
 // TestQueueDoesNotBecomeNormal: a gateway that has streams wait is not taken for a slow
 // one with time.
 func TestQueueDoesNotBecomeNormal(t *testing.T) {
