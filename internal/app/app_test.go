@@ -1,18 +1,24 @@
 package app_test
 
 import (
+	"flag"
 	"testing"
 
 	"go.uber.org/goleak"
 
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/relay"
+	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	flag.Parse()
+	testenv.RunAtOnce("12") // they mostly wait
+	goleak.VerifyTestMain(m)
+}
 
 func TestDrain(t *testing.T) {
-	h := newHouse(t)
+	h := newEnv(t)
 	h.publish(numbered(2500)...)
 	h.publish(message(`{"feature":"Bad","action":"sent"}`), message(`[]`))
 	summary, err := h.run(t.Context())

@@ -18,7 +18,7 @@ import (
 // their first streams fail.
 func TestBulkyEvents(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newEnv(t)
 	var failures atomic.Int32
 	h.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
 		if failures.Add(1) <= 2 {

@@ -15,7 +15,7 @@ import (
 // received.
 func TestDrainWithoutAnswersToPulls(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newEnv(t)
 	h.pubsub.SetFault(func(method string, _ any) error {
 		if method == "Pull" {
 			return status.Error(codes.Unavailable, "away")

@@ -28,7 +28,7 @@ import (
 )
 
 // drained checks the usual good end of a drain.
-func (h *house) drained(s relay.Summary, err error, submitted int, rejected map[event.Reason]int) {
+func (h *env) drained(s relay.Summary, err error, submitted int, rejected map[event.Reason]int) {
 	h.t.Helper()
 	if err != nil {
 		h.t.Error(err)
@@ -61,7 +61,7 @@ func TestPassingFailures(t *testing.T) {
 	for _, code := range []codes.Code{codes.Unavailable, codes.ResourceExhausted, codes.Aborted, codes.Internal, codes.Unknown, codes.DeadlineExceeded} {
 		t.Run(code.String(), func(t *testing.T) {
 			t.Parallel()
-			h := newHouse(t)
+			h := newEnv(t)
 			var failures atomic.Int32
 			h.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
 				if failures.Add(1) <= 7 {
@@ -79,7 +79,7 @@ func TestPassingFailures(t *testing.T) {
 
 func TestStreamCutAfterResponse(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newEnv(t)
 	var cuts atomic.Int32
 	h.gateway.SetOnPayload(func(_ gatewayserver.StreamInfo, events []*gatewayserver.Event) gatewayserver.Fault {
 		if len(events) > 1 && cuts.Add(1) == 1 {
@@ -100,7 +100,7 @@ func TestStreamCutAfterResponse(t *testing.T) {
 
 func TestGatewayDownAtStart(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newEnv(t)
 	h.gateway.SetDown(true)
 	h.publish(numbered(10)...)
 	go func() {
@@ -117,7 +117,7 @@ func TestGatewayDownAtStart(t *testing.T) {
 
 func TestPoisonByPassingCode(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newEnv(t)
 	h.gateway.SetOnPayload(func(_ gatewayserver.StreamInfo, events []*gatewayserver.Event) gatewayserver.Fault {
 		if has(events, 13) {
 			return gatewayserver.Fault{Err: status.Error(codes.Internal, "cannot decode")}
@@ -137,7 +137,7 @@ func TestLeftOut(t *testing.T) {
 	for _, n := range []int{20, 150} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			t.Parallel()
-			h := newHouse(t)
+			h := newEnv(t)
 			h.gateway.SetLose(func(ids []string) bool { return slices.Contains(ids, eventID(3)) })
 			h.publish(numbered(n)...)
 			s, err := h.run(t.Context(), "WORKER_REJECT_AFTER=3")
@@ -153,7 +153,7 @@ func TestLeftOut(t *testing.T) {
 // TestLargeEvent has events beyond the size of a batch: each travels alone.
 func TestLargeEvent(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newEnv(t)
 	alone := true
 	h.gateway.SetOnPayload(func(_ gatewayserver.StreamInfo, events []*gatewayserver.Event) gatewayserver.Fault {
 		for _, e := range events {
@@ -175,7 +175,7 @@ func TestLargeEvent(t *testing.T) {
 
 func TestNothingRecorded(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newEnv(t)
 	var answers atomic.Int32
 	h.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
 		return gatewayserver.Fault{OmitAll: answers.Add(1) <= 6}
@@ -188,7 +188,7 @@ func TestNothingRecorded(t *testing.T) {
 
 func TestHangingStreamHoldsUpNobody(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newEnv(t)
 	others := make(chan struct{}) // closed when the other publisher's events are recorded
 	var late atomic.Bool
 	h.gateway.SetOnPayload(func(info gatewayserver.StreamInfo, _ []*gatewayserver.Event) gatewayserver.Fault {
@@ -220,7 +220,7 @@ func TestHangingStreamHoldsUpNobody(t *testing.T) {
 
 func TestRevokedToken(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newEnv(t)
 	var streams atomic.Int32
 	h.gateway.SetOnStream(func(gatewayserver.StreamInfo) gatewayserver.Fault {
 		if streams.Add(1) == 3 {
@@ -237,7 +237,7 @@ func TestRevokedToken(t *testing.T) {
 func TestCredentialsRefusedIsAnOutage(t *testing.T) {
 	t.Parallel()
 	for _, code := range []codes.Code{codes.PermissionDenied, codes.Unauthenticated} {
-		h := newHouse(t)
+		h := newEnv(t)
 		var refuse atomic.Bool
 		h.gateway.SetOnStream(func(gatewayserver.StreamInfo) gatewayserver.Fault {
 			if refuse.Load() {
@@ -262,7 +262,7 @@ func TestCredentialsRefusedIsAnOutage(t *testing.T) {
 
 func TestWrongClientAtStart(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newEnv(t)
 	h.publish(numbered(3)...)
 	s, err := h.run(t.Context(), "SAMS_CLIENT_SECRET=very-wrong-secret")
 	if err == nil || !strings.Contains(err.Error(), "SAMS refuses the client") || s.Ended != relay.Failed || s.Received != 0 {
@@ -278,7 +278,7 @@ func TestRefusals(t *testing.T) {
 	for _, code := range []codes.Code{codes.InvalidArgument, codes.FailedPrecondition, codes.OutOfRange} {
 		t.Run("an event "+code.String(), func(t *testing.T) {
 			t.Parallel()
-			h := newHouse(t)
+			h := newEnv(t)
 			h.gateway.SetOnPayload(func(_ gatewayserver.StreamInfo, events []*gatewayserver.Event) gatewayserver.Fault {
 				if has(events, 7) || has(events, 21) {
 					return gatewayserver.Fault{Err: status.Error(code, "no")}
@@ -293,7 +293,7 @@ func TestRefusals(t *testing.T) {
 	}
 	t.Run("an identity", func(t *testing.T) {
 		t.Parallel()
-		h := newHouse(t)
+		h := newEnv(t)
 		h.gateway.SetOnStream(func(info gatewayserver.StreamInfo) gatewayserver.Fault {
 			if info.Identity.ServiceID == "sams" {
 				return gatewayserver.Fault{Err: status.Error(codes.InvalidArgument, "no")}
@@ -329,7 +329,7 @@ func TestRefusals(t *testing.T) {
 	for _, code := range []codes.Code{codes.InvalidArgument, codes.Unimplemented} {
 		t.Run("everything "+code.String(), func(t *testing.T) {
 			t.Parallel()
-			h := newHouse(t)
+			h := newEnv(t)
 			var streams atomic.Int32
 			h.gateway.SetOnStream(func(gatewayserver.StreamInfo) gatewayserver.Fault {
 				if streams.Add(1) > 1 { // the probe at the start passes
@@ -352,7 +352,7 @@ func TestRefusals(t *testing.T) {
 
 func TestDeadLetterTopicAway(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newEnv(t)
 	var away atomic.Bool
 	away.Store(true)
 	h.pubsub.SetFault(func(method string, _ any) error {
@@ -376,7 +376,7 @@ func TestDeadLetterTopicAway(t *testing.T) {
 
 func TestLeaseLost(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newEnv(t)
 	var once atomic.Bool
 	h.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
 		if once.CompareAndSwap(false, true) {
@@ -396,7 +396,7 @@ func TestLeaseLost(t *testing.T) {
 
 func TestSignalFinishesWhatIsInFlight(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newEnv(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	h.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
@@ -420,7 +420,7 @@ func TestSignalFinishesWhatIsInFlight(t *testing.T) {
 
 func TestHangingGatewayAtStop(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newEnv(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	h.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
@@ -443,7 +443,7 @@ func TestHangingGatewayAtStop(t *testing.T) {
 
 func TestNoisyPublisherHoldsUpNobody(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newEnv(t)
 	h.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
 		return gatewayserver.Fault{Delay: 50 * time.Millisecond}
 	})
@@ -470,7 +470,7 @@ func TestNoisyPublisherHoldsUpNobody(t *testing.T) {
 
 func TestSubscriptionDeletedMidway(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newEnv(t)
 	client, err := pubsub.NewSubscriptionAdminClient(t.Context(), app.PubSubOptions(h.config())...)
 	if err != nil {
 		t.Fatal(err)
@@ -494,7 +494,7 @@ func TestSubscriptionDeletedMidway(t *testing.T) {
 // is left to come back by itself.
 func TestPanic(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newEnv(t)
 	ids := h.publish(numbered(10)...)
 	cfg := h.config()
 	decoder := event.NewDecoder(cfg.Services, cfg.Environment)
@@ -541,7 +541,7 @@ func TestPanic(t *testing.T) {
 // stalls.
 func TestNoDelayOneStream(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newEnv(t)
 	var streams atomic.Int32
 	h.gateway.SetOnStream(func(gatewayserver.StreamInfo) gatewayserver.Fault {
 		if n := streams.Add(1); n > 3 && n < 9 {
@@ -561,7 +561,7 @@ func TestNoDelayOneStream(t *testing.T) {
 func TestFull(t *testing.T) {
 	t.Parallel()
 	const events, held = 2000, 400
-	h := newHouse(t)
+	h := newEnv(t)
 	messages := numbered(events)
 	for i, m := range messages {
 		m.Attributes["service_environment"] = fmt.Sprintf("env-%d", i%20)

@@ -1,12 +1,10 @@
 package app_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +17,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/local/pubsubserver"
 	"github.com/sourcegraph/telemetry-relay/internal/local/samsserver"
 	"github.com/sourcegraph/telemetry-relay/internal/relay"
+	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 
 const (
@@ -30,23 +29,35 @@ const (
 	testService = `{unknownServices: reject, services: [{id: cody-gateway}, {id: sams, environments: [dev, test]}, {id: pings, privateMetadata: reject}]}`
 )
 
-// house is everything around the worker.
-type house struct {
+// env is everything around the worker.
+type env struct {
 	t       *testing.T
 	pubsub  *pubsubserver.Server
 	sams    *samsserver.Server
 	gateway *gatewayserver.Server
-	log     lockedBuffer
+	log     testenv.Buffer
 }
 
-func newHouse(t *testing.T) *house {
+// startPubSub starts an embedded Pub/Sub, which ends with the test.
+func startPubSub(t *testing.T) *pubsubserver.Server {
 	t.Helper()
-	h := &house{t: t}
-	var err error
-	if h.pubsub, err = pubsubserver.Start(t.Context(), pubsubserver.Options{}); err != nil {
+	server, err := pubsubserver.Start(t.Context(), pubsubserver.Options{})
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { h.check(h.pubsub.Close()) })
+	t.Cleanup(func() {
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return server
+}
+
+func newEnv(t *testing.T) *env {
+	t.Helper()
+	h := &env{t: t}
+	h.pubsub = startPubSub(t)
+	var err error
 	if h.sams, err = samsserver.Start(t.Context(), samsserver.Options{}); err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +73,7 @@ func newHouse(t *testing.T) *house {
 	return h
 }
 
-func (h *house) check(err error) {
+func (h *env) check(err error) {
 	h.t.Helper()
 	if err != nil {
 		h.t.Error(err)
@@ -70,7 +81,7 @@ func (h *house) check(err error) {
 }
 
 // config returns a drain's settings with what vars change.
-func (h *house) config(vars ...string) *config.Config {
+func (h *env) config(vars ...string) *config.Config {
 	h.t.Helper()
 	environ := append([]string{
 		"GOOGLE_CLOUD_PROJECT=" + project,
@@ -94,14 +105,14 @@ func (h *house) config(vars ...string) *config.Config {
 }
 
 // run runs the worker to its end.
-func (h *house) run(ctx context.Context, vars ...string) (relay.Summary, error) {
+func (h *env) run(ctx context.Context, vars ...string) (relay.Summary, error) {
 	h.t.Helper()
 	// The embedded Pub/Sub needs no minutes to be believed.
 	return h.runWith(ctx, consume.Intervals{Pull: 100 * time.Millisecond, Refused: 5 * time.Second}, vars...)
 }
 
 // runWith is run with other intervals of the Pub/Sub client.
-func (h *house) runWith(ctx context.Context, intervals consume.Intervals, vars ...string) (relay.Summary, error) {
+func (h *env) runWith(ctx context.Context, intervals consume.Intervals, vars ...string) (relay.Summary, error) {
 	h.t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
@@ -122,7 +133,7 @@ func (h *house) runWith(ctx context.Context, intervals consume.Intervals, vars .
 	return summary, err
 }
 
-func (h *house) publish(messages ...*pubsubpb.PubsubMessage) []string {
+func (h *env) publish(messages ...*pubsubpb.PubsubMessage) []string {
 	h.t.Helper()
 	var all []string
 	for len(messages) > 0 {
@@ -157,10 +168,10 @@ func numbered(n int, attributes ...string) []*pubsubpb.PubsubMessage {
 func eventID(i int) string { return fmt.Sprintf("019a0000-0000-7000-8000-%012d", i) }
 
 // deadLetters are the messages in the dead-letter queue.
-func (h *house) deadLetters() []*pubsubpb.PubsubMessage { return h.pubsub.Messages(dlqSubName) }
+func (h *env) deadLetters() []*pubsubpb.PubsubMessage { return h.pubsub.Messages(dlqSubName) }
 
 // recordedIDs counts how often each event was recorded.
-func (h *house) recordedIDs() map[string]int {
+func (h *env) recordedIDs() map[string]int {
 	ids := map[string]int{}
 	for _, r := range h.gateway.Recorded() {
 		ids[r.Event.GetId()]++
@@ -170,7 +181,7 @@ func (h *house) recordedIDs() map[string]int {
 
 // once checks that the events 0 to n-1 were recorded exactly once, apart from
 // some.
-func (h *house) once(n int, apart ...int) {
+func (h *env) once(n int, apart ...int) {
 	h.t.Helper()
 	ids := h.recordedIDs()
 	missing := map[int]bool{}
@@ -188,28 +199,11 @@ func (h *house) once(n int, apart ...int) {
 	}
 }
 
-func (h *house) empty() {
+func (h *env) empty() {
 	h.t.Helper()
 	if left := h.pubsub.Messages(subName); len(left) != 0 {
 		h.t.Errorf("%d messages are left in the subscription", len(left))
 	}
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 func toJSON(v any) string {

@@ -18,7 +18,7 @@ import (
 // the middle of a run, as a proxy does while the gateway is being replaced.
 func TestMisfitIsAnOutage(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newEnv(t)
 	var streams atomic.Int32
 	h.gateway.SetOnStream(func(gatewayserver.StreamInfo) gatewayserver.Fault {
 		if n := streams.Add(1); n > 1 && n <= 6 {
@@ -38,7 +38,7 @@ func TestMisfitAtStart(t *testing.T) {
 	misfit := status.Error(codes.Unimplemented, "unknown service")
 	t.Run("gateway, for a moment", func(t *testing.T) {
 		t.Parallel()
-		h := newHouse(t)
+		h := newEnv(t)
 		var streams atomic.Int32
 		h.gateway.SetOnStream(func(gatewayserver.StreamInfo) gatewayserver.Fault {
 			if streams.Add(1) <= 2 {
@@ -52,14 +52,14 @@ func TestMisfitAtStart(t *testing.T) {
 	})
 	t.Run("gateway, for good", func(t *testing.T) {
 		t.Parallel()
-		h := newHouse(t)
+		h := newEnv(t)
 		h.gateway.SetOnStream(func(gatewayserver.StreamInfo) gatewayserver.Fault { return gatewayserver.Fault{Err: misfit} })
 		s, err := h.run(t.Context())
 		if err == nil || !strings.Contains(err.Error(), "no Telemetry Gateway") || s.Ended != relay.Failed {
 			t.Errorf("%s, %v", toJSON(s), err)
 		}
 	})
-	page := func(h *house, most int32) {
+	page := func(h *env, most int32) {
 		var requests atomic.Int32
 		h.sams.SetFault(func(*http.Request) (int, string, time.Duration, bool) {
 			return http.StatusNotFound, "<html>no such page</html>", 0, requests.Add(1) <= most
@@ -67,7 +67,7 @@ func TestMisfitAtStart(t *testing.T) {
 	}
 	t.Run("SAMS, for a moment", func(t *testing.T) {
 		t.Parallel()
-		h := newHouse(t)
+		h := newEnv(t)
 		page(h, 2)
 		h.publish(numbered(3)...)
 		s, err := h.run(t.Context())
@@ -75,7 +75,7 @@ func TestMisfitAtStart(t *testing.T) {
 	})
 	t.Run("SAMS, for good", func(t *testing.T) {
 		t.Parallel()
-		h := newHouse(t)
+		h := newEnv(t)
 		page(h, 1<<30)
 		s, err := h.run(t.Context())
 		if err == nil || !strings.Contains(err.Error(), "SAMS refuses to give a token (HTTP 404)") || s.Ended != relay.Failed {

@@ -15,18 +15,13 @@ import (
 
 	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/app"
-	"github.com/sourcegraph/telemetry-relay/internal/local/pubsubserver"
 )
 
 // TestDeadConnectionIsNoticed: a connection to the real Pub/Sub has a TCP user
 // timeout, so that one whose packets vanish ends.
 func TestDeadConnectionIsNoticed(t *testing.T) {
 	t.Parallel()
-	server, err := pubsubserver.Start(t.Context(), pubsubserver.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = server.Close() })
+	server := startPubSub(t)
 	conns := make(chan *net.TCPConn, 10)
 	opts := append(app.PubSubOptions(&config.Config{PubSubEndpoint: server.Addr()}),
 		option.WithoutAuthentication(),

@@ -13,18 +13,13 @@ import (
 
 	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/app"
-	"github.com/sourcegraph/telemetry-relay/internal/local/pubsubserver"
 )
 
 // TestConnections: a client has four connections, also to an emulator, and when
 // one of them is dead, so that nothing comes back on it, the others go on.
 func TestConnections(t *testing.T) {
 	t.Parallel()
-	server, err := pubsubserver.Start(t.Context(), pubsubserver.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = server.Close() })
+	server := startPubSub(t)
 	if err := server.CreateTopic(topicName); err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,7 @@ func TestRefusedStreams(t *testing.T) {
 	for _, code := range refusalCodes {
 		t.Run(code.String()+" once", func(t *testing.T) {
 			t.Parallel()
-			h := newHouse(t)
+			h := newEnv(t)
 			h.pubsub.RefuseStreams(1, status.Error(code, "for a moment"))
 			h.publish(numbered(100)...)
 			if s, err := h.run(t.Context()); err != nil || s.Ended != relay.Drained {
@@ -42,7 +42,7 @@ func TestRefusedStreams(t *testing.T) {
 		})
 		t.Run(code.String()+" for good", func(t *testing.T) {
 			t.Parallel()
-			h := newHouse(t)
+			h := newEnv(t)
 			h.pubsub.RefuseStreams(-1, status.Error(code, "for good"))
 			h.publish(numbered(1)...)
 			s, err := h.run(t.Context(), "WORKER_MODE=continuous")
@@ -57,7 +57,7 @@ func TestRefusedStreams(t *testing.T) {
 	}
 	t.Run("other codes never end a run, but no stream is no success", func(t *testing.T) {
 		t.Parallel()
-		h := newHouse(t)
+		h := newEnv(t)
 		h.pubsub.RefuseStreams(-1, status.Error(codes.Unavailable, "away"))
 		h.publish(numbered(1)...)
 		s, err := h.run(t.Context(), "JOB_EXECUTION_DEADLINE=24s", "WORKER_SHUTDOWN_TIMEOUT=4s")
@@ -74,7 +74,7 @@ func TestRefusedStreams(t *testing.T) {
 // while, although there are messages.
 func TestDrainProvesEmptiness(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newEnv(t)
 	var pulls atomic.Int32
 	h.pubsub.SetFault(func(method string, _ any) error {
 		if method == "Pull" && pulls.Add(1) <= 20 {
@@ -103,7 +103,7 @@ func TestDrainProvesEmptiness(t *testing.T) {
 // good: the run cannot know that the subscription is empty.
 func TestDrainWithoutProof(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newEnv(t)
 	h.publish(numbered(10)...)
 	go func() {
 		for t.Context().Err() == nil {
@@ -128,7 +128,7 @@ func TestDrainWithoutProof(t *testing.T) {
 // TestStreamMetrics looks at the metrics of the streams.
 func TestStreamMetrics(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newEnv(t)
 	h.pubsub.RefuseStreams(2, status.Error(codes.PermissionDenied, "for a moment"))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

@@ -21,7 +21,7 @@ import (
 func TestTraces(t *testing.T) {
 	t.Parallel()
 	const poison = 3
-	h := newHouse(t)
+	h := newEnv(t)
 	receiver := otlptest.Start(t)
 	var streams atomic.Int32
 	h.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
@@ -119,7 +119,7 @@ func TestTraces(t *testing.T) {
 
 // TestTracesSampled asks the standard's sampler for nothing.
 func TestTracesSampled(t *testing.T) {
-	h := newHouse(t)
+	h := newEnv(t)
 	receiver := otlptest.Start(t)
 	t.Setenv("OTEL_TRACES_SAMPLER", "always_off")
 	h.publish(numbered(10)...)

@@ -17,24 +17,24 @@ import (
 func TestNeverAnswered(t *testing.T) {
 	for _, c := range []struct {
 		name     string
-		hang     func(h *house)
+		hang     func(h *env)
 		logged   string
 		reported string
 	}{
-		{"SAMS", func(h *house) {
+		{"SAMS", func(h *env) {
 			h.sams.SetFault(func(*http.Request) (int, string, time.Duration, bool) { return 0, "", time.Hour, true })
 		}, "SAMS has not answered yet", "before SAMS answered"},
-		{"the gateway", func(h *house) {
+		{"the gateway", func(h *env) {
 			h.gateway.SetOnStream(func(gatewayserver.StreamInfo) gatewayserver.Fault { return gatewayserver.Fault{Hang: true} })
 		}, "the gateway has not answered yet", "before the gateway answered"},
-		{"Pub/Sub", func(h *house) {
+		{"Pub/Sub", func(h *env) {
 			h.pubsub.SetFault(func(string, any) error { return pubsubserver.ErrHang })
 		}, "Pub/Sub has not been reached yet", "before Pub/Sub could be reached"},
 	} {
 		for _, ended := range []relay.Ended{relay.Deadline, relay.Signal} {
 			t.Run(c.name+" until the "+string(ended), func(t *testing.T) {
 				t.Parallel()
-				h := newHouse(t)
+				h := newEnv(t)
 				c.hang(h)
 				ctx, vars := t.Context(), []string{"WORKER_SHUTDOWN_TIMEOUT=1s"}
 				if ended == relay.Deadline {

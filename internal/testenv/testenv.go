@@ -1,67 +1,63 @@
-// Package testenv finds out what a test needs of its machine. A test that cannot run
-// is skipped and noted, so that it is never taken for one that has passed.
+// Package testenv has what the tests of several packages share: what they need of the
+// machine, the worker's binary, buffers and waits. Only tests import it.
 package testenv
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"os"
-	"os/exec"
-	"regexp"
+	"flag"
+	"net"
 	"testing"
+	"time"
 )
 
-// NotTested skips the test and writes why to the file that CI_SKIPPED names, which
-// .ci/run prints at its end.
-func NotTested(t *testing.T, why string) {
-	t.Helper()
-	if list := os.Getenv("CI_SKIPPED"); list != "" {
-		file, err := os.OpenFile(list, os.O_APPEND|os.O_WRONLY, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = fmt.Fprintf(file, "%s: %s\n", t.Name(), why)
-		if err = errors.Join(err, file.Close()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Skip("NOT TESTED: " + why)
-}
+// Patience bounds a wait for something that must happen. Nothing waits that long in a good
+// run, on a machine that is busy with other tests either.
+const Patience = 2 * time.Minute
 
-// Needs skips the test in short mode, and where a program is not installed.
-func Needs(t *testing.T, programs ...string) {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("runs programs of their own")
-	}
-	for _, program := range programs {
-		if _, err := exec.LookPath(program); err != nil {
-			NotTested(t, fmt.Sprintf("%s is not installed here: %v", program, err))
-		}
+// poll is the interval of polling.
+const poll = 10 * time.Millisecond
+
+// RunAtOnce lets n parallel tests of a package run at once, rather than as many as there are
+// processors, because its tests mostly wait. The flag -parallel still decides if it is given.
+// TestMain calls it after flag.Parse.
+func RunAtOnce(n string) {
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		_ = f.Value.Set(n) // it is a number
 	}
 }
 
-var noNetwork = regexp.MustCompile(`ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|network`)
-
-// NPM copies a directory with a package.json and installs what its lock file says,
-// and returns the copy. It skips the test where node or npm is not installed or the
-// packages cannot be reached.
-func NPM(ctx context.Context, t *testing.T, dir string) string {
+// Eventually polls until something is the case, and ends the test after Patience.
+func Eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
-	Needs(t, "node", "npm")
-	copied := t.TempDir()
-	if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
-		t.Fatal(err)
+	if !Within(t.Context(), Patience, is) {
+		t.Fatalf("still not after %v: %s", Patience, what)
 	}
-	install := exec.CommandContext(ctx, "npm", "ci", "--prefer-offline", "--no-audit", "--no-fund", "--ignore-scripts")
-	install.Dir = copied
-	if output, err := install.CombinedOutput(); err != nil {
-		if noNetwork.Match(output) {
-			t.Logf("%s", output)
-			NotTested(t, "the packages cannot be reached from here")
+}
+
+// Within polls until something is the case, and reports whether it was so within d and before
+// ctx has ended.
+func Within(ctx context.Context, d time.Duration, is func() bool) bool {
+	deadline := time.NewTimer(d)
+	defer deadline.Stop()
+	ticker := time.NewTicker(poll)
+	defer ticker.Stop()
+	for !is() {
+		select {
+		case <-ticker.C:
+		case <-deadline.C:
+			return is()
+		case <-ctx.Done():
+			return false
 		}
-		t.Fatalf("npm ci: %v\n%s", err, output)
 	}
-	return copied
+	return true
+}
+
+// FreeAddr returns a host:port at which nobody listens.
+func FreeAddr() (string, error) {
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
 }

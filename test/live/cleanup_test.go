@@ -18,6 +18,7 @@ import (
 
 	"github.com/sourcegraph/telemetry-relay/internal/local/pubsubserver"
 	"github.com/sourcegraph/telemetry-relay/internal/local/tlsfront"
+	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 
 // present returns the names of all topics and subscriptions of a project.
@@ -171,13 +172,13 @@ func TestRefusedIsNotThere(t *testing.T) {
 }
 
 // itself runs this test binary, as go test does, with only TestLive.
-func itself(ctx context.Context, t *testing.T, args ...string) (*exec.Cmd, *buffer) {
+func itself(ctx context.Context, t *testing.T, args ...string) (*exec.Cmd, *testenv.Buffer) {
 	t.Helper()
 	path, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var output buffer
+	var output testenv.Buffer
 	cmd := exec.CommandContext(ctx, path, append([]string{"-test.run=^TestLive$", "-test.v"}, args...)...)
 	cmd.Stdout, cmd.Stderr = &output, &output
 	return cmd, &output

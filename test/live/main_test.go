@@ -7,10 +7,6 @@ package live_test
 import (
 	"context"
 	"flag"
-	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"sync"
 	"testing"
 
@@ -18,6 +14,7 @@ import (
 
 	_ "github.com/sourcegraph/telemetry-relay/internal/app" // what the binary is made of: a result is not cached beyond a change of it
 	"github.com/sourcegraph/telemetry-relay/internal/emulator"
+	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 
 var (
@@ -43,10 +40,7 @@ type suite struct{ m *testing.M }
 
 func (s suite) Run() int {
 	flag.Parse()
-	// The tests mostly wait, so more of them than there are processors may run.
-	if flag.Lookup("test.parallel").Value.String() == flag.Lookup("test.parallel").DefValue {
-		_ = flag.Set("test.parallel", "8") // a flag of the testing package's own
-	}
+	testenv.RunAtOnce("8")
 	defer emulator.StopShared()
 	defer worker.remove()
 	return s.m.Run()
@@ -57,9 +51,10 @@ var worker binary
 
 // binary is built when it is first asked for.
 type binary struct {
-	once sync.Once
-	dir  string
-	err  error
+	once   sync.Once
+	file   string
+	delete func()
+	err    error
 }
 
 // path returns where the worker is.
@@ -67,21 +62,13 @@ func (b *binary) path(ctx context.Context) (string, error) {
 	if *flagWorker != "" {
 		return *flagWorker, nil
 	}
-	b.once.Do(func() {
-		if b.dir, b.err = os.MkdirTemp("", "worker-live-"); b.err != nil {
-			return
-		}
-		build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", filepath.Join(b.dir, "worker"), "../../cmd/worker")
-		if output, err := build.CombinedOutput(); err != nil {
-			b.err = fmt.Errorf("build the worker: %w\n%s", err, output)
-		}
-	})
-	return filepath.Join(b.dir, "worker"), b.err
+	b.once.Do(func() { b.file, b.delete, b.err = testenv.Build{}.Worker(ctx) })
+	return b.file, b.err
 }
 
 // remove removes what path has made.
 func (b *binary) remove() {
-	if b.dir != "" {
-		_ = os.RemoveAll(b.dir)
+	if b.delete != nil {
+		b.delete()
 	}
 }

@@ -39,7 +39,7 @@ var messageRows = []row{
 			}
 			return ""
 		},
-		section: "Regional endpoints", server: "none", test: "e2e TestRegionalEndpoint",
+		section: "Regional endpoints", server: "none", test: "test/e2e TestRegionalEndpoint",
 	},
 	{
 		id: "ordering", situation: "50 messages with an ordering key", expected: "come in order, with the key", ask: askOrdering,
@@ -49,7 +49,7 @@ var messageRows = []row{
 	{
 		id: "view", situation: "subscription that is sought to a snapshot of another", expected: "has what is unacknowledged there, takes no lease", ask: askView,
 		unasked: unless(embedded, "the embedded server has no snapshots"),
-		section: "Looking", server: "none", test: "e2e TestKill",
+		section: "Looking", server: "none", test: "test/e2e TestKill",
 	},
 }
 

@@ -1,24 +1,21 @@
 package live_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 
 	"github.com/sourcegraph/telemetry-relay/internal/local/gatewayserver"
 	"github.com/sourcegraph/telemetry-relay/internal/local/samsserver"
+	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 
 // relayed is a worker's surroundings: topics and subscriptions at the target, and a SAMS and a gateway
@@ -77,7 +74,7 @@ func (r *relayed) recorded() map[string]int {
 // process is a running worker.
 type process struct {
 	cmd            *exec.Cmd
-	stdout, stderr buffer
+	stdout, stderr testenv.Buffer
 	diagnostics    string        // host:port
 	done           chan struct{} // closed when it has ended
 }
@@ -89,7 +86,7 @@ func (r *relayed) start(ctx context.Context, vars []string, args ...string) (*pr
 		return nil, err
 	}
 	p := &process{done: make(chan struct{})}
-	if p.diagnostics, err = freeAddr(); err != nil {
+	if p.diagnostics, err = testenv.FreeAddr(); err != nil {
 		return nil, err
 	}
 	p.cmd = exec.CommandContext(ctx, path, args...)
@@ -143,7 +140,7 @@ func (p *process) failure(format string, args ...any) error {
 }
 
 // metric returns the sum of a metric of the worker, 0 while it cannot be asked.
-func (p *process) metric(ctx context.Context, name string) (sum float64) {
+func (p *process) metric(ctx context.Context, name string) float64 {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.diagnostics+"/metrics", nil)
@@ -160,16 +157,7 @@ func (p *process) metric(ctx context.Context, name string) (sum float64) {
 	if err != nil {
 		return 0
 	}
-	for line := range strings.Lines(string(text)) {
-		metric, value, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if bare, _, _ := strings.Cut(metric, "{"); bare != name {
-			continue
-		}
-		if n, err := strconv.ParseFloat(value, 64); err == nil {
-			sum += n
-		}
-	}
-	return sum
+	return testenv.SumMetric(string(text), name)
 }
 
 // until polls until something is so, the process has ended, or time is over.
@@ -214,30 +202,4 @@ func (p *process) summary() (s summary, err error) {
 		return s, p.failure("the last line on stdout is no summary: %v", err)
 	}
 	return s, nil
-}
-
-// buffer is what a process writes, readable meanwhile.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
-func freeAddr() (string, error) {
-	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }

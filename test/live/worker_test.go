@@ -28,11 +28,11 @@ const (
 var workerRows = []row{
 	{
 		id: "check", situation: "worker check", expected: "its stream answers a ping", ask: askCheck,
-		section: "Pings", server: "internal/local/pubsubserver/deliver.go", test: "e2e TestCheckStream",
+		section: "Pings", server: "internal/local/pubsubserver/deliver.go", test: "test/e2e TestCheckStream",
 	},
 	{
 		id: "drain", situation: "worker run: 500 events, 4 bad ones", expected: "recorded once, dead letters right, exit 0", ask: askDrain(nil),
-		section: "When a drain is over", server: "internal/local/pubsubserver/server.go", test: "e2e TestSetupAndCheck",
+		section: "When a drain is over", server: "internal/local/pubsubserver/server.go", test: "test/e2e TestSetupAndCheck",
 	},
 	{
 		id: "once", situation: "worker run: the same, exactly-once delivery", expected: "recorded once, dead letters right, exit 0", ask: askDrain(exactlyOnce),

@@ -1,0 +1,45 @@
+package testenv
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// Build is how the worker is built for tests.
+type Build struct {
+	// Version is what the worker says of itself; "dev" if empty.
+	Version string
+	// RejectSpan and PullWait shorten intervals that are made for production; see
+	// rejectSpan and pullWait in cmd/worker. Empty leaves them as they are.
+	RejectSpan, PullWait string
+	// Race builds it with the race detector.
+	Race bool
+}
+
+// Worker builds the worker into a new directory, and returns its path and what removes
+// it.
+func (b Build) Worker(ctx context.Context) (path string, remove func(), err error) {
+	dir, err := os.MkdirTemp("", "worker-under-test-")
+	if err != nil {
+		return "", nil, err
+	}
+	remove = func() { _ = os.RemoveAll(dir) }
+	path = filepath.Join(dir, "worker")
+	flags := ""
+	for name, value := range map[string]string{"buildVersion": b.Version, "rejectSpan": b.RejectSpan, "pullWait": b.PullWait} {
+		if value != "" {
+			flags += fmt.Sprintf(" -X main.%s=%s", name, value)
+		}
+	}
+	//nolint:gosec // the arguments are the test's own
+	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", fmt.Sprintf("-race=%t", b.Race), "-ldflags="+flags,
+		"-o", path, "github.com/sourcegraph/telemetry-relay/cmd/worker")
+	if output, err := build.CombinedOutput(); err != nil {
+		remove()
+		return "", nil, fmt.Errorf("build the worker: %w\n%s", err, output)
+	}
+	return path, remove, nil
+}

@@ -1,0 +1,263 @@
+package e2e_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+
+	"github.com/sourcegraph/telemetry-relay/internal/local/pubsubserver"
+)
+
+// reject dead-letters so many events, and returns them.
+func (h *env) reject(n int) []*pubsubpb.PubsubMessage {
+	h.t.Helper()
+	var all []*pubsubpb.PubsubMessage
+	for i := range n {
+		all = append(all, invalid(i))
+	}
+	h.publish(all...)
+	h.run("LOG_LEVEL=info").exits(0)
+	h.take(ledgerID, n)
+	return all
+}
+
+// TestDeadLettersAtTheTerminal types Ctrl-C at each step of each command that
+// changes the queue. Nothing is lost, and what was held is back at once: sooner
+// than any lease ends.
+func TestDeadLettersAtTheTerminal(t *testing.T) {
+	const letters = 150
+	dir := t.TempDir()
+	reading, question := fmt.Sprintf("reading the queue (%d/-", letters), "[y/N] "
+	for _, c := range []struct {
+		name string
+		args []string
+		at   string
+	}{
+		{"stats, reading", []string{"stats"}, reading},
+		{"replay, reading", []string{"replay"}, reading},
+		{"replay, question", []string{"replay"}, question},
+		{"purge, reading", []string{"purge", "--all", "--no-backup"}, reading},
+		{"purge, question", []string{"purge", "--all", "--backup", filepath.Join(dir, "backup")}, question},
+		{"export, reading", []string{"export", filepath.Join(dir, "export")}, reading},
+		{"export, question", []string{"export", "--remove", filepath.Join(dir, "removed")}, question},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := newEnv(t)
+			h.reject(letters)
+			got := sit(t, h.environ(), append([]string{"dlq"}, c.args...)...).interrupt(c.at).exits(1)
+			contains(t, got.stderr, "interrupted")
+			h.take(ledgerID, 0)
+			h.take(dlqSubID, letters)
+		})
+	}
+	t.Run("replay, publishing", func(t *testing.T) {
+		h := newEnv(t)
+		h.reject(letters)
+		s := sit(t, h.environ(), "dlq", "replay", "--no-check", "--rate", "20", "--output", "json")
+		s.says(question)
+		s.types("y\n")
+		first := len(h.takeAll(ledgerID, 1))
+		s.types(ctrlC)
+		got := s.wait().exits(1)
+		contains(t, got.stderr, "interrupted", `"audit":true`, "ended early")
+		var outcome struct{ Replayed int }
+		h.must(json.Unmarshal([]byte(got.stdout), &outcome))
+		if outcome.Replayed < first || outcome.Replayed == letters {
+			t.Errorf("%+v, after %d", outcome, first)
+		}
+		h.take(ledgerID, outcome.Replayed-first)
+		h.take(dlqSubID, letters-outcome.Replayed)
+	})
+	t.Run("replay, waiting for canaries", func(t *testing.T) {
+		h := newEnv(t)
+		h.reject(letters)
+		s := sit(t, h.environ(), "dlq", "replay", "--no-check", "--canary", "3", "--canary-wait", "1h", "--output", "json")
+		s.says(question)
+		s.types("yes\n")
+		got := s.interrupt("waiting for the canaries").exits(1).
+			done(fmt.Sprintf(`{"matched":%d,"replayed":3,"failed":0,"left":%d,"canaries":3,"canaries_seen_again":0}`, letters, letters-3))
+		contains(t, got.stderr, "3 canaries went ahead", "interrupted while waiting for the canaries: 3 canaries replayed")
+		h.take(ledgerID, 3)
+		h.take(dlqSubID, letters-3)
+	})
+}
+
+// TestDeadLettersInterrupted signals the worker while a request is on its way.
+func TestDeadLettersInterrupted(t *testing.T) {
+	const letters = 1200
+	for _, c := range []struct {
+		args    []string
+		methods []string
+	}{
+		{[]string{"stats"}, []string{"Pull", "ModifyAckDeadline"}},
+		{[]string{"replay", "--yes"}, []string{"Pull", "Publish", "Acknowledge"}},
+		{[]string{"purge", "--yes", "--all", "--backup"}, []string{"Pull", "Acknowledge"}},
+		{[]string{"export", "--yes", "--remove"}, []string{"Pull", "Acknowledge"}},
+	} {
+		for _, method := range c.methods {
+			t.Run(c.args[0]+" "+method, func(t *testing.T) {
+				t.Parallel()
+				s := fullQueue(t, letters)
+				reached := make(chan struct{})
+				var once sync.Once
+				s.SetFault(func(m string, _ any) error {
+					if m == method {
+						once.Do(func() { close(reached) })
+					}
+					return nil
+				})
+				args, file := append([]string{"dlq"}, c.args...), ""
+				if c.args[0] == "purge" || c.args[0] == "export" {
+					file = filepath.Join(t.TempDir(), "lines")
+					args = append(args, file)
+				}
+				p := start(t, s.environ(), nil, args...)
+				select {
+				case <-reached:
+				case <-time.After(patience):
+					t.Fatal(method + " is not called")
+				}
+				signal := syscall.SIGINT
+				if method == "Publish" {
+					signal = syscall.SIGHUP // the line drops
+				}
+				got := p.stop(signal).exits(1)
+				contains(t, got.stderr, "interrupted")
+				state := s.allBack(letters)
+				if n := len(s.Messages(s.ledger)); c.args[0] == "replay" && n != state.Acked {
+					t.Errorf("%d on the topic, and %d removed", n, state.Acked)
+				}
+				if file != "" {
+					content, err := os.ReadFile(file)
+					if n := bytes.Count(content, []byte("\n")); n < state.Acked {
+						t.Errorf("%d lines, and %d removed: %v", n, state.Acked, err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// queueServer is a Pub/Sub of our own, which tells what is held.
+type queueServer struct {
+	*pubsubserver.Server
+	t             *testing.T
+	ledger, queue string
+}
+
+// fullQueue starts one with so many dead letters.
+func fullQueue(t *testing.T, letters int) *queueServer {
+	t.Helper()
+	const topic = "projects/p/topics/telemetry-events"
+	server, err := pubsubserver.Start(t.Context(), pubsubserver.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	s := &queueServer{server, t, "projects/p/subscriptions/ledger", "projects/p/subscriptions/telemetry-events-dlq-oncall"}
+	for _, err := range []error{
+		s.CreateTopic(topic), s.CreateTopic(topic + "-dlq"), s.CreateSubscription(s.ledger, topic), s.CreateSubscription(s.queue, topic+"-dlq"),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range letters {
+		m := event(i, "dlq_reason", "gateway_rejected", "dlq_detail", "left out", "dlq_message_id", fmt.Sprint("m", i))
+		if _, err := s.Publish(topic+"-dlq", m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s
+}
+
+func (s *queueServer) environ() []string {
+	return []string{"GOOGLE_CLOUD_PROJECT=p", "PUBSUB_EMULATOR_HOST=" + s.Addr(), "ENVIRONMENT_ID=dev", "WORKER_SERVICES=" + services}
+}
+
+// allBack makes sure that everything is in the queue but what was acknowledged,
+// and that nobody holds any.
+func (s *queueServer) allBack(letters int) pubsubserver.Stats {
+	s.t.Helper()
+	state := s.Stats(s.queue)
+	if state.Leased != 0 || state.Backlog != letters-state.Acked {
+		s.t.Errorf("%+v: not everything is back", state)
+	}
+	return state
+}
+
+// TestListIntoHead: a reader that has seen enough ends the command, which still
+// gives everything back.
+func TestListIntoHead(t *testing.T) {
+	t.Parallel()
+	const letters = 1200
+	s := fullQueue(t, letters)
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &process{t: t, cmd: exec.Command(workerBinary, "dlq", "list"), done: make(chan struct{}), started: time.Now()}
+	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = s.environ(), write, &p.stderr
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	write.Close()
+	go func() {
+		defer close(p.done)
+		_ = p.cmd.Wait() // the status is what is asked for
+	}()
+	// A pipe holds less than the list, so that the worker still writes.
+	if _, err := read.Read(make([]byte, 100)); err != nil {
+		t.Error(err)
+	}
+	read.Close()
+	if got := p.wait().exits(1); got.stderr != "" {
+		t.Errorf("it says %s", got.stderr)
+	}
+	s.allBack(letters)
+}
+
+// TestTwoAtOnce has two people replay the same queue. Each event is replayed by
+// one of them; whoever came later is told that it is being held.
+func TestTwoAtOnce(t *testing.T) {
+	const letters = 160
+	h := newEnv(t)
+	h.reject(letters)
+	late := sit(t, h.environ(), "dlq", "replay", "--no-check", "--output", "json")
+	late.says("[y/N] ")
+	contains(t, late.stderr.String(), "Replay 160 of 160 events of 1 service to")
+	// This one holds all that it has not published yet.
+	early := start(t, h.environ(), nil, "dlq", "replay", "--yes", "--no-check", "--rate", "40", "--output", "json")
+	first := h.takeAll(ledgerID, 1)
+	late.types("y\n")
+	total := 0
+	for _, got := range []result{late.wait().exits(0), early.wait().exits(0)} {
+		var outcome struct{ Replayed, Left int }
+		h.must(json.Unmarshal([]byte(got.stdout), &outcome))
+		total += outcome.Replayed
+		if outcome.Left != 0 {
+			t.Errorf("left is %d", outcome.Left)
+		}
+	}
+	contains(t, late.stderr.String(), "messages are leased by somebody else or not yet available")
+	if total != letters {
+		t.Errorf("%d were replayed, want %d", total, letters)
+	}
+	seen := map[string]bool{}
+	for _, m := range append(first, h.take(ledgerID, letters-len(first))...) {
+		seen[string(m.GetData())] = true
+	}
+	if len(seen) != letters {
+		t.Errorf("%d events were replayed, want %d", len(seen), letters)
+	}
+	h.take(dlqSubID, 0)
+}
