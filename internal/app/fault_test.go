@@ -211,7 +211,7 @@ func TestHangingStreamHoldsUpNobody(t *testing.T) {
 			time.Sleep(10 * time.Millisecond) // poll
 		}
 	}()
-	s, err := h.run(t.Context(), "WORKER_SUBMIT_TIMEOUT=2m")
+	s, err := h.run(t.Context(), "WORKER_SUBMIT_TIMEOUT=90s")
 	h.drained(s, err, 60, none{})
 	if late.Load() {
 		t.Error("the other publisher's events waited for the streams that hang")
@@ -339,7 +339,7 @@ func TestRefusals(t *testing.T) {
 			})
 			h.publish(numbered(10)...)
 			// It was a gateway once in this run, so this is an outage.
-			s, err := h.run(t.Context(), "WORKER_SHUTDOWN_TIMEOUT=1s", "JOB_EXECUTION_DEADLINE=8s")
+			s, err := h.run(t.Context(), "WORKER_SHUTDOWN_TIMEOUT=1s", "JOB_EXECUTION_DEADLINE=16s")
 			if err == nil || s.Ended != relay.Deadline || s.Submitted != 0 || s.AllRejected() != 0 || s.Released != s.Received {
 				t.Errorf("got %s, %v", toJSON(s), err)
 			}

@@ -93,7 +93,7 @@ func (h *env) config(vars ...string) *config.Config {
 		"ENVIRONMENT_ID=test",
 		"WORKER_INSECURE_DEV=true",
 		"WORKER_MODE=drain",
-		"WORKER_DRAIN_IDLE=500ms",
+		"WORKER_DRAIN_IDLE=1s",
 		"WORKER_BATCH_MAX_DELAY=50ms",
 		"WORKER_SERVICES=" + testService,
 	}, vars...)
@@ -107,8 +107,9 @@ func (h *env) config(vars ...string) *config.Config {
 // run runs the worker to its end.
 func (h *env) run(ctx context.Context, vars ...string) (relay.Summary, error) {
 	h.t.Helper()
-	// The embedded Pub/Sub needs no minutes to be believed.
-	return h.runWith(ctx, consume.Intervals{Pull: 100 * time.Millisecond, Refused: 5 * time.Second}, vars...)
+	// The embedded Pub/Sub needs no minutes to be believed, but a busy machine some time to
+	// answer a pull.
+	return h.runWith(ctx, consume.Intervals{Pull: 300 * time.Millisecond, Refused: 5 * time.Second}, vars...)
 }
 
 // runWith is run with other intervals of the Pub/Sub client.

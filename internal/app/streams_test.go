@@ -90,7 +90,7 @@ func TestDrainProvesEmptiness(t *testing.T) {
 		h.pubsub.SilenceStreams(subName)
 		h.publish(numbered(50)...)
 	})
-	s, err := h.runWith(t.Context(), consume.Intervals{Pull: 100 * time.Millisecond, Ping: 2 * time.Second, Answer: time.Second, OpenGrace: 200 * time.Millisecond},
+	s, err := h.runWith(t.Context(), consume.Intervals{Pull: 300 * time.Millisecond, Ping: 2 * time.Second, Answer: time.Second, OpenGrace: 200 * time.Millisecond},
 		"WORKER_DRAIN_IDLE=2s")
 	publishing.Wait()
 	if err != nil || s.Ended != relay.Drained || s.Submitted != 50 {
@@ -115,7 +115,7 @@ func TestDrainWithoutProof(t *testing.T) {
 			time.Sleep(5 * time.Millisecond) // until the events are recorded
 		}
 	}()
-	s, err := h.runWith(t.Context(), consume.Intervals{Pull: 100 * time.Millisecond, Ping: 2 * time.Second, Answer: time.Second, OpenGrace: 200 * time.Millisecond},
+	s, err := h.runWith(t.Context(), consume.Intervals{Pull: 300 * time.Millisecond, Ping: 2 * time.Second, Answer: time.Second, OpenGrace: 200 * time.Millisecond},
 		"JOB_EXECUTION_DEADLINE=20s", "WORKER_SHUTDOWN_TIMEOUT=4s", "WORKER_DRAIN_IDLE=1s")
 	if err != nil || s.Ended != relay.Deadline || s.Submitted != 10 {
 		t.Errorf("got %s, %v", toJSON(s), err)

@@ -38,7 +38,7 @@ func TestNeverAnswered(t *testing.T) {
 				c.hang(h)
 				ctx, vars := t.Context(), []string{"WORKER_SHUTDOWN_TIMEOUT=1s"}
 				if ended == relay.Deadline {
-					vars = append(vars, "JOB_EXECUTION_DEADLINE=16s")
+					vars = append(vars, "JOB_EXECUTION_DEADLINE=14s")
 				} else {
 					var cancel context.CancelFunc
 					ctx, cancel = context.WithCancel(ctx)

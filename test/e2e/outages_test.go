@@ -59,7 +59,7 @@ func TestGatewayAwayAtStart(t *testing.T) {
 			h := newEnv(t)
 			h.publish(events(0, 3)...)
 			c.away(h)
-			got := h.run(within(1500 * time.Millisecond)...).exits(1)
+			got := h.run(within(5 * time.Second)...).exits(1)
 			got.sums(summary{Ended: "deadline"})
 			contains(t, got.stderr, "gateway")
 			h.untouched(3)
@@ -68,7 +68,7 @@ func TestGatewayAwayAtStart(t *testing.T) {
 	t.Run("nothing to receive", func(t *testing.T) {
 		h := newEnv(t)
 		h.gateway.Stop()
-		h.run(within(1500 * time.Millisecond)...).exits(1).sums(summary{Ended: "deadline"})
+		h.run(within(5 * time.Second)...).exits(1).sums(summary{Ended: "deadline"})
 	})
 	t.Run("back in time", func(t *testing.T) {
 		h := newEnv(t)
@@ -140,7 +140,7 @@ func TestSAMSAway(t *testing.T) {
 			h := newEnv(t)
 			h.publish(events(0, 3)...)
 			c.away(h)
-			got := h.run(within(1500 * time.Millisecond)...).exits(1)
+			got := h.run(within(5 * time.Second)...).exits(1)
 			got.sums(summary{Ended: "deadline"})
 			contains(t, got.stderr, "SAMS")
 			omits(t, got.stderr+got.stdout, clientSecret)
@@ -249,7 +249,7 @@ func TestNothingRecorded(t *testing.T) {
 		return gatewayserver.Fault{OmitAll: true}
 	})
 	h.publish(events(0, 40)...)
-	got := h.run(append(within(5*time.Second), "WORKER_REJECT_AFTER=1", "WORKER_BATCH_MAX_EVENTS=10")...).exits(1)
+	got := h.run(append(within(10*time.Second), "WORKER_REJECT_AFTER=1", "WORKER_BATCH_MAX_EVENTS=10")...).exits(1)
 	s := got.summary()
 	if s.Submitted != 0 || len(s.Rejected) != 0 || s.Released != s.Received || s.Received == 0 || s.Ended != "deadline" {
 		t.Errorf("summary %+v: want everything released", s)
