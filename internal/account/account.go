@@ -1,4 +1,5 @@
-// Package account says in whose name the program acts at Google Cloud.
+// Package account names the Google Cloud account of the default credentials, for audit
+// records.
 package account
 
 import (
@@ -14,17 +15,17 @@ import (
 	"cloud.google.com/go/compute/metadata"
 )
 
-// Unknown is the name of credentials that carry none.
+// Unknown is the name for credentials without an account name.
 const Unknown = "unknown"
 
-// patience bounds the question who that is: nobody waits for it.
+// patience bounds Name, so that a slow metadata server does not delay a command.
 const patience = 5 * time.Second
 
 // scopes are those of `gcloud auth application-default login` that name the user.
 var scopes = []string{"openid", "https://www.googleapis.com/auth/userinfo.email", "https://www.googleapis.com/auth/cloud-platform"}
 
 // Name returns the account of the default credentials, or Unknown. It trusts the
-// credentials alone: no variable and no setting that anybody could write.
+// credentials alone, because anyone can change a variable or a setting.
 func Name(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -60,7 +61,7 @@ func nameOf(ctx context.Context, file []byte, token func(context.Context) (*auth
 		if m := impersonated.FindStringSubmatch(c.Impersonate); m != nil {
 			return m[1]
 		}
-	case "authorized_user": // its file can be edited, what Google answers cannot
+	case "authorized_user": // the user can edit the file, but not Google's answer
 		t, err := token(ctx)
 		if err != nil {
 			return Unknown
@@ -77,8 +78,8 @@ func known(email string, err error) string {
 	return email
 }
 
-// emailOf returns the address in an identity token. Its signature is not looked
-// at: it came from Google over TLS.
+// emailOf returns the address in an identity token. It does not check the signature,
+// because the token came from Google over TLS.
 func emailOf(token string) string {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {

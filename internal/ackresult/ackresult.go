@@ -1,5 +1,5 @@
-// Package ackresult reads what Pub/Sub answers per ack id when an Acknowledge or
-// a ModifyAckDeadline request fails in part.
+// Package ackresult reads Pub/Sub's results per ack id from the error of an Acknowledge
+// or ModifyAckDeadline request that failed in part.
 package ackresult
 
 import (
@@ -8,7 +8,7 @@ import (
 	"github.com/googleapis/gax-go/v2/apierror"
 )
 
-// Result is what became of one ack id in a request that failed in part.
+// Result is the result for one ack id of a request that failed in part.
 type Result int
 
 const (
@@ -56,7 +56,7 @@ func Of(err error) (results map[string]Result, ok bool) {
 	return results, results != nil
 }
 
-// Split returns those of a failed request's ids that are worth another try, in
+// Split divides the ids of a failed request into those that are worth another try, in
 // the same order, and those that are lost. ok is false if err holds no results;
 // then both are nil.
 //

@@ -1,5 +1,5 @@
-// Package diagnostics serves what is asked about the worker over HTTP: metrics,
-// version, health, readiness and profiles.
+// Package diagnostics serves the worker's HTTP endpoints: metrics, version, health,
+// readiness and profiles.
 package diagnostics
 
 import (
@@ -20,7 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Options say what is served.
+// Options of a Server.
 type Options struct {
 	Addr    string // host:port; the host may be empty
 	Version string
@@ -29,7 +29,8 @@ type Options struct {
 	Metrics prometheus.Gatherer
 	// Healthy returns an error only when the process must be restarted.
 	Healthy func() error
-	// Ready says whether nothing is away, and if not, what.
+	// Ready reports whether all dependencies are available; if not, the text names the
+	// one that is not.
 	Ready func() (ok bool, reason string)
 }
 
@@ -40,7 +41,8 @@ type Server struct {
 	done sync.WaitGroup
 }
 
-// A request is tiny and comes from a prober; a profile may take its time.
+// A request is small and comes from a prober, so reading it has a short limit. A profile
+// takes up to maxProfile seconds, so writing an answer has a long one.
 const (
 	readTimeout = 5 * time.Second
 	// The longest profile, and the time to send it.
@@ -127,7 +129,8 @@ func answer(w http.ResponseWriter, code int, text string) {
 	_, _ = io.WriteString(w, text) // the client may be gone
 }
 
-// bearer asks for the secret, if there is one, in constant time.
+// bearer lets a request pass that has the secret, if there is one. It compares in
+// constant time.
 func bearer(secret string) func(http.HandlerFunc) http.Handler {
 	want := sha256.Sum256([]byte(secret))
 	return func(next http.HandlerFunc) http.Handler {

@@ -10,9 +10,9 @@ import (
 )
 
 // places bounds the connections of a listener. When all places are taken, a new
-// connection gets that of the one that has been without a request for longest:
-// connections that are only kept open, or on which a request comes slowly, must
-// not keep the prober out, whose silence would restart the container.
+// connection replaces the one that has been idle for longest. Idle or slow connections
+// must not keep the prober out, because Cloud Run restarts a container that it cannot
+// probe.
 type places struct {
 	net.Listener
 	most int
@@ -21,7 +21,7 @@ type places struct {
 	taken map[*place]struct{}
 }
 
-// place is one connection.
+// place is one accepted connection.
 type place struct {
 	net.Conn
 	of *places
@@ -34,7 +34,7 @@ func newPlaces(listener net.Listener, most int) *places {
 	return &places{Listener: listener, most: most, taken: map[*place]struct{}{}}
 }
 
-// Accept waits for a connection, and makes room for it.
+// Accept waits for a connection, and closes an idle one if the limit is reached.
 func (p *places) Accept() (net.Conn, error) {
 	conn, err := p.Listener.Accept()
 	if err != nil {
@@ -47,8 +47,8 @@ func (p *places) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// add returns the connection that must go. There is none if there is room, or
-// if all are being served: that is bounded by the limits of the endpoints.
+// add returns the connection that must be closed. It returns nil if the limit is not
+// reached, or if all connections are serving requests: the endpoints bound those.
 func (p *places) add(c *place) (gone *place) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -90,7 +90,8 @@ func remember(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, placeKey{}, conn)
 }
 
-// keepPlaces has no connection closed while a request on it is being served.
+// keepPlaces marks a connection as busy while a request on it is served, so that
+// Accept does not close it.
 func keepPlaces(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if c, ok := r.Context().Value(placeKey{}).(*place); ok {

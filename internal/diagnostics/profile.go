@@ -12,7 +12,7 @@ import (
 )
 
 // maxProfile is how long a profile or a trace may take, in seconds: 30 is what
-// `go tool pprof` asks for unless it is told otherwise.
+// `go tool pprof` asks for by default.
 const maxProfile = 30
 
 // profiles serves net/http/pprof, one request at a time.
@@ -46,16 +46,16 @@ func profiles(guard func(http.HandlerFunc) http.Handler) http.Handler {
 	return mux
 }
 
-// forwarding are headers that a proxy adds: behind one, everybody seems to be on
-// loopback. X-Forwarded-… stands for all of that beginning.
+// forwarding are headers that a proxy adds. Behind a proxy on this machine every client
+// seems to be on loopback. X-Forwarded-… stands for all headers with that prefix.
 var forwarding = []string{
 	"Forwarded", "Via", "X-Real-Ip", "X-Client-Ip", "X-Cluster-Client-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "Fastly-Client-Ip",
 	"X-Original-Forwarded-For", "X-Envoy-External-Address", "X-Envoy-Internal", "X-Cloud-Trace-Context",
 }
 
-// loopbackOnly lets in who is on this machine and speaks to it directly. A name in
-// the header Host that is not of this machine is refused, too: it is what a page in
-// a browser on this machine would have that reaches it by a name of its own.
+// loopbackOnly accepts only clients on this machine that connect directly. It also
+// refuses a Host header with a name that is not this machine's: a web page in a local
+// browser could reach the endpoint through a DNS name of its own (DNS rebinding).
 func loopbackOnly(next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		from, err := netip.ParseAddrPort(r.RemoteAddr)

@@ -14,8 +14,8 @@ const (
 	sampledField = "logging.googleapis.com/trace_sampled"
 )
 
-// Correlate returns a handler that adds the trace of the context in Cloud
-// Logging's fields, so that a trace of the project is shown with its records.
+// Correlate returns a handler that adds the context's trace in Cloud Logging's fields, so
+// that Cloud Trace shows a span together with its log records.
 func Correlate(next slog.Handler, project string) slog.Handler {
 	return correlator{next: next, prefix: "projects/" + project + "/traces/"}
 }

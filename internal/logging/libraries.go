@@ -11,13 +11,13 @@ import (
 	"google.golang.org/grpc/grpclog"
 )
 
-// quietVariables have a library print requests and responses to standard error,
-// with events, dead letters and credentials in them: Google's clients, and Sentry's.
+// quietVariables make a library print requests and responses to standard error, with
+// events and credentials in them: Google's clients, and Sentry's.
 var quietVariables = []string{"GOOGLE_SDK_GO_LOGGING_LEVEL", "SENTRYGODEBUG"}
 
-// QuietLibraries switches off the libraries' own logs. What matters of a failure
-// comes back as an error, and is logged here; the rest may hold anything that was
-// sent. It must be called before any of them is used.
+// QuietLibraries switches off the libraries' own logs, because they may contain anything
+// that was sent. Libraries also return failures as errors, which the worker logs itself.
+// Call it before any of them is used.
 func QuietLibraries() error {
 	for _, variable := range quietVariables {
 		if err := os.Unsetenv(variable); err != nil {
@@ -32,13 +32,14 @@ func QuietLibraries() error {
 	return nil
 }
 
-// SetDefault makes the logger the one of libraries that use log/slog, and of nothing
-// else.
+// SetDefault makes libraries that use log/slog write to the logger. It leaves the standard
+// library's log package silent.
 func SetDefault(l *slog.Logger) {
 	slog.SetDefault(l)
 	quietStandardLog()
 }
 
-// quietStandardLog switches off the standard library's log, to which net/http
-// writes, and with GODEBUG=http2debug=2 every frame. slog.SetDefault switches it on.
+// quietStandardLog discards the standard library's log. net/http writes to it, and with
+// GODEBUG=http2debug=2 writes every frame. slog.SetDefault redirects that log, so it must
+// be discarded again afterwards.
 func quietStandardLog() { log.SetOutput(io.Discard) }

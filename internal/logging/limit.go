@@ -8,23 +8,23 @@ import (
 )
 
 const (
-	// limitBurst records of one message pass in a limitWindow.
+	// limitBurst is how many records with one message pass in a limitWindow.
 	limitBurst  = 20
 	limitWindow = time.Minute
-	// limitMessages bounds what is remembered; our own messages are far fewer.
+	// limitMessages bounds the memory of the limit; the worker has far fewer messages.
 	limitMessages = 1000
 )
 
-// Limit returns a handler that leaves out warnings and errors which are repeated
-// too often, and says so: in the last that passes, and how many they were in the
-// first that passes again.
+// Limit returns a handler that drops warnings and errors which repeat too often. The last
+// record that passes says that further ones are dropped. The first record after the
+// window says how many were.
 func Limit(next slog.Handler) slog.Handler {
 	return &limiter{next: next, seen: &repeats{now: time.Now, counts: make(map[repeated]*repeat)}}
 }
 
 type limiter struct {
 	next slog.Handler
-	seen *repeats // shared with those derived from it
+	seen *repeats // shared with derived handlers
 }
 
 // repeats counts records by their message.
@@ -51,7 +51,7 @@ func (l *limiter) Enabled(ctx context.Context, level slog.Level) bool {
 	return l.next.Enabled(ctx, level)
 }
 
-// Handle passes the record on, unless it is one too many.
+// Handle passes the record on, unless its message has reached the limit.
 func (l *limiter) Handle(ctx context.Context, r slog.Record) error {
 	if r.Level < slog.LevelWarn {
 		return l.next.Handle(ctx, r)

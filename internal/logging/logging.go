@@ -1,4 +1,5 @@
-// Package logging makes the worker's logger.
+// Package logging makes the worker's logger: JSON for Cloud Logging or text for a
+// terminal, without credentials and control characters, and with a limit on repetition.
 package logging
 
 import (
@@ -32,8 +33,8 @@ func New(w io.Writer, level, format string) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(terminal.JSON(w), &slog.HandlerOptions{Level: l, ReplaceAttr: cloudLogging}))
 }
 
-// clean takes out of a text what a terminal would obey. The handler for people
-// adds sequences of its own, and lets those of others pass.
+// clean removes control sequences from a text. The handler for terminals adds sequences
+// of its own, and does not escape those that a text brings along.
 func clean(_ []string, a slog.Attr) slog.Attr {
 	switch v := a.Value.Resolve(); v.Kind() {
 	case slog.KindString:
@@ -58,7 +59,7 @@ func cloudLogging(groups []string, a slog.Attr) slog.Attr {
 	case slog.LevelKey:
 		level, ok := a.Value.Any().(slog.Level)
 		if !ok {
-			return a // somebody's own
+			return a // an attribute of that name that is not built in
 		}
 		a.Key = "severity"
 		if level == slog.LevelWarn {

@@ -8,9 +8,9 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/secrets"
 )
 
-// Mask returns a handler that takes credentials out of all texts, the known ones
-// and whatever looks like one. Each place that logs what others say takes care of
-// it already; this is for the one that is forgotten.
+// Mask returns a handler that removes credentials from all texts: the known ones, and
+// text that looks like one. Code that logs a server's message removes them itself; this
+// handler is the second barrier.
 func Mask(next slog.Handler, known ...string) slog.Handler {
 	return masker{next: next, known: known}
 }

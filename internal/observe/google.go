@@ -8,7 +8,7 @@ import (
 	"cloud.google.com/go/auth/httptransport"
 )
 
-// writeScopes are the least that Google Cloud wants for metrics and traces.
+// writeScopes are the narrowest scopes with which Google Cloud accepts metrics and traces.
 var writeScopes = []string{
 	"https://www.googleapis.com/auth/monitoring.write",
 	"https://www.googleapis.com/auth/trace.append",
@@ -22,17 +22,17 @@ func (o *Observer) googleClient() *http.Client {
 	return client
 }
 
-// roundTripper is what is used of http.Transport.
+// roundTripper is the part of http.Transport that this package uses.
 type roundTripper interface {
 	http.RoundTripper
 	CloseIdleConnections()
 }
 
-// newBase makes the transport below the authentication; a test makes another.
+// newBase makes the transport below the authentication. It is a variable for tests.
 var newBase = func() roundTripper { return http.DefaultTransport.(*http.Transport).Clone() }
 
-// googleTransport looks for credentials when they are first needed, by whoever
-// sends: that may take seconds where there are none.
+// googleTransport looks for credentials with the first request and not at the start,
+// because the search may take seconds where there are none.
 type googleTransport struct {
 	base roundTripper
 

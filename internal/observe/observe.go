@@ -1,6 +1,6 @@
-// Package observe tells OpenTelemetry how the worker is doing: it pushes the
-// Prometheus metrics over OTLP, for where nothing can scrape them, and follows
-// batches in traces. OpenTelemetry's standard variables configure it.
+// Package observe exports the worker's telemetry with OpenTelemetry. It pushes the
+// Prometheus metrics over OTLP, because nothing can scrape a job, and traces batches.
+// OpenTelemetry's standard variables configure it.
 package observe
 
 import (
@@ -27,12 +27,12 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/relay"
 )
 
-// Options of what is observed.
+// Options of an Observer.
 type Options struct {
 	Config *config.Config
-	// Service and Version are what the worker is called.
+	// Service and Version name the worker in metrics and traces.
 	Service, Version string
-	// Metrics are what is pushed.
+	// Metrics is the registry that is pushed.
 	Metrics prometheus.Gatherer
 	Logger  *slog.Logger
 }
@@ -47,8 +47,8 @@ type Observer struct {
 	first  chan struct{}      // closed when it is done
 }
 
-// Start begins to push metrics and to trace, as far as the configuration asks for
-// it. A receiver that is away is no error: the worker's work comes first.
+// Start begins to push metrics and to trace, if the configuration asks for it. An
+// unavailable receiver is no error, because relaying events matters more than telemetry.
 func Start(ctx context.Context, opts Options) (o *Observer, err error) {
 	o = &Observer{}
 	metricsTo, push := opts.Config.MetricsExport()
@@ -57,7 +57,7 @@ func Start(ctx context.Context, opts Options) (o *Observer, err error) {
 		return o, nil
 	}
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
-		opts.Logger.Warn("OpenTelemetry has trouble; the worker's own work goes on", "error", err)
+		opts.Logger.Warn("OpenTelemetry failed; the worker continues", "error", err)
 	}))
 	about, err := describe(ctx, opts, (push && metricsTo.Google) || (follow && tracesTo.Google))
 	if err != nil {
@@ -77,8 +77,8 @@ func Start(ctx context.Context, opts Options) (o *Observer, err error) {
 	return o, nil
 }
 
-// push begins with a first push: what is counted from nothing to something needs
-// both to be seen, also when the job is over before the second.
+// push pushes once at the start, before anything is counted. A rate needs two values, and
+// a short job ends before the first interval is over.
 func (o *Observer) push(ctx context.Context, to config.Export, about *resource.Resource, opts Options) error {
 	exporter, err := o.metricExporter(ctx, to)
 	if err != nil {
@@ -129,7 +129,7 @@ func (o *Observer) follow(ctx context.Context, to config.Export, about *resource
 	return nil
 }
 
-// Tracer returns what follows batches; nil when nothing is traced.
+// Tracer returns the tracer of batches; nil when nothing is traced.
 func (o *Observer) Tracer() relay.Tracer {
 	if o.traces == nil {
 		return nil
@@ -137,10 +137,10 @@ func (o *Observer) Tracer() relay.Tracer {
 	return NewTracer(o.traces)
 }
 
-// Close pushes what is left, and ends. It takes no longer than ctx allows.
+// Close pushes the last metrics and spans, and ends. It ends with ctx at the latest.
 func (o *Observer) Close(ctx context.Context) error {
-	// Metrics and traces at the same time: a receiver that is away must not use
-	// up the time of both.
+	// Metrics and traces end concurrently, because an unavailable receiver of one must
+	// not use up the other's time.
 	var ends sync.WaitGroup
 	var errs [2]error
 	if o.traces != nil {

@@ -17,8 +17,8 @@ import (
 	"github.com/sourcegraph/telemetry-relay/config"
 )
 
-// describe says who reports. OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME have
-// the last word.
+// describe returns the resource that reports. OTEL_RESOURCE_ATTRIBUTES and
+// OTEL_SERVICE_NAME override it.
 func describe(ctx context.Context, opts Options, google bool) (*resource.Resource, error) {
 	c := opts.Config
 	attributes := []attribute.KeyValue{
@@ -28,7 +28,7 @@ func describe(ctx context.Context, opts Options, google bool) (*resource.Resourc
 		semconv.DeploymentEnvironmentNameKey.String(c.Environment),
 	}
 	if google {
-		// Google Cloud wants to know whose it is and where it was made.
+		// Google Cloud requires the project and the region.
 		attributes = append(attributes, attribute.String("gcp.project_id", c.TelemetryProject()))
 		if c.MSP {
 			attributes = append(attributes, semconv.CloudProviderGCP, semconv.CloudPlatformGCPCloudRun)
@@ -49,8 +49,8 @@ func describe(ctx context.Context, opts Options, google bool) (*resource.Resourc
 	return about, err
 }
 
-// instanceID is different for each execution, so that their series are: two that
-// shared one would look like counters that are reset.
+// instanceID differs between executions, so that each has series of its own. If two
+// executions shared a series, it would look like a counter that is reset.
 func instanceID(c *config.Config) string {
 	if c.CloudRunExecution != "" {
 		id := []string{c.CloudRunExecution}
@@ -70,8 +70,7 @@ func instance(about *resource.Resource) string {
 	return id.AsString()
 }
 
-// metadataTimeout bounds the question where this is, which Cloud Run answers at
-// once.
+// metadataTimeout bounds the request for the region, which Cloud Run answers at once.
 const metadataTimeout = 2 * time.Second
 
 // region asks Cloud Run for the region; empty when nobody answers.

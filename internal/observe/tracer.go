@@ -18,14 +18,14 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/submit"
 )
 
-// Tracer makes the spans of batches and of dead letters:
+// Tracer makes the spans of batches and of writes to the dead-letter topic:
 //
 //	batch                 until each of its events is settled; linked to the
 //	├─ submit             publishers' traces
-//	└─ submit             again, with what was left
-//	dead-letter write     linked to the batches that the letters come from
+//	└─ submit             again, with the events that were left out
+//	dead-letter write     linked to the batches that its messages come from
 //
-// No span holds anything of an event but its publisher and its counts.
+// A span has publishers and counts, and no other data of events.
 type Tracer struct {
 	tracer trace.Tracer
 }
@@ -36,7 +36,7 @@ func NewTracer(provider trace.TracerProvider) *Tracer {
 }
 
 // maxLinks is how many publishers' traces a batch is linked to at most, which is
-// also what OpenTelemetry keeps unless it is told otherwise.
+// also OpenTelemetry's default limit.
 const maxLinks = 128
 
 // Batch begins the span of a batch.
@@ -67,7 +67,7 @@ func (t *Tracer) Batch(publisher event.Publisher, n int, messages iter.Seq[*cons
 // submissions end elsewhere.
 type batch struct {
 	tracer trace.Tracer
-	ctx    context.Context // holds the span, and nothing else
+	ctx    context.Context // has the span, and no deadline
 	span   trace.Span
 }
 
@@ -93,7 +93,7 @@ func (b *batch) Submission(ctx context.Context, s relay.Submission) (context.Con
 		}
 		span.SetAttributes(attribute.Int("recorded", listed), semconv.RPCResponseStatusCode(r.Code().String()))
 		if r.Failure != nil {
-			// The gateway's own words may quote an event.
+			// The gateway's error message may quote an event.
 			span.SetAttributes(attribute.String("failure", r.Failure.Class.String()))
 			span.SetStatus(codes.Error, r.Code().String())
 		}
@@ -130,7 +130,7 @@ func (t *Tracer) DeadLetters(ctx context.Context, letters []*dlq.DeadLetter, bat
 	links := map[string]bool{}
 	for _, l := range letters {
 		reasons[l.Rejection.Reason]++
-		// What was rejected before it was sent belongs to no batch.
+		// An event that was rejected before it was sent belongs to no batch.
 		if l.Attempts == 0 && len(links)+len(batches) < maxLinks {
 			addLink(span, links, l.Attributes)
 		}
@@ -147,7 +147,7 @@ func (t *Tracer) DeadLetters(ctx context.Context, letters []*dlq.DeadLetter, bat
 		}
 		span.SetAttributes(attribute.Int("failed", failed))
 		if failed > 0 {
-			span.SetStatus(codes.Error, "letters were not written")
+			span.SetStatus(codes.Error, "messages were not written")
 		}
 		span.End()
 	}

@@ -1,5 +1,5 @@
-// Package policy says which services may publish, and what: the content of
-// services.yaml after it has been read.
+// Package policy has the rules of services.yaml: which services may publish, for which
+// environments and features, and whether with private metadata.
 package policy
 
 import (
@@ -9,28 +9,28 @@ import (
 	"slices"
 )
 
-// PrivateMetadata says what becomes of an event's private metadata.
+// PrivateMetadata is the rule for an event's private metadata.
 type PrivateMetadata int
 
 const (
 	// AllowPrivate relays private metadata. The default.
 	AllowPrivate PrivateMetadata = iota
-	// DropPrivate relays the event without it.
+	// DropPrivate relays the event without its private metadata.
 	DropPrivate
-	// RejectPrivate rejects an event that carries any.
+	// RejectPrivate rejects an event that has private metadata.
 	RejectPrivate
 )
 
-// Service is one publisher and what it may publish.
+// Service is one publisher and its rules.
 type Service struct {
 	// ID is MSP's service id.
 	ID string
-	// Environments that it may publish for; none means any.
+	// Environments are those that it may publish for; an empty list means any.
 	Environments []string
-	// PrivateMetadata says what becomes of private metadata.
+	// PrivateMetadata is the rule for private metadata.
 	PrivateMetadata PrivateMetadata
-	// Features are globs in which * stands for any characters; none means any
-	// feature.
+	// Features are globs in which * stands for any characters; an empty list means
+	// any feature.
 	Features []string
 	// Owner and Runbook are shown to on-call; either may be empty.
 	Owner, Runbook string
@@ -55,7 +55,7 @@ func (s *Service) AllowsFeature(feature string) bool {
 	return false
 }
 
-// Set is all services. It is immutable and safe for concurrent use.
+// Set is a list of services. It is immutable and safe for concurrent use.
 type Set struct {
 	services     []*Service
 	byID         map[string]*Service
@@ -63,8 +63,7 @@ type Set struct {
 }
 
 // NewSet returns the set of the services. With allowUnknown, a service that is
-// not listed may publish anything. The error lists all that is wrong, a line
-// each.
+// not listed may publish anything. The error lists all faults, one a line.
 func NewSet(services []*Service, allowUnknown bool) (*Set, error) {
 	set := &Set{services: services, byID: make(map[string]*Service, len(services)), allowUnknown: allowUnknown}
 	var errs []error
@@ -85,12 +84,11 @@ func NewSet(services []*Service, allowUnknown bool) (*Set, error) {
 	return set, nil
 }
 
-// unlisted is a service that may publish anything: any that is not listed.
+// unlisted stands for every service that is not listed and may publish anything.
 var unlisted = &Service{}
 
-// Lookup returns what the service may publish, and whether it may publish at
-// all. For one that is not listed and may, that is a Service without an ID, the
-// same for all.
+// Lookup returns the rules of a service, and whether the service may publish at all.
+// All services that are not listed and may publish share one Service without an ID.
 func (s *Set) Lookup(serviceID string) (*Service, bool) {
 	if service, ok := s.byID[serviceID]; ok {
 		return service, true
@@ -101,8 +99,8 @@ func (s *Set) Lookup(serviceID string) (*Service, bool) {
 	return nil, false
 }
 
-// Listed reports whether services.yaml names the service: only those may
-// become the value of a metric's label.
+// Listed reports whether services.yaml names the service. Only a listed service may
+// become the value of a metric's label, because anyone can invent ids.
 func (s *Set) Listed(serviceID string) bool {
 	_, ok := s.byID[serviceID]
 	return ok

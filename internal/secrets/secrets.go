@@ -1,4 +1,4 @@
-// Package secrets takes credentials out of texts that are logged or shown.
+// Package secrets masks credentials in texts that are logged or shown.
 package secrets
 
 import (
@@ -9,11 +9,10 @@ import (
 	"strings"
 )
 
-// Mark stands where a secret was.
+// Mark replaces a secret.
 const Mark = "[secret]"
 
-// forms are what credentials look like, whoever quotes them, and what stands in
-// their place.
+// forms are patterns of credentials, and their replacements.
 var forms = []struct {
 	find *regexp.Regexp
 	with string
@@ -31,8 +30,8 @@ var forms = []struct {
 
 // Mask returns the text without anything that looks like a credential, and without
 // the known secrets in the forms in which they travel: as they are, escaped for
-// a URL, and in base64. A known secret of less than four bytes is left alone,
-// since it would be found everywhere.
+// a URL, and in base64. Mask ignores a known secret of less than four bytes, because it
+// would match ordinary text.
 func Mask(text string, known ...string) string {
 	for _, secret := range known {
 		for _, form := range traveling(secret) {
@@ -45,7 +44,7 @@ func Mask(text string, known ...string) string {
 	return text
 }
 
-// minSecret is the length of the shortest secret that Mask looks for.
+// minSecret is the length of the shortest secret that Mask looks for, in bytes.
 const minSecret = 4
 
 // traveling returns the forms of a secret, the longest first.

@@ -16,8 +16,8 @@ const (
 	maxStack = 16 << 10
 )
 
-// Handler returns a handler that reports what is logged as an error, and passes
-// everything on. Its message is what Sentry groups by.
+// Handler returns a handler that reports every record at error level, and passes all
+// records on. Sentry groups reports by the record's message.
 func (r *Reporter) Handler(next slog.Handler) slog.Handler {
 	if r.hub == nil {
 		return next
@@ -28,11 +28,11 @@ func (r *Reporter) Handler(next slog.Handler) slog.Handler {
 type handler struct {
 	next     slog.Handler
 	reporter *Reporter
-	attrs    map[string]any // of those that it was derived with; never nil
+	attrs    map[string]any // of WithAttrs; never nil
 	group    string         // prefix of the keys
 }
 
-// Enabled is the next handler's: what is not logged is not reported.
+// Enabled is the next handler's: a record that is not logged is not reported.
 func (h handler) Enabled(ctx context.Context, level slog.Level) bool {
 	return h.next.Enabled(ctx, level)
 }
@@ -91,7 +91,7 @@ func (r *Reporter) report(record slog.Record, attrs map[string]any) {
 	r.hub.CaptureEvent(e)
 }
 
-// clean clips a text, and takes secrets out of it.
+// clean clips a text, and masks secrets in it.
 func (r *Reporter) clean(text string, most int) string {
 	for _, secret := range r.options.Secrets {
 		if secret != "" {

@@ -1,5 +1,5 @@
-// Package sentry reports errors to Sentry, and that a job has started and ended:
-// Sentry notices when one does not.
+// Package sentry reports logged errors to Sentry, and checks in when a job starts and
+// ends, so that Sentry notices a missing or failed execution.
 package sentry
 
 import (
@@ -12,13 +12,12 @@ import (
 	"github.com/getsentry/sentry-go"
 )
 
-// Options say where to report, and who does.
+// Options of a Reporter.
 type Options struct {
-	// DSN is Sentry's address for the project, with its key; empty: nothing is
-	// reported.
+	// DSN is the address of the Sentry project, with its key; empty: nothing is reported.
 	DSN                           string
 	Service, Environment, Version string
-	// Schedule is the job's cron line; empty: no job, and no check-ins.
+	// Schedule is the job's cron expression; empty: no job, and no check-ins.
 	Schedule string
 	// Deadline is how long an execution may take; 0: not known.
 	Deadline time.Duration
@@ -46,10 +45,12 @@ func New(opts Options) (*Reporter, error) {
 		Dsn:         opts.DSN,
 		Environment: opts.Environment,
 		Release:     opts.Service + "@" + opts.Version,
-		// What is reported is made here in full: nothing is collected beside it.
+		// This package builds each report completely. The integrations would add data
+		// of their own, such as the environment.
 		Integrations:         func([]sentry.Integration) []sentry.Integration { return nil },
 		DisableClientReports: true,
-		// Without a buffer of its own the client ends at once, whoever is away.
+		// Without a buffer of its own the client ends at once, even if Sentry is
+		// unavailable.
 		DisableTelemetryBuffer: true,
 	})
 	if err != nil {
@@ -58,8 +59,7 @@ func New(opts Options) (*Reporter, error) {
 	return &Reporter{client: client, hub: sentry.NewHub(client, sentry.NewScope()), options: opts}, nil
 }
 
-// Job runs an execution of the job between its two check-ins. An error that it
-// returns is that of run.
+// Job runs an execution of the job between its two check-ins, and returns run's error.
 func (r *Reporter) Job(run func() error) error {
 	if r.hub == nil || r.options.Schedule == "" {
 		return run()
@@ -75,7 +75,7 @@ func (r *Reporter) Job(run func() error) error {
 // minutes rounds up: Sentry counts in minutes.
 func minutes(d time.Duration) int64 { return int64((d + time.Minute - 1) / time.Minute) }
 
-// Panics logs a panic, for it to be reported, and lets it go on. It is deferred.
+// Panics logs a panic, so that it is reported, and panics again. Defer it.
 func Panics(log *slog.Logger) {
 	if p := recover(); p != nil {
 		// The value may hold a part of a message.
@@ -84,7 +84,7 @@ func Panics(log *slog.Logger) {
 	}
 }
 
-// Close sends what is left, for as long as that may take, and ends.
+// Close sends the reports that are left, within a time limit, and ends.
 func (r *Reporter) Close(within time.Duration) error {
 	if r.hub == nil {
 		return nil

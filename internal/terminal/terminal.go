@@ -1,5 +1,5 @@
-// Package terminal keeps text of others from controlling a terminal that shows
-// it. Everything that a command prints goes through its Writer.
+// Package terminal keeps publishers' text from controlling the terminal that shows it.
+// Everything that a command prints goes through its Writer.
 package terminal
 
 import (
@@ -14,7 +14,7 @@ import (
 	"golang.org/x/term"
 )
 
-// replacement stands for each character that was taken out.
+// replacement replaces each unsafe character.
 const replacement = '\uFFFD'
 
 // Unsafe reports whether a character can control a terminal or mislead its
@@ -50,9 +50,9 @@ func escaped(b []byte, r rune) []byte {
 	return fmt.Appendf(b, `\u%04x`, r)
 }
 
-// mark begins the escape sequences that Paint makes. Nobody else can know its
-// number, so the Writer tells them from those of others. It has the form of a
-// sequence itself, so that libraries which measure text count it as nothing.
+// mark begins the escape sequences that Paint makes. Its number is random, so a publisher
+// cannot write a sequence that the Writer takes for one of ours. It has the form of a
+// sequence itself, so that libraries which measure text give it the width 0.
 var mark = fmt.Sprintf("\x1b[%d;", 1<<40+rand.Uint64N(1<<50))
 
 // Paint returns the text, cleaned, in the style of an SGR parameter such as
@@ -70,9 +70,9 @@ func Is(w any) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// Own returns a writer for what has no text of others in it: a progress bar, or
-// log lines that were cleaned part by part. Its sequences and carriage returns
-// pass; all else is as for w.
+// Own returns a writer for text that has no publishers' text in it: a progress bar, or
+// log lines that were cleaned part by part. It lets sequences and carriage returns pass,
+// and treats everything else as w does.
 func Own(w io.Writer) io.Writer { return face(w, ownSequences) }
 
 // JSON returns a writer for JSON, whose unsafe characters become escape
@@ -86,7 +86,7 @@ func face(w io.Writer, m mode) io.Writer {
 	return &Writer{out: w, mode: m}
 }
 
-// file is what the Writer passes on of a file.
+// file is the part of *os.File that the Writer forwards.
 type file interface {
 	Fd() uintptr
 	Sync() error

@@ -22,18 +22,17 @@ const (
 	ownSequences
 )
 
-// Writer writes text for people to a terminal, a file or a pipe without anything
-// that a terminal obeys. It is safe for concurrent use.
+// Writer writes text to a terminal, a file or a pipe, without control sequences. It is
+// safe for concurrent use.
 type Writer struct {
 	out  io.Writer
 	mode mode
 
 	mu   sync.Mutex
-	rest []byte // the beginning of a character or a sequence, whose end is still to come
+	rest []byte // the beginning of a character or a sequence that the last write cut
 }
 
-// NewWriter returns a Writer to out. One that is a Writer already is returned as
-// it is.
+// NewWriter returns a Writer to out. If out is a Writer already, it returns out.
 func NewWriter(out io.Writer) *Writer {
 	if w, ok := out.(*Writer); ok {
 		return w
@@ -58,7 +57,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Fd is that of the file below; none, if it is no file.
+// Fd returns the descriptor of the file below, or an invalid one if it is no file.
 func (w *Writer) Fd() uintptr {
 	if f, ok := w.out.(file); ok {
 		return f.Fd()
@@ -66,7 +65,7 @@ func (w *Writer) Fd() uintptr {
 	return ^uintptr(0)
 }
 
-// Sync makes the file below safe; if it is no file, there is nothing to do.
+// Sync flushes the file below to disk. It does nothing if it is no file.
 func (w *Writer) Sync() error {
 	if f, ok := w.out.(file); ok {
 		return f.Sync()
@@ -74,7 +73,7 @@ func (w *Writer) Sync() error {
 	return nil
 }
 
-// Private leaves a regular file below to its owner alone, and reports whether
+// Private makes a regular file below readable by its owner only, and reports whether
 // others could have read it until then.
 func (w *Writer) Private() (changed bool, err error) {
 	f, ok := w.out.(file)
@@ -83,7 +82,7 @@ func (w *Writer) Private() (changed bool, err error) {
 	}
 	info, err := f.Stat()
 	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o077 == 0 {
-		return false, nil //nolint:nilerr // What cannot be looked at is no regular file of ours.
+		return false, nil //nolint:nilerr // A file that cannot be inspected is no regular file of ours.
 	}
 	return true, f.Chmod(info.Mode().Perm() & os.FileMode(0o700))
 }
@@ -134,7 +133,7 @@ func sequence(p []byte) (n int, open bool) {
 // valid reports whether a decoded character was valid UTF-8.
 func valid(r rune, size int) bool { return r != utf8.RuneError || size > 1 }
 
-// rewrite returns the text without what is unsafe. It is p itself if nothing is.
+// rewrite returns the text without unsafe characters. It returns p itself if there are none.
 func rewrite(p []byte, m mode) []byte {
 	var out []byte // nil: nothing was changed so far
 	kept := 0      // up to here p is in out

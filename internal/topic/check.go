@@ -17,12 +17,12 @@ const (
 	maxOrderingKey  = 1024
 )
 
-// Check says why Pub/Sub would refuse a message, the first reason only; nil if it
-// would not. Emulators do not look at most of this.
+// Check returns the first reason for which Pub/Sub would refuse a message, or nil.
+// Emulators do not check most of this.
 func Check(m *pubsubpb.PubsubMessage) error {
 	attributes := m.GetAttributes()
 	if len(m.GetData()) == 0 && len(attributes) == 0 {
-		return errors.New("the message has neither data nor attributes: Pub/Sub takes none such")
+		return errors.New("the message has neither data nor attributes: Pub/Sub refuses it")
 	}
 	if len(attributes) > MaxAttributes {
 		return fmt.Errorf("the message has %d attributes: Pub/Sub takes at most %d", len(attributes), MaxAttributes)
@@ -30,7 +30,7 @@ func Check(m *pubsubpb.PubsubMessage) error {
 	for key, value := range attributes {
 		switch {
 		case key == "":
-			return errors.New("an attribute has an empty name: Pub/Sub takes none such")
+			return errors.New("an attribute has an empty name: Pub/Sub refuses it")
 		case len(key) > MaxKeyBytes:
 			return fmt.Errorf("attribute %.40q…: Pub/Sub takes names of at most %d bytes, got %d", key, MaxKeyBytes, len(key))
 		case strings.HasPrefix(key, "goog") && !strings.HasPrefix(key, "googclient_"):

@@ -9,12 +9,12 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// publishError is why a request was not confirmed. The request had messages, with
-// private data in them, so the server's words are shown only if they are among
-// those that Pub/Sub is known to use.
+// publishError says why a request was not confirmed. A server's message may quote the
+// request, which has private data in it. So the text shows only messages that Pub/Sub is
+// known to use.
 type publishError struct{ err error }
 
-// Error says which code it was, and what that means.
+// Error returns the code, and a known message or the meaning of the code.
 func (e *publishError) Error() string {
 	s := status.Convert(e.err)
 	for _, known := range knownWords {
@@ -28,16 +28,16 @@ func (e *publishError) Error() string {
 	return s.Code().String()
 }
 
-// Unwrap returns the cause, with the server's words.
+// Unwrap returns the cause, with the server's message.
 func (e *publishError) Unwrap() error { return e.err }
 
-// GRPCStatus keeps the code for status.Code, without the server's words.
+// GRPCStatus keeps the code for status.Code, without the server's message.
 func (e *publishError) GRPCStatus() *status.Status {
 	return status.New(status.Code(e.err), e.Error())
 }
 
-// knownWords are texts of Pub/Sub and of gRPC on this machine that quote nothing of
-// a message.
+// knownWords are messages of Pub/Sub and of the local gRPC library that quote no part of
+// a request.
 var knownWords = []*regexp.Regexp{
 	regexp.MustCompile(`^Resource not found \(resource=[A-Za-z0-9._~+%/-]{1,300}\)\.?$`),
 	regexp.MustCompile(`^(User not authorized to perform this action|Topic not found|The service was unable to fulfill your request\. Please try again\. \[code=[0-9a-f]{1,8}\])\.?$`),

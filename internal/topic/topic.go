@@ -1,4 +1,5 @@
-// Package topic publishes to a Pub/Sub topic in bulk.
+// Package topic publishes to a Pub/Sub topic, many messages a request. It reports an error
+// for each request and leaves retries to its callers.
 package topic
 
 import (
@@ -17,7 +18,7 @@ const (
 	MaxRequestBytes    = 9_500_000
 )
 
-// publishTimeout bounds one request; a 10 MB message on a slow line needs some.
+// publishTimeout bounds one request. A 10 MB message on a slow connection needs seconds.
 const publishTimeout = 20 * time.Second
 
 // Client publishes to one topic. It is safe for concurrent use.
@@ -32,7 +33,7 @@ func NewClient(ctx context.Context, name string, opts ...option.ClientOption) (*
 	if err != nil {
 		return nil, fmt.Errorf("connect to Pub/Sub: %w", err)
 	}
-	// Whoever publishes has its own retries, and says when the topic is away.
+	// Callers retry, and log that the topic is unavailable.
 	client.CallOptions.Publish = nil
 	return &Client{client: client, topic: name}, nil
 }
@@ -56,7 +57,8 @@ func (c *Client) Publish(ctx context.Context, messages []*pubsubpb.PubsubMessage
 // Close closes the connection.
 func (c *Client) Close() error { return c.client.Close() }
 
-// Size is what Pub/Sub counts for a message: its encoding, within a few bytes.
+// Size is the number of bytes that Pub/Sub counts for a message: its encoding, within a
+// few bytes.
 func Size(m *pubsubpb.PubsubMessage) int {
 	const perField = 10 // tags and lengths
 	size := len(m.GetData()) + len(m.GetOrderingKey()) + 2*perField
