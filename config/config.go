@@ -1,6 +1,7 @@
 // Package config reads the worker's settings from environment variables and
-// services.yaml. It is strict, documents every default, and lists all faults at
-// once.
+// services.yaml. It is strict and lists all faults at once, so that a deployment needs
+// one correction and not several. docs/configuration.md has every variable; a test
+// compares the page with this package.
 package config
 
 import (
@@ -18,7 +19,7 @@ import (
 type Mode string
 
 const (
-	// Continuous runs until it is told to stop.
+	// Continuous runs until SIGTERM or SIGINT.
 	Continuous Mode = "continuous"
 	// Drain runs until the subscription is empty or the deadline is near.
 	Drain Mode = "drain"
@@ -45,17 +46,17 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 
 func (b Bytes) String() string { return humanize.IBytes(uint64(max(0, b))) }
 
-// Config is everything that can be set. An empty variable is as if absent.
+// Config has all settings. An empty variable counts as absent.
 type Config struct {
-	// Project holds topics and subscriptions that are not given by full name.
+	// Project is the Google Cloud project of topics and subscriptions that are given by id.
 	Project string `env:"GOOGLE_CLOUD_PROJECT"`
-	// Topic is where events are published (by `publish` and `dlq replay`).
+	// Topic is the topic of events, to which `publish` and `dlq replay` publish.
 	Topic string `env:"PUBSUB_TOPIC" envDefault:"telemetry-events"`
-	// Subscription is where the worker receives events.
+	// Subscription is the subscription from which the worker receives events.
 	Subscription string `env:"PUBSUB_SUBSCRIPTION" envDefault:"telemetry-events-relay"`
-	// DeadLetterTopic takes what cannot be delivered.
+	// DeadLetterTopic is the topic of rejected events.
 	DeadLetterTopic string `env:"DLQ_TOPIC" envDefault:"telemetry-events-dlq"`
-	// DeadLetterSubscription is what on-call reads.
+	// DeadLetterSubscription is the dead-letter queue that on-call reads.
 	DeadLetterSubscription string `env:"DLQ_SUBSCRIPTION" envDefault:"telemetry-events-dlq-oncall"`
 	// EmulatorHost is host:port of a Pub/Sub emulator; empty means the real one.
 	EmulatorHost string `env:"PUBSUB_EMULATOR_HOST"`
@@ -75,7 +76,7 @@ type Config struct {
 	Mode Mode `env:"WORKER_MODE"`
 	// DrainIdle is how long nothing may arrive before a drain ends.
 	DrainIdle time.Duration `env:"WORKER_DRAIN_IDLE" envDefault:"15s"`
-	// ShutdownTimeout bounds finishing what is in flight.
+	// ShutdownTimeout bounds the time in which a stopping worker finishes submissions.
 	ShutdownTimeout time.Duration `env:"WORKER_SHUTDOWN_TIMEOUT" envDefault:"8s"`
 
 	ServicesFile string `env:"WORKER_SERVICES_FILE"`
@@ -110,11 +111,11 @@ type Config struct {
 
 	// TopicGiven says that PUBSUB_TOPIC was set.
 	TopicGiven bool `env:"-"`
-	// Services says who may publish what: services.yaml, read.
+	// Services has the rules of services.yaml.
 	Services *policy.Set `env:"-"`
 }
 
-// Secret is a string that does not print.
+// Secret is a string that no print verb, encoder or logger writes.
 type Secret string
 
 func (Secret) String() string { return "[secret]" }
@@ -125,9 +126,9 @@ func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String(
 // MarshalText keeps encoders and loggers from writing it.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// ReceiveWindow is how long a drain may receive, counted from its start: until
-// the deadline less the time to shut down and 5 s of reserve, since Cloud Run's
-// clock starts before the process does. Zero means no deadline.
+// ReceiveWindow is how long a drain may receive, from its start: the deadline less the
+// time to shut down and 5 s of reserve, because Cloud Run's clock starts before the
+// process does. Zero means no deadline.
 func (c *Config) ReceiveWindow() time.Duration {
 	if c.Mode != Drain || c.JobDeadline == 0 {
 		return 0
@@ -158,7 +159,7 @@ func (c *Config) name(kind, id string) string {
 	return "projects/" + c.Project + "/" + kind + "/" + id
 }
 
-// TokenURL is where SAMS gives access tokens.
+// TokenURL is SAMS' endpoint for access tokens.
 func (c *Config) TokenURL() string {
 	base := c.SAMSAPIURL
 	if base == "" {
@@ -167,7 +168,7 @@ func (c *Config) TokenURL() string {
 	return trimSlash(base) + "/oauth/token"
 }
 
-// ListenAddr is where the endpoints are served; empty means nowhere.
+// ListenAddr is the address of the HTTP endpoints; empty: they are not served.
 func (c *Config) ListenAddr() string {
 	if c.DiagnosticsAddr != "" {
 		return c.DiagnosticsAddr

@@ -287,7 +287,7 @@ func TestFaults(t *testing.T) {
 		{"WORKER_BATCH_MAX_BYTES=94306305", []string{`WORKER_BATCH_MAX_BYTES: expected 1 to 94306304 bytes`}},
 		{"WORKER_MAX_OUTSTANDING_BYTES=1MiB", []string{`WORKER_BATCH_MAX_BYTES: 3145728 is more than WORKER_MAX_OUTSTANDING_BYTES=1048576 lets in`}},
 		{"WORKER_BATCH_MAX_DELAY=-1s", []string{`WORKER_BATCH_MAX_DELAY: expected 0 or more`}},
-		{"WORKER_BATCH_MAX_DELAY=10m", []string{`WORKER_BATCH_MAX_DELAY: expected 0 or more, and less than the 10m0s for which an event is held, got 10m0s`}},
+		{"WORKER_BATCH_MAX_DELAY=10m", []string{`WORKER_BATCH_MAX_DELAY: expected 0 or more, and less than the 10m0s for which an event stays in flight, got 10m0s`}},
 		{"WORKER_MODE=drain WORKER_BATCH_MAX_DELAY=16s", []string{`WORKER_BATCH_MAX_DELAY: 16s is longer than WORKER_DRAIN_IDLE=15s`}},
 		{"WORKER_SUBMIT_CONCURRENCY=0", []string{`WORKER_SUBMIT_CONCURRENCY: expected 1 to 1000, got 0`}},
 		{"WORKER_SUBMIT_CONCURRENCY=1001", []string{`WORKER_SUBMIT_CONCURRENCY: expected 1 to 1000, got 1001`}},

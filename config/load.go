@@ -10,14 +10,14 @@ import (
 	"github.com/caarlos0/env/v11"
 )
 
-// Purpose says what the settings are for: not every command needs them all.
+// Purpose is the kind of command that needs the settings. Not every command needs all.
 type Purpose int
 
 const (
 	// ForPubSub is a command that talks to Pub/Sub only.
 	ForPubSub Purpose = iota
-	// ForCheck is a command that talks to nobody: it needs services.yaml and the
-	// environment only, and what else is set does not matter.
+	// ForCheck is a command without a network: it needs only services.yaml and the
+	// environment, and ignores all other settings.
 	ForCheck
 	// ForRun is the worker itself.
 	ForRun
@@ -25,9 +25,9 @@ const (
 
 // Fault is one thing that is wrong with the settings.
 type Fault struct {
-	// Variable is the environment variable to mend.
+	// Variable is the environment variable to correct.
 	Variable string
-	// Problem says what is wrong and what is expected. It holds no secret.
+	// Problem says what is wrong and what is expected. It contains no secret.
 	Problem string
 }
 
@@ -63,8 +63,8 @@ func Load(environ []string, purpose Purpose) (*Config, error) {
 		c      Config
 		faults Faults
 	)
-	// Every error is collected: nothing is set twice, so a failed field keeps
-	// its zero value and validate skips it.
+	// The library collects every error. A field whose value cannot be read keeps its
+	// zero value, and validate skips it.
 	broken := map[string]bool{}
 	for _, variable := range trimSpace(vars, purpose) {
 		faults.add(variable, "begins or ends with white space or a line break: expected none")

@@ -13,12 +13,11 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// OpenTelemetry reads the variables below itself, and goes on with a default when
-// it cannot: it logs the value, which may be a secret, and says no more. They are
-// checked here first, so that the worker does not start with them. Nothing here
-// may put a value into a fault.
+// OpenTelemetry reads the variables below itself. It replaces a value that it cannot read
+// by a default, and logs the value, which may be a secret. So this package checks them
+// first, and the worker does not start with a bad one. No fault may quote a value.
 
-// otelForm is what the value of a variable must look like.
+// otelForm is the form that the values of some variables must have.
 type otelForm struct {
 	variables []string
 	expected  string
@@ -31,8 +30,8 @@ func perSignal(ending string) []string {
 	return []string{"OTEL_EXPORTER_OTLP_" + ending, "OTEL_EXPORTER_OTLP_METRICS_" + ending, "OTEL_EXPORTER_OTLP_TRACES_" + ending}
 }
 
-// otelForms are the standard's variables that OpenTelemetry for Go reads, apart
-// from those that are fields of Telemetry.
+// otelForms are the standard's variables that OpenTelemetry for Go reads, apart from the
+// fields of Telemetry.
 var otelForms = []otelForm{
 	{perSignal("HEADERS"), "key=value pairs separated by commas, such as api-key=abc,tenant=core (values percent-encoded)", otelHeaders},
 	{perSignal("TIMEOUT"), "a whole number of milliseconds", wholeFrom(0)},
@@ -77,8 +76,8 @@ func validateOTEL(vars map[string]string, faults *Faults) {
 	}
 }
 
-// validateKeyPair judges a client's certificate and its key together; without the
-// other one each is left out by OpenTelemetry, in silence.
+// validateKeyPair checks a client's certificate and its key together, because
+// OpenTelemetry silently ignores one without the other.
 func validateKeyPair(variable, certificate, key string, vars map[string]string, faults *Faults) {
 	if vars[variable] == "" {
 		return

@@ -7,9 +7,9 @@ import (
 	"unicode"
 )
 
-// Nothing that the worker reads has a meaning with white space around it, and a
-// secret or an id that ends with a line break looks right wherever it is shown. So
-// it is a fault, whatever the variable, apart from the YAML of WORKER_SERVICES.
+// White space around a value is a fault for every variable except the YAML of
+// WORKER_SERVICES. No setting needs it, and a secret that ends with a line break looks
+// right wherever it is shown.
 
 // pubsubPrefixes begin the names of the variables that every command uses.
 var pubsubPrefixes = []string{"GOOGLE_CLOUD_", "PUBSUB_", "DLQ_", "RECEIPTS_", "ENVIRONMENT_ID", "LOG_", "WORKER_SERVICES_FILE"}

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// Telemetry is where the worker reports about itself: OpenTelemetry's standard
-// variables and Sentry's. What is not here (headers, intervals, the sampler's
-// argument and so on) OpenTelemetry reads itself, after otelForms.
+// Telemetry has the settings of the worker's own telemetry: OpenTelemetry's standard
+// variables and Sentry's. OpenTelemetry reads the others itself (headers, intervals, the
+// sampler's argument and so on); otelForms checks them.
 type Telemetry struct {
 	OTELDisabled bool `env:"OTEL_SDK_DISABLED" envDefault:"false"`
 	// OTELProject is the Google Cloud project to which MSP wants it sent.
@@ -25,9 +25,9 @@ type Telemetry struct {
 	TracesExporter      string `env:"OTEL_TRACES_EXPORTER"`
 	TracesSampler       string `env:"OTEL_TRACES_SAMPLER"`
 
-	// SentryDSN is where errors are reported; empty: nowhere.
+	// SentryDSN is the address to which errors are reported; empty: they are not.
 	SentryDSN Secret `env:"SENTRY_DSN"`
-	// JobSchedule is the cron line by which the job is started.
+	// JobSchedule is the cron expression that starts the job.
 	JobSchedule string `env:"JOB_EXECUTION_CRON_SCHEDULE"`
 
 	// Cloud Run names executions of jobs, and revisions of services.
@@ -38,8 +38,8 @@ type Telemetry struct {
 
 // Export says how one kind of telemetry leaves the worker over OTLP.
 type Export struct {
-	// URL is what it is sent to: the full address with http/protobuf, scheme and
-	// host with gRPC.
+	// URL is the receiver: the full address with http/protobuf, scheme and host with
+	// gRPC.
 	URL  string
 	GRPC bool
 	// Google: the receiver is Google Cloud's and wants Google credentials.
@@ -109,7 +109,7 @@ func (c *Config) TelemetryProject() string {
 	return c.Project
 }
 
-// samplers are those of the standard that need nothing beside the process.
+// samplers are the standard's samplers that need no remote configuration.
 var samplers = []string{
 	"always_on", "always_off", "traceidratio", "parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio",
 }

@@ -28,8 +28,8 @@ const (
 	// MaxBatchBytes is the largest encoded batch that is sent: the 90 MiB that
 	// the gateway receives as one message, less room for the envelope.
 	MaxBatchBytes = 90<<20 - 64<<10
-	// maxLease is how long an event is held at most; a longer wait for company
-	// would outlive it.
+	// maxLease is how long an event stays in flight at most. A longer batch delay would
+	// outlive it.
 	maxLease = 10 * time.Minute
 )
 
@@ -232,7 +232,7 @@ func (c *Config) validateRun(vars map[string]string, broken map[string]bool, fau
 	check("WORKER_BATCH_MAX_BYTES", c.BatchMaxBytes > 0 && c.BatchMaxBytes <= MaxBatchBytes,
 		"expected 1 to %d bytes (the gateway refuses messages over 90 MiB), got %d", MaxBatchBytes, c.BatchMaxBytes)
 	check("WORKER_BATCH_MAX_DELAY", c.BatchMaxDelay >= 0 && c.BatchMaxDelay < maxLease,
-		"expected 0 or more, and less than the %v for which an event is held, got %v", maxLease, c.BatchMaxDelay)
+		"expected 0 or more, and less than the %v for which an event stays in flight, got %v", maxLease, c.BatchMaxDelay)
 	check("WORKER_SUBMIT_CONCURRENCY", c.SubmitConcurrency > 0 && c.SubmitConcurrency <= 1000,
 		"expected 1 to 1000, got %d", c.SubmitConcurrency)
 	check("WORKER_SUBMIT_TIMEOUT", c.SubmitTimeout > 0 && c.SubmitTimeout <= maxSubmitTimeout,
@@ -251,7 +251,7 @@ func (c *Config) validateRun(vars map[string]string, broken map[string]bool, fau
 	}
 	if c.Mode == Drain {
 		together("WORKER_BATCH_MAX_DELAY", "WORKER_DRAIN_IDLE", c.DrainIdle <= 0 || c.BatchMaxDelay <= c.DrainIdle,
-			"%v is longer than WORKER_DRAIN_IDLE=%v: a drain would wait for company that cannot come", c.BatchMaxDelay, c.DrainIdle)
+			"%v is longer than WORKER_DRAIN_IDLE=%v: a drain would wait for events that cannot come", c.BatchMaxDelay, c.DrainIdle)
 		if c.JobDeadline > 0 {
 			together("JOB_EXECUTION_DEADLINE", "WORKER_SHUTDOWN_TIMEOUT", c.ReceiveWindow() > 0,
 				"%v leaves no time to receive: WORKER_SHUTDOWN_TIMEOUT=%v and %v of reserve are taken off it", c.JobDeadline, c.ShutdownTimeout, deadlineReserve)

@@ -1,5 +1,5 @@
-// Package app puts the worker together from its configuration: clients, stages,
-// endpoints, and their teardown in reverse order.
+// Package app builds the worker from its configuration: clients, stages and endpoints. It
+// closes them in reverse order.
 package app
 
 import (
@@ -27,23 +27,23 @@ import (
 // ServiceID is the worker's own id at MSP.
 const ServiceID = "telemetry-relay"
 
-// Options are what is not configured by variable.
+// Options are those settings that have no environment variable.
 type Options struct {
 	Version string
 	Logger  *slog.Logger
 	// Ending, if set, bounds the last reports of the run together with others.
 	Ending *Ending
-	// StartWait is for how long what is missing at the start is waited for; 0 means
-	// preflight.StartWait.
+	// StartWait is how long the run waits for resources that are missing at the start; 0
+	// means preflight.StartWait.
 	StartWait time.Duration
 	// RejectSpan is relay.Options.RejectSpan.
 	RejectSpan time.Duration
-	// OnProgress, if set, is told how far the run is.
+	// OnProgress, if set, is called with the progress of the run.
 	OnProgress func(relay.Progress)
-	// Intervals of the Pub/Sub client, for tests and for an embedded Pub/Sub: the zero
-	// value is what the real one asks for.
+	// Intervals of the Pub/Sub client, for tests and for an embedded Pub/Sub. The zero
+	// value has the intervals that the real service needs.
 	Intervals consume.Intervals
-	// OnListen, if set, is told where the endpoints are served.
+	// OnListen, if set, is called with the address of the endpoints.
 	OnListen func(addr string)
 }
 
@@ -76,13 +76,13 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (summary relay.S
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), opts.Ending.Time())
 		defer cancel()
 		if err := observer.Close(last); err != nil {
-			opts.Logger.Warn("The last of metrics and traces could not be sent", "error", err)
+			opts.Logger.Warn("The last metrics and traces could not be sent", "error", err)
 		}
 		return nil
 	})
 	client, deadLetters, err := connect(ctx, cfg, opts)
 	if err != nil {
-		if ctx.Err() != nil { // it was told to stop before it could begin
+		if ctx.Err() != nil { // stopped before the run could begin
 			summary.Ended = relay.Signal
 			return summary, nil
 		}
@@ -187,7 +187,7 @@ func Needs(cfg *config.Config) provision.Needs {
 	}
 }
 
-// newMetrics returns the metrics with every label value that can come.
+// newMetrics returns the metrics with all possible label values.
 func newMetrics(services *policy.Set) *metrics.Metrics {
 	m := metrics.New()
 	var ids, reasons []string

@@ -9,8 +9,8 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/preflight"
 )
 
-// Check looks at everything that a run needs, and changes nothing. What does not
-// answer is waited for until patience is over.
+// Check checks everything that a run needs, and changes nothing. It waits for each answer
+// until patience is over.
 func Check(ctx context.Context, cfg *config.Config, patience time.Duration) ([]preflight.Finding, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

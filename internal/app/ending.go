@@ -8,8 +8,8 @@ import (
 	"github.com/sourcegraph/telemetry-relay/config"
 )
 
-// Ending tells those that report about a run, OpenTelemetry and Sentry, how long
-// they may take at its end: as long as nobody kills the process.
+// Ending bounds the time for the last reports of a run, to OpenTelemetry and Sentry, so
+// that Cloud Run does not kill the process meanwhile.
 type Ending struct {
 	started  time.Time
 	deadline time.Duration // of the job; 0: none
@@ -17,12 +17,11 @@ type Ending struct {
 }
 
 const (
-	// reportMost is what there is without a deadline.
+	// reportMost is the time without a deadline.
 	reportMost = 10 * time.Second
-	// reportLeast is taken in any case: it is what most reports need many times.
+	// reportLeast is the time in any case. Most reports need a fraction of it.
 	reportLeast = time.Second
-	// killAfter is when Cloud Run kills a process that was told to stop, less some
-	// reserve.
+	// killAfter is when Cloud Run kills a process after SIGTERM, less some reserve.
 	killAfter = 9 * time.Second
 	// startReserve is for the time that Cloud Run counts before the process starts.
 	startReserve = 3 * time.Second
@@ -38,7 +37,7 @@ func NewEnding(ctx context.Context, cfg *config.Config) *Ending {
 	return e
 }
 
-// Time is what one of the two may take now.
+// Time is how long one of the two may take from now.
 func (e *Ending) Time() time.Duration {
 	left := reportMost
 	if e.deadline > 0 {

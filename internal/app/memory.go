@@ -8,16 +8,16 @@ import (
 )
 
 const (
-	// Of an event, its message and its encoding, which is kept up to 140 % of that, are
-	// in memory at once; a part of them is on its way. The rest is what the worker needs
-	// without any. With the program itself that stays within three times what may be
-	// outstanding by default.
+	// An event in flight has its message and its encoding in memory, and the encoding is
+	// kept up to 140 % of the message's size. Some of both are copied while they are sent.
+	// memoryBase is for a worker without events. By default the sum, with the program
+	// itself, stays within three times WORKER_MAX_OUTSTANDING_BYTES.
 	memoryPercent = 250
 	memoryBase    = 40 << 20
 )
 
-// LimitMemory has the process keep to the memory that the configuration implies,
-// unless GOMEMLIMIT says otherwise. It is for the process as a whole.
+// LimitMemory sets the process's memory limit from the bounds of the configuration, unless
+// GOMEMLIMIT is set.
 func LimitMemory(cfg *config.Config) {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryBase + int64(cfg.MaxOutstandingBytes)*memoryPercent/100)

@@ -18,21 +18,21 @@ import (
 )
 
 const (
-	// connections is how many connections a client of Pub/Sub has, as the official
-	// client on four processors or more. Streams and requests take turns on them, so
-	// that a dead one stalls some of both but not all.
+	// connections is the number of connections of a Pub/Sub client, as in the official
+	// client on four processors or more. Streams and requests are spread over them, so
+	// that a dead connection stalls only some of both.
 	connections = 4
-	// keepaliveTime is after how long without traffic gRPC pings the server, as in
-	// the official client. With it comes a TCP user timeout of 20 s, after which a
-	// connection counts as dead that does not take what is sent on it.
+	// keepaliveTime is the time without traffic after which gRPC pings the server, as in
+	// the official client. It also sets a TCP user timeout of 20 s: a connection whose
+	// peer acknowledges nothing for that time counts as dead.
 	keepaliveTime = 5 * time.Minute
 )
 
-// What is received and not read yet is bounded: gRPC's own windows grow with the
-// line, to megabytes that nobody accounts for. A stream's window lets 10 MB/s, which
-// is what Pub/Sub gives, through a line of 50 ms. A connection's has room for two
-// streams, which may share one after they were reopened. So a client holds at
-// most connections × connectionWindow, 4 MiB.
+// The windows bound the bytes that are received and not read yet. gRPC's own windows grow
+// with the bandwidth, to megabytes outside every other bound. A stream's window is enough
+// for the 10 MB/s of a Pub/Sub stream over a round trip of 50 ms. A connection's window
+// is enough for two streams, which may share one after they were reopened. So a client
+// buffers at most connections × connectionWindow, 4 MiB.
 const (
 	streamWindow     = 512 << 10
 	connectionWindow = 1 << 20
@@ -64,8 +64,8 @@ func PubSubOptions(cfg *config.Config) []option.ClientOption {
 	return append(opts, option.WithGRPCDialOption(grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime})))
 }
 
-// connect makes the run's clients. That needs credentials, which are waited for as
-// everything is that may be missing at the start.
+// connect makes the run's clients. They need credentials, for which it waits like for
+// everything else that may be missing at the start.
 func connect(ctx context.Context, cfg *config.Config, opts Options) (events *consume.Client, deadLetters *topic.Client, err error) {
 	pubsub := PubSubOptions(cfg)
 	err = preflight.Wait(ctx, opts.StartWait, opts.Logger, func() (fault error, passes bool) {

@@ -19,8 +19,8 @@ const (
 	logIn    = "log in (gcloud auth application-default login), or run it with the service account"
 )
 
-// PubSub looks at everything that the worker needs of Pub/Sub. It waits for
-// answers until ctx ends.
+// PubSub checks everything that the worker needs of Pub/Sub. It waits for answers until
+// ctx ends.
 func PubSub(ctx context.Context, needs provision.Needs, opts ...option.ClientOption) (findings []Finding) {
 	const all = "Pub/Sub"
 	admin, err := provision.Connect(ctx, opts...)
@@ -56,9 +56,8 @@ type examiner struct {
 	findings []Finding
 }
 
-// receiving looks at the subscription through a stream while other questions are
-// asked, and then sends what it has found. err is the error of reading the
-// subscription.
+// receiving checks the subscription with a stream, concurrently with other checks, and
+// sends its finding. err is the error of reading the subscription.
 func (x *examiner) receiving(ctx context.Context, err error) <-chan Finding {
 	found := make(chan Finding, 1)
 	if status.Code(err) == codes.NotFound {
@@ -106,7 +105,7 @@ func (x *examiner) deadLetterTopic(ctx context.Context) {
 		check      = "dead-letter topic"
 		permission = "permission to dead-letter"
 		readers    = "dead-letter topic's subscriptions"
-		vanish     = "dead letters vanish as soon as they are written"
+		vanish     = "dead-lettered messages are lost as soon as they are written"
 	)
 	name := x.needs.DeadLetterTopic
 	_, err := x.admin.Topic(ctx, name)
@@ -136,7 +135,7 @@ func (x *examiner) deadLetterTopic(ctx context.Context) {
 	}
 }
 
-// exists says whether a resource is there, and reports whether it may be.
+// exists adds a finding about a resource, and reports whether it may exist.
 func (x *examiner) exists(check, name, variable, consequence string, err error) bool {
 	switch status.Code(err) {
 	case codes.OK:
@@ -177,7 +176,7 @@ func (x *examiner) permission(check, name, permission, role string, held bool, e
 	}
 }
 
-// unasked is what to say when a question has no answer.
+// unasked is the finding when a request has no answer.
 func unasked(check, name string, err error) Finding {
 	switch status.Code(err) {
 	case codes.Unimplemented:
@@ -198,7 +197,7 @@ func unreachable(err error) bool {
 	return false
 }
 
-// oneLine keeps an error on its line.
+// oneLine formats an error without line breaks.
 func oneLine(err error) string {
 	if s, is := status.FromError(err); is && s.Code() != codes.OK {
 		return s.Code().String() + ": " + strings.Join(strings.Fields(s.Message()), " ")

@@ -15,7 +15,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/submit"
 )
 
-// Configuration looks at settings that are valid and yet may not be meant.
+// Configuration warns of settings that are valid and probably not intended.
 func Configuration(cfg *config.Config) []Finding {
 	const check = "configuration"
 	services := len(cfg.Services.Services())
@@ -29,41 +29,41 @@ func Configuration(cfg *config.Config) []Finding {
 		}
 	}
 	if addr := cfg.ListenAddr(); addr != "" && cfg.DiagnosticsSecret == "" {
-		findings = append(findings, warning(check+" endpoints", addr, "DIAGNOSTICS_SECRET is not set", "whoever reaches the port reads health and readiness", "set DIAGNOSTICS_SECRET"))
+		findings = append(findings, warning(check+" endpoints", addr, "DIAGNOSTICS_SECRET is not set", "every client that reaches the port can read health and readiness", "set DIAGNOSTICS_SECRET"))
 	}
 	return findings
 }
 
 // Tokens gives access tokens.
 type Tokens interface {
-	// Grant fetches a token, if there is none, and says what it is good for.
+	// Grant fetches a token if there is none, and returns its scopes and expiry.
 	Grant(ctx context.Context) (submit.Grant, error)
 }
 
 // Gateway answers a stream without events.
 type Gateway interface {
 	Probe(ctx context.Context, requestID string) error
-	// Connect connects, and tries again until it works or ctx ends.
+	// Connect connects, and repeats that until it succeeds or ctx ends.
 	Connect(ctx context.Context) error
-	// TLS returns the state of the last connection with TLS, or why there is none;
-	// both are nil when none was tried.
+	// TLS returns the state of the last connection with TLS, or the error of the last
+	// handshake; both are nil before the first.
 	TLS() (*tls.ConnectionState, error)
 }
 
-// Addresses say whom the worker speaks to.
+// Addresses of the worker's dependencies.
 type Addresses struct{ SAMS, Gateway string }
 
-// shortToken is a lifetime with which most of the time goes into fetching.
+// shortToken is a lifetime with which the worker fetches tokens all the time.
 const shortToken = time.Minute
 
-// Dependencies looks at SAMS and the gateway. What may pass is tried again until
-// ctx ends.
+// Dependencies checks SAMS and the gateway. It repeats a check whose failure may be
+// transient until ctx ends.
 func Dependencies(ctx context.Context, tokens Tokens, gateway Gateway, at Addresses) []Finding {
 	var (
 		line  Finding
 		other sync.WaitGroup
 	)
-	// A broken line is seen without a token, too.
+	// A broken connection shows without a token, too.
 	other.Go(func() { line = judgeLine(gateway, at.Gateway, gateway.Connect(ctx)) })
 	grant, err := again(ctx, func() (submit.Grant, error) { return tokens.Grant(ctx) }, func(err error) bool {
 		_, refused := errors.AsType[*submit.CredentialsError](err)
@@ -97,13 +97,13 @@ func noToken(at string, err error) []Finding {
 }
 
 func judgeGrant(at string, grant submit.Grant) []Finding {
-	life := "for a time that SAMS does not tell"
+	life := "for a time that SAMS does not state"
 	if !grant.Expires.IsZero() {
 		life = "for " + time.Until(grant.Expires).Round(time.Second).String()
 	}
 	token := ok("SAMS token", at, "received, good "+life)
 	if !grant.Expires.IsZero() && time.Until(grant.Expires) < shortToken {
-		token = warning("SAMS token", at, "received, good "+life+" only", "the worker fetches tokens all the time", "ask the owners of SAMS why its tokens live so shortly")
+		token = warning("SAMS token", at, "received, good "+life+" only", "the worker fetches tokens all the time", "ask the owners of SAMS why its tokens expire so soon")
 	}
 	switch {
 	case len(grant.Scopes) == 0:
@@ -142,7 +142,7 @@ func probe(ctx context.Context, gateway Gateway, at string) Finding {
 		}
 		return failure(check, at, "refuses a stream without events: "+detail, consequence, "check ENVIRONMENT_ID; else ask the gateway's owners")
 	case submit.SAMS:
-		return skipped(check, at, "there is no token any more: "+detail)
+		return skipped(check, at, "the token is gone: "+detail)
 	default:
 		return failure(check, at, "does not answer: "+detail, consequence, "check TELEMETRY_GATEWAY_URL and the network; then run this again")
 	}
@@ -169,7 +169,7 @@ func judgeLine(gateway Gateway, at string, err error) Finding {
 	return ok(check, at, detail)
 }
 
-// because adds a reason, if there is more than that time was up.
+// because adds a reason, unless the only reason is the timeout.
 func because(err error) string {
 	if network, ok := errors.AsType[*net.OpError](err); ok {
 		return ": " + oneLine(network)
@@ -177,7 +177,7 @@ func because(err error) string {
 	return ""
 }
 
-// again tries until it works, cannot work, or ctx ends.
+// again repeats a check until it succeeds, fails for good, or ctx ends.
 func again[T any](ctx context.Context, try func() (T, error), hopeless func(error) bool) (T, error) {
 	return patience.Until(ctx, tryPause, try, func(err error) patience.Kind {
 		switch {

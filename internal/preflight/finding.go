@@ -2,18 +2,18 @@ package preflight
 
 import "github.com/sourcegraph/telemetry-relay/internal/provision"
 
-// Finding is what `worker check` has found about one thing.
+// Finding is the result of one check of `worker check`.
 type Finding struct {
-	// Check names what was looked at, such as "subscription retention".
+	// Check names the subject, such as "subscription retention".
 	Check  string            `json:"check"`
 	Status provision.Verdict `json:"status"`
-	// Resource is the full name, or the address, of what it is about; may be empty.
+	// Resource is the full name or the address of the subject; may be empty.
 	Resource string `json:"resource,omitempty"`
-	// Detail says what was found.
+	// Detail is the observation.
 	Detail string `json:"detail"`
-	// Consequence says what comes of it, when it is not well.
+	// Consequence is the effect of a warning or a failure.
 	Consequence string `json:"consequence,omitempty"`
-	// Do says what to do about it.
+	// Do is advice.
 	Do string `json:"do,omitempty"`
 }
 

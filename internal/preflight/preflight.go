@@ -1,5 +1,5 @@
-// Package preflight checks, before anything is pulled, that Pub/Sub has what the
-// worker needs.
+// Package preflight checks Pub/Sub before anything is pulled: that topics, subscriptions
+// and permissions exist. For `worker check` it also checks settings, SAMS and the gateway.
 package preflight
 
 import (
@@ -18,9 +18,8 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/provision"
 )
 
-// Run checks until everything could be asked; it waits as long as Pub/Sub cannot
-// be reached. What is missing is waited for as Wait does. The error names everything
-// that is missing then.
+// Run waits as long as Pub/Sub cannot be reached. It waits for missing resources and
+// permissions for a while, as Wait does. Its error names everything that is still missing.
 func Run(ctx context.Context, needs provision.Needs, wait time.Duration, log *slog.Logger, opts ...option.ClientOption) (err error) {
 	admin, err := provision.Connect(ctx, opts...)
 	if err != nil {
@@ -33,7 +32,7 @@ func Run(ctx context.Context, needs provision.Needs, wait time.Duration, log *sl
 	return run(ctx, admin, needs, wait, log)
 }
 
-// resources are what Run asks about.
+// resources is the part of provision.Admin that Run needs.
 type resources interface {
 	Subscription(ctx context.Context, name string) (*pubsubpb.Subscription, error)
 	Topic(ctx context.Context, name string) (*pubsubpb.Topic, error)
@@ -51,7 +50,7 @@ func run(ctx context.Context, r resources, needs provision.Needs, wait time.Dura
 		return errors.Join(last.faults...), !last.final
 	})
 	if ctx.Err() != nil {
-		// Nothing is wrong with what could not be asked any more.
+		// The run ended before Pub/Sub answered. That is no fault of a resource.
 		return fmt.Errorf("ask Pub/Sub for the subscription and the topics: %w", context.Cause(ctx))
 	}
 	for _, warn := range last.notes {
@@ -64,12 +63,12 @@ func run(ctx context.Context, r resources, needs provision.Needs, wait time.Dura
 type checker struct {
 	resources
 	faults []error
-	final  bool // waiting for one of the faults to pass is in vain
-	// notes are warnings about what is no fault.
+	final  bool // at least one fault does not pass by itself
+	// notes are warnings about things that are no fault.
 	notes []func(*slog.Logger)
 }
 
-// fault takes note of a fault that may pass, or else that is final.
+// fault notes a fault, which may pass by itself or not.
 func (c *checker) fault(passes bool, format string, args ...any) {
 	c.faults = append(c.faults, fmt.Errorf(format, args...))
 	c.final = c.final || !passes
@@ -81,7 +80,7 @@ func (c *checker) subscription(ctx context.Context, name string) {
 	switch {
 	case !c.judge(variable, "subscription", name, err):
 	case provision.TopicDeleted(got):
-		c.fault(false, "PUBSUB_TOPIC: the topic of the subscription %s has been deleted; nothing will come any more. Create both anew", name)
+		c.fault(false, "PUBSUB_TOPIC: the topic of the subscription %s was deleted, so no event will arrive. Create the topic and the subscription again", name)
 	default:
 		c.permission(ctx, variable, name, provision.ConsumePermission, c.HoldsOnSubscription)
 	}
@@ -108,8 +107,8 @@ func (c *checker) topic(ctx context.Context, needs provision.Needs) {
 	}
 }
 
-// judge turns the answer to a question about settings into a verdict, and reports
-// whether the resource is there.
+// judge turns the answer to a request for settings into faults, and reports whether the
+// resource exists.
 func (c *checker) judge(variable, kind, name string, err error) bool {
 	switch status.Code(err) {
 	case codes.OK:
@@ -120,7 +119,7 @@ func (c *checker) judge(variable, kind, name string, err error) bool {
 	case codes.PermissionDenied:
 		// Least privilege does not include reading settings.
 		c.notes = append(c.notes, func(log *slog.Logger) {
-			log.Warn("The worker may not read the settings of a resource; it goes on without", "kind", kind, "name", name)
+			log.Warn("The worker may not read the settings of a resource, and continues without them", "kind", kind, "name", name)
 		})
 		return true
 	}
@@ -130,8 +129,7 @@ func (c *checker) judge(variable, kind, name string, err error) bool {
 
 type holder func(ctx context.Context, name, permission string) (bool, error)
 
-// permission asks whether the worker holds a permission, where the server knows
-// the question.
+// permission checks a permission of the worker, if the server supports that request.
 func (c *checker) permission(ctx context.Context, variable, name, permission string, holds holder) {
 	held, err := holds(ctx, name, permission)
 	switch code := status.Code(err); {

@@ -168,7 +168,7 @@ func TestDeletedTopic(t *testing.T) {
 	}
 	n := needs()
 	n.TopicGiven = false
-	wantLines(t, f.run(t.Context(), n), "the topic of the subscription "+subName+" has been deleted")
+	wantLines(t, f.run(t.Context(), n), "the topic of the subscription "+subName+" was deleted")
 }
 
 func TestPermissions(t *testing.T) {

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// lookTime bounds the look at a stream, without giving messages back.
+	// lookTime bounds the check of a stream, apart from giving messages back.
 	lookTime = 6 * time.Second
 	// lookAnswer is how long a ping may stay unanswered before the stream is opened
 	// again: streams have been seen to go silent on a healthy connection.
@@ -25,9 +25,9 @@ const (
 	lookRefused = 2 * time.Second
 	// lookLinger is how long a stream that has answered may take to bring a message.
 	lookLinger = 200 * time.Millisecond
-	// lookReceipt is how soon a message's lease is shortened, in case that it cannot be
-	// given back. It is longer than a message is usually kept: a request to shorten the
-	// lease that is still under way could be served after the one that gives it back.
+	// lookReceipt is how soon a message's lease is shortened, in case the check cannot
+	// give it back. The check usually gives it back sooner. Otherwise the request that
+	// shortens the lease could arrive after the one that gives the message back.
 	lookReceipt = time.Second
 	// lookReturn bounds giving messages back.
 	lookReturn = 3 * time.Second
@@ -38,7 +38,7 @@ const (
 	maxMessageBytes = 10 << 20
 )
 
-// sight is what a look at a subscription through a stream has shown.
+// sight is the observation of a subscription through a stream.
 type sight struct {
 	answered bool // Pub/Sub has answered a ping
 	lasted   bool // the stream was open for so long that it counts as accepted
@@ -80,7 +80,7 @@ func look(ctx context.Context, client consume.Subscriber, subscription string, e
 	return l.seen(ctx, r, took)
 }
 
-// looker collects what comes over the stream.
+// looker collects the events of the stream.
 type looker struct {
 	brought chan struct{} // a message has come; capacity 1
 
@@ -89,7 +89,7 @@ type looker struct {
 	refusal, failure error
 }
 
-// hold is the Receiver's handler.
+// hold is the Receiver's handler: it keeps the messages until they are given back.
 func (l *looker) hold(_ context.Context, fresh, _ []*consume.Message) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -111,8 +111,8 @@ func (l *looker) streamEnded(err error, refused bool) {
 	}
 }
 
-// wait returns when nothing more is to be expected of the stream, receiving has
-// ended, or ctx has.
+// wait returns when the stream has shown enough, when receiving has ended, or when ctx
+// has.
 func (l *looker) wait(ctx context.Context, r *consume.Receiver, emulator bool, ended <-chan struct{}) {
 	tick := time.NewTicker(lookPoll)
 	defer tick.Stop()
@@ -136,7 +136,7 @@ func (l *looker) wait(ctx context.Context, r *consume.Receiver, emulator bool, e
 	}
 }
 
-// seen gives messages back, even if ctx has ended, and says what the look has shown.
+// seen gives messages back, even if ctx has ended, and returns the observation.
 func (l *looker) seen(ctx context.Context, r *consume.Receiver, took time.Duration) sight {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -154,7 +154,7 @@ func (l *looker) seen(ctx context.Context, r *consume.Receiver, took time.Durati
 	return s
 }
 
-// stream looks at the subscription as `worker run` does.
+// stream checks the subscription with a stream as `worker run` opens one.
 func stream(ctx context.Context, subscription string, emulator bool, opts ...option.ClientOption) (f Finding) {
 	client, err := consume.NewClient(ctx, subscription, opts...)
 	if err != nil {
@@ -173,7 +173,7 @@ const (
 	nothingReceived = "worker run receives nothing"
 )
 
-// finding judges what was seen.
+// finding turns the observation into a finding.
 func (s sight) finding(subscription string, emulator bool) Finding {
 	var detail string
 	switch {

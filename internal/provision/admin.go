@@ -32,13 +32,13 @@ const (
 	askPause    = 5 * time.Second // at most, between two tries
 )
 
-// Admin asks Pub/Sub about resources, and makes them. What it does is tried again
-// until there is an answer of whatever kind, or the context ends; the error says
-// then what went wrong last.
+// Admin reads, creates and changes resources of Pub/Sub. It repeats each request until
+// Pub/Sub answers, even with an error, or the context ends. The error is then the last
+// one.
 type Admin struct {
 	subscriptions *pubsub.SubscriptionAdminClient
 	topics        *pubsub.TopicAdminClient
-	// Waiting, if set, is told now and then that Pub/Sub does not answer.
+	// Waiting, if set, is called now and then while Pub/Sub does not answer.
 	Waiting func(about string, err error)
 }
 
@@ -54,7 +54,7 @@ func Connect(ctx context.Context, opts ...option.ClientOption) (*Admin, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("connect to Pub/Sub: %w", err), subscriptions.Close())
 	}
-	// Each question is asked here again and again, so that it can be told.
+	// The clients must not retry themselves, because Waiting reports each try.
 	subscriptions.CallOptions = &pubsub.SubscriptionAdminCallOptions{}
 	topics.CallOptions = &pubsub.TopicAdminCallOptions{}
 	return &Admin{subscriptions: subscriptions, topics: topics}, nil
@@ -88,8 +88,7 @@ func (a *Admin) HasSubscription(ctx context.Context, topic string) (bool, error)
 	})
 }
 
-// HoldsOnSubscription reports whether the caller has a permission on a
-// subscription. An emulator answers with Unimplemented.
+// HoldsOnSubscription reports whether the caller has a permission on a subscription. An emulator answers with Unimplemented.
 func (a *Admin) HoldsOnSubscription(ctx context.Context, name, permission string) (bool, error) {
 	return a.holds(ctx, name, permission, a.subscriptions.TestIamPermissions)
 }
@@ -134,7 +133,7 @@ func (a *Admin) UpdateSubscription(ctx context.Context, s *pubsubpb.Subscription
 	return err
 }
 
-// insist asks until there is an answer, of whatever kind.
+// insist repeats a request until Pub/Sub answers, even with an error.
 func insist[T any](ctx context.Context, a *Admin, about string, question func(context.Context) (T, error)) (T, error) {
 	var told time.Time
 	return patience.Until(ctx, askPause, func() (T, error) {
@@ -149,7 +148,7 @@ func insist[T any](ctx context.Context, a *Admin, about string, question func(co
 	}, kindOf)
 }
 
-// kindOf says whether an error is Pub/Sub's answer, or none yet.
+// kindOf says whether an error is an answer of Pub/Sub or the lack of one.
 func kindOf(err error) patience.Kind {
 	switch {
 	case status.Code(err) == codes.DeadlineExceeded:

@@ -12,15 +12,15 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// Action is what is done with a resource.
+// Action is the action of a step on a resource.
 type Action string
 
 const (
-	// Create makes what is not there.
+	// Create creates a missing resource.
 	Create Action = "create"
-	// Change makes settings what the worker needs.
+	// Change changes settings to those that the worker needs.
 	Change Action = "change"
-	// Keep leaves what is as it should be, or cannot be changed.
+	// Keep leaves a resource that is right or cannot be changed.
 	Keep Action = "keep"
 )
 
@@ -34,17 +34,17 @@ type Difference struct {
 	was     Judgement
 }
 
-// Obstacle is one setting that is not well and cannot be changed.
+// Obstacle is one bad setting that cannot be changed.
 type Obstacle struct {
 	Setting     string  `json:"setting"`
 	Is          string  `json:"is"`
 	Status      Verdict `json:"status"`
 	Consequence string  `json:"consequence"`
-	// Do says what a person can do.
+	// Do is advice for a person.
 	Do string `json:"do"`
 }
 
-// Step is what is done with one resource.
+// Step is the action on one resource.
 type Step struct {
 	Action      Action       `json:"action"`
 	Kind        string       `json:"kind"` // topic or subscription
@@ -52,26 +52,26 @@ type Step struct {
 	Differences []Difference `json:"differences"`
 	Obstacles   []Obstacle   `json:"obstacles"`
 
-	// wanted is the subscription as it shall be.
+	// wanted is the subscription after the step.
 	wanted *pubsubpb.Subscription
 }
 
-// Reader is what a plan asks Pub/Sub.
+// Reader is the part of Admin that a plan needs.
 type Reader interface {
 	Topic(ctx context.Context, name string) (*pubsubpb.Topic, error)
 	Subscription(ctx context.Context, name string) (*pubsubpb.Subscription, error)
 }
 
-// Writer is what applying a plan does.
+// Writer is the part of Admin that applying a plan needs.
 type Writer interface {
 	CreateTopic(ctx context.Context, name string) error
 	CreateSubscription(ctx context.Context, s *pubsubpb.Subscription) error
 	UpdateSubscription(ctx context.Context, s *pubsubpb.Subscription, paths ...string) error
 }
 
-// Plan compares what is there with what the worker needs. The steps are in the
-// order in which they must be done: what rejected events go to is complete,
-// with its subscription, before anything can be published, or would vanish.
+// Plan compares the resources with the worker's needs. The order of the steps matters: the
+// dead-letter topic gets its subscription before anything can be published, because Pub/Sub
+// drops messages of a topic without one.
 func Plan(ctx context.Context, r Reader, n Needs) ([]Step, error) {
 	var steps []Step
 	for _, next := range []func() (Step, error){
@@ -132,7 +132,7 @@ func planSubscription(ctx context.Context, r Reader, n Needs, name, topic string
 		switch {
 		case was.Verdict != Warning && was.Verdict != Failure:
 		case s.Changeable(got):
-			s.mend(step.wanted, n)
+			s.repair(step.wanted, n)
 			step.Action = Change
 			step.Differences = append(step.Differences, Difference{Setting: s.Name, From: was.Is, To: s.Judge(step.wanted, n).Is, setting: s, was: was})
 		default:
@@ -142,8 +142,8 @@ func planSubscription(ctx context.Context, r Reader, n Needs, name, topic string
 	return step, nil
 }
 
-// mend makes the setting what the worker needs: what Set says, or not set.
-func (s Setting) mend(sub *pubsubpb.Subscription, n Needs) {
+// repair gives the setting the value that the worker needs: that of Set, or none.
+func (s Setting) repair(sub *pubsubpb.Subscription, n Needs) {
 	if s.Set != nil {
 		s.Set(sub, n)
 		return
@@ -162,20 +162,20 @@ func Changes(steps []Step) (n int) {
 	return n
 }
 
-// Stuck reports whether something loses events that no plan can change.
+// Stuck reports whether a setting loses events and no plan can change it.
 func Stuck(steps []Step) bool {
 	return slices.ContainsFunc(steps, func(s Step) bool {
 		return slices.ContainsFunc(s.Obstacles, func(o Obstacle) bool { return o.Status == Failure })
 	})
 }
 
-// Apply does the steps, and returns those that it did and how each of them went.
-// It ends at the first that fails, and creates nothing to publish to as long as
-// rejected events would vanish.
+// Apply does the steps, and returns those that it did with their results. It ends at the
+// first step that fails. It creates no topic to publish to as long as rejected events
+// would be lost.
 func Apply(ctx context.Context, w Writer, n Needs, steps []Step) (done []Step, err error) {
 	for i, s := range steps {
 		if s.Action == Create && Stuck(steps[:i]) {
-			return done, fmt.Errorf("the %s %s is not created before %s is mended: what the worker rejects would vanish", s.Kind, s.Name, n.DeadLetterSubscription)
+			return done, fmt.Errorf("the %s %s is not created before %s is repaired: rejected events would be lost", s.Kind, s.Name, n.DeadLetterSubscription)
 		}
 		if s, err = s.apply(ctx, w, n); err != nil {
 			return done, fmt.Errorf("%s the %s %s: %w", s.Action, s.Kind, s.Name, err)
@@ -185,7 +185,7 @@ func Apply(ctx context.Context, w Writer, n Needs, steps []Step) (done []Step, e
 	return done, nil
 }
 
-// apply does the step, and returns it as it went.
+// apply does the step, and returns it with its result.
 func (s Step) apply(ctx context.Context, w Writer, n Needs) (Step, error) {
 	var err error
 	switch {
@@ -207,12 +207,12 @@ func (s Step) apply(ctx context.Context, w Writer, n Needs) (Step, error) {
 		err = w.UpdateSubscription(ctx, s.wanted, paths...)
 	}
 	if status.Code(err) == codes.AlreadyExists {
-		err = fmt.Errorf("somebody else has created it meanwhile; run this again to see how it is set: %w", err)
+		err = fmt.Errorf("it was created by another process meanwhile; run this again to see its settings: %w", err)
 	}
 	return s, err
 }
 
-// changeByOne changes setting by setting, since emulators refuse some.
+// changeByOne changes one setting after the other, because emulators refuse some.
 func (s Step) changeByOne(ctx context.Context, w Writer) (Step, error) {
 	did := s
 	did.Action, did.Differences, did.Obstacles = Keep, []Difference{}, slices.Clone(s.Obstacles)
@@ -234,8 +234,7 @@ func (s Step) changeByOne(ctx context.Context, w Writer) (Step, error) {
 	return did, nil
 }
 
-// clip asks no more of an emulator than it takes, and reports whether that is
-// less than before.
+// clip reduces a setting to an emulator's maximum, and reports whether it was above.
 func (s Step) clip() bool {
 	if retention(s.wanted) <= emulatorRetention {
 		return false

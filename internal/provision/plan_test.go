@@ -228,7 +228,8 @@ func TestSetupIsStuck(t *testing.T) {
 	}
 }
 
-// TestSetupKeepsLetters creates nothing to publish to while letters would vanish.
+// TestSetupKeepsLetters creates no topic to publish to while dead-lettered messages would
+// be lost.
 func TestSetupKeepsLetters(t *testing.T) {
 	f, n := newFixture(t), needs()
 	if err := f.Server.CreateTopic("projects/p/topics/other"); err != nil {
@@ -238,7 +239,7 @@ func TestSetupKeepsLetters(t *testing.T) {
 		t.Fatal(err)
 	}
 	done, err := Apply(t.Context(), f.Admin, n, f.plan(n))
-	if err == nil || !strings.Contains(err.Error(), n.Topic+" is not created before "+n.DeadLetterSubscription+" is mended") || len(done) != 2 {
+	if err == nil || !strings.Contains(err.Error(), n.Topic+" is not created before "+n.DeadLetterSubscription+" is repaired") || len(done) != 2 {
 		t.Errorf("%v after %+v", err, done)
 	}
 	if _, err := f.Admin.Topic(t.Context(), n.Topic); status.Code(err) != codes.NotFound {
@@ -296,7 +297,7 @@ func TestSetupOfEmulator(t *testing.T) {
 	}
 	f.mu.Unlock()
 	steps := f.apply(n)
-	if d := steps[1].Differences[3]; d.To != "7 days, the most that an emulator takes" {
+	if d := steps[1].Differences[3]; d.To != "7 days, the maximum of an emulator" {
 		t.Errorf("got %+v", d)
 	}
 	oncall := f.get(n.DeadLetterSubscription)

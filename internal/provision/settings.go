@@ -1,7 +1,6 @@
-// Package provision knows what the worker needs of Pub/Sub: topics,
-// subscriptions and their settings, what each is for, and how to make it so. What
-// asks about them (`worker run`, `worker check`) and what makes them (`worker
-// setup`) goes by the same tables.
+// Package provision knows the topics, subscriptions and settings that the worker needs,
+// the reason for each, and how to create or repair it. `worker run` and `worker check`
+// compare resources with the same tables by which `worker setup` creates them.
 package provision
 
 import (
@@ -14,45 +13,45 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// Verdict says how well something is.
+// Verdict is the state of a setting or a resource.
 type Verdict string
 
 const (
 	// OK: as the worker needs it.
 	OK Verdict = "ok"
-	// Warning: it works, with a consequence that somebody may not want.
+	// Warning: it works, with a consequence that may not be intended.
 	Warning Verdict = "warning"
 	// Failure: it does not work, or loses events.
 	Failure Verdict = "failure"
-	// Skipped: it could not be asked.
+	// Skipped: it could not be checked.
 	Skipped Verdict = "skipped"
 )
 
-// The settings of what setup creates.
+// The settings of the resources that setup creates.
 const (
-	// AckDeadline is a lease before anybody extends it.
+	// AckDeadline is the lease of a message before its first extension.
 	AckDeadline = time.Minute
 	// Retention is how long an event waits for the worker: Pub/Sub's default.
 	Retention = 7 * day
-	// LetterRetention is how long a dead letter waits for a person: Pub/Sub's most.
+	// LetterRetention is how long a dead-lettered message is kept: Pub/Sub's maximum.
 	LetterRetention = 31 * day
-	// MaxDeliveryAttempts of the native dead-letter policy: Pub/Sub's most.
+	// MaxDeliveryAttempts of the native dead-letter policy: Pub/Sub's maximum.
 	MaxDeliveryAttempts = 100
 
 	day = 24 * time.Hour
 	// shortRetention does not outlast a weekend with an outage.
 	shortRetention = 3 * day
-	// emulatorRetention is the most that Google's emulator takes.
+	// emulatorRetention is the maximum that Google's emulator accepts.
 	emulatorRetention = 7 * day
-	// shortAckDeadline is too short to take hold of a thousand letters.
+	// shortAckDeadline is too short to lease a thousand messages before it ends.
 	shortAckDeadline = 30 * time.Second
-	// defaultExpiration is what Pub/Sub does where nothing is set.
+	// defaultExpiration is Pub/Sub's own default.
 	defaultExpiration = 31 * day
-	// deletedTopic is what Pub/Sub names a topic that was deleted.
+	// deletedTopic is Pub/Sub's name for a topic that was deleted.
 	deletedTopic = "_deleted-topic_"
 )
 
-// The names of settings that are looked for.
+// The names of settings that other code looks up.
 const (
 	topicName     = "topic"
 	deliveryName  = "delivery"
@@ -67,31 +66,31 @@ type Needs struct {
 	Topic string
 	// TopicGiven says that the topic was set on purpose, not by default.
 	TopicGiven bool
-	// DeadLetterSubscription is where on-call reads.
+	// DeadLetterSubscription is the subscription that on-call reads.
 	DeadLetterSubscription string
-	// Emulator says that Pub/Sub is an emulator, which knows less.
+	// Emulator says that Pub/Sub is an emulator, which does not support every setting.
 	Emulator bool
 }
 
-// Judgement is what is to be said of one setting.
+// Judgement is the verdict on one setting.
 type Judgement struct {
 	Verdict Verdict
-	// Is says what the setting is.
+	// Is is the present value, in words.
 	Is string
-	// Consequence says what comes of it; empty when it is well.
+	// Consequence is the effect of a bad value; empty when the value is good.
 	Consequence string
 }
 
 // Setting is one setting of a subscription.
 type Setting struct {
 	Name string
-	// Judge says whether it is what the worker needs.
+	// Judge compares the present value with the worker's needs.
 	Judge func(s *pubsubpb.Subscription, n Needs) Judgement
 	// Path is the field for an update; empty when it is fixed once the
 	// subscription exists.
 	Path string
-	// Set makes it what the worker needs; nil when that is how it is when nothing
-	// is set.
+	// Set changes it to the value that the worker needs; nil when Pub/Sub's default is
+	// that value.
 	Set func(s *pubsubpb.Subscription, n Needs)
 	// Do says what a person can do about a setting that cannot be changed.
 	Do string
@@ -112,7 +111,7 @@ func SubscriptionSettings() []Setting {
 				return j
 			},
 		},
-		detached("no event comes any more"),
+		detached("the worker receives no events"),
 		pull("the worker cannot receive"),
 		{
 			Name: "ack deadline", Path: "ack_deadline_seconds",
@@ -135,8 +134,8 @@ func SubscriptionSettings() []Setting {
 			},
 			Set: func(s *pubsubpb.Subscription, _ Needs) { s.MessageRetentionDuration = durationpb.New(Retention) },
 		},
-		expiration(Warning, "a worker that is stopped for so long finds no subscription, and no events"),
-		retryPolicy("released events are hidden for so long, from the next worker and from a drain that ends meanwhile"),
+		expiration(Warning, "a worker that is stopped for that long finds no subscription and no events"),
+		retryPolicy("released events are hidden for that time, from the next worker and from a drain that ends meanwhile"),
 		{
 			Name: "dead-letter policy", Path: "dead_letter_policy",
 			Judge: judgeDeadLetterPolicy,
@@ -144,8 +143,8 @@ func SubscriptionSettings() []Setting {
 				s.DeadLetterPolicy = &pubsubpb.DeadLetterPolicy{DeadLetterTopic: n.DeadLetterTopic, MaxDeliveryAttempts: MaxDeliveryAttempts}
 			},
 		},
-		exactlyOnce("it costs throughput and latency, and gains nothing: the gateway knows an event by its id"),
-		ordering("an event that is released holds up all of its key, and throughput is bounded by key; the gateway needs no order"),
+		exactlyOnce("it costs throughput and latency without a benefit, because the gateway knows an event by its id"),
+		ordering("a released event delays all others with its key, and throughput is bounded by key; the gateway needs no order"),
 		filter("events that do not match are acknowledged by Pub/Sub itself and lost"),
 	}
 }
@@ -159,13 +158,13 @@ func LetterSettings() []Setting {
 				return judgeTopic(s.GetTopic(), n.DeadLetterTopic, "on-call does not see what the worker rejects")
 			},
 		},
-		detached("dead letters vanish"),
-		pull("dead letters are sent away, and the dlq commands find none"),
+		detached("dead-lettered messages are lost"),
+		pull("dead-lettered messages go elsewhere, and the dlq commands find none"),
 		{
 			Name: "ack deadline", Path: "ack_deadline_seconds",
 			Judge: func(s *pubsubpb.Subscription, _ Needs) Judgement {
 				if d := ackDeadline(s); d < shortAckDeadline {
-					return Judgement{Warning, span(d), "on a slow line the dlq commands lose letters, and see them twice, before they can take hold of them"}
+					return Judgement{Warning, span(d), "on a slow connection leases end before the dlq commands can extend them, and messages are delivered twice"}
 				}
 				return Judgement{Verdict: OK, Is: span(ackDeadline(s))}
 			},
@@ -179,41 +178,41 @@ func LetterSettings() []Setting {
 				case n.Emulator && kept == emulatorRetention:
 					return Judgement{Verdict: Skipped, Is: clippedRetention + "; a real one should have " + span(LetterRetention)}
 				case kept < Retention:
-					return Judgement{Failure, span(kept), "dead letters vanish after that, before somebody has mended the cause"}
+					return Judgement{Failure, span(kept), "dead-lettered messages are deleted after that, before the cause is fixed"}
 				case kept < LetterRetention:
-					return Judgement{Warning, span(kept), "dead letters vanish after that; Pub/Sub can keep them for " + span(LetterRetention)}
+					return Judgement{Warning, span(kept), "dead-lettered messages are deleted after that; Pub/Sub can keep them for " + span(LetterRetention)}
 				}
 				return Judgement{Verdict: OK, Is: span(kept)}
 			},
 			Set: func(s *pubsubpb.Subscription, _ Needs) { s.MessageRetentionDuration = durationpb.New(LetterRetention) },
 		},
-		expiration(Failure, "when nobody looked for so long, Pub/Sub deletes the subscription and its letters, and later letters vanish"),
-		retryPolicy("letters that the dlq commands put back are hidden for so long"),
+		expiration(Failure, "after that time without use Pub/Sub deletes the subscription and its messages, and later messages are lost"),
+		retryPolicy("messages that the dlq commands give back are hidden for that time"),
 		{
 			Name: "dead-letter policy", Path: "dead_letter_policy",
 			Judge: func(s *pubsubpb.Subscription, _ Needs) Judgement {
 				if p := s.GetDeadLetterPolicy(); p != nil {
 					return Judgement{Warning, fmt.Sprintf("to %s after %d attempts", p.GetDeadLetterTopic(), p.GetMaxDeliveryAttempts()),
-						"each look at the queue counts as an attempt, and then letters move where on-call does not see them"}
+						"each read of the queue counts as an attempt, and then messages move where on-call does not see them"}
 				}
 				return Judgement{Verdict: OK, Is: "none"}
 			},
 		},
-		exactlyOnce("the dlq commands get slower, and gain nothing"),
-		ordering("a letter that is put back holds up all of its key"),
-		filter("letters that do not match are lost"),
+		exactlyOnce("the dlq commands get slower without a benefit"),
+		ordering("a message that is given back delays all others with its key"),
+		filter("messages that do not match are lost"),
 	}
 }
 
-// clippedRetention is what an emulator has where more is wanted.
-var clippedRetention = span(emulatorRetention) + ", the most that an emulator takes"
+// clippedRetention is the retention on an emulator where the worker needs more.
+var clippedRetention = span(emulatorRetention) + ", the maximum of an emulator"
 
 func judgeTopic(topic, want, consequence string) Judgement {
 	switch topic {
 	case want:
 		return Judgement{Verdict: OK, Is: topic}
 	case deletedTopic:
-		return Judgement{Failure, "deleted", "nothing comes any more"}
+		return Judgement{Failure, "deleted", "no message arrives"}
 	}
 	return Judgement{Failure, topic + ", not " + want, consequence}
 }
@@ -262,7 +261,7 @@ func expiration(verdict Verdict, consequence string) Setting {
 			policy := s.GetExpirationPolicy()
 			switch {
 			case policy == nil && n.Emulator:
-				return Judgement{Verdict: Skipped, Is: "not told by an emulator; a real one expires after 31 idle days unless that is switched off"}
+				return Judgement{Verdict: Skipped, Is: "an emulator does not report it; a real one expires after 31 idle days unless that is switched off"}
 			case policy == nil:
 				return Judgement{verdict, "after " + span(defaultExpiration) + " without activity", consequence}
 			case policy.GetTtl() == nil:
@@ -304,7 +303,7 @@ func judgeDeadLetterPolicy(s *pubsubpb.Subscription, n Needs) Judgement {
 	case p.GetDeadLetterTopic() != n.DeadLetterTopic:
 		return Judgement{Warning, is, "on-call does not see there what crashes the worker; DLQ_TOPIC is " + n.DeadLetterTopic}
 	case p.GetMaxDeliveryAttempts() < MaxDeliveryAttempts:
-		return Judgement{Warning, is, fmt.Sprintf("each release in an outage counts, so good events are dead-lettered; %d is the most that Pub/Sub takes", MaxDeliveryAttempts)}
+		return Judgement{Warning, is, fmt.Sprintf("each release in an outage counts, so good events are dead-lettered; %d is Pub/Sub's maximum", MaxDeliveryAttempts)}
 	}
 	return Judgement{Verdict: OK, Is: is}
 }
@@ -357,7 +356,7 @@ func retention(s *pubsubpb.Subscription) time.Duration {
 	return s.GetMessageRetentionDuration().AsDuration()
 }
 
-// span says a duration in the largest unit that fits.
+// span formats a duration in the largest unit that fits.
 func span(d time.Duration) string {
 	for _, unit := range []struct {
 		name string
@@ -373,11 +372,10 @@ func span(d time.Duration) string {
 	return d.String()
 }
 
-// oneLine keeps what somebody else wrote on its line.
+// oneLine replaces line breaks in a text from elsewhere.
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-// WhatToDo says what a person can do about a setting that is not well: what
-// changes it, where something can.
+// WhatToDo is advice about a bad setting: the command that changes it, if one can.
 func (s Setting) WhatToDo(sub *pubsubpb.Subscription, change string) string {
 	if s.Changeable(sub) {
 		return change

@@ -160,7 +160,7 @@ func TestJudge(t *testing.T) {
 				if c.fixed || c.want == OK {
 					continue
 				}
-				s.mend(sub, needs())
+				s.repair(sub, needs())
 				if j := s.Judge(sub, needs()); j.Verdict != OK {
 					t.Errorf("mended, it is %+v", j)
 				}

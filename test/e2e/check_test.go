@@ -95,7 +95,7 @@ func TestSetupAndCheck(t *testing.T) {
 		t.Errorf("the dry run has made something: %v", err)
 	}
 	made := execute(t, environ, nil, "setup").exits(0)
-	contains(t, made.stdout, "create  subscription "+h.subscription("new-relay"), "after 100 attempts", "7 days, the most that an emulator takes", "4 created or changed")
+	contains(t, made.stdout, "create  subscription "+h.subscription("new-relay"), "after 100 attempts", "7 days, the maximum of an emulator", "4 created or changed")
 	again := execute(t, environ, nil, "setup", "--output", "json").exits(0)
 	contains(t, again.stdout, `"changed":0`)
 	wantNotOK(t, checks(t, environ, 0), emulated...)
