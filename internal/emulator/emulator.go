@@ -1,4 +1,4 @@
-// Package emulator starts the Pub/Sub emulator of the Google Cloud CLI for tests.
+// Package emulator starts the Pub/Sub emulator of the Google Cloud CLI, for tests.
 package emulator
 
 import (

@@ -1,5 +1,5 @@
-// Package local is everything around the worker in one process: Pub/Sub, SAMS
-// and Telemetry Gateway, for `worker local` and for tests.
+// Package local runs embedded versions of Pub/Sub, SAMS and Telemetry Gateway in one
+// process, for `worker local` and for tests.
 package local
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/topic"
 )
 
-// The names of what is in the embedded Pub/Sub: the worker's defaults.
+// The names of the resources in the embedded Pub/Sub: the worker's defaults.
 const (
 	Project                = "local"
 	Topic                  = "projects/" + Project + "/topics/telemetry-events"
@@ -71,7 +71,7 @@ func Start(ctx context.Context, opts Options) (h *House, err error) {
 	)
 }
 
-// lasting is a subscription that keeps what it has as long as Pub/Sub can.
+// lasting is a subscription with the longest retention of Pub/Sub.
 func lasting(s *pubsubpb.Subscription) {
 	s.AckDeadlineSeconds = 60
 	s.MessageRetentionDuration = durationpb.New(31 * 24 * time.Hour)
@@ -93,7 +93,7 @@ func (h *House) Close() error {
 	return errors.Join(errs...)
 }
 
-// Environ is the configuration with which a worker works here.
+// Environ is the configuration of a worker that uses these servers.
 func (h *House) Environ() []string {
 	return append(h.PublisherEnviron(),
 		"TELEMETRY_GATEWAY_URL="+h.Gateway.URL(),
@@ -105,7 +105,7 @@ func (h *House) Environ() []string {
 	)
 }
 
-// PublisherEnviron is what a service needs that publishes here.
+// PublisherEnviron is the configuration of a service that publishes to the topic.
 func (h *House) PublisherEnviron() []string {
 	return []string{
 		"PUBSUB_EMULATOR_HOST=" + h.PubSub.Addr(),
@@ -129,7 +129,7 @@ func (h *House) Publish(messages []ndjson.Message) error {
 	return nil
 }
 
-// DeadLetters returns what is in the dead-letter queue.
+// DeadLetters returns the messages in the dead-letter queue.
 func (h *House) DeadLetters() []*pubsubpb.PubsubMessage {
 	return h.PubSub.Messages(DeadLetterSubscription)
 }

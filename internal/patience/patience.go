@@ -1,4 +1,4 @@
-// Package patience tries until there is an answer.
+// Package patience repeats requests that failed for a transient reason.
 package patience
 
 import (
@@ -14,7 +14,7 @@ type Kind int
 const (
 	// Passing: it may work the next time.
 	Passing Kind = iota
-	// Late is Passing, and says nothing but that time was up.
+	// Late is Passing, and the only reason is a timeout.
 	Late
 	// Final: it will not work.
 	Final

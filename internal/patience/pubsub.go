@@ -10,8 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Class is what the status code of a failed request to Pub/Sub says about another
-// try.
+// Class is the meaning of a failed request's status code for another try.
 type Class int
 
 const (
@@ -40,21 +39,22 @@ func ClassOf(err error) Class {
 	return Fault
 }
 
-// Bounds are for how long a request to Pub/Sub is tried again. Requests that share
-// them share what is known of the other side. They must not be copied once used.
+// Bounds limit how long a request to Pub/Sub is repeated. Requests to the same topic or
+// subscription share them, because one success shows that refusals are transient. Do not
+// copy them after first use.
 type Bounds struct {
-	// Outage is for how long any request is tried again.
+	// Outage is how long any request is repeated.
 	Outage time.Duration
-	// Refusal is for how long a request that is refused is tried again as long as
-	// none has worked yet: then it is more likely a wrong name or a missing
-	// permission than something that passes, and somebody may be waiting.
+	// Refusal is how long a refused request is repeated before the first success. Until
+	// then a refusal is more likely a wrong name or a missing permission than a transient
+	// state, and a person may wait for the command.
 	Refusal time.Duration
 
 	worked atomic.Bool
 }
 
-// maxPause is the longest pause between two tries, give or take a half by chance:
-// what was just created or granted should be noticed soon.
+// maxPause is the longest pause between two tries, plus or minus half of it by chance. It
+// is short, so that a new resource or grant is noticed soon.
 const maxPause = 2 * time.Second
 
 // remindEvery is how often notify is called for one kind of failure.
@@ -92,7 +92,7 @@ func Retry[T any](ctx context.Context, b *Bounds, try func() (T, error), notify 
 	}))
 }
 
-// allow reports whether to try again after so long.
+// allow reports whether to try again after that time.
 func (b *Bounds) allow(class Class, elapsed time.Duration) bool {
 	switch class {
 	case Outage:

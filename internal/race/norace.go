@@ -1,8 +1,7 @@
 //go:build !race
 
-// Package race tells whether the race detector is on: it slows tests down, and
-// empties sync.Pool at random, so that allocations cannot be counted; and under it,
-// memory that is given back is spoiled.
+// Package race reports whether the race detector is on. It slows tests down and empties
+// sync.Pool at random, so tests cannot count allocations with it.
 package race
 
 // Enabled says that the race detector is on.

@@ -1,6 +1,6 @@
-// Package bundle publishes as the gateway's Pub/Sub client does: messages of
-// several payloads and streams travel in one request, which is refused or lost
-// as a whole (cloud.google.com/go/pubsub, PublishSettings).
+// Package bundle publishes like the gateway's own Pub/Sub client: one request has
+// messages of several payloads and streams, and Pub/Sub refuses or loses it as a whole
+// (cloud.google.com/go/pubsub, PublishSettings).
 package bundle
 
 import (
@@ -16,10 +16,10 @@ const (
 	Delay = 10 * time.Millisecond
 )
 
-// Message is what is published of an event.
+// Message stands for the published message of an event.
 type Message struct {
 	ID string
-	// Refused: Pub/Sub does not take the message, and refuses its request.
+	// Refused means that Pub/Sub refuses the request of this message.
 	Refused bool
 }
 
@@ -49,9 +49,8 @@ type part struct {
 	count int
 }
 
-// Publish publishes a payload and waits for the outcome: for each message whether
-// Pub/Sub has it. None has been published, for all that the caller knows, when ctx
-// ends.
+// Publish publishes a payload and reports for each message whether Pub/Sub has it. If ctx
+// ends first, it reports that Pub/Sub has none.
 func (p *Publisher) Publish(ctx context.Context, messages []Message) ([]bool, error) {
 	published := make([]bool, 0, len(messages))
 	for _, part := range p.add(messages) {

@@ -61,7 +61,7 @@ type Stats struct {
 	ByIdentity map[Identity]Counts
 }
 
-// books is what the server remembers.
+// books are the server's records and counts.
 type books struct {
 	mu         sync.Mutex // guards everything below
 	records    []Record
@@ -115,7 +115,7 @@ func (b *books) refuse() {
 	b.refused++
 }
 
-// record books one payload's outcome.
+// record adds one payload's outcome to the counts.
 func (s *Server) record(id Identity, records []Record, d Counts) {
 	s.books.mu.Lock()
 	if !s.opts.Discard {
@@ -130,7 +130,7 @@ func (s *Server) record(id Identity, records []Record, d Counts) {
 	}
 }
 
-// Recorded returns what was recorded, in order; nothing with Options.Discard.
+// Recorded returns the recorded events, in order; nothing with Options.Discard.
 // The events must not be changed.
 func (s *Server) Recorded() []Record {
 	s.books.mu.Lock()

@@ -28,8 +28,8 @@ const (
 	AfterResponding
 )
 
-// Fault is what to do wrong; the zero value is nothing. Delay and Hang come
-// first, then Err or Omit.
+// Fault is a failure of the server; the zero value is none. Delay and Hang come first,
+// then Err or Omit.
 type Fault struct {
 	// Err, a gRPC status error, ends the RPC.
 	Err error
@@ -44,7 +44,7 @@ type Fault struct {
 	// being OK, as when the gateway's backend fails.
 	Omit    []string
 	OmitAll bool
-	// RecordOmitted records what is omitted nevertheless, as when the backend's
+	// RecordOmitted records the omitted events nevertheless, as when the backend's
 	// answer was lost.
 	RecordOmitted bool
 }

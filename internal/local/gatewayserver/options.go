@@ -5,7 +5,7 @@ import (
 )
 
 const (
-	// RequiredScope is what a token must grant.
+	// RequiredScope is the scope that a token must grant.
 	RequiredScope = "telemetry_gateway::events::write"
 	// MaxRequestBytes is the largest message that the server receives: 90 MiB,
 	// as the real one.
@@ -25,7 +25,7 @@ const (
 	AttributePrefix = "recordsPrivateMetadata"
 )
 
-// Introspector says what an access token stands for.
+// Introspector returns the client and the scopes of an access token.
 type Introspector interface {
 	Introspect(token string) (active bool, scopes []string, clientID string)
 }

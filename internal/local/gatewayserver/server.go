@@ -1,8 +1,6 @@
-// Package gatewayserver is a telemetry gateway for managed services that runs
-// in-process: it enforces the real one's rules, keeps what was recorded, and
-// fails on demand. Like the real one, which runs on Cloud Run, it is behind a front
-// of Google's, which takes the content type application/grpc only: see package
-// googlefront.
+// Package gatewayserver is an embedded Telemetry Gateway. It enforces the real gateway's
+// rules, keeps recorded events, and fails on demand. The real gateway runs on Cloud Run
+// behind Google's front end, so this one is behind package googlefront.
 package gatewayserver
 
 import (
@@ -64,8 +62,8 @@ func (s *Server) URL() string {
 	return "http://" + s.addr
 }
 
-// Stop closes the listener and cuts all connections, until Restart. What was
-// recorded stays. It waits for the RPCs to end.
+// Stop closes the listener and cuts all connections, until Restart. It keeps the
+// recorded events. It waits for the RPCs to end.
 func (s *Server) Stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

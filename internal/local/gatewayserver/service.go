@@ -147,7 +147,8 @@ func (s *Server) open(ctx context.Context, method string, m *telemetrygatewayv1.
 	return &session{server: s, info: info, metadata: rendered}, nil
 }
 
-// authorize checks the RPC's token. What a refused token lacks is not said.
+// authorize checks the RPC's token. Like the real gateway it does not say why it refuses a
+// token.
 func (s *Server) authorize(ctx context.Context) error {
 	md, _ := metadata.FromIncomingContext(ctx)
 	headers := md.Get("authorization")

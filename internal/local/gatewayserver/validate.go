@@ -12,7 +12,7 @@ import (
 	telemetrygatewayv1 "github.com/sourcegraph/telemetry-relay/internal/telemetrygateway/v1"
 )
 
-// verdict is what becomes of an event on its own merits.
+// verdict is the gateway's decision about one event by its rules.
 type verdict int
 
 const (
@@ -74,7 +74,7 @@ func tooManyAttributes(e *Event) bool {
 	return false
 }
 
-// renderedSize is the size of what the gateway passes on.
+// renderedSize is the size of the message that the gateway publishes.
 func renderedSize(e *Event, metadata json.RawMessage) (int, error) {
 	event, err := protojson.Marshal(e)
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 )
 
-// connections is a listener that knows its open connections.
+// connections is a listener with a list of its open connections.
 type connections struct {
 	net.Listener
 
@@ -78,7 +78,7 @@ type connection struct {
 	gone   chan struct{} // closed by Close
 }
 
-// Read drops what a frozen connection receives, and does not see its end.
+// Read drops the bytes that a frozen connection receives, and does not report its end.
 func (c *connection) Read(b []byte) (int, error) {
 	for {
 		n, err := c.Conn.Read(b)
@@ -92,7 +92,7 @@ func (c *connection) Read(b []byte) (int, error) {
 	}
 }
 
-// Write drops what a frozen connection is to send.
+// Write drops the bytes for a frozen connection.
 func (c *connection) Write(b []byte) (int, error) {
 	if c.frozen.Load() {
 		return len(b), nil

@@ -1,5 +1,5 @@
-// Package googlefront serves a gRPC server the way Google's own front does, so
-// that clients which work here work there.
+// Package googlefront serves a gRPC server behind a front end like Google's, so that a
+// client that passes these tests also works with the service.
 //
 // The front takes requests whose content type is exactly "application/grpc". It
 // answers any other content type, such as "application/grpc+proto", with HTTP 404
@@ -88,7 +88,7 @@ func (f *Front) Close() {
 }
 
 // Refuse makes the front answer the next n requests with HTTP 404 whatever their
-// content type, as something between client and service does now and then; n < 0
+// content type, as a proxy between client and service does now and then; n < 0
 // means all of them, until Refuse is called again.
 func (f *Front) Refuse(n int) { f.refusals.Store(int64(n)) }
 

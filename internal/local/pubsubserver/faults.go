@@ -46,7 +46,7 @@ func (s *Server) ExpireLeases(subscription string, messageIDs ...string) {
 			numbers[n] = true
 		}
 	}
-	s.bury(sub, sub.queue.expireSome(numbers))
+	s.deadLetter(sub, sub.queue.expireSome(numbers))
 }
 
 // RefuseRequests makes the server answer the next n requests, of any kind, with HTTP

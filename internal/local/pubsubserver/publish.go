@@ -105,9 +105,9 @@ func checkMessage(m *pubsubpb.PubsubMessage) string {
 	return ""
 }
 
-// bury forwards dead messages to the subscription's dead-letter topic. Those
+// deadLetter forwards messages without attempts left to the dead-letter topic. Those
 // that cannot be forwarded stay in the subscription.
-func (s *Server) bury(sub *subscription, deads []dead) {
+func (s *Server) deadLetter(sub *subscription, deads []dead) {
 	if len(deads) == 0 {
 		return
 	}
@@ -135,7 +135,7 @@ func (s *Server) bury(sub *subscription, deads []dead) {
 		m.MessageId, m.PublishTime = strconv.FormatUint(number, 10), now
 		b, err := proto.Marshal(m)
 		if err != nil { // it was marshalled before
-			panic("encode a dead letter: " + err.Error())
+			panic("encode a dead-lettered message: " + err.Error())
 		}
 		letters[i] = message{encoded: b, number: number}
 	}

@@ -77,7 +77,7 @@ type consumer struct {
 	wake chan struct{} // capacity 1: something may be available
 
 	stream                bool        // not a pull
-	silent                atomic.Bool // it is given nothing any more; set under the lock
+	silent                atomic.Bool // it gets no more messages; set under the lock
 	maxMessages, maxBytes int         // outstanding; 0 = no limit
 	messages, bytes       int         // outstanding
 }
@@ -200,8 +200,8 @@ func (q *queue) take(c *consumer, limit, leaseSeconds int, out []delivered) ([]d
 	deadline := time.Now().Add(time.Duration(leaseSeconds) * time.Second)
 	size := 0
 	for len(out) < limit && !c.full() {
-		// What is delivered again takes turns with what is new, so that neither
-		// poison nor a backlog holds up the other.
+		// Redeliveries and new messages take turns, so that neither poison messages
+		// nor a backlog delay the others.
 		first, second := &q.again, &q.fresh
 		if len(out)%2 == 1 {
 			first, second = second, first

@@ -1,24 +1,24 @@
-// Package pubsubserver is Pub/Sub in memory, over real gRPC: topics,
-// subscriptions, leases, server-side flow control, exactly-once delivery per ack id and
-// the native dead-letter policy behave as the service's do, and fail on demand. It is
-// made for bulk: no message has a goroutine or a timer of its own.
+// Package pubsubserver is an embedded Pub/Sub over real gRPC. Topics, subscriptions,
+// leases, server-side flow control, exactly-once delivery per ack id and the native
+// dead-letter policy behave like the service's, and fail on demand. No message has a
+// goroutine or a timer of its own, because tests and benchmarks use millions of them.
 //
-// The server is as strict as the service is known or reported to be, and where that is not
-// known it takes the harsher reading:
+// The server is as strict as the service is known or reported to be. Where the service's
+// behaviour is unknown, the server behaves in the stricter way:
 //
 //   - It takes the content type application/grpc only (package googlefront).
 //   - It ends a StreamingPull whose client has sent nothing for a minute
 //     (Options.StreamIdle), and answers the pings of clients with protocol_version 1 only.
-//   - What a StreamingPull delivers has a lease of ten minutes until its first ModifyAckDeadline
-//     (Options.DeliveryLease).
+//   - A message that a StreamingPull delivers has a lease of ten minutes until its first
+//     ModifyAckDeadline (Options.DeliveryLease).
 //   - One message over the limits makes it refuse a whole publish request, with all other
 //     messages in it.
 //   - A subscription with exactly-once delivery answers for each ack id that has expired
 //     (google-cloud-ruby#18236).
 //
-// Not there: retention, retry policies, filters, ordering (keys are kept and
-// delivered, the order is not), push, schemas, snapshots and seek. A subscription
-// that asks for one of them that would change what is delivered is refused.
+// The server has no retention, retry policies, filters, ordering (it delivers keys, in any
+// order), push, schemas, snapshots or seek. It refuses a subscription with one of these, if
+// that would change which messages are delivered.
 package pubsubserver
 
 import (
@@ -93,8 +93,8 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 		streams:       map[*pullStream]struct{}{},
 		openings:      openings{seen: map[string][]Opening{}},
 	}
-	// Ids must differ from those of a server that ran before: what consumers
-	// derive from them would collide.
+	// Ids must differ from those of an earlier server, because consumers derive ids of
+	// events from them.
 	s.number.Store(uint64(time.Now().UnixMicro()))
 	server := grpc.NewServer(
 		grpc.MaxRecvMsgSize(maxRequestBytes),
@@ -138,7 +138,7 @@ func (s *Server) expireLeases(ctx context.Context) {
 			return
 		case now := <-ticker.C:
 			for _, sub := range s.allSubscriptions() {
-				s.bury(sub, sub.queue.expire(now, false))
+				s.deadLetter(sub, sub.queue.expire(now, false))
 			}
 		}
 	}

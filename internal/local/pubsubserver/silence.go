@@ -1,6 +1,6 @@
 package pubsubserver
 
-// silence makes c be given nothing any more. What it holds stays leased to it.
+// silence ends all deliveries to c. Its messages stay leased to it.
 func (q *queue) silence(c *consumer) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -13,9 +13,8 @@ func (p *pullStream) isSilent() bool { return p.consumer.silent.Load() }
 
 // SilenceStreams makes the open StreamingPull streams of a subscription go silent
 // on healthy connections and returns their number. A silent stream delivers nothing,
-// answers no ping, ignores what it is sent and does not end, until the client
-// cancels it or its connection ends. What it has delivered stays leased; everything else
-// goes to other streams. Clients of the service report such streams (java-pubsub#490,
+// answers no ping, ignores requests and does not end, until the client cancels it or its
+// connection ends. Its delivered messages stay leased; other streams get all others. Clients of the service report such streams (java-pubsub#490,
 // nodejs-pubsub#1779, google-cloud-dotnet#11793).
 func (s *Server) SilenceStreams(subscription string) int {
 	s.mu.RLock()

@@ -191,10 +191,10 @@ func (s *Server) modify(sub *subscription, ids []string, seconds func(i int) int
 			return nil, errAckID
 		}
 	}
-	s.bury(sub, deads)
+	s.deadLetter(sub, deads)
 	return invalid, nil
 }
 
 func (s *Server) expireAll(sub *subscription) {
-	s.bury(sub, sub.queue.expire(time.Time{}, true))
+	s.deadLetter(sub, sub.queue.expire(time.Time{}, true))
 }

@@ -37,7 +37,7 @@ func TestPull(t *testing.T) {
 		t.Errorf("delivered again: %v", again)
 	}
 	f.wantStats(Stats{Leased: 5, Acked: 20, Delivered: 30, Redelivered: 5})
-	// The ids of the first delivery mean nothing any more.
+	// The ids of the first delivery are no longer valid.
 	must(t, f.ack(ackIDs(second)...))
 	f.wantStats(Stats{Leased: 5, Acked: 20, Delivered: 30, Redelivered: 5})
 }

@@ -1,4 +1,4 @@
-// Package sample holds real sample events: what a newcomer's first run relays.
+// Package sample has real sample events, for `worker local` and for tests.
 package sample
 
 import (
@@ -22,8 +22,7 @@ var events []byte
 //go:embed bad.ndjson
 var bad []byte
 
-// Events returns n valid events. Beyond the 2,000 that there are they are
-// repeated, with new ids.
+// Events returns n valid events. It repeats its 2,000 events with new ids if n is larger.
 func Events(n int) ([]ndjson.Message, error) {
 	all, err := parse(events)
 	if err != nil {

@@ -59,7 +59,7 @@ type FaultFunc func(r *http.Request) (status int, body string, delay time.Durati
 
 // Stats counts what the server did since it started.
 type Stats struct {
-	// TokenRequests is every request to the token endpoint, whatever became of it.
+	// TokenRequests counts all requests to the token endpoint.
 	TokenRequests int
 	// TokensIssued is the number of requests that got a token.
 	TokensIssued int

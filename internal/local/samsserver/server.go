@@ -1,6 +1,5 @@
-// Package samsserver is a small stand-in for SAMS, Sourcegraph's OAuth 2
-// provider: it issues opaque access tokens for the client_credentials grant and
-// introspects them in-process.
+// Package samsserver is an embedded SAMS, Sourcegraph's OAuth 2 provider. It issues opaque
+// access tokens for the client_credentials grant and introspects them in-process.
 package samsserver
 
 import (

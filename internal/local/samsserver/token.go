@@ -16,7 +16,7 @@ import (
 // maxFormBytes bounds the body of a token request.
 const maxFormBytes = 64 << 10
 
-// grant is what an access token stands for.
+// grant has the client and the scopes of an access token.
 type grant struct {
 	scopes   []string
 	clientID string
@@ -53,7 +53,7 @@ func (s *Server) Introspect(token string) (active bool, scopes []string, clientI
 	return true, slices.Clone(g.scopes), g.clientID
 }
 
-// Revoke makes token inactive at once; clients are not told.
+// Revoke makes a token inactive at once, without a notice to clients.
 func (s *Server) Revoke(token string) {
 	s.tokens.mu.Lock()
 	defer s.tokens.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package tlsfront gives tests an endpoint with TLS and credentials, such as a regional
-// endpoint of Pub/Sub, before a server that has neither.
+// Package tlsfront puts an endpoint with TLS before a server without it, so that tests can
+// use a regional endpoint of Pub/Sub with credentials.
 package tlsfront
 
 import (
@@ -84,7 +84,7 @@ func (f *Front) Names() []string {
 func join(t testing.TB, conn net.Conn, server string) {
 	other, err := new(net.Dialer).DialContext(t.Context(), "tcp", server)
 	if err != nil {
-		_ = conn.Close() // that is what the client is told
+		_ = conn.Close() // the client gets that as its error
 		return
 	}
 	var both sync.WaitGroup
