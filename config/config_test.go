@@ -34,7 +34,7 @@ func mustLoad(t *testing.T, vars ...string) *Config {
 }
 
 func TestDefaults(t *testing.T) {
-	// What is not passed must not come from the process.
+	// The process's own variables must not be read.
 	t.Setenv("ENVIRONMENT_ID", "leaked")
 	t.Setenv("WORKER_MODE", "drain")
 	got := mustLoad(t)

@@ -73,7 +73,7 @@ func TestMetricsExist(t *testing.T) {
 	}
 }
 
-// TestPanels wants panels that can be told apart, explained, and not on top of
+// TestPanels wants panels with titles of their own, with descriptions, and not on top of
 // each other.
 func TestPanels(t *testing.T) {
 	taken := map[string]string{}

@@ -25,7 +25,7 @@ import (
 )
 
 // TestPicture makes the picture of the dashboard: it runs a worker through some
-// minutes of bad weather, has a real Prometheus scrape it, and draws what the
+// minutes with faults, has a real Prometheus scrape it, and draws what the
 // panels' queries answer. It runs only when DASHBOARD_PICTURE says where to put
 // the picture, and needs Debian's package prometheus:
 //
@@ -39,7 +39,7 @@ func TestPicture(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newWeather(t)
+	w := newFaults(t)
 	began := time.Now()
 	prometheus := scrape(t, w.endpoints)
 	for _, step := range []struct {
@@ -90,8 +90,8 @@ func TestPicture(t *testing.T) {
 	}
 }
 
-// weather is a worker, what is around it, and who publishes.
-type weather struct {
+// faults is a worker with its dependencies, and a publisher.
+type faults struct {
 	t         *testing.T
 	house     *local.House
 	endpoints string
@@ -100,13 +100,13 @@ type weather struct {
 	delay time.Duration
 }
 
-func newWeather(t *testing.T) *weather {
+func newFaults(t *testing.T) *faults {
 	t.Helper()
 	house, err := local.Start(t.Context(), local.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &weather{t: t, house: house}
+	w := &faults{t: t, house: house}
 	payloads := 0
 	house.Gateway.SetOnPayload(func(_ gatewayserver.StreamInfo, events []*gatewayserver.Event) gatewayserver.Fault {
 		w.mu.Lock()
@@ -139,20 +139,20 @@ func newWeather(t *testing.T) *weather {
 	return w
 }
 
-func (w *weather) must(err error) {
+func (w *faults) must(err error) {
 	if err != nil {
 		w.t.Error(err)
 	}
 }
 
-func (w *weather) slow(delay time.Duration) {
+func (w *faults) slow(delay time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.delay = delay
 }
 
 // publish publishes some 300 events a second, a few of them bad.
-func (w *weather) publish(ctx context.Context) {
+func (w *faults) publish(ctx context.Context) {
 	events, err := sample.Events(120_000)
 	w.must(err)
 	bad, err := sample.Bad()

@@ -270,7 +270,7 @@ func TestSpecs(t *testing.T) {
 			if kind == "service" && (cfg.Mode != config.Continuous || cfg.ListenAddr() != ":9992") {
 				t.Errorf("%s: as a service it runs in mode %s, and listens at %q", e.ID, cfg.Mode, cfg.ListenAddr())
 			}
-			// What may be held must fit into the memory, a few times over.
+			// The bound on events in flight must fit into the memory, a few times over.
 			if held := int(cfg.MaxOutstandingBytes >> 20); mebibytes(e.Instances.Resources.Memory) < 3*held {
 				t.Errorf("%s: %s of memory for %d MiB of events", e.ID, e.Instances.Resources.Memory, held)
 			}

@@ -1,6 +1,6 @@
 # Who has read or changed what: Data Access logs of Pub/Sub, which Google writes
-# and nobody who reads dead letters can turn off. There are none by default. They
-# are a setting of the project and cover all subscriptions, those of dead letters
+# and no reader of dead-lettered messages can turn off. There are none by default. They
+# are a setting of the project and cover all subscriptions, those of dead-lettered messages
 # and the worker's own. The worker and the publishers are left out: their traffic
 # is the product, and a log entry for each request would cost more than it tells.
 resource "google_project_iam_audit_config" "pubsub" {

@@ -1,5 +1,5 @@
 # Who may do what, on single topics and subscriptions and never on the project.
-# These grants add to whatever else there is; they take nothing away.
+# These grants are additive: they remove no other grant.
 
 # Services publish events, and can neither read nor dead-letter any.
 resource "google_pubsub_topic_iam_member" "publisher" {
@@ -14,7 +14,7 @@ resource "google_pubsub_topic_iam_member" "publisher" {
   depends_on = [google_pubsub_subscription.relay]
 }
 
-# The worker receives events and writes dead letters; it reads none.
+# The worker receives events and writes dead-lettered messages; it reads none of them.
 resource "google_pubsub_subscription_iam_member" "worker_receives" {
   project      = var.project_id
   subscription = google_pubsub_subscription.relay.name
@@ -31,7 +31,7 @@ resource "google_pubsub_topic_iam_member" "worker_dead_letters" {
   depends_on = [google_pubsub_subscription.oncall]
 }
 
-# On-call reads and removes dead letters, and publishes events again (replay).
+# On-call reads and removes dead-lettered messages, and publishes events again (replay).
 resource "google_pubsub_subscription_iam_member" "oncall_reads" {
   for_each = var.oncall
 

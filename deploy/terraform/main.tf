@@ -43,7 +43,7 @@ resource "google_pubsub_topic" "dead_letters" {
 
 # Where the worker receives. No retry policy: released events must come at once,
 # to the next worker too. No ordering or filter. No exactly-once delivery: it would
-# keep what a killed worker held from others for 60 s rather than 30 s, and gain nothing.
+# delay the events of a killed worker by 60 s instead of 30 s, without a benefit.
 resource "google_pubsub_subscription" "relay" {
   project = var.project_id
   name    = "${var.topic}-relay"
@@ -71,7 +71,8 @@ resource "google_pubsub_subscription" "relay" {
     prevent_destroy = true
   }
 
-  # Dead letters need somebody who keeps them before there can be any.
+  # The dead-letter topic needs a subscription before the first message: Pub/Sub drops
+# messages of a topic without one.
   depends_on = [google_pubsub_subscription.oncall]
 }
 

@@ -101,7 +101,7 @@ func load(t *testing.T, inputs map[string]cty.Value) *module {
 			"length": stdlib.LengthFunc, "merge": stdlib.MergeFunc, "setproduct": stdlib.SetProductFunc, "one": oneFunc, "concat": stdlib.ConcatFunc,
 		},
 	}
-	// What refers to what is settled by evaluating until nothing changes: names
+	// References are resolved by evaluating until nothing changes: names
 	// come from variables, ids from nothing.
 	m.placeholders()
 	const rounds = 4

@@ -21,12 +21,12 @@ variable "worker" {
 }
 
 variable "oncall" {
-  description = "Who reads, mends and replays dead letters, as IAM members: usually one group. They see private metadata."
+  description = "The IAM members, usually one group, that read, fix and replay dead-lettered messages. They see private metadata."
   type        = set(string)
 }
 
 variable "developers" {
-  description = "Who may look at copies of dead letters without taking them from on-call, as IAM members. They see private metadata. Empty: no copies are kept."
+  description = "The IAM members that may read copies of dead-lettered messages without taking them from on-call. They see private metadata. Empty: no copies are kept."
   type        = set(string)
   default     = []
 }
@@ -61,7 +61,7 @@ variable "event_age_alert" {
 }
 
 variable "letter_age_alert" {
-  description = "Alert when the oldest dead letter has waited so many seconds for a person."
+  description = "Alert when the oldest dead-lettered message has waited for this many seconds."
   type        = number
   default     = 86400
 }

@@ -412,7 +412,7 @@ func TestSignalFinishesWhatIsInFlight(t *testing.T) {
 		t.Errorf("%d messages in the subscription, want %d", got, 100-s.Submitted)
 	}
 	if leased := h.pubsub.Stats(subName).Leased; leased > 0 && s.Released > 0 {
-		// What was still in the connection's buffers expires; what was received
+		// Messages in the connection's buffers expire; the received ones
 		// is released.
 		t.Logf("%d messages are still leased", leased)
 	}

@@ -72,8 +72,8 @@ func (f *fakeTopic) Publish(_ context.Context, messages []*pubsubpb.PubsubMessag
 }
 
 // relayed takes a message along the path: it ends as an event that the gateway
-// can decode or as a dead letter that restores exactly to the message. What fits
-// into no dead letter must at least be said to be so.
+// can decode or as a dead-lettered message that restores exactly to the original. If it fits
+// into none, the writer must report that.
 func relayed(tb testing.TB, m hostile) (reason event.Reason) {
 	tb.Helper()
 	published := time.Date(2026, 11, 20, 9, 0, 43, 200, time.UTC)

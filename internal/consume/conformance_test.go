@@ -290,12 +290,12 @@ var situations = []situation{
 		},
 	},
 	{
-		name: "killed with 500 messages held", source: "as above", slow: true,
+		name: "killed with 500 messages in flight", source: "as above", slow: true,
 		official: "all back within 30s", ours: "all back within 30s",
 		play: back(30 * time.Second),
 	},
 	{
-		name: "killed with 500 held, exactly-once delivery", source: "official client: 60 s at least", slow: true,
+		name: "killed with 500 in flight, exactly-once delivery", source: "official client: 60 s at least", slow: true,
 		official: "all back within 1m0s", ours: "all back within 1m0s",
 		options: []pubsubserver.SubscriptionOption{pubsubserver.WithExactlyOnce()},
 		play:    back(time.Minute),
@@ -396,7 +396,7 @@ var situations = []situation{
 		},
 	},
 	{
-		name: "acknowledgements refused as a whole for 3 s", source: "`FailedPrecondition` without results per id: a key is away",
+		name: "acknowledgements refused as a whole for 3 s", source: "`FailedPrecondition` without results per id: a key is disabled",
 		official: "acknowledgements are lost; all come again", ours: "all acknowledged, none comes again",
 		play: func(t *testing.T, s *pubsubserver.Server, begin start) string {
 			c := begin(t, s, true)
@@ -461,8 +461,8 @@ var situations = []situation{
 		},
 	},
 	{
-		name: "stopped with 2,000 held", source: "documentation: a nack makes a message available at once",
-		official: "all there for others within 2 s", ours: "all there for others within 2 s", timed: true,
+		name: "stopped with 2,000 in flight", source: "documentation: a nack makes a message available at once",
+		official: "available to others within 2 s", ours: "available to others within 2 s", timed: true,
 		play: func(t *testing.T, s *pubsubserver.Server, begin start) string {
 			c := begin(t, s, true)
 			publish(t, s, 2000)
@@ -478,7 +478,7 @@ var situations = []situation{
 			if !ok {
 				return fmt.Sprintf("%d there after 2 s", s.Stats(subName).Backlog)
 			}
-			return "all there for others within 2 s"
+			return "available to others within 2 s"
 		},
 	},
 	{

@@ -235,7 +235,7 @@ func (c client) get(path string) error {
 }
 
 // TestHealthNeverStarves has all connections taken: idle ones, some on which
-// nothing was ever sent, and some with half a request. Whoever comes is served.
+// nothing was ever sent, and some with half a request. A new client is served.
 func TestHealthNeverStarves(t *testing.T) {
 	for name, occupy := range map[string]func(t *testing.T, c client){
 		"idle": func(t *testing.T, c client) {

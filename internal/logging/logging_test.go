@@ -48,7 +48,7 @@ func TestCloudLogging(t *testing.T) {
 				t.Errorf("got %s", l)
 			}
 		}
-		// What is in a group is not Cloud Logging's.
+		// Attributes in a group are not Cloud Logging's.
 		if group := last["group"].(map[string]any); group["level"] != "mine" || group["msg"] != "mine" {
 			t.Errorf("got %v", group)
 		}

@@ -240,12 +240,12 @@ func TestCheckAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	addr := l.Addr().String()
-	l.Close() // nobody listens there any more
+	l.Close() // nothing listens there
 	ctx, cancel := context.WithTimeout(t.Context(), soon)
 	defer cancel()
 	wantFindings(t, PubSub(ctx, allNeeds(), plain(addr)...), "failure Pub/Sub: does not answer: ", "skipped topics, subscriptions and permissions: Pub/Sub does not answer")
 
-	// What comes back meanwhile is waited for.
+	// The check waits for a server that returns meanwhile.
 	f := newProvisioned(t)
 	var failures atomic.Int64
 	f.SetFault(func(string, any) error {

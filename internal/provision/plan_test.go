@@ -119,7 +119,7 @@ func TestSetupFromNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.wrote()
-	// Dead letters have where to go before there is anything to publish to.
+	// The dead-letter subscription exists before there is a topic to publish to.
 	if want := []string{n.DeadLetterTopic, n.DeadLetterSubscription, n.Topic, n.Subscription}; !slices.Equal(order, want) {
 		t.Errorf("in the order %q, want %q", order, want)
 	}
@@ -188,7 +188,7 @@ func TestSetupRepairs(t *testing.T) {
 	if again := f.plan(n); Changes(again) != 0 {
 		t.Errorf("again, %+v", again)
 	}
-	// What is well, or somebody else's business, stays.
+	// Good settings, and settings of others, stay.
 	if s := f.get(n.Subscription); s.GetAckDeadlineSeconds() != 10 || s.GetLabels()["team"] != "telemetry" {
 		t.Errorf("got %v", s)
 	}
@@ -327,7 +327,7 @@ func TestSetupIsInterrupted(t *testing.T) {
 	}
 }
 
-// TestReason has the last call end a little before the context does: what is told
+// TestReason has the last call end a little before the context does: the error says
 // is what was wrong before.
 func TestReason(t *testing.T) {
 	f, n := newFixture(t), needs()

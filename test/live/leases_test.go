@@ -16,7 +16,7 @@ import (
 // receipt is the lease that a client sets, in seconds: the shortest that there is.
 const receipt = 10
 
-const keepsKilled = "the emulator keeps a part of what a killed consumer held, for minutes"
+const keepsKilled = "the emulator keeps some messages of a killed consumer, for minutes"
 
 // leaseRows are about what happens to messages that are held.
 var leaseRows = []row{

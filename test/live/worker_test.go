@@ -31,11 +31,11 @@ var workerRows = []row{
 		section: "Pings", server: "internal/local/pubsubserver/deliver.go", test: "test/e2e TestCheckStream",
 	},
 	{
-		id: "drain", situation: "worker run: 500 events, 4 bad ones", expected: "recorded once, dead letters right, exit 0", ask: askDrain(nil),
+		id: "drain", situation: "worker run: 500 events, 4 bad ones", expected: "recorded once, dead-lettered messages right, exit 0", ask: askDrain(nil),
 		section: "When a drain is over", server: "internal/local/pubsubserver/server.go", test: "test/e2e TestSetupAndCheck",
 	},
 	{
-		id: "once", situation: "worker run: the same, exactly-once delivery", expected: "recorded once, dead letters right, exit 0", ask: askDrain(exactlyOnce),
+		id: "once", situation: "worker run: the same, exactly-once delivery", expected: "recorded once, dead-lettered messages right, exit 0", ask: askDrain(exactlyOnce),
 		section: "Settlements", server: "internal/local/pubsubserver/exactlyonce.go", test: "internal/consume TestConformance",
 	},
 	{
@@ -144,7 +144,7 @@ func askDrain(change func(*pubsubpb.Subscription)) func(context.Context, *place)
 		if len(faults) > 0 {
 			return differs("%s", strings.Join(faults, "; "))
 		}
-		return same("%d recorded once, %d dead letters right, exit 0", n, len(bad))
+		return same("%d recorded once, %d dead-lettered messages right, exit 0", n, len(bad))
 	}
 }
 

@@ -113,7 +113,7 @@ func (f *fixture) open(ctx context.Context, requests ...*request) stream {
 	return s
 }
 
-// tryOpen is open where the server may be away: a client that already knows it
+// tryOpen is open where the server may be unavailable: a client that already knows it
 // fails here, another only when it receives.
 func (f *fixture) tryOpen(ctx context.Context, requests ...*request) (stream, error) {
 	f.t.Helper()

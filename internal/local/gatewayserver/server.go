@@ -31,7 +31,7 @@ type Server struct {
 	loss      atomic.Pointer[LoseFunc]
 	publisher bundle.Publisher
 
-	books books
+	ledger ledger
 
 	mu      sync.Mutex         // guards running and closed
 	running *googlefront.Front // nil while stopped

@@ -36,7 +36,7 @@ func (s *service) RecordEvents(stream telemetrygatewayv1.TelemeteryGatewayServic
 	var session *session
 	defer func() {
 		if session != nil {
-			session.server.books.ended()
+			session.server.ledger.ended()
 		}
 	}()
 	if s.server.down.Load() {
@@ -84,7 +84,7 @@ func (s *service) RecordEvent(ctx context.Context, req *telemetrygatewayv1.Recor
 	if err != nil {
 		return nil, err
 	}
-	defer s.server.books.ended()
+	defer s.server.ledger.ended()
 	if req.GetEvent() == nil {
 		return nil, status.Error(codes.InvalidArgument, "an event is required")
 	}
@@ -104,10 +104,10 @@ func (s *service) RecordEvent(ctx context.Context, req *telemetrygatewayv1.Recor
 
 // open judges a stream's metadata and its token.
 func (s *Server) open(ctx context.Context, method string, m *telemetrygatewayv1.RecordEventsRequestMetadata) (_ *session, err error) {
-	s.books.arrived()
+	s.ledger.arrived()
 	defer func() {
 		if err != nil {
-			s.books.refuse()
+			s.ledger.refuse()
 		}
 	}()
 	managed := m.GetIdentifier().GetManagedService()
@@ -143,7 +143,7 @@ func (s *Server) open(ctx context.Context, method string, m *telemetrygatewayv1.
 	if err != nil {
 		return nil, status.Error(codes.Internal, "failed to render the metadata")
 	}
-	s.books.accepted(info.Identity)
+	s.ledger.accepted(info.Identity)
 	return &session{server: s, info: info, metadata: rendered}, nil
 }
 
@@ -179,7 +179,7 @@ func (s *session) serve(ctx context.Context, events []*Event, respond func(*tele
 		err = fault.Err
 	}
 	if err != nil {
-		s.server.books.count(s.info.Identity, counts)
+		s.server.ledger.count(s.info.Identity, counts)
 		return err
 	}
 
@@ -199,7 +199,7 @@ func (s *session) serve(ctx context.Context, events []*Event, respond func(*tele
 	}
 	published, err := s.server.publisher.Publish(ctx, messages)
 	if err != nil {
-		s.server.books.count(s.info.Identity, counts)
+		s.server.ledger.count(s.info.Identity, counts)
 		return status.FromContextError(err).Err()
 	}
 	for i, e := range events {

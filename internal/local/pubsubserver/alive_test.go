@@ -32,7 +32,7 @@ func TestStreamsOfSilentClientsEnd(t *testing.T) {
 			}
 		}
 	}()
-	// What the server sends does not count.
+	// The server's own messages do not count.
 	f.publish(1)
 	_, err := quiet.Recv()
 	for err == nil {

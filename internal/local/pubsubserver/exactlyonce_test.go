@@ -64,7 +64,7 @@ func TestExactlyOnce(t *testing.T) {
 	wantFailures(t, f.ack(ids...), expired)
 	f.wantStats(Stats{Backlog: 1250, Acked: 1250, Delivered: 2500})
 
-	// What is acknowledged, of an older delivery or no id at all fails by itself.
+	// An id that is acknowledged, of an older delivery or malformed fails alone.
 	again := ackIDs(f.pull(2))
 	wantFailures(t, f.modack(30, ids[0], "nonsense", again[0], ids[2400]), map[string]string{
 		ids[0]: InvalidAckID, "nonsense": InvalidAckID, ids[2400]: InvalidAckID,

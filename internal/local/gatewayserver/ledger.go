@@ -61,8 +61,8 @@ type Stats struct {
 	ByIdentity map[Identity]Counts
 }
 
-// books are the server's records and counts.
-type books struct {
+// ledger has the server's records and counts.
+type ledger struct {
 	mu         sync.Mutex // guards everything below
 	records    []Record
 	total      Counts
@@ -71,13 +71,13 @@ type books struct {
 	rpcs, open, refused int
 }
 
-func (b *books) count(id Identity, d Counts) {
+func (b *ledger) count(id Identity, d Counts) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.countLocked(id, d)
 }
 
-func (b *books) countLocked(id Identity, d Counts) {
+func (b *ledger) countLocked(id Identity, d Counts) {
 	b.total.add(d)
 	if b.byIdentity == nil {
 		b.byIdentity = map[Identity]*Counts{}
@@ -90,26 +90,26 @@ func (b *books) countLocked(id Identity, d Counts) {
 	c.add(d)
 }
 
-func (b *books) arrived() {
+func (b *ledger) arrived() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.rpcs++
 }
 
-func (b *books) accepted(id Identity) {
+func (b *ledger) accepted(id Identity) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.open++
 	b.countLocked(id, Counts{Streams: 1})
 }
 
-func (b *books) ended() {
+func (b *ledger) ended() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.open--
 }
 
-func (b *books) refuse() {
+func (b *ledger) refuse() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.refused++
@@ -117,12 +117,12 @@ func (b *books) refuse() {
 
 // record adds one payload's outcome to the counts.
 func (s *Server) record(id Identity, records []Record, d Counts) {
-	s.books.mu.Lock()
+	s.ledger.mu.Lock()
 	if !s.opts.Discard {
-		s.books.records = append(s.books.records, records...)
+		s.ledger.records = append(s.ledger.records, records...)
 	}
-	s.books.countLocked(id, d)
-	s.books.mu.Unlock()
+	s.ledger.countLocked(id, d)
+	s.ledger.mu.Unlock()
 	if s.opts.OnRecord != nil {
 		for _, r := range records {
 			s.opts.OnRecord(r)
@@ -133,16 +133,16 @@ func (s *Server) record(id Identity, records []Record, d Counts) {
 // Recorded returns the recorded events, in order; nothing with Options.Discard.
 // The events must not be changed.
 func (s *Server) Recorded() []Record {
-	s.books.mu.Lock()
-	defer s.books.mu.Unlock()
-	return slices.Clone(s.books.records)
+	s.ledger.mu.Lock()
+	defer s.ledger.mu.Unlock()
+	return slices.Clone(s.ledger.records)
 }
 
 // Forget empties what Recorded returns; the counts stay.
 func (s *Server) Forget() {
-	s.books.mu.Lock()
-	defer s.books.mu.Unlock()
-	s.books.records = nil
+	s.ledger.mu.Lock()
+	defer s.ledger.mu.Unlock()
+	s.ledger.records = nil
 }
 
 // SilentlyLost returns how many events were reported as succeeded and dropped.
@@ -150,17 +150,17 @@ func (s *Server) SilentlyLost() int { return s.Stats().SilentlyLost }
 
 // Stats returns the counters.
 func (s *Server) Stats() Stats {
-	s.books.mu.Lock()
-	defer s.books.mu.Unlock()
+	s.ledger.mu.Lock()
+	defer s.ledger.mu.Unlock()
 	stats := Stats{
-		Counts:     s.books.total,
-		RPCs:       s.books.rpcs,
-		Open:       s.books.open,
-		Refused:    s.books.refused,
-		ByIdentity: make(map[Identity]Counts, len(s.books.byIdentity)),
+		Counts:     s.ledger.total,
+		RPCs:       s.ledger.rpcs,
+		Open:       s.ledger.open,
+		Refused:    s.ledger.refused,
+		ByIdentity: make(map[Identity]Counts, len(s.ledger.byIdentity)),
 	}
-	for id := range maps.Keys(s.books.byIdentity) {
-		stats.ByIdentity[id] = *s.books.byIdentity[id]
+	for id := range maps.Keys(s.ledger.byIdentity) {
+		stats.ByIdentity[id] = *s.ledger.byIdentity[id]
 	}
 	return stats
 }

@@ -1,0 +1,277 @@
+// Package words_test keeps private words out of comments, log texts, help and docs. A
+// reader who knows Go and Pub/Sub must understand a sentence without learning a
+// vocabulary first.
+package words_test
+
+import (
+	"fmt"
+	"go/scanner"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"unicode"
+)
+
+const root = "../.."
+
+// word is a private word.
+type word struct {
+	// phrases are its forms, in lower case. They match whole words only; a hyphen or an
+	// underscore belongs to a word.
+	phrases []string
+	// instead names the field's words for the same thing.
+	instead string
+	// fine are ordinary uses of the same word, which are left alone.
+	fine []string
+}
+
+// words is the list. Add a line to keep another word out.
+var words = []word{
+	{[]string{"abandon", "abandons", "abandoned"}, "let expire", nil},
+	{[]string{"any more"}, "no longer", nil},
+	{[]string{"away"}, "unavailable, an outage of", []string{"right away", "take nothing away", "take that away", "takes that away"}},
+	{[]string{"book", "books"}, "accounting", nil},
+	{[]string{"bury", "buried", "burial", "interment", "interred", "grave", "graves", "graveyard", "digging"}, "dead-letter, dead-letter queue", nil},
+	{[]string{"cohort", "cohorts"}, "events that arrived together", nil},
+	{[]string{"crowded"}, "near capacity", nil},
+	{[]string{"dead letter", "dead letters", "letters"}, "dead-lettered message", []string{"lower-case letters", "upper-case letters", "capital letters", "letters of", "letters and digits"}},
+	{[]string{"gate", "gates"}, "breaker", nil},
+	{[]string{"halve", "halved"}, "bisect", nil},
+	{[]string{"hasten"}, "retry now", nil},
+	{[]string{"heir", "heirs"}, "successor, faults", nil},
+	{[]string{"held"}, "in flight; leased (a message); kept (data)", nil},
+	{[]string{"house"}, "environment, devstack", nil},
+	{[]string{"lane", "lanes"}, "id collision, stream", nil},
+	{[]string{"mend", "mends", "mended", "mending"}, "fix, repair", nil},
+	{[]string{"shut"}, "open (a breaker), close", []string{"shut down"}},
+	{[]string{"told"}, "logged, counted, signalled, informed", nil},
+	{[]string{"twin", "twins"}, "redelivery, copy", nil},
+	{[]string{"weather"}, "faults", nil},
+}
+
+// exceptions are places where a private word is right. Each must be needed.
+var exceptions = []exception{
+	{"docs/dead-letter-scale.md", "letters", "a flag of the test has this name"},
+}
+
+type exception struct{ file, phrase, reason string }
+
+// clean lists the files and folders that are free of private words. Add a line when
+// another one is.
+var clean = []string{
+	"README.md",
+	"docs/configuration.md",
+	"docs/running.md",
+	"docs/design.md",
+	"docs/pubsub.md",
+	"docs/verdict.md",
+	"docs/reliability.md",
+	"docs/security.md",
+	"docs/scaling.md",
+	"docs/metrics.md",
+	"docs/live.md",
+	"docs/dead-letter-scale.md",
+	"docs/decisions",
+	"deploy",
+	"tools",
+	"bench/README.md",
+	"config",
+	"internal/policy",
+	"internal/provision",
+	"internal/preflight",
+	"internal/diagnostics",
+	"internal/logging",
+	"internal/metrics",
+	"internal/observe",
+	"internal/sentry",
+	"internal/terminal",
+	"internal/topic",
+	"internal/secrets",
+	"internal/account",
+	"internal/ackresult",
+	"internal/local/bundle",
+	"internal/local/gatewayserver",
+	"internal/local/googlefront",
+	"internal/local/pubsubserver",
+	"internal/local/sample",
+	"internal/local/samsserver",
+	"internal/local/tlsfront",
+	"internal/patience",
+	"internal/emulator",
+	"internal/race",
+}
+
+// TestWords looks for private words in the clean files and folders.
+func TestWords(t *testing.T) {
+	needed := map[exception]bool{}
+	for _, path := range files(t, clean) {
+		for _, p := range prose(t, path) {
+			phrase, instead := private(p.text)
+			i := slices.IndexFunc(exceptions, func(e exception) bool { return e.file == path && e.phrase == phrase })
+			switch {
+			case phrase == "":
+			case i >= 0:
+				needed[exceptions[i]] = true
+			default:
+				t.Errorf("%s:%d: %q has the word %q; write: %s", path, p.line, p.text, phrase, instead)
+			}
+			if clauseFirst(p.text) {
+				t.Errorf("%s:%d: %q begins with a clause as its subject; name the subject", path, p.line, p.text)
+			}
+		}
+	}
+	for _, e := range exceptions {
+		if !needed[e] {
+			t.Errorf("the exception for %q in %s is not needed", e.phrase, e.file)
+		}
+	}
+}
+
+// TestMatching shows what the list finds.
+func TestMatching(t *testing.T) {
+	for text, want := range map[string]string{
+		"an event that is held for long":           "held",
+		"Held":                                     "held",
+		"upheld":                                   "",
+		"the gate is closed":                       "gate",
+		"the gateway is closed":                    "",
+		"while the gateway is away":                "away",
+		"it returns right away":                    "",
+		"a dead letter":                            "dead letter",
+		"the dead-letter topic":                    "",
+		"the worker dead-letters an event":         "",
+		"lower-case letters and digits":            "",
+		"lower-case letters, and letters in a box": "letters",
+		"it is shut down":                          "",
+		"the breaker is shut":                      "shut",
+		"telemetry_relay_books_difference_events":  "",
+		"TelemetryRelayGatewayAway":                "",
+	} {
+		if got, _ := private(text); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+	for text, want := range map[string]bool{
+		"What is held is released.":      true,
+		"It ends. Who waits is informed": true,
+		"## What is left":                false,
+		"What is left?":                  false,
+		"It says what is left.":          false,
+	} {
+		if got := clauseFirst(text); got != want {
+			t.Errorf("%q begins with a clause: %v, want %v", text, got, want)
+		}
+	}
+}
+
+// private returns the first private word in a text, and what to write instead. The word
+// is empty if there is none.
+func private(text string) (phrase, instead string) {
+	plain := " " + strings.Join(strings.FieldsFunc(strings.ToLower(text), func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '-' && r != '_'
+	}), " ") + " "
+	for _, w := range words {
+		for _, phrase := range w.phrases {
+			if !strings.Contains(plain, " "+phrase+" ") {
+				continue
+			}
+			kept := plain
+			for _, fine := range w.fine {
+				kept = strings.ReplaceAll(kept, " "+fine+" ", " ")
+			}
+			if strings.Contains(kept, " "+phrase+" ") {
+				return phrase, w.instead
+			}
+		}
+	}
+	return "", ""
+}
+
+// clause matches the beginning of a sentence such as "What is left is lost".
+var clause = regexp.MustCompile(`(?:^|[.;] )(?:What|Who|Whoever|Whatever) [a-z]+ `)
+
+// clauseFirst reports whether a sentence has a clause for its subject. Questions are
+// fine.
+func clauseFirst(text string) bool {
+	return strings.Contains(text, "Wh") && !strings.Contains(text, "?") && clause.MatchString(text)
+}
+
+// files returns the files with prose below some paths, relative to the root.
+func files(t *testing.T, paths []string) []string {
+	t.Helper()
+	var all []string
+	for _, path := range paths {
+		before := len(all)
+		err := filepath.WalkDir(filepath.Join(root, path), func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			switch filepath.Ext(path) {
+			case ".go", ".md", ".yaml", ".json", ".tf", ".proto":
+				relative, err := filepath.Rel(root, path)
+				all = append(all, filepath.ToSlash(relative))
+				return err
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(all) == before {
+			t.Errorf("%s has no file with prose", path)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// passage is a line of prose.
+type passage struct {
+	line int
+	text string
+}
+
+// prose returns the prose of a file: of Go, the comments and, but for tests, the
+// strings with a space in them; of other files, every line.
+func prose(t *testing.T, path string) []passage {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(path)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if filepath.Ext(path) != ".go" {
+		return lines(1, string(text))
+	}
+	var all []passage
+	var s scanner.Scanner
+	set := token.NewFileSet()
+	s.Init(set.AddFile(path, -1, len(text)), text, func(at token.Position, message string) {
+		t.Fatal(fmt.Errorf("%v: %s", at, message))
+	}, scanner.ScanComments)
+	for {
+		pos, kind, literal := s.Scan()
+		line := set.Position(pos).Line
+		switch {
+		case kind == token.EOF:
+			return all
+		case kind == token.COMMENT && !strings.HasPrefix(literal, "//go:"):
+			all = append(all, lines(line, strings.TrimPrefix(literal, "//"))...)
+		case kind == token.STRING && strings.Contains(literal, " ") && !strings.HasSuffix(path, "_test.go"):
+			all = append(all, lines(line, literal)...)
+		}
+	}
+}
+
+func lines(first int, text string) []passage {
+	var all []passage
+	for line := range strings.Lines(text) {
+		all = append(all, passage{first, strings.TrimSpace(line)})
+		first++
+	}
+	return all
+}
