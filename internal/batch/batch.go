@@ -4,8 +4,9 @@ package batch
 
 import (
 	"container/heap"
-	"slices"
 	"time"
+
+	"github.com/sourcegraph/telemetry-relay/internal/turns"
 )
 
 // Limits of a batch.
@@ -24,30 +25,26 @@ type Batch[T any] struct {
 	Bytes int
 }
 
-// Owner is whose turn it is: groups of one owner share a turn, so that one with many
-// events does not hold up the others.
-type Owner[K, T any] struct {
-	// Key is the owner for the caller.
-	Key  K
-	due  []*Group[K, T]
-	turn bool // among turns
-}
+// Group is the events of one environment of a service that may travel together. It
+// belongs to the caller, so that nothing is searched for. Only its first two fields
+// are set by the caller.
+type Group[S, E comparable, T any] struct {
+	Service     S
+	Environment E
 
-// Group has items that may travel together. It belongs to the caller, so that
-// nothing is searched for, and is empty when only its owner is set.
-type Group[K, T any] struct {
-	Owner  *Owner[K, T]
 	items  []item[T]
 	bytes  int
 	due    time.Time // of its oldest item
-	queued bool      // among its owner's due groups
-	// flushed is how many of its items are due whatever their time.
+	queued bool      // it has its place among those that wait for their turn
+	// flushed is how many of its items are due whatever their time, as far as the
+	// flushes go that it has taken note of.
 	flushed int
+	flushes int
 	timer   int // its place among the timers, while it has items and is not queued
 }
 
 // Empty reports whether nothing waits in the group.
-func (at *Group[K, T]) Empty() bool { return len(at.items) == 0 }
+func (at *Group[S, E, T]) Empty() bool { return len(at.items) == 0 }
 
 type item[T any] struct {
 	value T
@@ -56,14 +53,17 @@ type item[T any] struct {
 }
 
 // Groups is what waits. It is not safe for concurrent use.
-type Groups[K, T any] struct {
+type Groups[S, E comparable, T any] struct {
 	limits Limits
-	// turns are the owners with something due, the next one first.
-	turns []*Owner[K, T]
+	// ready are the groups with something due.
+	ready turns.Queue[S, E, *Group[S, E, T]]
 	// timers are the groups that wait for their time: those that are not queued.
-	timers timers[K, T]
+	timers timers[S, E, T]
 	items  int
 	epoch  time.Time // of the first item
+	// flushes is how often everything was flushed. A group takes note of it when it is
+	// next looked at, so that a flush need not walk over all that are ready.
+	flushes int
 	// spare is memory of groups that have become empty.
 	spare [][]item[T]
 }
@@ -73,15 +73,18 @@ type Groups[K, T any] struct {
 const maxSpare = 64
 
 // NewGroups returns the state of groups that are empty.
-func NewGroups[K, T any](limits Limits) *Groups[K, T] { return &Groups[K, T]{limits: limits} }
+func NewGroups[S, E comparable, T any](limits Limits) *Groups[S, E, T] {
+	return &Groups[S, E, T]{limits: limits}
+}
 
 // Add puts an item of so many bytes into a group. It becomes due when its group
 // is full, and latest after the delay.
-func (g *Groups[K, T]) Add(now time.Time, at *Group[K, T], bytes int, value T) {
+func (g *Groups[S, E, T]) Add(now time.Time, at *Group[S, E, T], bytes int, value T) {
 	if g.epoch.IsZero() {
 		g.epoch = now
 	}
 	due := now.Sub(g.epoch) + g.limits.Delay
+	g.note(at)
 	if at.Empty() {
 		at.due = g.epoch.Add(due)
 		if last := len(g.spare) - 1; last >= 0 {
@@ -98,62 +101,52 @@ func (g *Groups[K, T]) Add(now time.Time, at *Group[K, T], bytes int, value T) {
 	}
 }
 
-func (g *Groups[K, T]) full(at *Group[K, T]) bool {
+func (g *Groups[S, E, T]) full(at *Group[S, E, T]) bool {
 	return len(at.items) >= g.limits.Events || at.bytes >= g.limits.Bytes
 }
 
-// queue gives a group that is not among the timers its place among its owner's
-// due ones, and the owner a turn.
-func (g *Groups[K, T]) queue(at *Group[K, T]) {
+// queue has a group that is not among the timers wait for its turn.
+func (g *Groups[S, E, T]) queue(at *Group[S, E, T]) {
 	at.queued = true
-	at.Owner.due = append(at.Owner.due, at)
-	if !at.Owner.turn {
-		at.Owner.turn = true
-		g.turns = append(g.turns, at.Owner)
-	}
+	g.ready.Push(at.Service, at.Environment, at)
 }
 
 // Len is how many items wait.
-func (g *Groups[K, T]) Len() int { return g.items }
+func (g *Groups[S, E, T]) Len() int { return g.items }
 
 // Due says when something becomes due by its time, or that nothing will. What is
 // due already is not counted: Next has it.
-func (g *Groups[K, T]) Due() (time.Time, bool) {
+func (g *Groups[S, E, T]) Due() (time.Time, bool) {
 	if len(g.timers) == 0 {
 		return time.Time{}, false
 	}
 	return g.timers[0].due, true
 }
 
-// Next takes the next batch that is due, in turns by owner. An owner that busy
-// names is passed over. The second result is false when there is none.
-func (g *Groups[K, T]) Next(now time.Time, busy func(K) bool) (Batch[T], bool) {
+// Next takes the next batch that is due, in turns by service and environment. The
+// second result is false when there is none, or only of those that are busy.
+func (g *Groups[S, E, T]) Next(now time.Time, busy turns.Busy[S, E]) (Batch[T], bool) {
 	for len(g.timers) > 0 && !g.timers[0].due.After(now) {
-		g.queue(heap.Pop(&g.timers).(*Group[K, T]))
+		g.queue(heap.Pop(&g.timers).(*Group[S, E, T]))
 	}
-	for i, o := range g.turns {
-		if busy != nil && busy(o.Key) {
-			continue
-		}
-		at := o.due[0]
-		o.due[0] = nil
-		o.due = o.due[1:]
-		at.queued = false
-		b := g.take(now, at)
-		// Its next turn comes after everybody else's.
-		g.turns = slices.Delete(g.turns, i, i+1)
-		o.turn = false
-		if len(o.due) > 0 {
-			o.turn = true
-			g.turns = append(g.turns, o)
-		}
-		return b, true
+	at, ok := g.ready.Next(busy)
+	if !ok {
+		return Batch[T]{}, false
 	}
-	return Batch[T]{}, false
+	at.queued = false
+	return g.take(now, at), true
+}
+
+// note has a group take note of the flushes since it was last looked at.
+func (g *Groups[S, E, T]) note(at *Group[S, E, T]) {
+	if at.flushes != g.flushes {
+		at.flushed, at.flushes = len(at.items), g.flushes
+	}
 }
 
 // take cuts a batch from the front of a group.
-func (g *Groups[K, T]) take(now time.Time, at *Group[K, T]) Batch[T] {
+func (g *Groups[S, E, T]) take(now time.Time, at *Group[S, E, T]) Batch[T] {
+	g.note(at)
 	n, size := 0, 0
 	for n < len(at.items) && n < g.limits.Events {
 		if n > 0 && size+at.items[n].bytes > g.limits.Bytes {
@@ -191,7 +184,7 @@ func (g *Groups[K, T]) take(now time.Time, at *Group[K, T]) Batch[T] {
 }
 
 // emptied takes the memory of a group that has nothing any more.
-func (g *Groups[K, T]) emptied(at *Group[K, T]) {
+func (g *Groups[S, E, T]) emptied(at *Group[S, E, T]) {
 	if len(g.spare) < maxSpare && cap(at.items) <= 2*g.limits.Events {
 		g.spare = append(g.spare, at.items[:0])
 	}
@@ -199,51 +192,44 @@ func (g *Groups[K, T]) emptied(at *Group[K, T]) {
 }
 
 // Flush makes everything that waits now due.
-func (g *Groups[K, T]) Flush() {
+func (g *Groups[S, E, T]) Flush() {
 	for len(g.timers) > 0 {
-		g.queue(heap.Pop(&g.timers).(*Group[K, T]))
+		g.queue(heap.Pop(&g.timers).(*Group[S, E, T]))
 	}
-	for _, o := range g.turns {
-		for _, at := range o.due {
-			at.flushed = len(at.items)
-		}
-	}
+	g.flushes++
 }
 
 // TakeAll takes everything that waits, in a definite order.
-func (g *Groups[K, T]) TakeAll() []T {
+func (g *Groups[S, E, T]) TakeAll() []T {
 	g.Flush()
 	all := make([]T, 0, g.items)
-	for _, o := range g.turns {
-		for _, at := range o.due {
-			for _, it := range at.items {
-				all = append(all, it.value)
-			}
-			*at = Group[K, T]{Owner: at.Owner}
+	for _, at := range g.ready.TakeAll() {
+		for _, it := range at.items {
+			all = append(all, it.value)
 		}
-		o.due, o.turn = nil, false
+		*at = Group[S, E, T]{Service: at.Service, Environment: at.Environment}
 	}
-	*g = *NewGroups[K, T](g.limits)
+	*g = *NewGroups[S, E, T](g.limits)
 	return all
 }
 
 // timers is a heap of groups by the time at which they become due.
-type timers[K, T any] []*Group[K, T]
+type timers[S, E comparable, T any] []*Group[S, E, T]
 
-func (t timers[K, T]) Len() int           { return len(t) }
-func (t timers[K, T]) Less(i, j int) bool { return t[i].due.Before(t[j].due) }
-func (t timers[K, T]) Swap(i, j int) {
+func (t timers[S, E, T]) Len() int           { return len(t) }
+func (t timers[S, E, T]) Less(i, j int) bool { return t[i].due.Before(t[j].due) }
+func (t timers[S, E, T]) Swap(i, j int) {
 	t[i], t[j] = t[j], t[i]
 	t[i].timer, t[j].timer = i, j
 }
 
-func (t *timers[K, T]) Push(x any) {
-	at := x.(*Group[K, T])
+func (t *timers[S, E, T]) Push(x any) {
+	at := x.(*Group[S, E, T])
 	at.timer = len(*t)
 	*t = append(*t, at)
 }
 
-func (t *timers[K, T]) Pop() any {
+func (t *timers[S, E, T]) Pop() any {
 	last := len(*t) - 1
 	at := (*t)[last]
 	(*t)[last] = nil

@@ -10,6 +10,8 @@ import (
 	"weak"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/sourcegraph/telemetry-relay/internal/turns"
 )
 
 var (
@@ -19,28 +21,27 @@ var (
 
 func at(d time.Duration) time.Time { return start.Add(d) }
 
-// named are groups by their names, and owners by theirs.
+// nobody is busy.
+var nobody turns.Busy[string, string]
+
+// named are groups by their names.
 type named[T any] struct {
-	*Groups[string, T]
-	groups map[string]*Group[string, T]
-	owners map[string]*Owner[string, T]
+	*Groups[string, string, T]
+	groups map[string]*Group[string, string, T]
 }
 
 func newNamed[T any](limits Limits) *named[T] {
-	return &named[T]{NewGroups[string, T](limits), map[string]*Group[string, T]{}, map[string]*Owner[string, T]{}}
+	return &named[T]{NewGroups[string, string, T](limits), map[string]*Group[string, string, T]{}}
 }
 
-func (n *named[T]) Add(now time.Time, key, owner string, bytes int, value T) {
-	if n.owners[owner] == nil {
-		n.owners[owner] = &Owner[string, T]{Key: owner}
-	}
+func (n *named[T]) Add(now time.Time, key, service string, bytes int, value T) {
 	if n.groups[key] == nil {
-		n.groups[key] = &Group[string, T]{Owner: n.owners[owner]}
+		n.groups[key] = &Group[string, string, T]{Service: service, Environment: key}
 	}
 	n.Groups.Add(now, n.groups[key], bytes, value)
 }
 
-// add adds numbered items of one size to a group that is its own owner.
+// add adds numbered items of one size to a group that is the only one of its service.
 func add(g *named[int], now time.Time, key string, bytes int, items ...int) {
 	for _, item := range items {
 		g.Add(now, key, key, bytes, item)
@@ -50,7 +51,7 @@ func add(g *named[int], now time.Time, key string, bytes int, items ...int) {
 // drain takes what is due at now.
 func drain(g *named[int], now time.Time) (all [][]int) {
 	for {
-		b, ok := g.Next(now, nil)
+		b, ok := g.Next(now, nobody)
 		if !ok {
 			return all
 		}
@@ -87,7 +88,7 @@ func TestBoundaries(t *testing.T) {
 		add(g, start, "a", 60, 3)
 		add(g, start, "a", 41, 4)
 		want(t, "one byte too many", drain(g, start), []int{3})
-		b, ok := g.Next(at(time.Second), nil)
+		b, ok := g.Next(at(time.Second), nobody)
 		if !ok || b.Bytes != 41 || !slices.Equal(b.Items, []int{4}) {
 			t.Errorf("got %+v", b)
 		}
@@ -174,7 +175,7 @@ func TestFlush(t *testing.T) {
 func TestFairness(t *testing.T) {
 	const quiet = 20
 	g := newNamed[int](limits)
-	// The noisy owner comes first, with full groups and one that has many batches.
+	// The noisy service comes first, with full groups and one that has many batches.
 	for i := range 100 {
 		for range 3 {
 			g.Add(start, fmt.Sprintf("noisy/%d", i), "noisy", 1, -1)
@@ -189,7 +190,7 @@ func TestFairness(t *testing.T) {
 	turns := 0
 	seen := map[int]bool{}
 	for len(seen) < quiet {
-		b, ok := g.Next(start, nil)
+		b, ok := g.Next(start, nobody)
 		if !ok {
 			t.Fatal("nothing is due")
 		}
@@ -199,12 +200,12 @@ func TestFairness(t *testing.T) {
 		}
 	}
 	if turns != quiet+1 {
-		t.Errorf("%d turns until each of %d quiet owners had its own", turns, quiet)
+		t.Errorf("%d turns until each of %d quiet services had its own", turns, quiet)
 	}
-	// A new one has its turn after at most one of the noisy owner's.
+	// A new one has its turn after at most one of the noisy service's.
 	add(g, start, "late", 100, 99)
 	for i := 0; ; i++ {
-		b, _ := g.Next(start, nil)
+		b, _ := g.Next(start, nobody)
 		if b.Items[0] == 99 {
 			break
 		}
@@ -212,27 +213,27 @@ func TestFairness(t *testing.T) {
 			t.Fatal("the late one has no turn")
 		}
 	}
-	// The noisy owner's own groups take turns, too.
-	first, _ := g.Next(start, nil)
+	// The noisy service's own groups take turns, too.
+	first, _ := g.Next(start, nobody)
 	for range 99 {
-		g.Next(start, nil)
+		g.Next(start, nobody)
 	}
 	if len(first.Items) != 3 || g.Len() == 0 {
 		t.Errorf("got %v, %d left", first.Items, g.Len())
 	}
 }
 
-func TestBusyOwners(t *testing.T) {
+func TestBusyServices(t *testing.T) {
 	g := newNamed[int](limits)
 	add(g, start, "a", 1, 1, 2, 3, 4, 5, 6)
 	add(g, start, "b", 1, 7, 8, 9, 10, 11, 12)
 	next := func(busy ...string) []int {
-		b, _ := g.Next(start, func(o string) bool { return slices.Contains(busy, o) })
+		b, _ := g.Next(start, turns.Busy[string, string]{Service: func(s string) bool { return slices.Contains(busy, s) }})
 		return b.Items
 	}
 	got := [][]int{next("a"), next("a", "b"), next("a"), next(), next("b"), next()}
 	want(t, "batches", got, []int{7, 8, 9}, nil, []int{10, 11, 12}, []int{1, 2, 3}, []int{4, 5, 6}, nil)
-	if g.Len() != 0 || len(g.turns) != 0 || len(g.timers) != 0 || !g.groups["a"].Empty() || g.groups["a"].queued {
+	if g.Len() != 0 || g.ready.Len() != 0 || len(g.timers) != 0 || !g.groups["a"].Empty() || g.groups["a"].queued {
 		t.Errorf("what is empty has left something behind: %+v", g)
 	}
 }
@@ -243,7 +244,7 @@ func TestTakeAll(t *testing.T) {
 		for i := range 50 {
 			add(g, at(time.Duration(i/7)), fmt.Sprint(i%9), 10, i)
 		}
-		g.Next(at(1), nil)
+		g.Next(at(1), nobody)
 		return g
 	}
 	g := fill()
@@ -306,10 +307,10 @@ func TestModel(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		g := newNamed[int](limits)
 		m := model{groups: map[string][]modelItem{}}
-		keys := []string{"a1", "a2", "a3", "b1", "b2", "c1"} // the letter is the owner
+		keys := []string{"a1", "a2", "a3", "b1", "b2", "c1"} // the letter is the service
 		now, value := start, 0
 		groupOf := map[int]string{}
-		waited := map[byte]int{} // turns of others since an owner has been ready
+		waited := map[byte]int{} // turns of others since a service has been ready
 		for range 400 {
 			switch rng.IntN(8) {
 			case 0, 1, 2, 3:
@@ -334,14 +335,14 @@ func TestModel(t *testing.T) {
 					}
 				}
 			default:
-				busyOwner := "abcd"[rng.IntN(4)]
-				b, ok := g.Next(now, func(o string) bool { return o[0] == busyOwner })
+				busyService := "abcd"[rng.IntN(4)]
+				b, ok := g.Next(now, turns.Busy[string, string]{Service: func(s string) bool { return s[0] == busyService }})
 				var candidates []string
-				owners := map[byte]bool{}
+				services := map[byte]bool{}
 				for _, key := range keys {
-					if _, ready := m.ready(key, now); ready && key[0] != busyOwner {
+					if _, ready := m.ready(key, now); ready && key[0] != busyService {
 						candidates = append(candidates, key)
-						owners[key[0]] = true
+						services[key[0]] = true
 					}
 				}
 				if ok != (len(candidates) > 0) {
@@ -352,8 +353,8 @@ func TestModel(t *testing.T) {
 				}
 				key := groupOf[b.Items[0]]
 				expected, ready := m.ready(key, now)
-				if !ready || key[0] == busyOwner || !slices.Equal(b.Items, expected) {
-					t.Fatalf("seed %d: group %s gave %v, want %v (ready: %v, busy: %c)", seed, key, b.Items, expected, ready, busyOwner)
+				if !ready || key[0] == busyService || !slices.Equal(b.Items, expected) {
+					t.Fatalf("seed %d: group %s gave %v, want %v (ready: %v, busy: %c)", seed, key, b.Items, expected, ready, busyService)
 				}
 				size := 0
 				for _, it := range m.groups[key][:len(b.Items)] {
@@ -363,13 +364,13 @@ func TestModel(t *testing.T) {
 					t.Fatalf("seed %d: %d bytes, want %d", seed, b.Bytes, size)
 				}
 				m.groups[key] = m.groups[key][len(b.Items):]
-				for o := range owners {
+				for o := range services {
 					waited[o]++
 				}
 				delete(waited, key[0])
 				for o, n := range waited {
 					if n > 3 {
-						t.Fatalf("seed %d: owner %c waits for its turn since %d", seed, o, n)
+						t.Fatalf("seed %d: service %c waits for its turn since %d", seed, o, n)
 					}
 				}
 			}
@@ -403,7 +404,7 @@ func TestModel(t *testing.T) {
 	}
 }
 
-// What has left must not stay in memory, even while its group or owner does.
+// What has left must not stay in memory, even while its group does.
 func TestMemory(t *testing.T) {
 	type thing struct{ _ [64]byte }
 	g := newNamed[*thing](Limits{Events: 10, Bytes: 1 << 20, Delay: time.Hour})
@@ -411,10 +412,10 @@ func TestMemory(t *testing.T) {
 	for i := range 1005 {
 		p := new(thing)
 		pointers = append(pointers, weak.Make(p))
-		g.Add(start, fmt.Sprint(i%2), "owner", 1, p)
+		g.Add(start, fmt.Sprint(i%2), "service", 1, p)
 	}
 	for {
-		if _, ok := g.Next(start, nil); !ok {
+		if _, ok := g.Next(start, nobody); !ok {
 			break
 		}
 	}
@@ -432,13 +433,10 @@ func TestMemory(t *testing.T) {
 }
 
 func BenchmarkGroups(b *testing.B) {
-	g := NewGroups[int, int](Limits{Events: 1000, Bytes: 3 << 20, Delay: time.Second})
-	var (
-		owners [8]Owner[int, int]
-		groups [64]Group[int, int]
-	)
+	g := NewGroups[int, int, int](Limits{Events: 1000, Bytes: 3 << 20, Delay: time.Second})
+	var groups [64]Group[int, int, int]
 	for i := range groups {
-		groups[i].Owner = &owners[i%len(owners)]
+		groups[i].Service, groups[i].Environment = i%8, i
 	}
 	b.ReportAllocs()
 	now := start
@@ -447,7 +445,7 @@ func BenchmarkGroups(b *testing.B) {
 		if i%1000 == 0 {
 			now = now.Add(10 * time.Millisecond)
 			for {
-				if _, ok := g.Next(now, nil); !ok {
+				if _, ok := g.Next(now, turns.Busy[int, int]{}); !ok {
 					break
 				}
 			}

@@ -118,18 +118,17 @@ func (r *Relay) admit(h *held, now time.Time) {
 			r.handBack(h.message)
 		default:
 			r.hold(h)
-			r.graves = append(r.graves, h)
+			r.bound(h, s)
 		}
 		return
 	}
 
 	h.publisher = r.publisherOf(h)
 	h.publisher.received++
-	newest := r.sameID(h)
-	if same := twin(newest, h); same != nil {
+	if same := r.same(h); same != nil {
 		rare := same.apart()
-		rare.twins = append(rare.twins, h.message)
-		r.twins++
+		rare.redeliveries = append(rare.redeliveries, h.message)
+		r.redelivered++
 		return
 	}
 	switch {
@@ -139,8 +138,8 @@ func (r *Relay) admit(h *held, now time.Time) {
 		r.handBack(h.message)
 	default:
 		r.hold(h)
-		r.index(h, newest)
-		r.groups.Add(now, h.publisher.group(h.lane), h.size(), h)
+		r.index(h)
+		r.groups.Add(now, &h.publisher.waiting, h.size(), h)
 		return
 	}
 	r.forget(h.publisher)

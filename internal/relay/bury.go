@@ -7,13 +7,14 @@ import (
 
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
+	"github.com/sourcegraph/telemetry-relay/internal/turns"
 )
 
 // graveyard is what is to be dead-lettered. The loop owns it.
 type graveyard struct {
-	graves  []*held // in the order in which they were rejected
-	digging int     // on their way to the topic
-	level   int     // requests that failed in a row
+	graves  turns.Queue[*service, string, *held]
+	digging int // on their way to the topic
+	level   int // requests that failed in a row
 	next    time.Time
 	away    string // why the dead-letter topic is away; empty: it is not
 	told    time.Time
@@ -27,9 +28,10 @@ type burial struct {
 }
 
 const (
-	// One turn of writing takes so much at most, since compression may double it.
+	// One request takes so many messages at most, and ends with the one that has it
+	// exceed so many bytes: compression may double them.
 	lettersAtOnce = 1000
-	bytesAtOnce   = 16 << 20
+	bytesAtOnce   = 8 << 20
 	buryFirst     = 250 * time.Millisecond
 	buryMost      = 10 * time.Second
 )
@@ -42,24 +44,32 @@ func (r *Relay) bury(h *held, reason event.Reason, why string) {
 		r.release(h)
 		return
 	}
-	r.graves = append(r.graves, h)
+	r.bound(h, h.publisher.service)
 }
 
-// sendLetters writes what was rejected, one request at a time; healthy events
-// flow on meanwhile.
+// bound has a rejected event of a service wait for its turn to be written to the
+// dead-letter topic.
+func (r *Relay) bound(h *held, s *service) {
+	r.graves.Push(s, h.message.Attributes[event.AttrServiceEnvironment], h)
+}
+
+// sendLetters writes what was rejected, in turns by service and environment, one
+// request at a time; healthy events flow on meanwhile.
 func (r *Relay) sendLetters(now time.Time) {
-	if r.digging > 0 || len(r.graves) == 0 || now.Before(r.graveyard.next) {
+	if r.digging > 0 || r.graves.Len() == 0 || now.Before(r.graveyard.next) {
 		return
 	}
-	n, bytes := 0, int64(0)
-	for n < len(r.graves) && n < lettersAtOnce && (n == 0 || bytes+r.graves[n].message.Size() <= bytesAtOnce) {
-		bytes += r.graves[n].message.Size()
-		n++
+	var graves []*held
+	for bytes := int64(0); len(graves) < lettersAtOnce && bytes < bytesAtOnce; {
+		h, ok := r.graves.Next(turns.Busy[*service, string]{})
+		if !ok {
+			break
+		}
+		graves = append(graves, h)
+		bytes += h.message.Size()
 	}
-	graves := r.graves[:n:n]
-	r.graves = r.graves[n:]
-	r.digging = n
-	letters := make([]*dlq.DeadLetter, n)
+	r.digging = len(graves)
+	letters := make([]*dlq.DeadLetter, len(graves))
 	for i, h := range graves {
 		letters[i] = &dlq.DeadLetter{
 			MessageID:   h.message.ID,
@@ -112,7 +122,7 @@ func (r *Relay) interment(b burial, now time.Time) {
 	switch {
 	case failure == nil:
 		if g.away != "" {
-			r.log.Info("The dead-letter topic takes messages again", "held", len(r.graves))
+			r.log.Info("The dead-letter topic takes messages again", "held", r.graves.Len())
 		}
 		g.level, g.away = 0, ""
 	case r.stopping.on:
@@ -124,12 +134,14 @@ func (r *Relay) interment(b burial, now time.Time) {
 	default:
 		if g.away == "" || now.Sub(g.told) >= remindEvery {
 			g.told = now
-			r.log.ErrorContext(b.ctx, "The dead-letter topic does not take messages; rejected events are held", "error", failure, "held", len(again)+len(r.graves))
+			r.log.ErrorContext(b.ctx, "The dead-letter topic does not take messages; rejected events are held", "error", failure, "held", len(again)+r.graves.Len())
 		}
 		g.away = failure.Error()
 		g.next = now.Add(delay(r.rng, g.level, buryFirst, buryMost, 0))
 		g.level++
-		r.graves = append(again, r.graves...)
+		for _, h := range again {
+			r.bound(h, r.serviceOfMessage(h.message))
+		}
 	}
 	r.flushSettled()
 }

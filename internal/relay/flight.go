@@ -10,6 +10,7 @@ import (
 
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/submit"
+	"github.com/sourcegraph/telemetry-relay/internal/turns"
 )
 
 // flight is a batch on its way to the gateway, or waiting to be submitted again.
@@ -50,9 +51,13 @@ type outcome struct {
 // owns it.
 type flights struct {
 	waiting flightHeap // for their time
-	due     []*flight  // in the order in which their time came
-	turn    bool       // whether the next slot is for what is fresh
-	moment  uint64     // counts submissions and outcomes: the loop's own clock
+	others  int        // of those, without suspects
+	// What has waited for its time waits for its turn. Suspects do apart, since they may
+	// not be submitted at any time: pieces, and tries, one of each event.
+	due, pieces turns.Queue[*service, *publisher, *flight]
+	tries       []*flight
+	source      int    // whose turn the last slot was: see nextFlight
+	moment      uint64 // counts submissions and outcomes: the loop's own clock
 
 	recordedAt uint64 // the last moment at which something was recorded
 	failedAt   uint64 // the last moment at which a stream of fresh events failed
@@ -80,6 +85,9 @@ func (r *Relay) retry(f *flight, why string, first, least time.Duration, now tim
 	f.level++
 	f.followRetry(why, now)
 	heap.Push(&r.flights.waiting, f)
+	if !f.suspect {
+		r.flights.others++
+	}
 }
 
 // hasten makes everything due that waits for the gateway, so that a trial has
@@ -100,7 +108,11 @@ func (r *Relay) dispatch(now time.Time) {
 		return
 	}
 	for len(r.flights.waiting) > 0 && !r.flights.waiting[0].due.After(now) {
-		r.flights.due = append(r.flights.due, heap.Pop(&r.flights.waiting).(*flight))
+		f := heap.Pop(&r.flights.waiting).(*flight)
+		if !f.suspect {
+			r.flights.others--
+		}
+		r.flights.ready(f)
 	}
 	if r.gate.shut {
 		r.probe(now)
@@ -136,34 +148,58 @@ func (r *Relay) dispatchFresh(now time.Time) {
 	}
 }
 
-// nextFlight takes in turns what is submitted again and what is fresh.
-func (r *Relay) nextFlight(now time.Time) *flight {
-	r.flights.turn = !r.flights.turn
-	if r.flights.turn {
-		if f := r.nextFresh(now); f != nil {
-			return f
-		}
-		return r.nextRetry(r.mayFly)
+// ready has a flight wait for its turn.
+func (f *flights) ready(due *flight) {
+	switch {
+	case due.try:
+		f.tries = append(f.tries, due)
+	case due.suspect:
+		f.pieces.Push(due.publisher.service, due.publisher, due)
+	default:
+		f.due.Push(due.publisher.service, due.publisher, due)
 	}
-	if f := r.nextRetry(r.mayFly); f != nil {
-		return f
-	}
-	return r.nextFresh(now)
 }
 
-// busy reports whether a publisher has all the streams that it may have. One is
-// left for others: a publisher whose streams hang must not hold them up.
-func (r *Relay) busy(p *publisher) bool {
-	return p.flying >= max(1, r.opts.SubmitConcurrency-1)
+// nextFlight takes in turns what is fresh, what is submitted again, and suspects, so
+// that much of one kind holds up none of the others.
+func (r *Relay) nextFlight(now time.Time) *flight {
+	const sources = 3
+	for range sources {
+		r.flights.source = (r.flights.source + 1) % sources
+		var f *flight
+		switch r.flights.source {
+		case 0:
+			f = r.nextFresh(now)
+		case 1:
+			f = r.nextRetry()
+		case 2:
+			f = r.nextSuspect()
+		}
+		if f != nil {
+			return f
+		}
+	}
+	return nil
+}
+
+// busy says who has all the streams that it may have. A service leaves one stream to
+// the others, and an environment leaves another one to those of its service that have
+// events here, if there are any: streams that hang must hold up nobody else.
+func (r *Relay) busy() turns.Busy[*service, *publisher] {
+	return turns.Busy[*service, *publisher]{
+		Service: func(s *service) bool { return s.flying >= max(1, r.opts.SubmitConcurrency-1) },
+		Environment: func(p *publisher) bool {
+			return p.service.publishers > 1 && p.flying >= max(1, r.opts.SubmitConcurrency-2)
+		},
+	}
 }
 
 func (r *Relay) nextFresh(now time.Time) *flight {
 	for {
-		b, ok := r.groups.Next(now, r.busy)
+		b, ok := r.groups.Next(now, r.busy())
 		if !ok {
 			return nil
 		}
-		b.Items[0].publisher.left(b.Items[0].lane)
 		// What was released while it waited is settled already.
 		events := slices.DeleteFunc(b.Items, func(h *held) bool { return h.gone })
 		if len(events) == 0 {
@@ -179,26 +215,38 @@ func (r *Relay) nextFresh(now time.Time) *flight {
 	}
 }
 
-// nextRetry takes the first flight that is due again and that fits.
-func (r *Relay) nextRetry(fits func(*flight) bool) *flight {
-	for i := 0; i < len(r.flights.due); {
-		f := r.flights.due[i]
+// nextRetry takes the next flight without suspects that is due again.
+func (r *Relay) nextRetry() *flight { return r.nextOf(&r.flights.due) }
+
+// nextPiece takes the next piece that is due.
+func (r *Relay) nextPiece() *flight { return r.nextOf(&r.flights.pieces) }
+
+func (r *Relay) nextOf(q *turns.Queue[*service, *publisher, *flight]) *flight {
+	for {
+		f, ok := q.Next(r.busy())
+		if !ok {
+			return nil
+		}
+		// What was released while it waited is settled already.
 		f.events = slices.DeleteFunc(f.events, func(h *held) bool { return h.gone })
-		switch {
-		case len(f.events) == 0:
-			r.flights.due = slices.Delete(r.flights.due, i, i+1)
-		case r.busy(f.publisher) || !fits(f):
-			i++
-		default:
-			r.flights.due = slices.Delete(r.flights.due, i, i+1)
+		if len(f.events) > 0 {
+			return f
+		}
+	}
+}
+
+// nextTry takes the first try that fits.
+func (r *Relay) nextTry(fits func(*flight) bool) *flight {
+	r.flights.tries = slices.DeleteFunc(r.flights.tries, func(f *flight) bool { return len(f.events) == 0 || f.events[0].gone })
+	busy := r.busy()
+	for i, f := range r.flights.tries {
+		if fits(f) && !busy.Service(f.publisher.service) && !busy.Environment(f.publisher) {
+			r.flights.tries = slices.Delete(r.flights.tries, i, i+1)
 			return f
 		}
 	}
 	return nil
 }
-
-func suspectFlight(f *flight) bool { return f.suspect }
-func otherFlight(f *flight) bool   { return !f.suspect }
 
 // launch submits a flight.
 func (r *Relay) launch(f *flight) {
@@ -216,6 +264,7 @@ func (r *Relay) launch(f *flight) {
 	f.mark = r.suspects.launches
 	r.flying++
 	f.publisher.flying++
+	f.publisher.service.flying++
 	f.publisher.count()
 	r.books.Batches++
 	b := submit.Batch{
@@ -262,18 +311,15 @@ func (r *Relay) launch(f *flight) {
 
 // waiting reports whether anything waits to be submitted, suspects apart.
 func (r *Relay) waiting() bool {
-	if r.groups.Len() > 0 {
-		return true
-	}
-	return slices.ContainsFunc(r.flights.due, otherFlight) || slices.ContainsFunc(r.flights.waiting, otherFlight)
+	return r.groups.Len() > 0 || r.flights.due.Len() > 0 || r.flights.others > 0
 }
 
 // takeWaiting empties the queues of what waits to be submitted again, and of what
 // is kept back.
 func (r *Relay) takeWaiting() []*flight {
 	f := &r.flights
-	all := slices.Concat(f.due, f.waiting, r.suspects.controls, r.suspects.reserve)
-	f.due, f.waiting, r.suspects.controls, r.suspects.reserve = nil, nil, nil, nil
+	all := slices.Concat(f.due.TakeAll(), f.pieces.TakeAll(), f.tries, f.waiting, r.suspects.controls, r.suspects.reserve)
+	f.tries, f.waiting, f.others, r.suspects.controls, r.suspects.reserve = nil, nil, 0, nil, nil
 	return all
 }
 

@@ -18,17 +18,12 @@ type held struct {
 	message   *consume.Message
 	publisher *publisher  // nil: rejected on arrival
 	print     fingerprint // of a valid event
-	// lane keeps different events with the same id apart: only events of one
-	// lane share a stream, since the gateway's answer has nothing but ids.
-	lane     int32
-	sent     int32     // submissions
-	newest   bool      // of those with its id: it is in byID
-	gone     bool      // settled; it may still lie in a batch or a queue
-	panicked bool      // its processing failed in a way that must not happen
-	followed *followed // the batch that it was submitted with first; nil: it is not traced
-	rare     *rare     // nil: it has nothing of it
-	older    *held     // with the same id, in another lane
-	event    event.Event
+	sent      int32       // submissions
+	gone      bool        // settled; it may still lie in a batch or a queue
+	panicked  bool        // its processing failed in a way that must not happen
+	followed  *followed   // the batch that it was submitted with first; nil: it is not traced
+	rare      *rare       // nil: it has nothing of it
+	event     event.Event
 
 	received   time.Time // when it arrived
 	prev, next *held     // its neighbours in the order of arrival, while it is among the holdings
@@ -38,8 +33,8 @@ type held struct {
 
 // rare is what few events have. Tens of thousands may be held, so it is apart.
 type rare struct {
-	// twins are further deliveries of the same event, settled together with it.
-	twins []*consume.Message
+	// redeliveries are further deliveries of the same event, settled together with it.
+	redeliveries []*consume.Message
 	// bulk is the length of an encoding that is not kept, in bytes; 0: it is kept.
 	bulk int
 
@@ -52,15 +47,6 @@ type rare struct {
 	singled      int              // its failures before which others were recorded, since the one before
 }
 
-// eventKey is what the gateway knows of an event: its answers name nothing but ids.
-type eventKey struct {
-	publisher *publisher
-	id        [16]byte
-}
-
-// key is that of a valid event.
-func (h *held) key() eventKey { return eventKey{h.publisher, h.event.UUID} }
-
 // apart is what few events have.
 func (h *held) apart() *rare {
 	if h.rare == nil {
@@ -69,68 +55,48 @@ func (h *held) apart() *rare {
 	return h.rare
 }
 
-// twins are the further deliveries.
-func (h *held) twins() []*consume.Message {
+// redeliveries are the further deliveries.
+func (h *held) redeliveries() []*consume.Message {
 	if h.rare == nil {
 		return nil
 	}
-	return h.rare.twins
+	return h.rare.redeliveries
 }
 
-// publisher is an identity with something held.
+// publisher is an identity with something held: an environment of a service.
 type publisher struct {
 	id       event.Publisher
 	known    bool // it is among the publishers
 	events   int  // held
 	received int  // since the metrics were told
 	flying   int  // streams
-	service  *serviceMetrics
-	waiting  batch.Owner[*publisher, *held]
-	first    group            // of lane 0
-	lanes    map[int32]*group // the others in which something waits
+	service  *service
+	waiting  group // its events that wait for company
 }
 
-// group is where the events of a lane wait for company.
-func (p *publisher) group(lane int32) *group {
-	if lane == 0 {
-		return &p.first
-	}
-	g, ok := p.lanes[lane]
-	if !ok {
-		if p.lanes == nil {
-			p.lanes = make(map[int32]*group)
-		}
-		g = &group{Owner: &p.waiting}
-		p.lanes[lane] = g
-	}
-	return g
-}
+// group is the events of a publisher that wait for company.
+type group = batch.Group[*service, *publisher, *held]
 
-// left forgets the group of a lane in which nothing waits any more.
-func (p *publisher) left(lane int32) {
-	if g, ok := p.lanes[lane]; ok && g.Empty() {
-		delete(p.lanes, lane)
-	}
-}
-
-// group are events of one lane.
-type group = batch.Group[*publisher, *held]
-
-// serviceMetrics are the counters of one value of the label service.
-type serviceMetrics struct {
+// service is what takes turns first, whatever environments its publishers name: a
+// service that services.yaml lists. All others are one together, since anybody can
+// make up names. It is also a value of the label service, and never forgotten.
+type service struct {
 	label                          string
 	received, submitted, duplicate prometheus.Counter
+
+	publishers int // its environments with something held
+	flying     int // streams
 }
 
 // holdings are all events that are held. The loop owns them.
 type holdings struct {
 	seeds       digests
-	byID        map[eventKey]*held // the newest of each publisher and id
+	events      map[fingerprint]*held // that are valid
 	publishers  map[event.Publisher]*publisher
-	services    map[string]*serviceMetrics
+	services    map[string]*service
 	first, last *held   // in the order of arrival
 	count       int     // events
-	twins       int     // further deliveries of them
+	redelivered int     // further deliveries of them
 	recent      *recent // events that were recorded
 	buriedIDs   *recent // messages that were dead-lettered
 }
@@ -145,9 +111,9 @@ const (
 func newHoldings() holdings {
 	return holdings{
 		seeds:      newDigests(),
-		byID:       make(map[eventKey]*held),
+		events:     make(map[fingerprint]*held),
 		publishers: make(map[event.Publisher]*publisher),
-		services:   make(map[string]*serviceMetrics),
+		services:   make(map[string]*service),
 		recent:     newRecent(recentEvents),
 		buriedIDs:  newRecent(recentBuried),
 	}
@@ -162,7 +128,8 @@ func (r *Relay) publisherOf(h *held) *publisher {
 			known:   true,
 			service: r.serviceOf(h.event.Publisher.ServiceID),
 		}
-		p.waiting.Key, p.first.Owner = p, &p.waiting
+		p.waiting.Service, p.waiting.Environment = p.service, p
+		p.service.publishers++
 		r.publishers[p.id] = p
 	}
 	return p
@@ -172,6 +139,7 @@ func (r *Relay) publisherOf(h *held) *publisher {
 func (r *Relay) forget(p *publisher) {
 	if p.known && p.events == 0 && p.flying == 0 {
 		p.known = false
+		p.service.publishers--
 		p.count()
 		delete(r.publishers, p.id)
 	}
@@ -186,16 +154,16 @@ func (p *publisher) count() {
 	}
 }
 
-// serviceOf returns the counters of a service. What services.yaml does not list
-// shares one label, since anybody can make up names.
-func (r *Relay) serviceOf(serviceID string) *serviceMetrics {
+// serviceOf returns the state of a service. What services.yaml does not list shares
+// one.
+func (r *Relay) serviceOf(serviceID string) *service {
 	label := metrics.OtherService
 	if r.opts.Services.Listed(serviceID) {
 		label = serviceID
 	}
 	s, ok := r.services[label]
 	if !ok {
-		s = &serviceMetrics{
+		s = &service{
 			label:     label,
 			received:  r.m.EventsReceived.WithLabelValues(label),
 			submitted: r.m.EventsSubmitted.WithLabelValues(label),
@@ -206,8 +174,8 @@ func (r *Relay) serviceOf(serviceID string) *serviceMetrics {
 	return s
 }
 
-// serviceOfMessage returns the counters of the service that a message names.
-func (r *Relay) serviceOfMessage(m *consume.Message) *serviceMetrics {
+// serviceOfMessage returns the state of the service that a message names.
+func (r *Relay) serviceOfMessage(m *consume.Message) *service {
 	return r.serviceOf(m.Attributes[event.AttrServiceID])
 }
 
@@ -239,32 +207,14 @@ func (r *Relay) leave(h *held) {
 	r.count--
 }
 
-// sameID returns the newest event that is held with the publisher and id of this
-// one, nil if there is none.
-func (r *Relay) sameID(h *held) *held {
-	return r.byID[h.key()]
-}
+// same returns the event that a further delivery of it has found in flight, nil if it
+// is none. Other events may have the same id: only the fingerprint tells them apart.
+func (r *Relay) same(h *held) *held { return r.events[h.print] }
 
-// index enters a valid event under its id, in a lane of its own if others with
-// the same id are held.
-func (r *Relay) index(h, newest *held) {
-	if newest != nil {
-		h.older, h.lane = newest, newest.lane+1
-		newest.newest = false
-	}
-	r.byID[h.key()] = h
-	h.newest = true
+// index enters a valid event.
+func (r *Relay) index(h *held) {
+	r.events[h.print] = h
 	h.publisher.events++
-}
-
-// twin returns the same event of the chain, if it is held already.
-func twin(newest *held, h *held) *held {
-	for at := newest; at != nil; at = at.older {
-		if at.print == h.print {
-			return at
-		}
-	}
-	return nil
 }
 
 // letGo takes an event out of the books' open items. It is settled.
@@ -275,10 +225,10 @@ func (r *Relay) letGo(h *held, as fate) {
 		h.followed.settled(as)
 		h.followed = nil
 	}
-	r.twins -= len(h.twins())
+	r.redelivered -= len(h.redeliveries())
 	r.leave(h)
 	if h.publisher != nil {
-		r.unindex(h)
+		delete(r.events, h.print)
 	}
 	// It may still lie in a queue.
 	h.message, h.event.Wire, h.rare = nil, nil, nil
@@ -287,23 +237,6 @@ func (r *Relay) letGo(h *held, as fate) {
 	}
 	h.publisher.events--
 	r.forget(h.publisher)
-}
-
-func (r *Relay) unindex(h *held) {
-	if h.newest {
-		delete(r.byID, h.key())
-		if h.older != nil {
-			r.byID[h.key()] = h.older
-			h.older.newest = true
-		}
-		return
-	}
-	for at := r.sameID(h); at != nil; at = at.older {
-		if at.older == h {
-			at.older = h.older
-			return
-		}
-	}
 }
 
 // oldestAge is how long the oldest event has been held.

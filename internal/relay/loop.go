@@ -21,7 +21,7 @@ type loop struct {
 	suspects suspects
 	flying   int // streams in flight
 	gate     gate
-	groups   *batch.Groups[*publisher, *held]
+	groups   *batch.Groups[*service, *publisher, *held]
 	books    Books
 	rng      *rand.Rand
 
@@ -62,7 +62,7 @@ func newLoop(opts Options) loop {
 	}
 	return loop{
 		holdings: newHoldings(),
-		groups:   batch.NewGroups[*publisher, *held](opts.Batch),
+		groups:   batch.NewGroups[*service, *publisher, *held](opts.Batch),
 		books:    NewBooks(),
 		rng:      rand.New(rand.NewPCG(seed, seed)),
 		suspects: suspects{history: verdict.History{Rules: verdict.Rules{RejectAfter: opts.RejectAfter, MinSpan: cmp.Or(opts.RejectSpan, verdict.DefaultSpan)}}},
@@ -166,7 +166,7 @@ func (r *Relay) wake(now time.Time) time.Time {
 			at(r.flights.waiting[0].due)
 		}
 	}
-	if len(r.graves) > 0 && r.digging == 0 {
+	if r.graves.Len() > 0 && r.digging == 0 {
 		at(r.graveyard.next)
 	}
 	return wake
@@ -304,7 +304,7 @@ func (r *Relay) report(now time.Time) {
 	r.m.EventsInFlight.Set(float64(r.count))
 	r.m.EventsUndecided.Set(float64(r.suspects.alone))
 	r.m.OldestReceivedAge.Set(r.oldestAge(now).Seconds())
-	r.m.BooksDifference.Set(float64(r.books.difference(r.count + r.twins)))
+	r.m.BooksDifference.Set(float64(r.books.difference(r.count + r.redelivered)))
 	health := r.receiver.Health()
 	r.m.PubSubStreams.Set(float64(health.Open))
 	r.watchStreams(health, now)
@@ -333,6 +333,6 @@ func (r *Relay) report(now time.Time) {
 				state = "waiting for events"
 			}
 		}
-		r.opts.OnProgress(Progress{Books: r.books.copy(), Held: r.count, Twins: r.twins, State: state})
+		r.opts.OnProgress(Progress{Books: r.books.copy(), Held: r.count, Redelivered: r.redelivered, State: state})
 	}
 }

@@ -15,6 +15,7 @@ func (r *Relay) landed(o outcome, now time.Time) {
 	f := o.flight
 	r.flying--
 	f.publisher.flying--
+	f.publisher.service.flying--
 	r.flights.moment++
 	if f.suspect {
 		r.suspects.flying--
@@ -24,21 +25,9 @@ func (r *Relay) landed(o outcome, now time.Time) {
 		r.m.SubmissionSeconds.Observe(o.result.Took.Seconds())
 	}
 
-	var rest []*held
-	listed := 0
-	for i, h := range f.events {
-		switch {
-		case h.gone:
-		case o.result.Listed != nil && o.result.Listed[i]:
-			listed++
-			r.recorded(h, now)
-		default:
-			rest = append(rest, h)
-		}
-	}
-	f.events = rest
-	if listed > 0 {
-		f.publisher.service.submitted.Add(float64(listed))
+	t := r.told(f, o.result, now)
+	if t.recorded > 0 {
+		f.publisher.service.submitted.Add(float64(t.settled))
 		r.flights.recordedAt = r.flights.moment
 		r.flights.failing = 0
 		r.everRecorded = true
@@ -47,15 +36,52 @@ func (r *Relay) landed(o outcome, now time.Time) {
 	}
 	switch {
 	case o.result.Failure == nil:
-		if listed+len(rest) > 0 {
-			r.answered(f, listed, now)
+		if t.recorded+t.leftOut > 0 {
+			r.answered(f, t.recorded, t.leftOut, now)
 		}
-	case len(rest) == 0 && listed > 0:
+		r.separate(f, t.collisions, now)
+	case len(f.events) == 0 && t.settled > 0:
 	default:
 		r.failed(f, o.result.Failure, now)
 	}
 	r.flushSettled()
 	r.forget(f.publisher)
+}
+
+// told is what a stream has told about a flight's events.
+type told struct {
+	settled    int // events that are recorded for certain
+	recorded   int // all that are
+	leftOut    int // all that are not, by an answer that is complete
+	collisions []collision
+}
+
+// told settles what an answer lists. The flight keeps what is not listed, apart from
+// the events of collisions. Was the answer cut off, then it keeps those, too: nothing
+// is known of the rest.
+func (r *Relay) told(f *flight, result submit.Result, now time.Time) (t told) {
+	if result.Failure == nil {
+		t.collisions = f.takeCollisions(result.Collisions)
+		for _, c := range t.collisions {
+			t.recorded += c.recorded
+			t.leftOut += len(c.events) - c.recorded
+		}
+	}
+	var rest []*held
+	for i, h := range f.events {
+		switch {
+		case h == nil || h.gone:
+		case result.Listed != nil && result.Listed[i]:
+			t.settled++
+			r.recorded(h, now)
+		default:
+			rest = append(rest, h)
+		}
+	}
+	f.events = rest
+	t.recorded += t.settled
+	t.leftOut += len(rest)
+	return t
 }
 
 // leftOutDetail is what a dead-lettered message says that was left out.

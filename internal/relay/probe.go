@@ -36,7 +36,7 @@ func (r *Relay) probeRecording(now time.Time) {
 		return
 	}
 	r.groups.Flush()
-	f := r.nextRetry(otherFlight)
+	f := r.nextRetry()
 	if f == nil {
 		f = r.nextFresh(now)
 	}
@@ -45,7 +45,10 @@ func (r *Relay) probeRecording(now time.Time) {
 	}
 	if f == nil {
 		r.pullTrickle()
-		f = r.nextRetry(suspectFlight)
+		f = r.nextPiece()
+	}
+	if f == nil {
+		f = r.nextTry(func(*flight) bool { return true })
 	}
 	if f != nil {
 		r.launch(f)

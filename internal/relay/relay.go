@@ -90,9 +90,9 @@ type Decode func(buf []byte, m event.Message) (event.Event, []byte, *event.Rejec
 // Progress is how far a run is.
 type Progress struct {
 	Books
-	Held  int    // events that are not settled
-	Twins int    // further deliveries of them
-	State string // what the run is doing or waiting for, in a few words
+	Held        int    // events that are not settled
+	Redelivered int    // further deliveries of them
+	State       string // what the run is doing or waiting for, in a few words
 }
 
 // Relay is one run of the worker.

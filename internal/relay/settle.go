@@ -38,7 +38,7 @@ func (r *Relay) recorded(h *held, now time.Time) {
 	r.m.EventDelivery.Observe(now.Sub(h.message.PublishTime).Seconds())
 	r.recent.add(h.print)
 	r.acked = append(r.acked, h.message)
-	r.settleTwins(h)
+	r.settleRedeliveries(h)
 	r.letGo(h, wasRecorded)
 }
 
@@ -50,11 +50,11 @@ func (r *Relay) interred(h *held) {
 	r.books.Rejected[reason]++
 	r.m.EventsRejected.WithLabelValues(r.serviceOfMessage(h.message).label, string(reason)).Inc()
 	r.buriedIDs.add(r.seeds.message(h.message.ID))
-	for _, m := range h.twins() {
+	for _, m := range h.redeliveries() {
 		r.buriedIDs.add(r.seeds.message(m.ID))
 	}
 	r.acked = append(r.acked, h.message)
-	r.settleTwins(h)
+	r.settleRedeliveries(h)
 	r.letGo(h, wasRejected)
 }
 
@@ -67,14 +67,14 @@ func (r *Relay) wasBuried(m *consume.Message) bool {
 	return r.buriedIDs.has(r.seeds.message(m.ID))
 }
 
-func (r *Relay) settleTwins(h *held) {
-	for _, m := range h.twins() {
+func (r *Relay) settleRedeliveries(h *held) {
+	for _, m := range h.redeliveries() {
 		r.duplicate(r.serviceOfMessage(m), m)
 	}
 }
 
 // duplicate settles a further delivery of what is settled or about to be.
-func (r *Relay) duplicate(s *serviceMetrics, m *consume.Message) {
+func (r *Relay) duplicate(s *service, m *consume.Message) {
 	r.books.Duplicates++
 	s.duplicate.Inc()
 	r.acked = append(r.acked, m)
@@ -86,7 +86,7 @@ func (r *Relay) release(h *held) {
 		r.noteUndecided(h)
 	}
 	r.handBack(h.message)
-	for _, m := range h.twins() {
+	for _, m := range h.redeliveries() {
 		r.handBack(m)
 	}
 	r.letGo(h, wasReleased)
@@ -100,8 +100,8 @@ func (r *Relay) handBack(m *consume.Message) {
 // expire leaves an event to come back when its lease has ended.
 func (r *Relay) expire(h *held) {
 	r.abandoned = append(r.abandoned, h.message)
-	r.abandoned = append(r.abandoned, h.twins()...)
-	r.countReleased(1 + len(h.twins()))
+	r.abandoned = append(r.abandoned, h.redeliveries()...)
+	r.countReleased(1 + len(h.redeliveries()))
 	r.letGo(h, wasReleased)
 }
 

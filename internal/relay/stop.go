@@ -67,10 +67,9 @@ func (r *Relay) stop(why Ended, err error, now time.Time) {
 		}
 	}
 	if err != nil || r.graveyard.away != "" {
-		for _, h := range r.graves {
+		for _, h := range r.graves.TakeAll() {
 			r.giveUp(h, r.graveyard.away != "")
 		}
-		r.graves = nil
 	}
 	r.flushSettled()
 }
@@ -95,10 +94,9 @@ func (r *Relay) stopped(now time.Time) bool {
 	if !now.Before(r.stopping.work) {
 		r.cancelWork()
 		if r.digging == 0 {
-			for _, h := range r.graves {
+			for _, h := range r.graves.TakeAll() {
 				r.giveUp(h, true)
 			}
-			r.graves = nil
 		}
 		r.flushSettled()
 	}

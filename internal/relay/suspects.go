@@ -157,11 +157,12 @@ func (s *suspects) proofDue(v *verdict.Suspect, tried []*verdict.Suspect, others
 // kept is how many events are kept back.
 func (s *suspects) kept() int { return inReserve(s.controls) + inReserve(s.reserve) }
 
-// answered judges an answer of which rest was left out.
-func (r *Relay) answered(f *flight, listed int, now time.Time) {
+// answered judges an answer to a flight: so many events are recorded, and so many are
+// left out. Of those, the flight has the events that are known by their ids.
+func (r *Relay) answered(f *flight, recorded, leftOut int, now time.Time) {
 	s := &r.suspects
 	a := verdict.Answer{
-		Events: listed + len(f.events), Recorded: listed,
+		Events: recorded + leftOut, Recorded: recorded,
 		Suspects:    f.suspect,
 		Again:       f.again,
 		Exclusive:   f.clear && f.mark == s.launches,
@@ -178,7 +179,7 @@ func (r *Relay) answered(f *flight, listed int, now time.Time) {
 		if f.launched > s.mark {
 			s.proven = true
 		}
-		s.news = s.news || listed > 0
+		s.news = s.news || recorded > 0
 	}
 	var single *verdict.Suspect
 	if f.suspect && a.Events == 1 && len(f.events) == 1 {
@@ -206,7 +207,7 @@ func (r *Relay) answered(f *flight, listed int, now time.Time) {
 		f.level = 0 // a recovery is to be seen soon
 		r.retry(f, "left_out", retryFirst, 0, now)
 	case verdict.Bisect:
-		r.bisect(f, !f.piece && (listed == 0 || len(f.events) >= fewLeftOut), now)
+		r.bisect(f, !f.piece && (recorded == 0 || len(f.events) >= fewLeftOut), now)
 	case verdict.Retry:
 		if single != nil {
 			r.markAlone(f.events[0])
@@ -316,7 +317,7 @@ func (r *Relay) takeTurn(now time.Time) {
 	case proving:
 		if !s.asked && !r.waiting() {
 			if c := s.control(); c != nil {
-				r.flights.due = append(r.flights.due, c)
+				r.flights.ready(c)
 			}
 			s.asked = true
 		}
@@ -333,7 +334,7 @@ func (r *Relay) proofDue(now time.Time) bool {
 		return false
 	}
 	var tried []*verdict.Suspect
-	for _, flights := range [][]*flight{r.flights.due, r.flights.waiting} {
+	for _, flights := range [][]*flight{r.flights.tries, r.flights.waiting} {
 		for _, f := range flights {
 			if f.try && len(f.events) > 0 && !f.events[0].gone && f.events[0].rare.suspect != nil {
 				tried = append(tried, f.events[0].rare.suspect)
@@ -343,17 +344,16 @@ func (r *Relay) proofDue(now time.Time) bool {
 	return r.suspects.proofDue(f.events[0].rare.suspect, tried, r.waiting(), now)
 }
 
-// mayFly reports whether a flight may be launched now, as far as suspects are
-// concerned.
-func (r *Relay) mayFly(f *flight) bool {
+// nextSuspect takes the flight with suspects that may be launched now, if there is one.
+func (r *Relay) nextSuspect() *flight {
 	s := &r.suspects
 	switch {
-	case !f.suspect:
-		return true
-	case f.try:
-		return s.turn == trying && f == s.next && s.flying == 0
+	case s.turn == bisecting && !s.yield:
+		return r.nextPiece()
+	case s.turn == trying && s.flying == 0 && s.next != nil:
+		return r.nextTry(func(f *flight) bool { return f == s.next })
 	}
-	return s.turn == bisecting && !s.yield
+	return nil
 }
 
 // review judges the events that are tried, as soon as there is news of the gateway,
@@ -363,7 +363,7 @@ func (r *Relay) review(now time.Time) (pieces bool) {
 	s := &r.suspects
 	if s.news {
 		s.news = false
-		for _, f := range slices.Concat(r.flights.due, r.flights.waiting) {
+		for _, f := range slices.Concat(r.flights.tries, r.flights.waiting) {
 			if f.try {
 				r.judge(f)
 			}
@@ -371,17 +371,14 @@ func (r *Relay) review(now time.Time) (pieces bool) {
 		r.sendLetters(now)
 	}
 	s.next = nil
-	for _, f := range r.flights.due {
+	for _, f := range r.flights.tries {
 		switch {
-		case !f.suspect:
-		case !f.try:
-			pieces = true
 		case len(f.events) == 0 || f.events[0].gone || f.events[0].rare.suspect == nil:
 		case s.next == nil || s.before(f, s.next):
 			s.next = f
 		}
 	}
-	return pieces
+	return r.flights.pieces.Len() > 0
 }
 
 // before reports whether the event of one flight is tried before that of another one.
@@ -514,17 +511,21 @@ func (r *Relay) freeReserve(now time.Time) bool {
 		s.freedAt = now
 		return false
 	}
+	var freed []*flight
 	quiet := now.Sub(s.freedAt)
 	switch {
 	case r.waiting():
 		if quiet < reserveMost {
 			return false
 		}
-		r.flights.due, s.reserve = append(r.flights.due, s.reserve...), nil
+		freed, s.reserve = s.reserve, nil
 	case r.flying > 0 && quiet < reserveTime:
 		return false
 	default:
-		r.flights.due = append(r.flights.due, takePart(&s.reserve)...)
+		freed = takePart(&s.reserve)
+	}
+	for _, f := range freed {
+		r.flights.ready(f)
 	}
 	s.freedAt = now
 	return true
@@ -537,7 +538,9 @@ func (r *Relay) freeControls() {
 	if kept := inReserve(s.controls); kept == 0 || kept < s.leftOut {
 		return
 	}
-	r.flights.due = append(r.flights.due, takePart(&s.controls)...)
+	for _, f := range takePart(&s.controls) {
+		r.flights.ready(f)
+	}
 }
 
 // connection chooses a flight's connection: another one for each try.

@@ -14,10 +14,10 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/secrets"
 )
 
-// Batch is what one stream carries: events of one publisher, with different
-// ids, of less than the 90 MiB together that the gateway receives as one message.
-// Without events it asks whether the gateway
-// is there and takes the publisher.
+// Batch is what one stream carries: events of one publisher, of less than the 90 MiB
+// together that the gateway receives as one message. Several of them may have one id;
+// see Collision. Without events it asks whether the gateway is there and takes the
+// publisher.
 type Batch struct {
 	// RequestID names the stream in the gateway's logs and ours.
 	RequestID string
@@ -41,6 +41,9 @@ type Result struct {
 	// Listed says for each event whether the gateway has recorded it. It is nil
 	// when there was no answer.
 	Listed []bool
+	// Collisions are the events of which the answer does not tell whether they are
+	// recorded, because others have the same id. Listed is false for them.
+	Collisions []Collision
 	// Failure is why the stream failed; nil when it ended well. It may have
 	// failed after the answer.
 	Failure *Failure
@@ -71,9 +74,9 @@ type Options struct {
 // Transport speaks to the gateway.
 type Transport interface {
 	// Exchange is one stream: metadata, the events as one payload if there are
-	// any, the answer, the end. It returns which events were listed, nil without
-	// an answer, and why the stream failed.
-	Exchange(ctx context.Context, token string, b Batch) (listed []bool, err error)
+	// any, the answer, the end. It enters the answer into the listing, and returns why
+	// the stream failed.
+	Exchange(ctx context.Context, token string, b Batch, answer *Listing) error
 	// Close closes the connection.
 	Close() error
 }
@@ -202,8 +205,10 @@ func (c *Client) stream(ctx context.Context, token string, b Batch) Result {
 		c.eventsSent.Store(true)
 	}
 	started := time.Now()
-	listed, err := c.transport.Exchange(ctx, token, b)
-	r := Result{Listed: listed, Took: time.Since(started)}
+	answer := NewListing(b.Events)
+	err := c.transport.Exchange(ctx, token, b, answer)
+	r := Result{Took: time.Since(started)}
+	r.Listed, r.Collisions = answer.Result()
 	if err != nil {
 		r.Failure = classify(err)
 		r.Failure.words = shown(err, c.eventsSent.Load(), append(c.tokens.secrets(), token))

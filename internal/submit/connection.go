@@ -96,16 +96,14 @@ func dial(address string) (*connection, error) {
 var streamDesc = &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}
 
 // Exchange is one stream.
-func (c *connection) Exchange(ctx context.Context, token string, b Batch) ([]bool, error) {
-	a := &answer{events: b.Events}
-	err := c.exchange(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token), b, a)
-	return a.listed, err
+func (c *connection) Exchange(ctx context.Context, token string, b Batch, l *Listing) error {
+	return c.exchange(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token), b, l)
 }
 
 // Close closes the connection.
 func (c *connection) Close() error { return c.conn.Close() }
 
-func (c *connection) exchange(ctx context.Context, b Batch, a *answer) error {
+func (c *connection) exchange(ctx context.Context, b Batch, l *Listing) error {
 	// Encoded before there is a stream, so that all that it sends leaves at once.
 	var events mem.BufferSlice
 	if len(b.Events) > 0 {
@@ -117,12 +115,12 @@ func (c *connection) exchange(ctx context.Context, b Batch, a *answer) error {
 		events.Free()
 		return localError{err}
 	}
-	if err := send(stream, open(b), a); err != nil {
+	if err := send(stream, open(b), l); err != nil {
 		events.Free()
 		return err
 	}
 	if len(b.Events) > 0 {
-		if err := send(stream, events, a); err != nil {
+		if err := send(stream, events, l); err != nil {
 			return err
 		}
 	}
@@ -130,7 +128,7 @@ func (c *connection) exchange(ctx context.Context, b Batch, a *answer) error {
 		return err
 	}
 	for answers := 0; ; answers++ {
-		switch err := stream.RecvMsg(a); {
+		switch err := stream.RecvMsg(l); {
 		case errors.Is(err, io.EOF):
 			if len(b.Events) > 0 && answers == 0 {
 				return status.Error(codes.Internal, "the gateway ended the stream without an answer")
@@ -144,10 +142,10 @@ func (c *connection) exchange(ctx context.Context, b Batch, a *answer) error {
 
 // send sends a message. When the gateway has ended the stream already, its
 // reason is what receiving returns.
-func send(stream grpc.ClientStream, message any, a *answer) error {
+func send(stream grpc.ClientStream, message any, l *Listing) error {
 	err := stream.SendMsg(message)
 	for errors.Is(err, io.EOF) {
-		if reason := stream.RecvMsg(a); reason != nil {
+		if reason := stream.RecvMsg(l); reason != nil {
 			if errors.Is(reason, io.EOF) {
 				return status.Error(codes.Internal, "the gateway ended the stream early")
 			}

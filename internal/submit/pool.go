@@ -26,8 +26,8 @@ func dialPool(address string) (*pool, error) {
 }
 
 // Exchange is one stream, over the connection that the batch chooses.
-func (p *pool) Exchange(ctx context.Context, token string, b Batch) ([]bool, error) {
-	return p[b.Connection%Connections].Exchange(ctx, token, b)
+func (p *pool) Exchange(ctx context.Context, token string, b Batch, l *Listing) error {
+	return p[b.Connection%Connections].Exchange(ctx, token, b, l)
 }
 
 // Close closes all connections.

@@ -1,7 +1,6 @@
 package submit
 
 import (
-	"bytes"
 	"errors"
 
 	"google.golang.org/grpc/mem"
@@ -21,13 +20,6 @@ const (
 
 // payload is a RecordEventsRequest whose events are encoded already.
 type payload []*event.Event
-
-// answer takes a RecordEventsResponse to the payload.
-type answer struct {
-	events []*event.Event
-	listed []bool // by event; nil before an answer
-	next   int    // the gateway lists in the order of the payload
-}
 
 // codec encodes requests without building messages, and decodes responses
 // without building strings.
@@ -51,13 +43,13 @@ func (codec) Marshal(v any) (mem.BufferSlice, error) {
 }
 
 func (codec) Unmarshal(data mem.BufferSlice, v any) error {
-	a, ok := v.(*answer)
+	l, ok := v.(*Listing)
 	if !ok {
 		return errors.New("submit: unknown type of response")
 	}
 	buf := data.MaterializeToBuffer(mem.DefaultBufferPool())
 	defer buf.Free()
-	return a.unmarshal(buf.ReadOnlyData())
+	return l.unmarshal(buf.ReadOnlyData())
 }
 
 // maxCopied is the longest payload, in bytes, that is copied into one pooled buffer:
@@ -93,10 +85,9 @@ func appendHeader(b []byte, number protowire.Number, size int) []byte {
 	return protowire.AppendVarint(protowire.AppendTag(b, number, protowire.BytesType), uint64(size))
 }
 
-func (a *answer) unmarshal(b []byte) error {
-	if a.listed == nil {
-		a.listed = make([]bool, len(a.events))
-	}
+// unmarshal takes a RecordEventsResponse to the payload.
+func (l *Listing) unmarshal(b []byte) error {
+	l.Answer()
 	for len(b) > 0 {
 		number, kind, n := protowire.ConsumeTag(b)
 		if n < 0 {
@@ -115,23 +106,7 @@ func (a *answer) unmarshal(b []byte) error {
 			return protowire.ParseError(n)
 		}
 		b = b[n:]
-		a.list(id)
+		l.List(id)
 	}
 	return nil
-}
-
-// list notes that the event was recorded. An id that was not sent is ignored.
-func (a *answer) list(id []byte) {
-	// Usually it is the next one, or some were left out before it.
-	for range a.events {
-		if a.next == len(a.events) {
-			a.next = 0
-		}
-		i := a.next
-		a.next++
-		if bytes.Equal(a.events[i].ID(), id) {
-			a.listed[i] = true
-			return
-		}
-	}
 }

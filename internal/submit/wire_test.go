@@ -118,7 +118,7 @@ func TestAnswer(t *testing.T) {
 		{"not sent", response("x", "", "b", "ab", "B"), []bool{false, true, false}},
 		{"unknown fields", slices.Concat(unknown, response("b"), otherType, group, response("c")), []bool{false, true, true}},
 	} {
-		a := &answer{events: named("a", "b", "c")}
+		a := NewListing(named("a", "b", "c"))
 		if err := (codec{}).Unmarshal(mem.BufferSlice{mem.SliceBuffer(c.data)}, a); err != nil {
 			t.Errorf("%s: %v", c.name, err)
 		}
@@ -131,13 +131,13 @@ func TestAnswer(t *testing.T) {
 		for _, b := range response("c", "a") {
 			pieces = append(pieces, mem.SliceBuffer([]byte{b}))
 		}
-		a := &answer{events: named("a", "b", "c")}
+		a := NewListing(named("a", "b", "c"))
 		if err := (codec{}).Unmarshal(pieces, a); err != nil || !slices.Equal(a.listed, []bool{true, false, true}) {
 			t.Errorf("%v, %v", a.listed, err)
 		}
 	})
 	t.Run("several", func(t *testing.T) {
-		a := &answer{events: named("a", "b", "c")}
+		a := NewListing(named("a", "b", "c"))
 		for _, id := range []string{"b", "a"} {
 			if err := a.unmarshal(response(id)); err != nil {
 				t.Error(err)
@@ -155,7 +155,7 @@ func TestAnswer(t *testing.T) {
 		"end of group":  {0x0c},
 		"open group":    {0x2b, 0x0a, 0x00},
 	} {
-		if err := (&answer{events: named("a")}).unmarshal(data); err == nil {
+		if err := NewListing(named("a")).unmarshal(data); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
@@ -170,7 +170,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Add([]byte{0x0a, 0x01, 0xff})
 	ids := []string{"a", "b", "c", "dd"}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		a := &answer{events: named(ids...)}
+		a := NewListing(named(ids...))
 		err := a.unmarshal(data)
 		want := new(telemetrygatewayv1.RecordEventsResponse)
 		if proto.Unmarshal(data, want) != nil {
@@ -195,7 +195,7 @@ func BenchmarkAnswer(b *testing.B) {
 	data, events := response(ids...), named(ids...)
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := (&answer{events: events}).unmarshal(data); err != nil {
+		if err := NewListing(events).unmarshal(data); err != nil {
 			b.Fatal(err)
 		}
 	}

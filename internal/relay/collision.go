@@ -1,0 +1,73 @@
+package relay
+
+import (
+	"time"
+
+	"github.com/sourcegraph/telemetry-relay/internal/submit"
+)
+
+// Different events may have one id: a publisher may send the nil UUID with each of
+// them. They share payloads, because the gateway lists an id once for each event that
+// it has recorded: as many listings as there were events settle all of them. If there
+// are fewer, nobody can tell which ones are recorded. Then they are submitted again in
+// smaller payloads, until the answers tell. Some are recorded twice by that.
+
+// collision is some events of a flight that have one id, of which some are recorded.
+type collision struct {
+	events   []*held
+	recorded int // of them: at least one, and not all
+}
+
+// takeCollisions takes the events of collisions out of a flight that has landed.
+func (f *flight) takeCollisions(found []submit.Collision) (all []collision) {
+	for _, c := range found {
+		taken := collision{recorded: c.Recorded}
+		for _, i := range c.Events {
+			if h := f.events[i]; !h.gone {
+				taken.events = append(taken.events, h)
+			}
+			f.events[i] = nil
+		}
+		all = append(all, taken)
+	}
+	return all
+}
+
+// pieces is over how many payloads the events are spread. The missing ones are in half
+// of twice as many payloads at most, so every other one is settled at once, and an
+// event is recorded twice about once. A gateway that lists an id once whatever it has
+// recorded seems to miss all events but one, which gives each a payload of its own.
+func (c collision) pieces() int {
+	n := len(c.events)
+	return min(n, max(2, 2*(n-c.recorded)))
+}
+
+// separate submits the events of a flight's collisions again, each collision spread
+// over payloads of its own number. They are no controls from now on: some of them were
+// left out.
+func (r *Relay) separate(f *flight, collisions []collision, now time.Time) {
+	for _, events := range spread(collisions) {
+		for _, h := range events {
+			r.suspect(h)
+		}
+		r.retry(&flight{
+			publisher: f.publisher, events: events, suspect: true, piece: true, failures: f.failures, trouble: f.trouble,
+			level: min(f.level, pieceLevel),
+		}, "left_out", retryFirst, 0, now)
+	}
+}
+
+// spread deals the events of each collision over its pieces. The pieces of different
+// collisions share payloads, because their ids differ.
+func spread(collisions []collision) (payloads [][]*held) {
+	for _, c := range collisions {
+		n := c.pieces()
+		for len(payloads) < n {
+			payloads = append(payloads, nil)
+		}
+		for i, h := range c.events {
+			payloads[i%n] = append(payloads[i%n], h)
+		}
+	}
+	return payloads
+}
