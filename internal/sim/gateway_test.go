@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -85,9 +86,19 @@ type gateway struct {
 
 func (g gateway) Close() error { return nil }
 
-func (g gateway) Exchange(ctx context.Context, token string, b submit.Batch) ([]bool, error) {
+func (g gateway) Exchange(ctx context.Context, token string, b submit.Batch, answer *submit.Listing) error {
 	listed, err := g.exchange(ctx, token, b)
-	g.w.world.ledger.answered(g.w, b, listed)
+	if listed != nil {
+		answer.Answer()
+	}
+	for _, id := range g.w.world.answer(b, listed) {
+		answer.List([]byte(id))
+	}
+	told, collisions := answer.Result()
+	if len(collisions) > 0 {
+		g.w.world.met("an answer that lists some events of one id")
+	}
+	g.w.world.ledger.answered(g.w, b, told)
 	g.w.world.sub.mu.Lock()
 	defer g.w.world.sub.mu.Unlock()
 	if err != nil && b.Publisher.ServiceID == self {
@@ -99,12 +110,33 @@ func (g gateway) Exchange(ctx context.Context, token string, b submit.Batch) ([]
 	case g.w.told.IsZero():
 		g.w.told = time.Now()
 	}
-	return listed, err
+	return err
+}
+
+// answer is what the gateway lists: an id for each event that it has recorded, in any
+// order.
+func (w *world) answer(b submit.Batch, listed []bool) (ids []string) {
+	for i, ok := range listed {
+		id := string(b.Events[i].ID())
+		switch {
+		case !ok:
+		case w.plan().listsOnce && slices.Contains(ids, id):
+			w.met("an id of several events listed once")
+		default:
+			ids = append(ids, id)
+		}
+	}
+	w.shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
+	return ids
 }
 
 func (g gateway) exchange(ctx context.Context, token string, b submit.Batch) ([]bool, error) {
 	w := g.w.world
-	if err := g.w.pause(ctx, time.Duration(1+w.draw(30))*time.Millisecond); err != nil {
+	pause := time.Duration(1+w.draw(30)) * time.Millisecond
+	if exact := w.plan().latency; exact > 0 {
+		pause = exact
+	}
+	if err := g.w.pause(ctx, pause); err != nil {
 		return nil, err
 	}
 	w.ledger.batch(b)
@@ -224,6 +256,12 @@ func (w *world) publishBundled(ctx context.Context, b submit.Batch) ([]bool, err
 			m.Refused = true
 		}
 		messages, places = append(messages, m), append(places, i)
+	}
+	if w.plan().latency > 0 {
+		for n, m := range messages {
+			published[places[n]] = !m.Refused
+		}
+		return published, nil
 	}
 	outcome, err := w.publisher.Publish(ctx, messages)
 	if err != nil {

@@ -49,13 +49,14 @@ type ledger struct {
 	kinds   map[variant]kind
 	of      map[string]variant // by message id
 	records map[variant]int
-	letters map[string][]string // reasons, by the original message's id
-	omitted map[variant]bool    // answers that got lost once
+	first   map[variant]time.Time // when it was recorded for the first time
+	letters map[string][]string   // reasons, by the original message's id
+	omitted map[variant]bool      // answers that got lost once
 	listed  map[*worker]map[variant]time.Time
 }
 
 func newLedger(w *world) *ledger {
-	return &ledger{w: w, kinds: map[variant]kind{}, of: map[string]variant{}, records: map[variant]int{}, letters: map[string][]string{}, omitted: map[variant]bool{}, listed: map[*worker]map[variant]time.Time{}}
+	return &ledger{w: w, kinds: map[variant]kind{}, of: map[string]variant{}, records: map[variant]int{}, first: map[variant]time.Time{}, letters: map[string][]string{}, omitted: map[variant]bool{}, listed: map[*worker]map[variant]time.Time{}}
 }
 
 func variantOf(p event.Publisher, e *event.Event) variant {
@@ -92,7 +93,10 @@ func (l *ledger) kindOf(p event.Publisher, e *event.Event) kind {
 func (l *ledger) recorded(p event.Publisher, e *event.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.records[variantOf(p, e)]++
+	v := variantOf(p, e)
+	if l.records[v]++; l.records[v] == 1 {
+		l.first[v] = time.Now()
+	}
 }
 
 // answered enters what a worker was told. What it was told to be recorded it must
@@ -133,12 +137,13 @@ func (l *ledger) omitOnce(p event.Publisher, e *event.Event) bool {
 
 // batch checks what every stream must be.
 func (l *ledger) batch(b submit.Batch) {
-	ids := map[string]bool{}
+	same := map[variant]bool{}
 	for _, e := range b.Events {
-		if ids[string(e.ID())] {
-			l.w.violation("the id %s is twice in a stream", e.ID())
+		v := variantOf(b.Publisher, e)
+		if same[v] {
+			l.w.violation("the event %s is twice in a stream", e.ID())
 		}
-		ids[string(e.ID())] = true
+		same[v] = true
 		if e.Publisher != b.Publisher {
 			l.w.violation("an event of %v in a stream of %v", e.Publisher, b.Publisher)
 		}
@@ -163,7 +168,7 @@ func (l *ledger) acked(m *message) {
 // sameBuried reports whether another delivery of the same event is dead-lettered.
 func (l *ledger) sameBuried(v variant) bool {
 	for id := range l.letters {
-		if other, ok := l.of[id]; ok && other.publisher == v.publisher && other.id == v.id {
+		if other, ok := l.of[id]; ok && other == v {
 			return true
 		}
 	}

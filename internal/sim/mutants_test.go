@@ -1,6 +1,7 @@
 package sim_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -26,6 +27,7 @@ type mutant struct {
 	file string // from the module's root
 	old  string
 	new  string
+	run  string  // the tests that must find it; "": TestRows and TestSeeds
 	more *mutant // a second place, where one alone is made good by another
 }
 
@@ -36,19 +38,29 @@ var mutants = []mutant{
 		new: "		h.sent++\n		r.receiver.Ack(append(r.acked[:0:0], h.message))\n",
 	},
 	{
-		name: "duplicates by id alone", file: "internal/relay/held.go",
-		old: "		if at.print == h.print {",
-		new: "		if at.print == h.print || true {",
-	},
-	{
-		name: "recorded events remembered by id alone", file: "internal/relay/recent.go",
+		name: "redeliveries known by id alone", file: "internal/relay/recent.go",
 		old: "	binary.LittleEndian.PutUint64(b[16:], maphash.Bytes(d.data, data))\n",
 		new: "",
 	},
 	{
-		name: "different events with one id share a stream", file: "internal/relay/held.go",
-		old: "h.older, h.lane = newest, newest.lane+1",
-		new: "h.older, h.lane = newest, newest.lane",
+		name: "an id listed once settles all events of that id", run: "^TestCollisions$", file: "internal/submit/listing.go",
+		old: "		if recorded == 0 || recorded == len(same) {\n			continue\n		}\n		for _, i := range same {\n			listed[i] = false",
+		new: "		if recorded == 0 || recorded == len(same) || true {\n			for _, i := range same {\n				listed[i] = recorded > 0\n			}\n			continue\n		}\n		for _, i := range same {\n			listed[i] = false",
+	},
+	{
+		name: "the first events of an id are taken for those that are listed", run: "^TestCollisions$", file: "internal/submit/listing.go",
+		old: "		if recorded == 0 || recorded == len(same) {",
+		new: "		if true {",
+	},
+	{
+		name: "a collision is submitted again as it was", run: "^TestCollisions$", file: "internal/relay/collision.go",
+		old: "	return min(n, max(2, 2*(n-c.recorded)))",
+		new: "	return min(n, 1)",
+	},
+	{
+		name: "environments have turns of their own", run: "^TestFloods$", file: "internal/relay/held.go",
+		old: "			service: r.serviceOf(h.event.Publisher.ServiceID),\n",
+		new: "			service: func() *service { own := *r.serviceOf(h.event.Publisher.ServiceID); return &own }(),\n",
 	},
 	{
 		name: "what the gateway loses of others does not count", file: "internal/verdict/verdict.go",
@@ -67,7 +79,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "controls are forgotten", file: "internal/relay/suspects.go",
-		old: "	r.flights.due = append(r.flights.due, takePart(&s.controls)...)\n",
+		old: "	for _, f := range takePart(&s.controls) {\n		r.flights.ready(f)\n	}\n",
 		new: "	takePart(&s.controls)\n",
 	},
 	{
@@ -162,12 +174,12 @@ var mutants = []mutant{
 	},
 	{
 		name: "what was listed before a cut is submitted again", file: "internal/relay/outcome.go",
-		old: "		case o.result.Listed != nil && o.result.Listed[i]:",
-		new: "		case o.result.Listed != nil && o.result.Listed[i] && o.result.Failure == nil:",
+		old: "		case result.Listed != nil && result.Listed[i]:",
+		new: "		case result.Listed != nil && result.Listed[i] && result.Failure == nil:",
 	},
 	{
 		name: "further deliveries are not settled", file: "internal/relay/settle.go",
-		old: "	r.settleTwins(h)\n	r.letGo(h, wasRecorded)\n",
+		old: "	r.settleRedeliveries(h)\n	r.letGo(h, wasRecorded)\n",
 		new: "	r.letGo(h, wasRecorded)\n",
 	},
 	{
@@ -188,8 +200,8 @@ var mutants = []mutant{
 	},
 	{
 		name: "a dead letter that failed is not repeated", file: "internal/relay/bury.go",
-		old: "		r.graves = append(again, r.graves...)",
-		new: "		for _, h := range again {\n			r.interred(h)\n		}",
+		old: "			r.bound(h, r.serviceOfMessage(h.message))\n",
+		new: "			r.interred(h)\n",
 	},
 }
 
@@ -223,7 +235,7 @@ func TestMutants(t *testing.T) {
 			if !m.chosen(i) {
 				t.Skip("not its turn; -sim.mutants=all tries it")
 			}
-			find(t, root, dir, replace)
+			find(t, root, dir, cmp.Or(m.run, "^(TestRows|TestSeeds)$"), replace)
 		})
 	}
 }
@@ -257,8 +269,8 @@ func (m mutant) chosen(i int) bool {
 	return strings.Contains(m.name, *mutantsFlag)
 }
 
-// find builds the simulation with the bug and expects it to fail.
-func find(t *testing.T, root, dir string, replace map[string]string) {
+// find builds the simulation with the bug and expects these tests to fail.
+func find(t *testing.T, root, dir, tests string, replace map[string]string) {
 	overlay, err := json.Marshal(map[string]any{"Replace": replace})
 	if err != nil {
 		t.Fatal(err)
@@ -272,7 +284,7 @@ func find(t *testing.T, root, dir string, replace map[string]string) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("the mutant does not build: %v\n%s", err, out)
 	}
-	run := exec.CommandContext(t.Context(), binary, "-test.run", "^(TestRows|TestSeeds)$", "-test.timeout", "15m", "-test.failfast", "-sim.violations", "1",
+	run := exec.CommandContext(t.Context(), binary, "-test.run", tests, "-test.timeout", "15m", "-test.failfast", "-sim.violations", "1",
 		fmt.Sprintf("-sim.seeds=%d", *mutantSeeds))
 	run.Dir = dir
 	out, err := run.CombinedOutput()
@@ -280,7 +292,7 @@ func find(t *testing.T, root, dir string, replace map[string]string) {
 		t.Fatalf("%d seeds did not find it\n%s", *mutantSeeds, out)
 	}
 	for line := range strings.SplitSeq(string(out), "\n") {
-		if strings.Contains(line, "rows_test.go") || strings.Contains(line, "seed ") && strings.Contains(line, ": ") || strings.Contains(line, "panic:") || strings.Contains(line, "seeds in") {
+		if strings.Contains(line, "rows_test.go") || strings.Contains(line, "fair_test.go") || strings.Contains(line, "seed ") && strings.Contains(line, ": ") || strings.Contains(line, "panic:") || strings.Contains(line, "seeds in") {
 			t.Log(strings.TrimSpace(line))
 		}
 	}

@@ -39,6 +39,12 @@ type plan struct {
 	// halfBroken: one of three instances of the gateway publishes nothing.
 	halfBroken  window
 	shortTokens bool
+	// latency: each answer of the gateway takes exactly so long, nothing is bundled, and
+	// Pub/Sub delivers 1,000 messages at a time; 0: all as usual.
+	latency time.Duration
+	// listsOnce: the gateway lists an id once, however many events with it it has
+	// recorded. The real one does not; an unknown one may.
+	listsOnce bool
 
 	events   int
 	loneBad  bool // the first event is one that the gateway leaves out, alone
@@ -82,6 +88,7 @@ func newPlan(rng *rand.Rand) plan {
 			outstanding: 30 + rng.IntN(200)/4,
 		},
 		shortTokens: rng.IntN(4) == 0,
+		listsOnce:   rng.IntN(8) == 0,
 		loneBad:     rng.IntN(10) == 0,
 		many:        rng.IntN(15) == 0,
 	}

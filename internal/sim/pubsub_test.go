@@ -259,7 +259,11 @@ func (st *pullStream) Recv() (consume.Response, error) {
 			if s.w.plan().noFlow {
 				room = 40
 			}
-			got = s.take(st.w, min(room, 1+s.rng.IntN(40)), streamLease)
+			most := 1 + s.rng.IntN(40)
+			if s.w.plan().latency > 0 {
+				most = 1000
+			}
+			got = s.take(st.w, min(room, most), streamLease)
 		}
 		changed, next := s.changed, s.next()
 		s.mu.Unlock()

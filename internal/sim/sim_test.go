@@ -45,6 +45,7 @@ var rows = []string{
 	"event refused", "identity refused",
 	"dead-letter topic away",
 	"lease lost", "redelivery", "stale ack id", "settlement's answer lost", "the same event twice", "different events with one id",
+	"an id of several events listed once", "an answer that lists some events of one id",
 	"connection away", "pull stream cut", "streams go silent", "stream refused", "request refused as a whole", "slow answer to a settlement",
 	"results per ack id", "transient result of an ack id", "empty answer to a pull", "Pub/Sub frozen",
 	"stopped by a signal", "stopped while things go wrong", "deadline", "deadline during an outage", "killed",

@@ -61,7 +61,12 @@ type world struct {
 var services = mustServices()
 
 func mustServices() *policy.Set {
-	set, err := policy.NewSet(nil, true)
+	// The services of the "many publishers" are not listed.
+	var listed []*policy.Service
+	for _, id := range []string{"alpha", "beta", "hanging", "honest", refusedService, self} {
+		listed = append(listed, &policy.Service{ID: id})
+	}
+	set, err := policy.NewSet(listed, true)
 	if err != nil {
 		panic(err)
 	}
@@ -93,6 +98,12 @@ func (w *world) draw(n int) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.rng.IntN(n)
+}
+
+func (w *world) shuffle(n int, swap func(i, j int)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.rng.Shuffle(n, swap)
 }
 
 func (w *world) now() time.Duration { return time.Since(w.began) }
@@ -225,7 +236,7 @@ func (w *world) start(drain bool, window time.Duration) *worker {
 			if p.Held > s.outstanding+2*40 {
 				w.violation("%d events are held, the bound is %d", p.Held, s.outstanding)
 			}
-			if !p.Balanced(p.Held + p.Twins) {
+			if !p.Balanced(p.Held + p.Redelivered) {
 				w.violation("the books do not balance: %+v", p)
 			}
 		},
@@ -471,7 +482,7 @@ func (w *world) plan() *plan { return w.nowPlan.Load() }
 // calm ends all faults.
 func (w *world) calm() {
 	d := w.drawn
-	w.nowPlan.Store(&plan{settings: d.settings, many: d.many, length: d.length, workers: d.workers})
+	w.nowPlan.Store(&plan{settings: d.settings, many: d.many, listsOnce: d.listsOnce, length: d.length, workers: d.workers})
 }
 
 // recover lets the workers deal with what is left, with some quiet traffic: what

@@ -1,0 +1,177 @@
+package sim_test
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+
+	"github.com/sourcegraph/telemetry-relay/internal/metrics"
+)
+
+const nilUUID = "00000000-0000-0000-0000-000000000000"
+
+// flood is what a sender makes up, beside one honest service.
+type flood struct {
+	name    string
+	events  int
+	message func(n int) (attributes map[string]string, body []byte)
+	latency time.Duration // of a submission
+}
+
+func identity(service, environment string) map[string]string {
+	return map[string]string{"service_id": service, "service_environment": environment}
+}
+
+var floods = []flood{
+	{name: "30,000 events with the nil UUID", events: 30_000, latency: 50 * time.Millisecond, message: func(n int) (map[string]string, []byte) {
+		return identity("alpha", "sim"), data(n, nilUUID)
+	}},
+	{name: "10,000 environments", events: 10_000, latency: 5 * time.Millisecond, message: func(n int) (map[string]string, []byte) {
+		return identity("alpha", fmt.Sprintf("made-up-%d", n)), data(n, eventID(n))
+	}},
+	{name: "10,000 services that are not listed", events: 10_000, latency: 5 * time.Millisecond, message: func(n int) (map[string]string, []byte) {
+		return identity(fmt.Sprintf("made-up-%d", n), "sim"), data(n, eventID(n))
+	}},
+}
+
+// TestFloods has a service send a flood that would take many streams, and an honest one
+// an event every 50 ms. Once it is received, an honest event waits for the batch delay
+// and for two submissions at most, and the flood is drained within 10 s.
+func TestFloods(t *testing.T) {
+	m := metrics.New()
+	for _, f := range floods {
+		t.Run(f.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, *seed, m, slog.New(slog.DiscardHandler))
+				p := plan{settings: rowSettings, workers: 1, latency: f.latency}
+				w.nowPlan.Store(&p)
+				for n := range f.events {
+					attributes, body := f.message(n)
+					w.ledger.published(w.sub.publish(healthy, &pubsubpb.PubsubMessage{Data: body, Attributes: attributes}))
+				}
+				k := w.start(false, 0)
+				began := time.Now()
+				var honest []*message
+				for n := 0; time.Since(began) < 10*time.Second; n++ {
+					one := w.sub.publish(healthy, &pubsubpb.PubsubMessage{Data: data(n, eventID(1_000_000+n)), Attributes: identity("honest", "sim")})
+					w.ledger.published(one)
+					honest = append(honest, one)
+					time.Sleep(50 * time.Millisecond)
+				}
+				w.ledger.mu.Lock()
+				recorded := len(w.ledger.records)
+				w.ledger.mu.Unlock()
+				if recorded < f.events {
+					t.Errorf("after 10 s, %d events of %d are recorded", recorded, f.events)
+				}
+				time.Sleep(time.Second)
+				w.checkWaits(t, honest, p.settings.batchDelay+2*f.latency)
+				k.end()
+				w.ledger.close()
+				for _, v := range w.violations[:min(5, len(w.violations))] {
+					t.Error(v)
+				}
+				for v, n := range w.ledger.records {
+					if n > 1 {
+						t.Fatalf("%s was recorded %d times", v.wire, n)
+					}
+				}
+			})
+		})
+	}
+}
+
+// checkWaits checks how long the events waited, from their delivery to their being
+// recorded, but for one in a hundred.
+func (w *world) checkWaits(t *testing.T, messages []*message, bound time.Duration) {
+	t.Helper()
+	var waits []time.Duration
+	w.ledger.mu.Lock()
+	for _, m := range messages {
+		recorded, ok := w.ledger.first[w.ledger.of[m.GetMessageId()]]
+		if !ok {
+			recorded = time.Now()
+		}
+		waits = append(waits, recorded.Sub(m.given))
+	}
+	w.ledger.mu.Unlock()
+	slices.Sort(waits)
+	p99 := waits[len(waits)*99/100]
+	t.Logf("p50 %v, p99 %v, max %v, of %d", waits[len(waits)/2], p99, waits[len(waits)-1], len(waits))
+	if p99 > bound {
+		t.Errorf("99 %% of the honest events waited for %v or less, want %v at most", p99, bound)
+	}
+}
+
+// TestCollisions has events with one id of which some are left out, and a gateway that
+// lists an id once whatever it has recorded: all that can be recorded are, and few of
+// them often.
+func TestCollisions(t *testing.T) {
+	m := metrics.New()
+	for _, c := range []struct {
+		name      string
+		events    int
+		id        func(n int) string
+		bad       func(n int) bool
+		listsOnce bool
+		twice     float64 // how often an event is recorded once more, on average, at most
+		streams   int     // at most
+	}{
+		{name: "ten of a thousand left out", events: 1000, id: func(int) string { return nilUUID }, bad: everyHundred, twice: 2, streams: 400},
+		{name: "half of a hundred left out", events: 100, id: func(int) string { return nilUUID }, bad: func(n int) bool { return n%2 == 0 }, twice: 1, streams: 1500},
+		{name: "an id listed once", events: 1000, id: func(int) string { return nilUUID }, listsOnce: true, twice: 1, streams: 1050},
+		{name: "pairs of ids listed once", events: 1000, id: func(n int) string { return eventID(n / 2) }, listsOnce: true, twice: 1, streams: 20},
+		{
+			name: "an id listed once, and some left out", events: 100, id: func(int) string { return nilUUID },
+			bad: func(n int) bool { return n%20 == 7 }, listsOnce: true, twice: 1, streams: 400,
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, *seed, m, slog.New(slog.DiscardHandler))
+				w.nowPlan.Store(&plan{settings: rowSettings, workers: 1, latency: 20 * time.Millisecond, listsOnce: c.listsOnce})
+				bad := 0
+				for n := range c.events {
+					k := healthy
+					if c.bad != nil && c.bad(n) {
+						k = leftOut
+						bad++
+					}
+					w.ledger.published(w.sub.publish(k, &pubsubpb.PubsubMessage{Data: data(n, c.id(n)), Attributes: identity("alpha", "sim")}))
+				}
+				k := w.start(false, 0)
+				for n := range 60 { // others prove that the gateway records
+					time.Sleep(5 * time.Second)
+					w.ledger.published(w.sub.publish(healthy, &pubsubpb.PubsubMessage{Data: data(n, eventID(1_000_000+n)), Attributes: identity("honest", "sim")}))
+				}
+				time.Sleep(5 * time.Second)
+				if bad < 20 { // more take longer than a test has patience for
+					w.ledger.close()
+				}
+				k.end()
+				again := 0
+				for _, n := range w.ledger.records {
+					again += n - 1
+				}
+				t.Logf("%d of %d recorded once more, %d dead-lettered, %d streams", again, c.events, len(w.ledger.letters), k.summary.Batches)
+				if len(w.ledger.records) != c.events-bad+60 {
+					t.Errorf("%d events are recorded, want %d", len(w.ledger.records), c.events-bad+60)
+				}
+				if float64(again) > c.twice*float64(c.events) {
+					t.Errorf("events were recorded %d times more than once", again)
+				}
+				if k.summary.Batches > c.streams+60 {
+					t.Errorf("%d streams", k.summary.Batches)
+				}
+				for _, v := range w.violations[:min(5, len(w.violations))] {
+					t.Error(v)
+				}
+			})
+		})
+	}
+}
