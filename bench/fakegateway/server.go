@@ -37,7 +37,8 @@ type Report struct {
 	First time.Time `json:"first"`
 	// From an event's timestamp to its being recorded, in milliseconds, where
 	// events are published at a rate. Those of a noisy publisher, and
-	// of the plan's warm-up, do not count.
+	// of the plan's warm-up, do not count. Beside a flood, from the delivery of
+	// an honest event to its being recorded.
 	P50 float64 `json:"p50_ms"`
 	P99 float64 `json:"p99_ms"`
 	Max float64 `json:"max_ms"`
@@ -239,11 +240,14 @@ func (s *Server) payload(publisher string, content []byte) ([]byte, error) {
 			return nil, protowire.ParseError(m)
 		}
 		content = content[n+m:]
-		id, at, err := read(event, s.plan.Rate > 0)
+		id, at, err := read(event, s.timed())
 		if err != nil {
 			return nil, err
 		}
 		i := load.Number(id)
+		if i < 0 && s.plan.Flood == load.FloodID {
+			i = load.NumberInData(event)
+		}
 		switch {
 		case i < 0 || i >= len(s.seen) || !s.plan.Valid(i) || publisher != load.ServiceID(s.plan.Publisher(i)):
 			s.report.Wrong++
@@ -254,13 +258,16 @@ func (s *Server) payload(publisher string, content []byte) ([]byte, error) {
 			s.seen[i] = true
 			s.report.Recorded++
 		}
-		if s.plan.Rate > 0 && s.plan.Quiet(i) && !at.Before(s.counted) {
+		if s.plan.Rate > 0 && s.plan.Quiet(i) && !at.Before(s.counted) || s.plan.Honest(i) {
 			s.latency = append(s.latency, now.Sub(at))
 		}
 		response = protowire.AppendBytes(protowire.AppendTag(response, 1, protowire.BytesType), id)
 	}
 	return response, nil
 }
+
+// timed reports whether the times of events are wanted.
+func (s *Server) timed() bool { return s.plan.Rate > 0 || s.plan.Flood != "" }
 
 // read returns an event's id, and its timestamp where that is wanted.
 func read(event []byte, wantTime bool) (id []byte, at time.Time, err error) {

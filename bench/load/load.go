@@ -22,6 +22,12 @@ type Plan struct {
 	// Values has the padding consist of as many such JSON values as fit, rather than
 	// of one text.
 	Values string `json:"values"`
+	// Flood has the first of two publishers send what takes much of the gateway's streams:
+	// one of the kinds below; "": it is an ordinary plan.
+	Flood string `json:"flood"`
+	// HonestEvery makes every so many'th event of a flood one of the second publisher,
+	// which is ordinary.
+	HonestEvery int `json:"honest_every"`
 	// RejectEvery makes every so many'th event invalid; 0: none.
 	RejectEvery int `json:"reject_every"`
 	// Rate of publishing, in events a second; 0: all are there at the start.
@@ -49,8 +55,19 @@ type Plan struct {
 	PubsubDistance int `json:"pubsub_distance_ms"`
 }
 
-// Environment is that of all publishers.
+// Environment is that of all publishers, but for FloodEnvironments.
 const Environment = "prod"
+
+const (
+	// FloodNone is ordinary events, to compare with.
+	FloodNone = "none"
+	// FloodEnvironments is events with an environment each.
+	FloodEnvironments = "environments"
+	// FloodID is events that all have the nil UUID.
+	FloodID = "id"
+)
+
+const nilUUID = "00000000-0000-0000-0000-000000000000"
 
 // ServiceID names a publisher.
 func ServiceID(n int) string { return fmt.Sprintf("svc-%03d", n) }
@@ -58,6 +75,10 @@ func ServiceID(n int) string { return fmt.Sprintf("svc-%03d", n) }
 // Publisher of an event.
 func (p Plan) Publisher(event int) int {
 	switch {
+	case p.Honest(event):
+		return 1
+	case p.Flood != "":
+		return 0
 	case p.Noisy == 0:
 		return event % p.Publishers
 	case event%p.Noisy > 0:
@@ -66,6 +87,9 @@ func (p Plan) Publisher(event int) int {
 		return 1 + event/p.Noisy%(p.Publishers-1)
 	}
 }
+
+// Honest reports whether an event stands beside a flood.
+func (p Plan) Honest(event int) bool { return p.Flood != "" && event%p.HonestEvery == p.HonestEvery-1 }
 
 // Quiet reports whether the event is of another publisher than a noisy one.
 func (p Plan) Quiet(event int) bool { return p.Noisy == 0 || p.Publisher(event) > 0 }
@@ -157,6 +181,7 @@ func put(at []byte, number int) {
 type template struct {
 	bytes                                  []byte
 	ackID, eventID, messageID, stamp, time int
+	environment                            int // -1: it is always the same
 }
 
 // Maker encodes messages.
@@ -184,10 +209,17 @@ func newTemplate(p Plan, publisher int, feature string) template {
 	case p.Padding > 0:
 		padding = `"privateMetadata":{"padding":"` + strings.Repeat("x", p.Padding) + `"},`
 	}
+	id, environment, anonymous := idPrefix+strings.Repeat("0", numberSize), Environment, "455d46ae-e8bd-4c11-881d-1a76da064151"
+	if p.Flood == FloodEnvironments && publisher == 0 {
+		environment = environmentPrefix + strings.Repeat("0", numberSize)
+	}
+	if p.Flood == FloodID && publisher == 0 {
+		id, anonymous = nilUUID, id // the number stands elsewhere
+	}
 	stamp := time.Unix(0, 0).UTC().Format(stampLayout)
-	data := `{"feature":"` + feature + `","action":"certError","id":"` + idPrefix + strings.Repeat("0", numberSize) +
+	data := `{"feature":"` + feature + `","action":"certError","id":"` + id +
 		`","timestamp":"` + stamp + `","metadata":{"tier":-1,"durationMs":3918},` + padding +
-		`"user":{"anonymousUserId":"455d46ae-e8bd-4c11-881d-1a76da064151"},"client":{"name":"VSCode.Cody","version":"1.84.0"},` +
+		`"user":{"anonymousUserId":"` + anonymous + `"},"client":{"name":"VSCode.Cody","version":"1.84.0"},` +
 		`"interaction":{"traceId":"1386b39c59355d4cc09710021d13be3c"}}`
 
 	var message []byte
@@ -196,7 +228,7 @@ func newTemplate(p Plan, publisher int, feature string) template {
 	}
 	message = bytesField(message, 1, []byte(data))
 	for _, attribute := range [][2]string{
-		{"service_id", ServiceID(publisher)}, {"service_environment", Environment}, {"service_version", "2026.46.1"},
+		{"service_id", ServiceID(publisher)}, {"service_environment", environment}, {"service_version", "2026.46.1"},
 	} {
 		entry := bytesField(nil, 1, []byte(attribute[0]))
 		message = bytesField(message, 2, bytesField(entry, 2, []byte(attribute[1])))
@@ -217,7 +249,20 @@ func newTemplate(p Plan, publisher int, feature string) template {
 		messageID: at("m"+strings.Repeat("0", numberSize)) + 1,
 		stamp:     at(stamp),
 		time:      len(b) - 12,
+
+		environment: environmentAt(b),
 	}
+}
+
+// environmentPrefix is how the environments of FloodEnvironments begin.
+const environmentPrefix = "made-up-"
+
+// environmentAt is where the number in the environment stands, -1 if it has none.
+func environmentAt(message []byte) int {
+	if at := strings.Index(string(message), environmentPrefix); at >= 0 {
+		return at + len(environmentPrefix)
+	}
+	return -1
 }
 
 // Append appends the message as an entry of a StreamingPullResponse, or of a
@@ -233,6 +278,9 @@ func (m *Maker) Append(b []byte, event int, published time.Time) []byte {
 	put(at[t.ackID:], event)
 	put(at[t.eventID:], event)
 	put(at[t.messageID:], event)
+	if t.environment >= 0 {
+		put(at[t.environment:], event)
+	}
 	published.UTC().AppendFormat(at[t.stamp:t.stamp], stampLayout)
 	putVarint(at[t.time+1:], uint64(published.Unix()))
 	putVarint(at[t.time+7:], uint64(published.Nanosecond()))

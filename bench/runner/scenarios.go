@@ -109,6 +109,13 @@ var scenarios = []scenario{
 		}
 		return cases
 	}, runs: 1},
+	{name: "floods", about: "30,000 events with the nil UUID, and 10,000 environments with an event each, with an honest event among each ten: p50 and p99 are how long those wait once they are delivered", cases: func(Options) []testCase {
+		return []testCase{
+			{"no flood", setup{consumer: worker, plan: load.Plan{Events: 30_000, Publishers: 2, Flood: load.FloodNone, HonestEvery: 10}}},
+			{"the nil UUID", setup{consumer: worker, plan: load.Plan{Events: 30_000, Publishers: 2, Flood: load.FloodID, HonestEvery: 10}}},
+			{"environments", setup{consumer: worker, plan: load.Plan{Events: 10_000, Publishers: 2, Flood: load.FloodEnvironments, HonestEvery: 10}}},
+		}
+	}, runs: 1},
 	{name: "start", about: "one event: from the start of the process to its being recorded", cases: func(Options) []testCase {
 		return []testCase{{"1 event", setup{
 			consumer: worker, plan: load.Plan{Events: 1, Publishers: 1}, vars: []string{"WORKER_BATCH_MAX_DELAY=0"},

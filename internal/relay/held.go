@@ -84,6 +84,7 @@ type service struct {
 	label                          string
 	received, submitted, duplicate prometheus.Counter
 
+	events     int // held, that are valid
 	publishers int // its environments with something held
 	flying     int // streams
 }
@@ -129,7 +130,9 @@ func (r *Relay) publisherOf(h *held) *publisher {
 			service: r.serviceOf(h.event.Publisher.ServiceID),
 		}
 		p.waiting.Service, p.waiting.Environment = p.service, p
-		p.service.publishers++
+		if p.service.publishers++; p.service.publishers == 1 {
+			r.activeServices++
+		}
 		r.publishers[p.id] = p
 	}
 	return p
@@ -139,7 +142,9 @@ func (r *Relay) publisherOf(h *held) *publisher {
 func (r *Relay) forget(p *publisher) {
 	if p.known && p.events == 0 && p.flying == 0 {
 		p.known = false
-		p.service.publishers--
+		if p.service.publishers--; p.service.publishers == 0 {
+			r.activeServices--
+		}
 		p.count()
 		delete(r.publishers, p.id)
 	}
@@ -215,6 +220,7 @@ func (r *Relay) same(h *held) *held { return r.events[h.print] }
 func (r *Relay) index(h *held) {
 	r.events[h.print] = h
 	h.publisher.events++
+	h.publisher.service.events++
 }
 
 // letGo takes an event out of the books' open items. It is settled.
@@ -236,6 +242,7 @@ func (r *Relay) letGo(h *held, as fate) {
 		return
 	}
 	h.publisher.events--
+	h.publisher.service.events--
 	r.forget(h.publisher)
 }
 

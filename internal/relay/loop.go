@@ -31,12 +31,13 @@ type loop struct {
 	stopping  stopping
 	unsettled int // released because something was away
 
-	everReached  bool // the gateway has accepted a token
-	everRecorded bool
-	cleared      bool // the preflight is done
-	preparing    bool // the preflight goes on
-	receiving    bool // Receive has been called and has not returned
-	wanted       bool // receiving is what we want
+	everReached    bool // the gateway has accepted a token
+	everRecorded   bool
+	activeServices int  // that have something held
+	cleared        bool // the preflight is done
+	preparing      bool // the preflight goes on
+	receiving      bool // Receive has been called and has not returned
+	wanted         bool // receiving is what we want
 	drainState
 
 	spawn       func(func())

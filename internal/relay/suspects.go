@@ -486,6 +486,9 @@ func (r *Relay) keepReserve(f *flight, now time.Time) {
 	if !r.opts.Drain || r.opts.RejectAfter == 0 || r.gate.shut || r.gate.trial {
 		return
 	}
+	if of := f.publisher.service; of.events*r.activeServices < len(r.events) {
+		return // one with less than its share would wait for the others' backlog
+	}
 	kept := inReserve(s.reserve)
 	keep := min((len(f.events)+1)/2, maxKept-s.kept())
 	if keep <= 0 {
