@@ -81,3 +81,20 @@ func TestDesignListsPackages(t *testing.T) {
 		}
 	}
 }
+
+// TestDecisionsAreListed checks that the index has each decision.
+func TestDecisionsAreListed(t *testing.T) {
+	index, err := os.ReadFile("decisions/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages, err := filepath.Glob("decisions/*.md")
+	if err != nil || len(pages) < 4 {
+		t.Fatalf("%d pages: %v", len(pages), err)
+	}
+	for _, page := range pages {
+		if name := filepath.Base(page); name != "README.md" && !strings.Contains(string(index), "("+name+")") {
+			t.Errorf("decisions/README.md does not list %s", name)
+		}
+	}
+}

@@ -72,7 +72,7 @@ resource "google_pubsub_subscription" "relay" {
   }
 
   # The dead-letter topic needs a subscription before the first message: Pub/Sub drops
-# messages of a topic without one.
+  # messages of a topic without one.
   depends_on = [google_pubsub_subscription.oncall]
 }
 
