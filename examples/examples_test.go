@@ -151,7 +151,7 @@ func TestPublish(t *testing.T) {
 				t.Fatalf("%v\n%s", err, output)
 			}
 			tp.took("cody.hover", "shown")
-			// A topic that is not there is told, and is a failure.
+			// A topic that does not exist is reported, and is a failure.
 			cmd := tp.command(ctx, c.dir, args[0], args[1:]...)
 			cmd.Env = append(cmd.Env, "PUBSUB_TOPIC=elsewhere")
 			if output, err := cmd.CombinedOutput(); err == nil {

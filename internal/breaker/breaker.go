@@ -1,5 +1,5 @@
-// Package breaker is the circuit breaker before the gateway. It is pure: it
-// knows the time because it is told, does no I/O, and says what is to be done.
+// Package breaker is the circuit breaker before the gateway. It is pure: its
+// caller passes in the time and the observations, and it says what is to be done.
 //
 // While the breaker is open, nothing is received from Pub/Sub and nothing but
 // probes is sent to the gateway, so an outage never costs an event a delivery

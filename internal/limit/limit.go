@@ -1,5 +1,5 @@
 // Package limit decides how many streams to the gateway may be in flight. It is
-// pure: it knows the time because it is told, does no I/O and has no goroutine.
+// pure: its caller passes in the time and the results. It does no I/O and has no goroutine.
 //
 // The limit grows while events wait for a stream and the gateway is as fast as with
 // few streams. It falls when latency
@@ -263,7 +263,7 @@ func (l *Limit) turn(now time.Time) {
 		l.set(l.limit, now)
 		return
 	case !w.demanded():
-		// What was not used must not be there for a sudden load either.
+		// A limit that was not used must not be available to a sudden load.
 		if to := max(l.start, 2*w.peak); to < l.limit {
 			l.reason = Unused
 			l.set(to, now)

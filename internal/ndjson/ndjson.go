@@ -1,5 +1,5 @@
-// Package ndjson is the form in which messages are kept in files, one a line:
-// what `worker publish` takes and what exports and backups hold.
+// Package ndjson reads and writes messages in files, one JSON object a line. `worker
+// publish` reads these files; exports and backups write them.
 package ndjson
 
 import (

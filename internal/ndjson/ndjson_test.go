@@ -67,7 +67,7 @@ func TestParseKeepsData(t *testing.T) {
 	}
 }
 
-// What is wide but not deep stays readable.
+// Wide but shallow data stays readable.
 func TestReadable(t *testing.T) {
 	for _, data := range []string{`{"a":1}`, `{"a":[` + strings.Repeat(`{},`, 20_000) + `{}]}`} {
 		text, err := Append(nil, Message{Data: []byte(data)})

@@ -33,8 +33,8 @@ type serviceEntry struct {
 	Runbook         string    `yaml:"runbook"`
 }
 
-// list reads a list of texts that may be absent. An empty one is a fault: whoever
-// wrote it meant none, and an absent list means any.
+// list reads a list of texts that may be absent. An empty list is a fault: its author
+// meant none, while an absent list means any.
 func list(node yaml.Node) ([]string, error) {
 	if node.IsZero() {
 		return nil, nil

@@ -1,6 +1,6 @@
 // Package verdict decides who is at fault when the gateway leaves events out of
-// an answer: the event, its neighbours, or the gateway. It is pure: it knows
-// the time because it is told, does no I/O, and knows nothing of streams.
+// an answer: the event, its neighbours, or the gateway. It is pure: its
+// caller passes in the time and the answers. It does no I/O and knows nothing of streams.
 //
 // The gateway does not say why it leaves an event out. It publishes in bundles of
 // up to 100 events of several payloads and streams, and a bundle that Pub/Sub

@@ -18,7 +18,7 @@ const receipt = 10
 
 const keepsKilled = "the emulator keeps some messages of a killed consumer, for minutes"
 
-// leaseRows are about what happens to messages that are held.
+// leaseRows are about the leases of messages.
 var leaseRows = []row{
 	{
 		id: "unreceipted", situation: "killed before the first ModifyAckDeadline", expected: "back after about {lease}", timed: true, ask: askKilledAtOnce,

@@ -39,7 +39,7 @@ func (p *place) surround(ctx context.Context, change func(*pubsubpb.Subscription
 }
 
 func (r *relayed) open(ctx context.Context, change func(*pubsubpb.Subscription)) (err error) {
-	// What is rejected must have where to go before there is anything to reject.
+	// The dead-letter subscription must exist before the first event.
 	if r.deadTopic, r.deadSubscription, err = r.queue(ctx, nil); err != nil {
 		return err
 	}

@@ -165,7 +165,7 @@ func (e *estate) createSnapshot(ctx context.Context, id, subscription string) (n
 func (e *estate) deleteAll(ctx context.Context) (left []leftover) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	// What rests on something else goes first.
+	// A resource that depends on another one is deleted first.
 	for _, kind := range []string{"snapshots", "subscriptions", "topics"} {
 		var (
 			all sync.WaitGroup

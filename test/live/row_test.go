@@ -19,7 +19,7 @@ type row struct {
 	timed bool
 	ask   func(ctx context.Context, p *place) (answer, error)
 
-	// What is to be looked at when the service does something else.
+	// These say what to check when the service behaves differently.
 	section string // of docs/pubsub.md
 	server  string // a file of the embedded server
 	test    string // package and test

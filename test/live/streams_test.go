@@ -208,7 +208,7 @@ func askOldPing(ctx context.Context, p *place) (answer, error) {
 		return answer{}, err
 	}
 	defer s.close()
-	// What comes by itself is no answer.
+	// A response that comes by itself is no answer.
 	if _, err := s.next(ctx, time.Second); err != nil && !errors.Is(err, errQuiet) {
 		return answer{}, err
 	}

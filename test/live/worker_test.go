@@ -164,7 +164,7 @@ func (r *relayed) count(n int) (none, again int) {
 	return none, again
 }
 
-// deadLetters says what is wrong with the dead letters.
+// deadLetters compares the dead-lettered messages with the bad events.
 func (r *relayed) deadLetters(ctx context.Context) (wrong []string, err error) {
 	letters, err := r.pull(ctx, r.deadSubscription, len(bad), arriveTime)
 	if err != nil {
@@ -217,7 +217,7 @@ func askKill(ctx context.Context, p *place) (answer, error) {
 	}); err != nil {
 		return answer{}, err
 	}
-	// The situation is a worker that has held its events for a while.
+	// The situation is a worker that has leased its events for a while.
 	if err := sleep(ctx, time.Second); err != nil {
 		return answer{}, err
 	}
