@@ -307,7 +307,7 @@ func TestRefusals(t *testing.T) {
 	})
 	t.Run("every identity for a while, after others were recorded", func(t *testing.T) {
 		t.Parallel()
-		h := newHouse(t)
+		h := newEnv(t)
 		var since atomic.Int64 // Unix nanoseconds; 0: it has not begun
 		h.gateway.SetOnStream(func(info gatewayserver.StreamInfo) gatewayserver.Fault {
 			if info.Identity.ServiceID == "sams" && since.Load() == 0 {
