@@ -47,13 +47,26 @@ func (codec) Unmarshal(data mem.BufferSlice, v any) error {
 	if !ok {
 		return errors.New("submit: unknown type of response")
 	}
-	buf := data.MaterializeToBuffer(mem.DefaultBufferPool())
+	buf := data.MaterializeToBuffer(buffers)
 	defer buf.Free()
 	return l.unmarshal(buf.ReadOnlyData())
 }
 
+// buffers is the memory of payloads and answers. It is gRPC's pool, with more sizes: gRPC clears
+// a whole buffer, and its default pool has a single size above 32 KiB, of 1 MiB, where
+// an answer has 40 KB. With that one, clearing took 8 % of the worker's time.
+var buffers = newBuffers()
+
+func newBuffers() mem.BufferPool {
+	p, err := mem.NewBinaryTieredBufferPool(8, 10, 12, 14, 15, 16, 17, 18, 19, 20) // powers of two
+	if err != nil {
+		panic(err) // only sizes that the machine does not have are refused
+	}
+	return p
+}
+
 // maxCopied is the longest payload, in bytes, that is copied into one pooled buffer:
-// the largest that gRPC's pool has a size for.
+// the largest size of the pool.
 const maxCopied = 1 << 20
 
 // marshal encodes the payload. The events of a longer one are not copied: several
@@ -71,13 +84,12 @@ func (p payload) marshal() mem.BufferSlice {
 		}
 		return parts
 	}
-	pool := mem.DefaultBufferPool()
-	buf := pool.Get(len(header) + size)
+	buf := buffers.Get(len(header) + size)
 	b := append((*buf)[:0], header...)
 	for _, e := range p {
 		b = append(appendHeader(b, fieldEvents, len(e.Wire)), e.Wire...)
 	}
-	return mem.BufferSlice{mem.NewBuffer(buf, pool)}
+	return mem.BufferSlice{mem.NewBuffer(buf, buffers)}
 }
 
 // appendHeader begins a field of so many bytes.
