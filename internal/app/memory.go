@@ -14,11 +14,18 @@ const (
 	// itself, stays within three times WORKER_MAX_OUTSTANDING_BYTES.
 	memoryPercent = 250
 	memoryBase    = 40 << 20
+
+	// With 500 publishers and as much outstanding as may be by default, the runtime's own
+	// share of 100 % takes some 130 MiB, and this one less than 128.
+	garbagePercent = 80
 )
 
-// LimitMemory sets the process's memory limit from the bounds of the configuration, unless
-// GOMEMLIMIT is set.
+// LimitMemory sets the process's share of garbage and its memory limit from the bounds of
+// the configuration, unless GOGC or GOMEMLIMIT are set.
 func LimitMemory(cfg *config.Config) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(garbagePercent)
+	}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryBase + int64(cfg.MaxOutstandingBytes)*memoryPercent/100)
 	}
