@@ -6,6 +6,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/sourcegraph/telemetry-relay/internal/retry"
 )
 
 // Health says how the streams from Pub/Sub are while a Receiver receives.
@@ -47,13 +49,7 @@ func (e *RefusedError) ToCheck() string { return whatToCheck[status.Code(e.Err)]
 
 func (e *RefusedError) Unwrap() error { return e.Err }
 
-// whatToCheck has the codes with which Pub/Sub refuses a stream. Each has been
-// seen to pass by itself in production: Unauthenticated when a token could not be
-// renewed for a moment (google-cloud-go#6920, #6315, #11775), PermissionDenied while
-// IAM propagates (python-pubsub#18, java-pubsub#330), NotFound for a subscription that
-// was just created (java-pubsub#81), FailedPrecondition while a key is disabled, and
-// Unimplemented for any HTTP 404 of something in between. So only a refusal that lasts
-// ends a run. InvalidArgument has never been seen to pass, and is treated alike.
+// whatToCheck has a line for each code of a refusal.
 var whatToCheck = map[codes.Code]string{
 	codes.NotFound:           "check PUBSUB_SUBSCRIPTION and GOOGLE_CLOUD_PROJECT, and that the subscription exists",
 	codes.PermissionDenied:   "check that the worker's service account has roles/pubsub.subscriber on the subscription",
@@ -69,10 +65,11 @@ func describe(err error) string {
 }
 
 // refusal reports whether an error is a refusal by Pub/Sub, as opposed to a fault
-// of the network or an end by design.
+// of the network or an end by design. Those of retry.Refusal are known to pass by
+// themselves, so only a refusal that lasts ends a run. InvalidArgument has never been
+// seen to pass, and is treated alike.
 func refusal(err error) bool {
-	_, ok := whatToCheck[status.Code(err)]
-	return ok
+	return retry.ClassOf(err) == retry.Refusal || status.Code(err) == codes.InvalidArgument
 }
 
 // streamState is what health knows of one stream.

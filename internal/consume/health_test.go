@@ -141,3 +141,13 @@ func TestRefusedError(t *testing.T) {
 		}
 	}
 }
+
+// TestEveryRefusalHasAdvice has a line for each code that counts as a refusal, and for
+// no other.
+func TestEveryRefusalHasAdvice(t *testing.T) {
+	for code := codes.OK + 1; code <= codes.Unauthenticated; code++ {
+		if _, ok := whatToCheck[code]; ok != refusal(status.Error(code, "")) {
+			t.Errorf("%v: advice: %v, refusal: %v", code, ok, !ok)
+		}
+	}
+}

@@ -7,8 +7,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/sourcegraph/conc/pool"
+
+	"github.com/sourcegraph/telemetry-relay/internal/retry"
 )
 
 // Subscriber is what the receiver needs of Pub/Sub, for one subscription.
@@ -205,7 +206,7 @@ func (r *Receiver) PullOnce(ctx context.Context, n int) (int, error) {
 		if found, err := r.deliver(ctx, newReader(), response); found > 0 || err != nil {
 			return found, err
 		}
-		if sleep(wait, pullPause) != nil {
+		if retry.Sleep(wait, pullPause) != nil {
 			return 0, ctx.Err()
 		}
 	}
@@ -262,22 +263,4 @@ func (r *Receiver) lease() time.Duration {
 		return max(r.opts.LeaseDuration, exactlyOnceLease)
 	}
 	return r.opts.LeaseDuration
-}
-
-func newBackOff(first, most time.Duration) *backoff.ExponentialBackOff {
-	b := backoff.NewExponentialBackOff()
-	b.InitialInterval, b.MaxInterval, b.Multiplier = first, most, 2
-	b.Reset()
-	return b
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -6,6 +6,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/sourcegraph/telemetry-relay/internal/retry"
 )
 
 const (
@@ -64,7 +66,7 @@ func (r *Receiver) run(ctx context.Context, request func()) error {
 // sendAcks sends acknowledgements until Pub/Sub has taken or refused each of them,
 // or ctx ends.
 func (r *Receiver) sendAcks(ctx context.Context, batch []pendingAck) {
-	pause := newBackOff(50*time.Millisecond, 2*time.Second)
+	pause := retry.NewBackOff(50*time.Millisecond, 2*time.Second)
 	refusals := 0
 	for {
 		ids := make([]string, len(batch))
@@ -86,7 +88,7 @@ func (r *Receiver) sendAcks(ctx context.Context, batch []pendingAck) {
 			r.log.Warn("Pub/Sub did not take all acknowledgements", "messages", before, "again", len(batch),
 				"given_up", countFates(fates, lost), "code", Code(err), "error", err)
 		}
-		if len(batch) == 0 || sleep(ctx, pause.NextBackOff()) != nil {
+		if len(batch) == 0 || retry.Sleep(ctx, pause.NextBackOff()) != nil {
 			return
 		}
 	}
@@ -95,7 +97,7 @@ func (r *Receiver) sendAcks(ctx context.Context, batch []pendingAck) {
 // sendReleases hands messages back until Pub/Sub has taken them, or ctx ends. An id
 // that Pub/Sub does not accept needs no release: its lease is over.
 func (r *Receiver) sendReleases(ctx context.Context, ids []string) {
-	pause := newBackOff(50*time.Millisecond, 2*time.Second)
+	pause := retry.NewBackOff(50*time.Millisecond, 2*time.Second)
 	release := func(ctx context.Context, ids []string) error { return r.sub.ModifyAckDeadline(ctx, ids, 0) }
 	refusals := 0
 	for {
@@ -118,7 +120,7 @@ func (r *Receiver) sendReleases(ctx context.Context, ids []string) {
 		if err != nil {
 			r.log.Warn("Pub/Sub did not take all messages back", "messages", len(ids), "again", len(left), "code", Code(err), "error", err)
 		}
-		if ids = left; len(ids) == 0 || sleep(ctx, pause.NextBackOff()) != nil {
+		if ids = left; len(ids) == 0 || retry.Sleep(ctx, pause.NextBackOff()) != nil {
 			return
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/sourcegraph/telemetry-relay/internal/retry"
 )
 
 // streams are the streams that a Receiver keeps open. They share one health, and
@@ -67,7 +69,7 @@ func (r *Receiver) AnsweredSince(since time.Time) (answered bool) {
 // keepOpen keeps stream n open until ctx ends. It returns early when Pub/Sub has
 // refused all streams for too long.
 func (r *Receiver) keepOpen(ctx context.Context, n int) error {
-	pause := newBackOff(100*time.Millisecond, 10*time.Second)
+	pause := retry.NewBackOff(100*time.Millisecond, 10*time.Second)
 	for {
 		began := time.Now()
 		delivered, err := r.receive(ctx, n)
@@ -91,7 +93,7 @@ func (r *Receiver) keepOpen(ctx context.Context, n int) error {
 			// Pub/Sub ends streams every so often by design, so this is no fault yet.
 			r.log.Debug("A stream from Pub/Sub has ended; opening it again", "error", err)
 		}
-		if err := sleep(ctx, pause.NextBackOff()); err != nil {
+		if err := retry.Sleep(ctx, pause.NextBackOff()); err != nil {
 			return err
 		}
 	}

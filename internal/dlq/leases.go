@@ -10,7 +10,7 @@ import (
 	"github.com/sourcegraph/conc/pool"
 
 	"github.com/sourcegraph/telemetry-relay/internal/ackresult"
-	"github.com/sourcegraph/telemetry-relay/internal/patience"
+	"github.com/sourcegraph/telemetry-relay/internal/retry"
 )
 
 const (
@@ -156,7 +156,7 @@ func (q *Queue) settle(ctx context.Context, ids []string, do func(context.Contex
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	_, err = patience.Retry(ctx, &q.bounds, func() (struct{}, error) {
+	_, err = retry.Bounded(ctx, &q.bounds, func() (struct{}, error) {
 		rpc, cancel := context.WithTimeout(ctx, requestTimeout)
 		defer cancel()
 		err := do(rpc, ids)
@@ -170,7 +170,7 @@ func (q *Queue) settle(ctx context.Context, ids []string, do func(context.Contex
 		}
 		// %v drops the status, because its code is about the lost ids.
 		return struct{}{}, fmt.Errorf("%d ack ids are not done yet: %v", len(ids), err) //nolint:errorlint // see above
-	}, func(error, patience.Class) {})
+	}, func(error, retry.Class) {})
 	return lost, err
 }
 

@@ -8,7 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/sourcegraph/telemetry-relay/internal/patience"
+	"github.com/sourcegraph/telemetry-relay/internal/retry"
 )
 
 const (
@@ -35,7 +35,7 @@ func (q *Queue) pullWaiting(ctx context.Context) ([]*pubsubpb.ReceivedMessage, e
 		if err != nil || len(received) > 0 {
 			return received, err
 		}
-		if err := pause(ctx, min(minPause-time.Since(asked), time.Until(end))); err != nil {
+		if err := retry.Sleep(ctx, min(minPause-time.Since(asked), time.Until(end))); err != nil {
 			return nil, err
 		}
 		if !time.Now().Before(end) {
@@ -47,7 +47,7 @@ func (q *Queue) pullWaiting(ctx context.Context) ([]*pubsubpb.ReceivedMessage, e
 // pull pulls until there is an answer. A waiting pull that reaches its deadline is no
 // error: there were no messages.
 func (q *Queue) pull(ctx context.Context, immediately bool, timeout time.Duration) ([]*pubsubpb.ReceivedMessage, error) {
-	return patience.Retry(ctx, &q.bounds, func() ([]*pubsubpb.ReceivedMessage, error) {
+	return retry.Bounded(ctx, &q.bounds, func() ([]*pubsubpb.ReceivedMessage, error) {
 		rpc, cancel := outlive(ctx, pullGrace)
 		defer cancel()
 		rpc, stop := context.WithTimeout(rpc, timeout)
@@ -65,8 +65,8 @@ func (q *Queue) pull(ctx context.Context, immediately bool, timeout time.Duratio
 }
 
 // retrying logs that a request failed and is tried again.
-func (q *Queue) retrying(err error, class patience.Class) {
-	if class == patience.Refusal {
+func (q *Queue) retrying(err error, class retry.Class) {
+	if class == retry.Refusal {
 		q.opts.Logger.Warn("Pub/Sub refuses; trying again, because what was just created or granted takes a while", "error", err)
 		return
 	}
@@ -78,15 +78,4 @@ func outlive(ctx context.Context, grace time.Duration) (context.Context, context
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
 	return work, func() { stop(); cancel() }
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

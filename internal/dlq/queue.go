@@ -10,7 +10,7 @@ import (
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 
-	"github.com/sourcegraph/telemetry-relay/internal/patience"
+	"github.com/sourcegraph/telemetry-relay/internal/retry"
 )
 
 // QueueOptions configures a Queue; zero values are the defaults.
@@ -29,7 +29,7 @@ type QueueOptions struct {
 	// leases are extended, 20 s.
 	Lease, ExtendEvery time.Duration
 	// Patience is how long Pub/Sub may be unavailable, 1 min. RefusalPatience is how
-	// long it may refuse before any request has worked, 15 s: see patience.Bounds.
+	// long it may refuse before any request has worked, 15 s: see retry.Bounds.
 	Patience, RefusalPatience time.Duration
 	// ReleaseTimeout bounds the release of all messages; 8 s.
 	ReleaseTimeout time.Duration
@@ -71,7 +71,7 @@ const staleAnswers = 3
 type Queue struct {
 	sub     Subscription
 	opts    QueueOptions
-	bounds  patience.Bounds
+	bounds  retry.Bounds
 	started time.Time
 
 	mu      sync.Mutex          // guards leased, removed and lost

@@ -18,6 +18,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/sourcegraph/telemetry-relay/internal/retry"
 )
 
 // scripted is a Subscription whose answers a test decides, in fake time.
@@ -486,7 +488,7 @@ func TestCloseAfterExtension(t *testing.T) {
 			s.pull = batches(1)
 			s.settle = func(ctx context.Context, what string, _ []string) error {
 				if what == "extend" && time.Since(s.began) > 15*time.Second {
-					return pause(ctx, takes)
+					return retry.Sleep(ctx, takes)
 				}
 				return nil
 			}

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/sourcegraph/telemetry-relay/internal/event"
+	"github.com/sourcegraph/telemetry-relay/internal/retry"
 	"github.com/sourcegraph/telemetry-relay/internal/topic"
 )
 
@@ -238,7 +239,7 @@ func (r *Replayer) pace(ctx context.Context, n int) error {
 	}
 	wait := r.next.Sub(now)
 	r.next = r.next.Add(time.Duration(n) * time.Second / time.Duration(r.Rate))
-	return pause(ctx, wait)
+	return retry.Sleep(ctx, wait)
 }
 
 // send publishes one request, then removes its messages. An error ends the replay.

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/sourcegraph/telemetry-relay/config"
-	"github.com/sourcegraph/telemetry-relay/internal/patience"
+	"github.com/sourcegraph/telemetry-relay/internal/retry"
 	"github.com/sourcegraph/telemetry-relay/internal/submit"
 )
 
@@ -179,14 +179,14 @@ func because(err error) string {
 
 // again repeats a check until it succeeds, fails for good, or ctx ends.
 func again[T any](ctx context.Context, try func() (T, error), hopeless func(error) bool) (T, error) {
-	return patience.Until(ctx, tryPause, try, func(err error) patience.Kind {
+	return retry.Until(ctx, tryPause, try, func(err error) retry.Kind {
 		switch {
 		case hopeless(err):
-			return patience.Final
+			return retry.Final
 		case timedOut(err):
-			return patience.Late
+			return retry.Late
 		}
-		return patience.Passing
+		return retry.Transient
 	})
 }
 

@@ -14,8 +14,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/sourcegraph/telemetry-relay/internal/patience"
 	"github.com/sourcegraph/telemetry-relay/internal/provision"
+	"github.com/sourcegraph/telemetry-relay/internal/retry"
 )
 
 // Run waits as long as Pub/Sub cannot be reached. It waits for missing resources and
@@ -145,4 +145,4 @@ func (c *checker) permission(ctx context.Context, variable, name, permission str
 }
 
 // passes reports whether an answer that looks final is known to pass.
-func passes(err error) bool { return patience.ClassOf(err) == patience.Refusal }
+func passes(err error) bool { return retry.ClassOf(err) == retry.Refusal }

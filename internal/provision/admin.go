@@ -17,7 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
-	"github.com/sourcegraph/telemetry-relay/internal/patience"
+	"github.com/sourcegraph/telemetry-relay/internal/retry"
 )
 
 // The permissions that the worker uses.
@@ -136,11 +136,11 @@ func (a *Admin) UpdateSubscription(ctx context.Context, s *pubsubpb.Subscription
 // insist repeats a request until Pub/Sub answers, even with an error.
 func insist[T any](ctx context.Context, a *Admin, about string, question func(context.Context) (T, error)) (T, error) {
 	var told time.Time
-	return patience.Until(ctx, askPause, func() (T, error) {
+	return retry.Until(ctx, askPause, func() (T, error) {
 		rpc, cancel := context.WithTimeout(ctx, askTimeout)
 		defer cancel()
 		answer, err := question(rpc)
-		if err != nil && kindOf(err) != patience.Final && ctx.Err() == nil && a.Waiting != nil && time.Since(told) > remindEvery {
+		if err != nil && kindOf(err) != retry.Final && ctx.Err() == nil && a.Waiting != nil && time.Since(told) > remindEvery {
 			told = time.Now()
 			a.Waiting(about, err)
 		}
@@ -149,12 +149,12 @@ func insist[T any](ctx context.Context, a *Admin, about string, question func(co
 }
 
 // kindOf says whether an error is an answer of Pub/Sub or the lack of one.
-func kindOf(err error) patience.Kind {
+func kindOf(err error) retry.Kind {
 	switch {
 	case status.Code(err) == codes.DeadlineExceeded:
-		return patience.Late
-	case patience.ClassOf(err) == patience.Outage:
-		return patience.Passing
+		return retry.Late
+	case retry.ClassOf(err) == retry.Outage:
+		return retry.Transient
 	}
-	return patience.Final
+	return retry.Final
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/metrics"
 	"github.com/sourcegraph/telemetry-relay/internal/policy"
 	"github.com/sourcegraph/telemetry-relay/internal/relay"
+	"github.com/sourcegraph/telemetry-relay/internal/retry"
 	"github.com/sourcegraph/telemetry-relay/internal/submit"
 )
 
@@ -333,11 +334,11 @@ func (w *world) publishAll(ctx context.Context) {
 	gap := w.plan().length / time.Duration(w.plan().events+1)
 	for n := range w.plan().events {
 		if n == 1 && w.plan().loneBad {
-			_ = sleep(ctx, 10*time.Second) // quiet traffic
+			_ = retry.Sleep(ctx, 10*time.Second) // quiet traffic
 		}
 		w.publishOne(rng, n)
 		if rng.IntN(4) == 0 {
-			if sleep(ctx, time.Duration(rng.Int64N(int64(4*gap)+1))) != nil {
+			if retry.Sleep(ctx, time.Duration(rng.Int64N(int64(4*gap)+1))) != nil {
 				return
 			}
 		}
@@ -383,17 +384,6 @@ func (w *world) publishOne(rng *rand.Rand, n int) {
 	if k == healthy && rng.IntN(15) == 0 {
 		w.met("different events with one id")
 		publish(k, data(n+1_000_000, eventID(n)))
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/sourcegraph/telemetry-relay/internal/patience"
+	"github.com/sourcegraph/telemetry-relay/internal/retry"
 )
 
 const (
@@ -81,12 +81,12 @@ func (c *clients) close() error { return errors.Join(c.topics.Close(), c.subs.Cl
 // insist repeats a request that fails with a code that is known to pass. The end of ctx
 // does not cut a request: what it creates must be known before everything is deleted.
 func insist[T any](ctx context.Context, try func(context.Context) (T, error)) (T, error) {
-	bounds := &patience.Bounds{Outage: settleTime, Refusal: settleTime}
-	return patience.Retry(ctx, bounds, func() (T, error) {
+	bounds := &retry.Bounds{Outage: settleTime, Refusal: settleTime}
+	return retry.Bounded(ctx, bounds, func() (T, error) {
 		request, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTime)
 		defer cancel()
 		return try(request)
-	}, func(error, patience.Class) {})
+	}, func(error, retry.Class) {})
 }
 
 // estate is everything that a run has created.
@@ -130,7 +130,7 @@ func (e *estate) created(r resource, err error) error {
 	if err == nil || status.Code(err) == codes.AlreadyExists {
 		return nil
 	}
-	if patience.ClassOf(err) != patience.Outage {
+	if retry.ClassOf(err) != retry.Outage {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		e.made = slices.DeleteFunc(e.made, func(other resource) bool { return other == r })
@@ -192,13 +192,13 @@ func (e *estate) deleteAll(ctx context.Context) (left []leftover) {
 var errStillThere = errors.New("it is still there after its deletion")
 
 func (e *estate) delete(ctx context.Context, r resource) error {
-	_, err := patience.Retry(ctx, &patience.Bounds{Outage: e.settle}, func() (struct{}, error) {
+	_, err := retry.Bounded(ctx, &retry.Bounds{Outage: e.settle}, func() (struct{}, error) {
 		return struct{}{}, e.call(ctx, r, e.deleteRequest)
-	}, func(error, patience.Class) {})
+	}, func(error, retry.Class) {})
 	if err != nil && status.Code(err) != codes.NotFound {
 		return err
 	}
-	_, err = patience.Retry(ctx, &patience.Bounds{Outage: e.settle}, func() (struct{}, error) {
+	_, err = retry.Bounded(ctx, &retry.Bounds{Outage: e.settle}, func() (struct{}, error) {
 		switch err := e.call(ctx, r, e.getRequest); status.Code(err) {
 		case codes.NotFound:
 			return struct{}{}, nil
@@ -207,7 +207,7 @@ func (e *estate) delete(ctx context.Context, r resource) error {
 		default:
 			return struct{}{}, fmt.Errorf("whether it is gone cannot be asked: %w", err)
 		}
-	}, func(error, patience.Class) {})
+	}, func(error, retry.Class) {})
 	return err
 }
 

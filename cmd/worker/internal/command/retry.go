@@ -3,7 +3,7 @@ package command
 import (
 	"time"
 
-	"github.com/sourcegraph/telemetry-relay/internal/patience"
+	"github.com/sourcegraph/telemetry-relay/internal/retry"
 )
 
 // publishPatience is how long Pub/Sub may be unavailable while a command publishes.
@@ -11,17 +11,17 @@ const publishPatience = time.Minute
 
 // PublishBounds are shared by all requests of a command to one topic. Refusal is
 // how long Pub/Sub may refuse the first request; 0 is 15 s.
-func PublishBounds(refusal time.Duration) *patience.Bounds {
+func PublishBounds(refusal time.Duration) *retry.Bounds {
 	if refusal == 0 {
 		refusal = 15 * time.Second
 	}
-	return &patience.Bounds{Outage: publishPatience, Refusal: refusal}
+	return &retry.Bounds{Outage: publishPatience, Refusal: refusal}
 }
 
 // SayRetrying returns a function that says that a request to publish is tried again.
-func SayRetrying(say func(format string, args ...any)) func(error, patience.Class) {
-	return func(err error, class patience.Class) {
-		if class == patience.Refusal {
+func SayRetrying(say func(format string, args ...any)) func(error, retry.Class) {
+	return func(err error, class retry.Class) {
+		if class == retry.Refusal {
 			say("worker: Pub/Sub refuses the events; trying again, because what was just created or granted takes a while: %v", err)
 			return
 		}

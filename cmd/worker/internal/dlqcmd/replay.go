@@ -16,7 +16,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/app"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
-	"github.com/sourcegraph/telemetry-relay/internal/patience"
+	"github.com/sourcegraph/telemetry-relay/internal/retry"
 	"github.com/sourcegraph/telemetry-relay/internal/topic"
 )
 
@@ -102,7 +102,7 @@ func (env commands) replaycommand() *cli.Command {
 type replay struct {
 	*session
 	topic            topic.Publisher
-	bounds           *patience.Bounds // of requests to the topic
+	bounds           *retry.Bounds // of requests to the topic
 	fix              *dlq.Fix
 	expression       string // of the fix; empty without one
 	maxReplays, rate int
@@ -239,7 +239,7 @@ func (r *replay) dryRun(ctx context.Context, n *counts) error {
 type topicSink struct {
 	session *session
 	topic   topic.Publisher
-	bounds  *patience.Bounds
+	bounds  *retry.Bounds
 	queue   *dlq.Queue
 }
 

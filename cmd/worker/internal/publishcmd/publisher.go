@@ -15,7 +15,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/ndjson"
-	"github.com/sourcegraph/telemetry-relay/internal/patience"
+	"github.com/sourcegraph/telemetry-relay/internal/retry"
 	"github.com/sourcegraph/telemetry-relay/internal/topic"
 )
 
@@ -23,7 +23,7 @@ import (
 type publisher struct {
 	topic     topic.Publisher
 	topicName string
-	bounds    *patience.Bounds
+	bounds    *retry.Bounds
 	decoder   *event.Decoder // nil: nothing is checked
 	stderr    io.Writer
 	source    string

@@ -1,5 +1,6 @@
-// Package patience repeats requests that failed for a transient reason.
-package patience
+// Package retry waits and tries again: pauses that end with their context, backoff, and
+// which errors another try may mend.
+package retry
 
 import (
 	"context"
@@ -12,9 +13,9 @@ import (
 type Kind int
 
 const (
-	// Passing: it may work the next time.
-	Passing Kind = iota
-	// Late is Passing, and the only reason is a timeout.
+	// Transient: it may work the next time.
+	Transient Kind = iota
+	// Late is Transient, and the only reason is a timeout.
 	Late
 	// Final: it will not work.
 	Final
@@ -45,4 +46,25 @@ func Until[T any](ctx context.Context, most time.Duration, try func() (T, error)
 		err = last
 	}
 	return result, err
+}
+
+// Sleep waits for d, or until ctx ends, and then returns ctx's error.
+func Sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// NewBackOff returns pauses that double from first to max, each give or take a half by
+// chance.
+func NewBackOff(first, max time.Duration) *backoff.ExponentialBackOff {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval, b.MaxInterval, b.Multiplier = first, max, 2
+	b.Reset()
+	return b
 }

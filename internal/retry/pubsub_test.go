@@ -1,4 +1,4 @@
-package patience
+package retry
 
 import (
 	"context"
@@ -51,12 +51,12 @@ func TestRetry(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := &Bounds{Outage: outage, Refusal: refusal}
 				if c.worked {
-					if _, err := Retry(t.Context(), b, func() (int, error) { return 1, nil }, nil); err != nil {
+					if _, err := Bounded(t.Context(), b, func() (int, error) { return 1, nil }, nil); err != nil {
 						t.Fatal(err)
 					}
 				}
 				began, told := time.Now(), 0
-				got, err := Retry(t.Context(), b, func() (int, error) {
+				got, err := Bounded(t.Context(), b, func() (int, error) {
 					if time.Since(began) < c.lasts {
 						return 0, status.Error(c.code, "x")
 					}
@@ -85,7 +85,7 @@ func TestRetry(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 			defer cancel()
 			began := time.Now()
-			_, err := Retry(ctx, &Bounds{Outage: outage, Refusal: refusal}, func() (int, error) {
+			_, err := Bounded(ctx, &Bounds{Outage: outage, Refusal: refusal}, func() (int, error) {
 				return 0, status.Error(codes.Unavailable, "x")
 			}, func(error, Class) {})
 			if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 3*time.Second {

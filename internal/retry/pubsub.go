@@ -1,4 +1,4 @@
-package patience
+package retry
 
 import (
 	"context"
@@ -17,9 +17,10 @@ const (
 	// Outage: Pub/Sub does not answer, or cannot serve the request for now.
 	Outage Class = iota
 	// Refusal: the code looks final, but Pub/Sub is known to answer with it for a
-	// while: Unauthenticated while a token cannot be renewed (google-cloud-go#6920),
-	// PermissionDenied while a grant propagates (java-pubsub#330), NotFound of what
-	// was just created (java-pubsub#81), FailedPrecondition while a key is disabled,
+	// while: Unauthenticated while a token cannot be renewed (google-cloud-go#6920,
+	// #6315, #11775), PermissionDenied while a grant propagates (python-pubsub#18,
+	// java-pubsub#330), NotFound of what was just created (java-pubsub#81),
+	// FailedPrecondition while a key is disabled,
 	// and Unimplemented, which is what an HTTP 404 of a proxy becomes.
 	Refusal
 	// Fault: the request itself is wrong, and stays so.
@@ -60,10 +61,10 @@ const maxPause = 2 * time.Second
 // remindEvery is how often notify is called for one kind of failure.
 const remindEvery = 10 * time.Second
 
-// Retry tries until it works, the error is a Fault, the bounds are reached, or ctx
+// Bounded tries until it works, the error is a Fault, the bounds are reached, or ctx
 // ends. It calls notify before it tries again: the first time, when the class of
 // the errors changes, and every ten seconds.
-func Retry[T any](ctx context.Context, b *Bounds, try func() (T, error), notify func(err error, class Class)) (T, error) {
+func Bounded[T any](ctx context.Context, b *Bounds, try func() (T, error), notify func(err error, class Class)) (T, error) {
 	pause := backoff.NewExponentialBackOff()
 	pause.MaxInterval = maxPause
 	began := time.Now()

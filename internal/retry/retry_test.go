@@ -1,4 +1,4 @@
-package patience
+package retry
 
 import (
 	"context"
@@ -21,7 +21,7 @@ func kindOf(err error) Kind {
 	case errors.Is(err, errLate):
 		return Late
 	}
-	return Passing
+	return Transient
 }
 
 // TestUntil tries with these errors, the last one again and again.
