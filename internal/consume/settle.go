@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -66,21 +67,15 @@ func (r *Receiver) run(ctx context.Context, request func()) error {
 // sendAcks sends acknowledgements until Pub/Sub has taken or refused each of them,
 // or ctx ends.
 func (r *Receiver) sendAcks(ctx context.Context, batch []pendingAck) {
-	pause := retry.NewBackOff(50*time.Millisecond, 2*time.Second)
-	refusals := 0
+	request := newSettling(r.sub.Acknowledge)
 	for {
 		ids := make([]string, len(batch))
 		for i, p := range batch {
 			ids[i] = p.ackID
 		}
-		fates, err := attempt(ctx, rpcTimeout, r.sub.Acknowledge, ids)
+		fates, err := request.attempt(ctx, ids)
 		if ctx.Err() != nil {
 			return
-		}
-		if err != nil && allInvalid(err, fates) {
-			if refusals++; refusals >= lastRefusal {
-				giveUp(fates)
-			}
 		}
 		before := len(batch)
 		batch = r.leases.confirmAcks(batch, fates)
@@ -88,7 +83,7 @@ func (r *Receiver) sendAcks(ctx context.Context, batch []pendingAck) {
 			r.log.Warn("Pub/Sub did not take all acknowledgements", "messages", before, "again", len(batch),
 				"given_up", countFates(fates, lost), "code", Code(err), "error", err)
 		}
-		if len(batch) == 0 || retry.Sleep(ctx, pause.NextBackOff()) != nil {
+		if len(batch) == 0 || request.wait(ctx) != nil {
 			return
 		}
 	}
@@ -97,18 +92,12 @@ func (r *Receiver) sendAcks(ctx context.Context, batch []pendingAck) {
 // sendReleases hands messages back until Pub/Sub has taken them, or ctx ends. An id
 // that Pub/Sub does not accept needs no release: its lease is over.
 func (r *Receiver) sendReleases(ctx context.Context, ids []string) {
-	pause := retry.NewBackOff(50*time.Millisecond, 2*time.Second)
 	release := func(ctx context.Context, ids []string) error { return r.sub.ModifyAckDeadline(ctx, ids, 0) }
-	refusals := 0
+	request := newSettling(release)
 	for {
-		fates, err := attempt(ctx, rpcTimeout, release, ids)
+		fates, err := request.attempt(ctx, ids)
 		if ctx.Err() != nil {
 			return
-		}
-		if err != nil && allInvalid(err, fates) {
-			if refusals++; refusals >= lastRefusal {
-				giveUp(fates)
-			}
 		}
 		left := ids[:0:0]
 		for i, id := range ids {
@@ -120,11 +109,37 @@ func (r *Receiver) sendReleases(ctx context.Context, ids []string) {
 		if err != nil {
 			r.log.Warn("Pub/Sub did not take all messages back", "messages", len(ids), "again", len(left), "code", Code(err), "error", err)
 		}
-		if ids = left; len(ids) == 0 || retry.Sleep(ctx, pause.NextBackOff()) != nil {
+		if ids = left; len(ids) == 0 || request.wait(ctx) != nil {
 			return
 		}
 	}
 }
+
+// settling repeats a request about ack ids.
+type settling struct {
+	do       call
+	pause    *backoff.ExponentialBackOff
+	refusals int // how often every id was refused as invalid
+}
+
+func newSettling(do call) *settling {
+	return &settling{do: do, pause: retry.NewBackOff(50*time.Millisecond, 2*time.Second)}
+}
+
+// attempt sends the request once. The lastRefusal-th time that Pub/Sub refuses every id
+// as invalid, all of them are given up.
+func (s *settling) attempt(ctx context.Context, ids []string) ([]fate, error) {
+	fates, err := attempt(ctx, rpcTimeout, s.do, ids)
+	if ctx.Err() == nil && err != nil && allInvalid(err, fates) {
+		if s.refusals++; s.refusals >= lastRefusal {
+			giveUp(fates)
+		}
+	}
+	return fates, err
+}
+
+// wait pauses before the next request.
+func (s *settling) wait(ctx context.Context) error { return retry.Sleep(ctx, s.pause.NextBackOff()) }
 
 // allInvalid reports whether Pub/Sub refused every id of a request as invalid, which
 // may be the request's fault or that of all its ids.
