@@ -99,7 +99,7 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (summary relay.S
 
 	needs := Needs(cfg)
 	r := relay.New(client, gateway,
-		dlq.NewWriter(deadLetters, dlq.Origin{Subscription: cfg.SubscriptionName(), WorkerVersion: opts.Version}),
+		dlq.NewWriter(deadLetters, dlq.Origin{Subscription: cfg.SubscriptionName(), WorkerVersion: opts.Version, ServicesDigest: cfg.Services.Digest()}),
 		relay.Options{
 			Batch: batch.Limits{
 				Events: cfg.BatchMaxEvents,

@@ -36,6 +36,10 @@ const (
 	AttrReplays       = "dlq_replays"
 	AttrOrderingKey   = "dlq_ordering_key"
 	AttrEncoding      = "dlq_encoding"
+	// AttrFirstRejectedAt is on an event that was replayed and rejected again.
+	AttrFirstRejectedAt = "dlq_first_rejected_at"
+	// AttrServicesDigest identifies the services list of the worker: see policy.Set.
+	AttrServicesDigest = "dlq_services_digest"
 )
 
 // The encodings of a dead-lettered message whose data is not the original data.
@@ -85,6 +89,8 @@ type DeadLetter struct {
 type Origin struct {
 	Subscription  string // full name
 	WorkerVersion string
+	// ServicesDigest identifies the services list; empty if it is not known.
+	ServicesDigest string
 }
 
 // build makes the message for the dead-letter topic.
@@ -160,8 +166,14 @@ func ownAttributes(l *DeadLetter, origin Origin) map[string]string {
 	if l.OrderingKey != "" {
 		own[AttrOrderingKey] = l.OrderingKey
 	}
+	if origin.ServicesDigest != "" {
+		own[AttrServicesDigest] = origin.ServicesDigest
+	}
 	if replays := event.Replays(l.Attributes); replays > 0 {
 		own[AttrReplays] = strconv.Itoa(replays)
+		if first := l.Attributes[event.AttrOriginRejectedAt]; isInstant(first) {
+			own[AttrFirstRejectedAt] = first
+		}
 	}
 	return own
 }
@@ -217,7 +229,7 @@ func replayMarks(attributes map[string]string) bool {
 		return false
 	}
 	for key := range attributes {
-		if strings.HasPrefix(key, "origin_") && key != event.AttrOriginMessageID && key != event.AttrOriginPublishTime {
+		if strings.HasPrefix(key, "origin_") && key != event.AttrOriginMessageID && key != event.AttrOriginPublishTime && key != event.AttrOriginRejectedAt {
 			return false
 		}
 	}

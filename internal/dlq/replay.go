@@ -35,6 +35,8 @@ type Replayer struct {
 	Check func(event.Message) *event.Rejection
 	// Fix corrects the data on the way; nil leaves it.
 	Fix *Fix
+	// ID identifies the operation; each published message carries it. Empty: none does.
+	ID string
 	// MaxReplays excludes events that were replayed so often before, or oftener.
 	MaxReplays int
 	// Rate is the maximum of events a second; 0 means no limit.
@@ -65,6 +67,8 @@ type replay struct {
 }
 
 const (
+	// replayAttributes is how many attributes a replay adds.
+	replayAttributes = 5
 	// maxPending bounds the messages that wait to be published, in bytes.
 	maxPending = 32 << 20
 	// publishStreams is how many requests are in flight at once.
@@ -133,13 +137,20 @@ func (r *Replayer) prepare(ctx context.Context, s *Stored) (*pubsubpb.PubsubMess
 	// An event that was replayed before keeps its first origin, and so its id.
 	origin := event.Message{ID: s.OriginalID, PublishTime: s.OriginalPublishTime, Attributes: s.Original.Attributes}
 	originID, originPublished := origin.Origin()
-	attributes := make(map[string]string, len(s.Original.Attributes)+3)
+	if _, own := s.Original.Attributes[event.AttrReplayID]; own && s.Replays == 0 {
+		return nil, errors.New("it has an attribute replay_id of its own, which a replay would overwrite; export it, and rename the attribute")
+	}
+	attributes := make(map[string]string, len(s.Original.Attributes)+replayAttributes)
 	maps.Copy(attributes, s.Original.Attributes)
 	attributes[event.AttrReplayCount] = strconv.Itoa(s.Replays + 1)
 	attributes[event.AttrOriginMessageID] = originID
 	attributes[event.AttrOriginPublishTime] = originPublished.UTC().Format(time.RFC3339Nano)
+	attributes[event.AttrOriginRejectedAt] = s.FirstRejectedAt.UTC().Format(time.RFC3339Nano)
+	if r.ID != "" {
+		attributes[event.AttrReplayID] = r.ID
+	}
 	if len(attributes) > maxAttributes {
-		return nil, fmt.Errorf("it has %d attributes and so no room for those of a replay; export it, and take some away", len(s.Original.Attributes))
+		return nil, fmt.Errorf("it has %d attributes and no room for those of a replay; export it, and remove some", len(s.Original.Attributes))
 	}
 	m := &pubsubpb.PubsubMessage{Data: data, Attributes: attributes, OrderingKey: s.Original.OrderingKey}
 	if topic.Size(m) > maxMessageTried {

@@ -107,8 +107,8 @@ var safeAttributes = map[string]form{
 	event.AttrReplayCount:        identifier,
 	event.AttrOriginMessageID:    word,
 	event.AttrOriginPublishTime:  moment,
-	"origin_rejected_at":         moment,
-	"replay_id":                  word,
+	event.AttrOriginRejectedAt:   moment,
+	event.AttrReplayID:           word,
 	event.AttrTraceparent:        identifier,
 	event.AttrGoogleTraceparent:  identifier,
 }

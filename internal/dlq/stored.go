@@ -61,6 +61,12 @@ type Stored struct {
 	Attempts int
 	// RejectedAt is PublishTime if the message does not say it.
 	RejectedAt time.Time
+	// FirstRejectedAt is the time of the event's first rejection, before all replays. It
+	// is RejectedAt if the message does not say it.
+	FirstRejectedAt time.Time
+	// ServicesDigest identifies the services list of the worker that rejected the event;
+	// empty if the message does not say it.
+	ServicesDigest string
 	// Replays is how often the event was replayed before its rejection.
 	Replays       int
 	EventID       string
@@ -98,6 +104,9 @@ func Read(m *pubsubpb.PubsubMessage, defaultEnvironment string) *Stored {
 	case a[nativeAttempts] != "" || a[nativeSource] != "":
 		s.readNative(a)
 	}
+	if s.FirstRejectedAt.IsZero() || s.FirstRejectedAt.After(s.RejectedAt) {
+		s.FirstRejectedAt = s.RejectedAt
+	}
 	s.Service = s.Original.Attributes[event.AttrServiceID]
 	if s.Environment = s.Original.Attributes[event.AttrServiceEnvironment]; s.Environment == "" {
 		s.Environment = defaultEnvironment
@@ -114,6 +123,8 @@ func (s *Stored) readOwn(m *pubsubpb.PubsubMessage) {
 	s.Replays = max(0, s.Replays)
 	s.EventID, s.Subscription, s.WorkerVersion = a[AttrEventID], fit(a[AttrSubscription]), fit(a[AttrWorkerVersion])
 	s.RejectedAt = instant(a[AttrRejectedAt], s.RejectedAt)
+	s.FirstRejectedAt = instant(a[AttrFirstRejectedAt], s.RejectedAt)
+	s.ServicesDigest = Word(fit(a[AttrServicesDigest]))
 	if id := a[AttrMessageID]; id != "" {
 		s.OriginalID = id
 		s.OriginalPublishTime = instant(a[AttrPublishTime], s.OriginalPublishTime)
@@ -134,6 +145,9 @@ func (s *Stored) readNative(a map[string]string) {
 	s.OriginalPublishTime = instant(a[nativePublishTime], s.OriginalPublishTime)
 	s.Original.Attributes = without(a, nativePrefix)
 	s.Replays = event.Replays(s.Original.Attributes)
+	if s.Replays > 0 {
+		s.FirstRejectedAt = instant(s.Original.Attributes[event.AttrOriginRejectedAt], s.RejectedAt)
+	}
 }
 
 // unpack is the inverse of build.
@@ -190,6 +204,9 @@ func without(attributes map[string]string, prefix string) map[string]string {
 	}
 	return out
 }
+
+// isInstant reports whether a text is a time as the worker writes it.
+func isInstant(text string) bool { return !instant(text, time.Time{}).IsZero() }
 
 func instant(text string, otherwise time.Time) time.Time {
 	t, err := time.Parse(time.RFC3339Nano, text)

@@ -10,8 +10,12 @@ const (
 	AttrReplayCount        = attrReplayCount
 	AttrOriginMessageID    = attrOriginID
 	AttrOriginPublishTime  = attrOriginPublished
-	AttrTraceparent        = attrTraceparent
-	AttrGoogleTraceparent  = attrGoogleTraceparent
+	// AttrReplayID and AttrOriginRejectedAt are on replayed messages, beside the three
+	// above. The decoder ignores them.
+	AttrReplayID          = "replay_id"
+	AttrOriginRejectedAt  = "origin_rejected_at"
+	AttrTraceparent       = attrTraceparent
+	AttrGoogleTraceparent = attrGoogleTraceparent
 )
 
 // SchemaVersion is the only version of the topic message so far.
