@@ -35,7 +35,8 @@ func GroupOf(s *Stored) Group {
 type GroupCount struct {
 	Group
 	Count int `json:"count"`
-	// First and Last are the times of the first and the last rejection.
+	// First is the time of the first rejection, before all replays; Last is that of the
+	// last.
 	First time.Time `json:"first"`
 	Last  time.Time `json:"last"`
 	// ReplayedBefore is how many of the messages were replayed before.
@@ -77,7 +78,9 @@ func (s *Stats) Add(l *Stored) {
 		t.ReplayedBefore++
 		s.ReplayedBefore++
 	}
+	widen(&t.First, &t.Last, l.FirstRejectedAt)
 	widen(&t.First, &t.Last, l.RejectedAt)
+	widen(&s.Oldest, &s.Newest, l.FirstRejectedAt)
 	widen(&s.Oldest, &s.Newest, l.RejectedAt)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 )
@@ -32,10 +33,38 @@ type Walk struct {
 
 	// Read, Matched and Late count messages; Late are newer than the start.
 	Read, Matched, Late int
+	// Newest is the worker that rejected the newest of all messages, also of those that
+	// do not match. It is the one that runs, as far as the queue tells.
+	Newest Worker
 	// Cut says that the walk ended at the limit and has not read the rest.
 	Cut bool
 
 	own bool // the time of the start is this walk's own
+}
+
+// Worker is a worker as a dead-lettered message describes it.
+type Worker struct {
+	RejectedAt     time.Time
+	ServicesDigest string // see policy.Set; empty if no message says it
+}
+
+// newest returns the worker of m if it rejected m after w rejected another message.
+func (w Worker) newest(m *pubsubpb.PubsubMessage) Worker {
+	a := m.GetAttributes()
+	if a[AttrReason] == "" || a[AttrServicesDigest] == "" {
+		return w
+	}
+	// A message cannot be rejected after it was published to the queue; one that claims
+	// it must not hide the others.
+	published := m.GetPublishTime().AsTime()
+	at := instant(a[AttrRejectedAt], published)
+	if at.After(published) {
+		at = published
+	}
+	if !at.After(w.RejectedAt) {
+		return w
+	}
+	return Worker{at, Word(fit(a[AttrServicesDigest]))}
 }
 
 // errEnough ends a walk without an error.
@@ -83,6 +112,7 @@ func (w *Walk) part(ctx context.Context, visit func(*Stored) error) error {
 		w.widen(messages)
 	}
 	for i, m := range messages {
+		w.Newest = w.Newest.newest(m)
 		messages[i] = nil // so that its memory can be freed
 		late := w.Filter.late(m.GetPublishTime().AsTime())
 		if !late && w.full() && w.Ours == nil {

@@ -22,6 +22,9 @@ const maxLooksAgain = 2
 // replayAfterCanaries replays some messages, waits, and replays the rest if none of
 // them was rejected again.
 func (r *replay) replayAfterCanaries(ctx context.Context, n *counts) error {
+	if nothing, err := r.survey(ctx, n); err != nil || nothing {
+		return err
+	}
 	var canaries dlq.Canaries
 	if err := r.replayCanaries(ctx, n, &canaries); err != nil {
 		return err

@@ -147,7 +147,7 @@ func TestCanaryOthers(t *testing.T) {
 		}
 		// What is rejected anew, also of the same origin but never replayed.
 		h.put(deadLetter(0, goodData(0), "dlq_event_id", "other"), deadLetter(100, goodData(100)))
-	}, "--canary", "1", "--canary-wait", "1ms", "--reason", "invalid_event")
+	}, "--canary", "1", "--canary-wait", "1ms", "--reason", "invalid_event", "--no-check") // the check reads the queue before, which changes the order
 	h.want(got, 0, `{"matched":20,"replayed":20,"failed":0,"left":3,"canaries":1,"canaries_seen_again":0}`,
 		"still rejected: invalid_event of sams, sams.user/created", "2 new messages of the kinds", "0 of them events that had been replayed")
 	h.replayed(20)

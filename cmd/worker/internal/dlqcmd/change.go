@@ -12,6 +12,7 @@ import (
 
 	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
+	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/terminal"
 )
 
@@ -75,7 +76,7 @@ func (d *session) confirm(ctx context.Context, yes bool) (bool, error) {
 		return false, err
 	}
 	if n.matched == 0 {
-		return false, d.printCounts(n)
+		return false, errors.Join(d.printCounts(n), d.nothing())
 	}
 	agreed, err := d.env.Ask(ctx, fmt.Sprintf("%s %s of %s events of %s%s? They are: %s.", capital(d.change.action),
 		humanize.Comma(int64(n.matched)), d.atLeast(d.inQueue), command.Plural(services, "service"), d.change.where, d.filter))
@@ -88,13 +89,17 @@ func (d *session) confirm(ctx context.Context, yes bool) (bool, error) {
 // count counts the selected messages and their services.
 func (d *session) count(ctx context.Context) (n counts, services int, err error) {
 	seen := map[string]struct{}{}
+	d.reasons = map[event.Reason]int{}
 	err = d.pass(ctx, &n, func(w *dlq.Walk) error {
-		return w.Each(ctx, func(s *dlq.Stored) error {
+		err := w.Each(ctx, func(s *dlq.Stored) error {
 			seen[s.Service] = struct{}{}
+			d.reasons[s.Reason]++
 			return nil
 		}, nil)
+		d.running = w.Newest
+		return err
 	})
-	d.expected = n.matched
+	d.expected, d.counted = n.matched, err == nil
 	return n, len(seen), err
 }
 
@@ -130,10 +135,19 @@ func (d *session) run(ctx context.Context, work func(n *counts) error) error {
 		return err
 	case printErr != nil:
 		return printErr
+	case n.matched == 0 && !d.change.quiet:
+		return d.nothing()
 	case n.failed > 0 && !d.change.dryRun:
 		return command.Reported(fmt.Errorf("%d messages failed", n.failed))
 	}
 	return nil
+}
+
+// nothing is the end of a change that selects no message: a typing error must not
+// look like success.
+func (d *session) nothing() error {
+	d.say("worker: no message matches %s: nothing was changed", d.filter)
+	return command.Reported(errors.New("no message matches"))
 }
 
 // pass walks through the queue once for a change. It selects only messages that are

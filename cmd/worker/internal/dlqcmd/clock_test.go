@@ -108,7 +108,7 @@ func TestDLQClocks(t *testing.T) {
 							h.put(m)
 						}
 					}
-					env := h.environment("replay", "--yes", "--output", "json")
+					env := h.environment("replay", "--yes", "--output", "json", "--stop-after", "0")
 					var stdout, stderr strings.Builder
 					env.Stdout, env.Stderr = &stdout, &stderr
 					env.Vars = append(env.Vars, "PUBSUB_EMULATOR_HOST="+h.shift(s))

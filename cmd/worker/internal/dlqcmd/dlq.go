@@ -19,6 +19,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/app"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
+	"github.com/sourcegraph/telemetry-relay/internal/event"
 )
 
 // Options are how long the commands wait. Zero values are the defaults; tests set
@@ -90,7 +91,7 @@ func filterFlags() []cli.Flag {
 		}}
 	}
 	return []cli.Flag{
-		&cli.StringSliceFlag{Name: "reason", Usage: "only those with the `REASON`, such as invalid_event; may be repeated, as may all that name something"},
+		&cli.StringSliceFlag{Name: "reason", Usage: "only those with the `REASON`, such as invalid_event; may be repeated, as may all that name something", Validator: knownReasons},
 		&cli.StringSliceFlag{Name: "service", Usage: "only those of the service `ID`"},
 		&cli.StringSliceFlag{Name: "environment", Usage: "only those of the environment `ID`"},
 		&cli.StringSliceFlag{Name: "feature", Usage: "only those of the `FEATURE`"},
@@ -107,6 +108,21 @@ func filterFlags() []cli.Flag {
 			return nil
 		}},
 	}
+}
+
+// knownReasons refuses a reason that no message can have, because a typing error would
+// select nothing in silence.
+func knownReasons(reasons []string) error {
+	for _, reason := range reasons {
+		if _, ok := dlq.FindReason(event.Reason(reason)); !ok {
+			var known []string
+			for _, row := range dlq.Reasons {
+				known = append(known, string(row.Reason))
+			}
+			return fmt.Errorf("unknown reason %q; expected one of %s", reason, strings.Join(known, ", "))
+		}
+	}
+	return nil
 }
 
 func formatFlag(formats ...string) cli.Flag {
@@ -163,6 +179,11 @@ type session struct {
 
 	// expected is how many messages were selected when the question was asked.
 	expected int
+	// reasons are those of the selected messages, and running the worker that rejected
+	// the newest message, when the messages were counted; counted says that they were.
+	counted bool
+	reasons map[event.Reason]int
+	running dlq.Worker
 	// inQueue is the number of messages at the end of the last complete walk, without
 	// those newer than the start; -1 before the first.
 	inQueue int
@@ -171,7 +192,9 @@ type session struct {
 	complete bool
 	// maxMessages bounds how many messages are read at once; 0 is the default.
 	maxMessages int
-	bar         *progressbar.ProgressBar // nil if none is shown
+	// servicesAnyway allows a check with another services list than the worker's.
+	servicesAnyway bool
+	bar            *progressbar.ProgressBar // nil if none is shown
 	// streams says that the command writes to stdout while it reads.
 	streams bool
 }
@@ -191,7 +214,7 @@ func (env commands) open(ctx context.Context, c *cli.Command) (*session, error) 
 		return nil, err
 	}
 	command.OutliveReaders()
-	return &session{env: env, cfg: cfg, log: log, client: client, filter: filter, format: c.String("output"), reveal: c.Bool("reveal"), inQueue: -1}, nil
+	return &session{env: env, cfg: cfg, log: log, client: client, filter: filter, format: c.String("output"), reveal: c.Bool("reveal"), servicesAnyway: c.Bool("services-anyway"), inQueue: -1}, nil
 }
 
 func (d *session) close() {

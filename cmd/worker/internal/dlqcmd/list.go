@@ -149,6 +149,7 @@ type messageJSON struct {
 	Reason              string            `json:"reason"`
 	Detail              string            `json:"detail"`
 	RejectedAt          time.Time         `json:"rejected_at"`
+	FirstRejectedAt     time.Time         `json:"first_rejected_at"`
 	OriginalPublishTime time.Time         `json:"publish_time"`
 	Attempts            int               `json:"attempts"`
 	Replays             int               `json:"replays"`
@@ -158,6 +159,7 @@ type messageJSON struct {
 	Action              string            `json:"action,omitempty"`
 	Subscription        string            `json:"subscription,omitempty"`
 	WorkerVersion       string            `json:"worker_version,omitempty"`
+	ServicesDigest      string            `json:"services_digest,omitempty"`
 	Broken              string            `json:"broken,omitempty"`
 	OrderingKey         string            `json:"ordering_key,omitempty"`
 	Attributes          map[string]string `json:"attributes"`
@@ -171,7 +173,7 @@ func summarize(s *dlq.Stored, reveal bool) messageJSON {
 	view := dlq.ViewOf(s, reveal)
 	l := messageJSON{
 		EventID: s.EventID, MessageID: s.OriginalID, DeadLetterID: s.ID,
-		Reason: string(s.Reason), Detail: s.Detail, RejectedAt: s.RejectedAt, OriginalPublishTime: s.OriginalPublishTime,
+		Reason: string(s.Reason), Detail: s.Detail, RejectedAt: s.RejectedAt, FirstRejectedAt: s.FirstRejectedAt, ServicesDigest: s.ServicesDigest, OriginalPublishTime: s.OriginalPublishTime,
 		Attempts: s.Attempts, Replays: s.Replays, Service: s.Service, Environment: s.Environment,
 		Feature: s.Feature, Action: s.Action, Subscription: s.Subscription, WorkerVersion: s.WorkerVersion,
 		OrderingKey: s.Original.OrderingKey, Attributes: view.Attributes, Data: view.JSON(), HiddenBytes: view.HiddenBytes,

@@ -2,8 +2,10 @@ package dlqcmd
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +24,7 @@ import (
 
 const (
 	defaultMaxReplays = 3
+	defaultStopAfter  = 10
 	// lookEvery is how many seconds a slow replay publishes before it reads on.
 	lookEvery = 5
 )
@@ -58,6 +61,8 @@ func (env commands) replaycommand() *cli.Command {
 			number("rate", 0, 0, "at most `N` events a second; 0 means as fast as possible"),
 			number("max-replays", defaultMaxReplays, 0, "skip events that were replayed `N` times before"),
 			&cli.StringFlag{Name: "jq", Usage: "fix the data with the jq `EXPR`, which must yield one object"},
+			number("stop-after", defaultStopAfter, 0, "stop when `N` events of this replay were rejected again; 0 means never"),
+			&cli.BoolFlag{Name: "services-anyway", Usage: "check also with another services list than the running worker has"},
 			&cli.BoolFlag{Name: "no-check", Usage: "also replay events that the worker would reject"},
 			number("canary", 0, 0, "replay `N` events, wait, and go on only if none of them is rejected again"),
 			&cli.DurationFlag{Name: "canary-wait", Value: defaultCanaryWait, Usage: "the `TIME` that --canary waits, such as 20m: longer than a job's interval", Validator: func(d time.Duration) error {
@@ -75,6 +80,7 @@ func (env commands) replaycommand() *cli.Command {
 			}
 			r := replay{
 				maxReplays: c.Int("max-replays"), rate: c.Int("rate"), unchecked: c.Bool("no-check"),
+				stopAfter: c.Int("stop-after"), id: newReplayID(),
 				canaries: c.Int("canary"), canaryWait: c.Duration("canary-wait"),
 			}
 			if c.IsSet("jq") {
@@ -88,7 +94,7 @@ func (env commands) replaycommand() *cli.Command {
 				dry := c.Bool("dry-run")
 				return change{
 					action: "replay", done: "replayed", where: " to " + d.cfg.TopicName() + r.first(), quiet: dry, dryRun: dry,
-					audit: []any{"topic", d.cfg.TopicName(), "jq", r.expression, "checked", !r.unchecked, "canaries", r.canaries},
+					audit: []any{"topic", d.cfg.TopicName(), "replay_id", r.id, "jq", r.expression, "checked", !r.unchecked, "canaries", r.canaries},
 				}
 			}, func(d *session) error {
 				r.session = d
@@ -109,8 +115,38 @@ type replay struct {
 	canaries         int // how many are replayed first
 	canaryWait       time.Duration
 	unchecked        bool
+	surveyed         bool
 	watch            watch
 	replayed         dlq.Replayed
+	id               string // of the operation: each replayed message has it
+	// stopAfter is how many events of the replay may be rejected again; rejectedAgain are
+	// their message ids in the queue.
+	stopAfter     int
+	rejectedAgain map[string]struct{}
+}
+
+// newReplayID returns an id that sorts by time.
+func newReplayID() string {
+	return time.Now().UTC().Format("20060102T150405Z") + "-" + strings.ToLower(rand.Text()[:6])
+}
+
+// late sees a message that came after the start.
+func (r *replay) late(s *dlq.Stored) {
+	r.watch.add(s)
+	if r.replayed.Returned(s) && len(r.rejectedAgain) < maxWatched {
+		if r.rejectedAgain == nil {
+			r.rejectedAgain = map[string]struct{}{}
+		}
+		r.rejectedAgain[s.ID] = struct{}{}
+	}
+}
+
+// stop returns an error when too many events of the replay were rejected again.
+func (r *replay) stop() error {
+	if r.stopAfter == 0 || len(r.rejectedAgain) < r.stopAfter {
+		return nil
+	}
+	return fmt.Errorf("stopped: %s of this replay were rejected again (--stop-after %d); every event that was not replayed is in the queue", command.Plural(len(r.rejectedAgain), "event"), r.stopAfter)
 }
 
 // first is the part of the question about canaries.
@@ -158,7 +194,7 @@ func (r *replay) run(ctx context.Context) error {
 // replayer replays the messages of a walk, and calls report for each that it skips.
 func (r *replay) replayer(w *dlq.Walk, report func(*dlq.Stored, error)) *dlq.Replayer {
 	replayer := &dlq.Replayer{
-		Sink: &topicSink{session: r.session, topic: r.topic, bounds: r.bounds, queue: w.Queue}, Fix: r.fix, MaxReplays: r.maxReplays, Rate: r.rate,
+		Sink: &topicSink{session: r.session, topic: r.topic, bounds: r.bounds, queue: w.Queue}, Fix: r.fix, MaxReplays: r.maxReplays, Rate: r.rate, ID: r.id,
 		Report: report,
 		OnReplayed: func(s *dlq.Stored, m *pubsubpb.PubsubMessage) {
 			r.watch.kinds.Add(s)
@@ -176,13 +212,31 @@ func (r *replay) replayer(w *dlq.Walk, report func(*dlq.Stored, error)) *dlq.Rep
 	return replayer
 }
 
+// survey counts the messages, unless that was done for the question, and compares the
+// services lists. It needs a reading of its own, because only the whole queue tells
+// which rejection is the newest; nothing reports that no message matches. A slow replay needs the count for its remaining time.
+func (r *replay) survey(ctx context.Context, n *counts) (nothing bool, err error) {
+	if r.surveyed {
+		return false, nil
+	}
+	r.surveyed = true
+	if !r.counted && (!r.unchecked || r.rate > 0 && r.watched()) {
+		counted, _, err := r.count(ctx)
+		n.matched, n.left = counted.matched, counted.left
+		if err != nil || n.matched == 0 {
+			return true, err
+		}
+	}
+	if r.unchecked {
+		return false, nil
+	}
+	return false, r.checkServices(r.reasons, r.running)
+}
+
 // replayAll replays all selected messages.
 func (r *replay) replayAll(ctx context.Context, n *counts) error {
-	// A slow replay shows its remaining time, so that it counts the messages first.
-	if r.rate > 0 && r.expected == 0 && r.watched() {
-		if _, _, err := r.count(ctx); err != nil {
-			return err
-		}
+	if nothing, err := r.survey(ctx, n); err != nil || nothing {
+		return err
 	}
 	total := -1.0
 	if r.expected > 0 {
@@ -196,7 +250,7 @@ func (r *replay) replayAll(ctx context.Context, n *counts) error {
 			read += n
 			r.describe("replaying; " + command.Plural(read, "message") + " read")
 		}
-		w.OnLate = r.watch.add
+		w.OnLate = r.late
 		w.Ours = r.replayed.Returned
 		report := r.report()
 		replayer := r.replayer(w, func(s *dlq.Stored, why error) {
@@ -208,7 +262,20 @@ func (r *replay) replayAll(ctx context.Context, n *counts) error {
 			kind(s, m)
 			r.advance(1)
 		}
-		err := w.Each(ctx, func(s *dlq.Stored) error { return replayer.Add(ctx, s) }, func() error { return replayer.Flush(ctx) })
+		err := w.Each(ctx, func(s *dlq.Stored) error {
+			if err := r.stop(); err != nil {
+				return err
+			}
+			return replayer.Add(ctx, s)
+		}, func() error {
+			if err := replayer.Flush(ctx); err != nil {
+				return err
+			}
+			return r.stop()
+		})
+		if err == nil {
+			err = r.stop() // the last pulls may have brought some
+		}
 		n.done, n.failed = replayer.Counts()
 		n.skipped = replayer.Skipped
 		r.watch.report()
@@ -216,16 +283,21 @@ func (r *replay) replayAll(ctx context.Context, n *counts) error {
 	})
 }
 
-// rehearse says what a replay would do.
+// dryRun says what a replay would do.
 func (r *replay) dryRun(ctx context.Context, n *counts) error {
 	return r.pass(ctx, n, func(w *dlq.Walk) error {
 		dry := &dryRun{env: r.env, reveal: r.reveal}
 		replayer := r.replayer(w, r.report())
 		replayer.Sink, replayer.Rate = dry, 0
+		reasons := map[event.Reason]int{}
 		err := w.Each(ctx, func(s *dlq.Stored) error {
 			dry.groups.Add(s)
+			reasons[s.Reason]++
 			return replayer.Add(ctx, s)
 		}, func() error { return replayer.Flush(ctx) })
+		if err == nil && !r.unchecked {
+			err = r.checkServices(reasons, w.Newest)
+		}
 		n.done, n.failed = replayer.Counts()
 		n.skipped = replayer.Skipped
 		if err == nil {

@@ -100,6 +100,9 @@ func (d *session) show(s *dlq.Stored) error {
 	put("detail", p.reason(l.Reason, l.Detail))
 	putPlain("broken", l.Broken)
 	putPlain("rejected", shortTime(s.RejectedAt))
+	if !s.FirstRejectedAt.Equal(s.RejectedAt) {
+		putPlain("first", shortTime(s.FirstRejectedAt)+", before it was replayed")
+	}
 	putPlain("attempts", fmt.Sprint(s.Attempts))
 	putPlain("replays", fmt.Sprint(s.Replays))
 	putPlain("event", l.EventID)
@@ -107,6 +110,7 @@ func (d *session) show(s *dlq.Stored) error {
 	putPlain("dead letter", l.DeadLetterID)
 	putPlain("subscription", l.Subscription)
 	putPlain("worker", l.WorkerVersion)
+	putPlain("services", l.ServicesDigest)
 	owner, runbook := d.owner(s.Service)
 	putPlain("owner", owner)
 	putPlain("runbook", runbook)

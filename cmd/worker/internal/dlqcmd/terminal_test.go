@@ -163,12 +163,12 @@ func TestQuestion(t *testing.T) {
 	}
 }
 
-// TestQuestionOfNothing does not ask where nothing is chosen.
+// TestQuestionOfNothing: where no message matches there is no question, and exit status 1.
 func TestQuestionOfNothing(t *testing.T) {
 	t.Parallel()
 	h, term := newTestQueue(t), newTerminal(t)
 	got := h.onTerminal(t.Context(), term, "replay", "--output", "json")()
-	if got.status != 0 || got.stdout != `{"matched":0,"replayed":0,"failed":0,"left":0}`+"\n" || strings.Contains(got.stderr, "[y/N]") {
+	if got.status != 1 || got.stdout != `{"matched":0,"replayed":0,"failed":0,"left":0}`+"\n" || strings.Contains(got.stderr, "[y/N]") {
 		t.Errorf("%+v", got)
 	}
 }
