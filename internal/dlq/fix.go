@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"regexp"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -75,7 +77,7 @@ func (f *Fix) Apply(ctx context.Context, data []byte) ([]byte, error) {
 		if strict, ok := errors.AsType[*notReadable](err); ok {
 			return nil, fmt.Errorf("--jq: fromjson: %w", strict)
 		}
-		return nil, errors.New("--jq: the expression fails on it; jq's own message is not shown, because it quotes values")
+		return nil, fmt.Errorf("--jq: the expression fails: %s", jqCause(err))
 	}
 	if _, object := result.(map[string]any); !object {
 		return nil, fmt.Errorf("--jq: the expression yields a JSON %s; expected one object", gojq.TypeOf(result))
@@ -87,6 +89,21 @@ func (f *Fix) Apply(ctx context.Context, data []byte) ([]byte, error) {
 		return nil, err
 	}
 	return gojq.Marshal(result)
+}
+
+// safeCause matches the beginning of jq's own messages, up to a value that they quote.
+var safeCause = regexp.MustCompile(`^(?:[a-z_@]+[0-9]{0,2},? ?)+(?:: (?:null|boolean|number|string|array|object))?`)
+
+// jqCause returns the cause of jq's error without the values that jq quotes, which may
+// be private.
+func jqCause(err error) string {
+	if _, own := err.(gojq.ValueError); own { //nolint:errorlint // gojq returns it unwrapped
+		return "it calls error; its message is not shown, because it may quote values"
+	}
+	if cause := safeCause.FindString(err.Error()); cause != "" {
+		return strings.TrimSpace(cause) + " (the values are not shown)"
+	}
+	return "jq's own message is not shown, because it may quote values"
 }
 
 // notReadable says why data cannot be given to an expression.

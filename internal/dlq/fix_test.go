@@ -106,3 +106,36 @@ func TestAdviceIsTrue(t *testing.T) {
 		t.Error(text)
 	}
 }
+
+// TestFixSaysTheCause: the cause is named, and no value of the event.
+func TestFixSaysTheCause(t *testing.T) {
+	const data = `{"user":{"userId":"secret(x"},"list":["secret"],"secret":{"k":1},"n":4711}`
+	for expression, want := range map[string]string{
+		".user.userId |= tonumber":        "tonumber cannot be applied to",
+		".user.userId + 1":                "cannot add: string",
+		".list[.user.userId]":             "expected an object but got: array",
+		".user.userId | keys":             "keys cannot be applied to: string",
+		".user.userId | test(\"(\")":      "",
+		".user.userId | strptime(\"%Y\")": "",
+		".n | .+\"a\"":                    "cannot add: number",
+		".list | tonumber":                "tonumber cannot be applied to: array",
+		"error(.user)":                    "it calls error",
+		"error(.user.userId)":             "it calls error",
+		".n | error":                      "it calls error",
+		".user | implode":                 "",
+		".user.userId | @base64d":         "",
+		"{(.n|tostring): 1} | .[.n]":      "",
+		"[range(.n)] | .[1e10] = 1":       "",
+	} {
+		_, err := applyFix(t, expression, data)
+		if err == nil {
+			if want != "" {
+				t.Errorf("%s works", expression)
+			}
+			continue
+		}
+		if !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "4711") || strings.Contains(err.Error(), "gojq") {
+			t.Errorf("%s: %v", expression, err)
+		}
+	}
+}

@@ -6,20 +6,75 @@ import (
 	"encoding/hex"
 	"io"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/urfave/cli/v3"
+
+	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/internal/account"
 	"github.com/sourcegraph/telemetry-relay/internal/logging"
 	"github.com/sourcegraph/telemetry-relay/internal/terminal"
 )
 
 // audit returns the log of changes and of reads of private data, with the account of
-// the person. It is always JSON, and no log level hides it.
+// the person. Its records are JSON, and no log level hides them. They go to the audit
+// file, and to stderr where that is no terminal, so that the log of a machine has them.
+// A person at a terminal sees one row that names the file.
 func (d *session) audit(ctx context.Context, action string, more ...any) *slog.Logger {
-	return logging.New(d.env.Stderr, "info", "json").With(
-		"audit", true, "action", "dlq "+action, "who", d.who(ctx), "filter", d.filter.String(),
+	who := d.who(ctx)
+	return logging.New(d.auditWriter(action, who), "info", "json").With(
+		"audit", true, "action", "dlq "+action, "who", who, "filter", d.filter.String(),
 		"subscription", d.cfg.DeadLetterSubscriptionName()).With(more...)
+}
+
+func (d *session) auditWriter(action, who string) io.Writer {
+	path := d.auditFile
+	if path == "" {
+		path = defaultAuditFile(d.env.Env)
+	}
+	if path == "" {
+		return d.env.Stderr
+	}
+	f, err := openAudit(path)
+	if err != nil {
+		d.say("worker: warning: the audit file cannot be written: %v", err)
+		return d.env.Stderr // at least there
+	}
+	d.closers = append(d.closers, f.Close)
+	d.say("worker: audit: dlq %s by %s, recorded in %s", action, who, path)
+	if terminal.Is(d.env.Stderr) {
+		return f
+	}
+	return io.MultiWriter(f, d.env.Stderr)
+}
+
+// defaultAuditFile is in the user's state folder (the XDG base directory
+// specification); empty if the user has no home.
+func defaultAuditFile(env command.Env) string {
+	state := env.Lookup("XDG_STATE_HOME")
+	if !filepath.IsAbs(state) { // the specification says to ignore it then
+		home := env.Lookup("HOME")
+		if !filepath.IsAbs(home) {
+			return ""
+		}
+		state = filepath.Join(home, ".local", "state")
+	}
+	return filepath.Join(state, "telemetry-relay", "audit.ndjson")
+}
+
+// openAudit opens a file to append to, which only the user may read.
+func openAudit(path string) (*os.File, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+}
+
+func auditFlag() cli.Flag {
+	return &cli.StringFlag{Name: "audit-file", Usage: "append the audit records to `FILE` (default: telemetry-relay/audit.ndjson in the user's state folder)"}
 }
 
 // who returns the account of the credentials. An emulator has none.

@@ -18,7 +18,7 @@ import (
 
 // changeFlags are the flags of every command that can change the queue.
 func changeFlags(more ...cli.Flag) []cli.Flag {
-	flags := append(filterFlags(), formatFlag("table", "json", "ndjson"), command.YesFlag())
+	flags := append(filterFlags(), formatFlag("table", "json", "ndjson"), command.YesFlag(), auditFlag())
 	return append(flags, more...)
 }
 
@@ -110,6 +110,7 @@ func (d *session) run(ctx context.Context, work func(n *counts) error) error {
 		audit = d.audit(ctx, d.change.action, d.change.audit...)
 		audit.Info("Changing the dead-letter queue")
 	}
+	d.skipped = skipReport{say: d.say}
 	var n counts
 	err := work(&n)
 	if d.change.dryRun {
@@ -129,6 +130,7 @@ func (d *session) run(ctx context.Context, work func(n *counts) error) error {
 	if err != nil && !d.complete {
 		d.say("worker: the queue was not read to its end, so there may be more left than was counted")
 	}
+	d.skipped.end()
 	printErr := d.printCounts(n)
 	switch {
 	case err != nil:
@@ -194,20 +196,6 @@ func (d *session) printCounts(n counts) error {
 	}
 	_, err := fmt.Fprintf(out, "%d matched, %d %s, %d failed%s; %s%d are left in the queue\n", n.matched, n.done, d.change.done, n.failed, skipped, least, n.left)
 	return err
-}
-
-// report returns a function that says why a message is skipped. It stops after 20.
-func (d *session) report() func(*dlq.Stored, error) {
-	const limit = 20
-	reported := 0
-	return func(s *dlq.Stored, why error) {
-		switch reported++; {
-		case reported <= limit:
-			d.say("worker: %s is left: %s", nameOf(s), dlq.SafeDetail(why.Error()))
-		case reported == limit+1:
-			d.say("worker: more are left; they are only counted from here on")
-		}
-	}
 }
 
 // nameOf returns the event id, or the message id, for a terminal.

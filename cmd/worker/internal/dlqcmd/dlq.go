@@ -175,6 +175,7 @@ type session struct {
 	reveal bool // private data is shown, too
 	// touched are the messages that were shown, written or changed.
 	touched touched
+	skipped skipReport
 	change  change // of commands that can change the queue
 
 	// expected is how many messages were selected when the question was asked.
@@ -194,7 +195,10 @@ type session struct {
 	maxMessages int
 	// servicesAnyway allows a check with another services list than the worker's.
 	servicesAnyway bool
-	bar            *progressbar.ProgressBar // nil if none is shown
+	// auditFile is where the audit records go; empty is the default.
+	auditFile string
+	closers   []func() error
+	bar       *progressbar.ProgressBar // nil if none is shown
 	// streams says that the command writes to stdout while it reads.
 	streams bool
 }
@@ -214,10 +218,15 @@ func (env commands) open(ctx context.Context, c *cli.Command) (*session, error) 
 		return nil, err
 	}
 	command.OutliveReaders()
-	return &session{env: env, cfg: cfg, log: log, client: client, filter: filter, format: c.String("output"), reveal: c.Bool("reveal"), servicesAnyway: c.Bool("services-anyway"), inQueue: -1}, nil
+	return &session{env: env, cfg: cfg, log: log, client: client, filter: filter, format: c.String("output"), reveal: c.Bool("reveal"), servicesAnyway: c.Bool("services-anyway"), auditFile: c.String("audit-file"), inQueue: -1}, nil
 }
 
 func (d *session) close() {
+	for _, closer := range d.closers {
+		if err := closer(); err != nil {
+			d.say("worker: warning: the audit file: %v", err)
+		}
+	}
 	_ = d.client.Close() // every message is acknowledged or released by then
 }
 

@@ -85,7 +85,7 @@ func (d *session) exportTo(ctx context.Context, path string, e *dlq.Exporter, re
 // a file, it removes a message only after its line is on disk.
 func (d *session) export(ctx context.Context, w io.Writer, e *dlq.Exporter, remove bool) error {
 	out := bufio.NewWriterSize(w, 1<<20)
-	e.Out, e.Report = out, d.report()
+	e.Out, e.Report = out, d.skipped.add
 	e.Sync = func() error {
 		if err := out.Flush(); err != nil {
 			return err

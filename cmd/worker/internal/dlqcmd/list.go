@@ -26,7 +26,7 @@ func (env commands) listcommand() *cli.Command {
 			"   worker dlq list --limit 20\n" +
 			"   worker dlq list --reason invalid_event --output ndjson",
 		DisableSliceFlagSeparator: true,
-		Flags:                     append(filterFlags(), formatFlag("table", "json", "ndjson"), revealFlag()),
+		Flags:                     append(filterFlags(), formatFlag("table", "json", "ndjson"), revealFlag(), auditFlag()),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			if err := command.NoArguments(c); err != nil {
 				return err

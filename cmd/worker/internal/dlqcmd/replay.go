@@ -252,7 +252,7 @@ func (r *replay) replayAll(ctx context.Context, n *counts) error {
 		}
 		w.OnLate = r.late
 		w.Ours = r.replayed.Returned
-		report := r.report()
+		report := r.skipped.add
 		replayer := r.replayer(w, func(s *dlq.Stored, why error) {
 			report(s, why)
 			r.advance(1)
@@ -287,7 +287,7 @@ func (r *replay) replayAll(ctx context.Context, n *counts) error {
 func (r *replay) dryRun(ctx context.Context, n *counts) error {
 	return r.pass(ctx, n, func(w *dlq.Walk) error {
 		dry := &dryRun{env: r.env, reveal: r.reveal}
-		replayer := r.replayer(w, r.report())
+		replayer := r.replayer(w, r.skipped.add)
 		replayer.Sink, replayer.Rate = dry, 0
 		reasons := map[event.Reason]int{}
 		err := w.Each(ctx, func(s *dlq.Stored) error {

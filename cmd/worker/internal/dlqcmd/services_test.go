@@ -155,3 +155,19 @@ func TestNothingMatches(t *testing.T) {
 	}
 	h.left(1)
 }
+
+// TestCausesOnce: a cause is printed once, with an example and its number.
+func TestCausesOnce(t *testing.T) {
+	t.Parallel()
+	h := newTestQueue(t)
+	for i := range 30 {
+		h.put(deadLetter(i, typoData(i)))
+	}
+	h.put(deadLetter(50, goodData(50), "dlq_replays", "3"))
+	got := h.expect(1, `{"matched":31,"replayed":0,"failed":30,"left":31,"over_max_replays":1}`+"\n", "replay", "--yes", "--output", "json", "--jq", ".privateMetadata.x | tonumber")
+	for want, n := range map[string]int{"tonumber cannot be applied to": 2, "is left: --jq": 1, "30 in all are left: --jq": 1, "m50 is left: it was replayed": 1, "gojq": 0} {
+		if strings.Count(got.stderr, want) != n {
+			t.Errorf("want %q %d times: %s", want, n, got.stderr)
+		}
+	}
+}

@@ -27,7 +27,7 @@ func (env commands) showcommand() *cli.Command {
 			"The queue stays as it is.\n\n" +
 			"Example:\n\n" +
 			"   worker dlq show 019a0000-0000-7000-8000-000000000001",
-		Flags: []cli.Flag{formatFlag("table", "json", "ndjson"), revealFlag()},
+		Flags: []cli.Flag{formatFlag("table", "json", "ndjson"), revealFlag(), auditFlag()},
 		Action: func(ctx context.Context, c *cli.Command) error {
 			if c.NArg() != 1 {
 				return command.Usagef("show takes one ID, got %d", c.NArg())
