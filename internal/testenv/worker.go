@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 )
 
 // Build is how the worker is built for tests.
@@ -28,14 +29,14 @@ func (b Build) Worker(ctx context.Context) (path string, remove func(), err erro
 	}
 	remove = func() { _ = os.RemoveAll(dir) }
 	path = filepath.Join(dir, "worker")
-	flags := ""
+	var flags []string
 	for name, value := range map[string]string{"buildVersion": b.Version, "rejectSpan": b.RejectSpan, "pullWait": b.PullWait} {
 		if value != "" {
-			flags += fmt.Sprintf(" -X main.%s=%s", name, value)
+			flags = append(flags, fmt.Sprintf("-X main.%s=%s", name, value))
 		}
 	}
 	//nolint:gosec // the arguments are the test's own
-	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", fmt.Sprintf("-race=%t", b.Race), "-ldflags="+flags,
+	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", fmt.Sprintf("-race=%t", b.Race), "-ldflags="+strings.Join(flags, " "),
 		"-o", path, "github.com/sourcegraph/telemetry-relay/cmd/worker")
 	if output, err := build.CombinedOutput(); err != nil {
 		remove()
