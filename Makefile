@@ -27,7 +27,7 @@ bench: ## what an event costs
 	go run ./bench
 
 sim: ## 10,000 seeds of faults in fake time
-	go test ./internal/sim -run TestSeeds -sim.seed=0 -sim.seeds=10000 -timeout 30m -v
+	go test ./test/sim -run TestSeeds -sim.seed=0 -sim.seeds=10000 -timeout 30m -v
 
 ci: ## everything that must hold before a change lands
 	.ci/run

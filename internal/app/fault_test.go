@@ -131,7 +131,7 @@ func TestPoisonByPassingCode(t *testing.T) {
 }
 
 // TestLeftOut has an event that Pub/Sub refuses, in a real gateway's bundles: it
-// takes its neighbours with it. TestRows of internal/sim has the times.
+// takes its neighbours with it. TestRows of test/sim has the times.
 func TestLeftOut(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{20, 150} {

@@ -57,7 +57,7 @@ func TestSeeds(t *testing.T) {
 	if first == 0 {
 		first = rand.Uint64N(1 << 40)
 	}
-	t.Logf("seeds %d to %d; again: go test ./internal/sim -run TestSeeds -sim.seed=%d -sim.seeds=%d", first, first+uint64(*seeds)-1, first, *seeds)
+	t.Logf("seeds %d to %d; again: go test ./test/sim -run TestSeeds -sim.seed=%d -sim.seeds=%d", first, first+uint64(*seeds)-1, first, *seeds)
 
 	var (
 		mu     sync.Mutex
@@ -99,7 +99,7 @@ func TestSeeds(t *testing.T) {
 					}
 					if len(w.violations) > 0 {
 						failed++
-						t.Errorf("seed %d: %s\nagain: go test ./internal/sim -run TestSeeds -sim.seed=%d -sim.seeds=1", seed, strings.Join(w.violations[:min(10, len(w.violations))], "\n   "), seed)
+						t.Errorf("seed %d: %s\nagain: go test ./test/sim -run TestSeeds -sim.seed=%d -sim.seeds=1", seed, strings.Join(w.violations[:min(10, len(w.violations))], "\n   "), seed)
 					}
 					mu.Unlock()
 				}
