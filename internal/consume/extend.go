@@ -33,7 +33,7 @@ func (r *Receiver) extend(ctx context.Context) {
 		for len(ids) > 0 {
 			batch, rest := cut(ids)
 			of := messages[:len(batch)]
-			if _, err := r.requests.start(ctx, func() { r.extendBatch(ctx, batch, of) }); err != nil {
+			if _, err := r.extensions.start(ctx, func() { r.extendBatch(ctx, batch, of) }); err != nil {
 				return
 			}
 			ids, messages = rest, messages[len(batch):]

@@ -119,7 +119,9 @@ type Receiver struct {
 	open    atomic.Int32 // streams that are being read
 	// exactlyOnce is set while the subscription says that it delivers exactly once.
 	exactlyOnce atomic.Bool
-	requests    requests
+	// Extensions have requests of their own, because slow answers to settlements would
+	// otherwise leave no slot for them until leases end.
+	extensions, settlements requests
 
 	stop    context.CancelFunc
 	workers sync.WaitGroup
@@ -152,7 +154,8 @@ func NewReceiver(sub Subscriber, opts Options, handle Handler) *Receiver {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &Receiver{
 		sub: sub, opts: opts, log: opts.Logger, leases: newLeases(opts), handle: handle,
-		streams: newStreams(opts.Streams, opts.Intervals), requests: newRequests(), stop: cancel,
+		streams: newStreams(opts.Streams, opts.Intervals), stop: cancel,
+		extensions: newRequests(), settlements: newRequests(),
 	}
 	for range settleWorkers {
 		r.workers.Go(func() { r.acknowledge(ctx) })
@@ -236,7 +239,8 @@ func (r *Receiver) Unconfirmed() int { return r.leases.unconfirmed() }
 func (r *Receiver) Close() {
 	r.stop()
 	r.workers.Wait()
-	r.requests.wait()
+	r.extensions.wait()
+	r.settlements.wait()
 }
 
 // deliver enters what a response brought into the table, piece by piece, and

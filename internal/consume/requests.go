@@ -11,14 +11,14 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/ackresult"
 )
 
-// requests runs requests to Pub/Sub beside each other, so that one slow answer
-// holds up nothing but what it is about.
+// requests runs requests of one kind to Pub/Sub beside each other, so that one slow
+// answer holds up nothing but what it is about.
 type requests struct {
 	slots   chan struct{} // one is taken for each request under way
 	running *sync.WaitGroup
 }
 
-// maxRequests bounds the requests that are under way at once.
+// maxRequests bounds the requests of one kind that are under way at once.
 const maxRequests = 64
 
 func newRequests() requests {

@@ -51,7 +51,7 @@ func (r *Receiver) handBack(ctx context.Context) {
 
 // run starts a request and returns when it is done, or slow.
 func (r *Receiver) run(ctx context.Context, request func()) error {
-	done, err := r.requests.start(ctx, request)
+	done, err := r.settlements.start(ctx, request)
 	if err != nil {
 		return err
 	}
