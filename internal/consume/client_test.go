@@ -118,7 +118,7 @@ func TestServer(t *testing.T) {
 	}
 
 	// What is released is back at once; what is delivered again has a new ack id.
-	r.Release(r.box.all()[:1000])
+	r.Nack(r.box.all()[:1000])
 	r.waitFor(7000, 0)
 	s.ExpireLeases(subName)
 	r.waitFor(7000, 6000)

@@ -90,7 +90,7 @@ func TestReleaseWaitsForStreams(t *testing.T) {
 		r := newRig(t, l, Options{Streams: 1})
 		synctest.Wait()
 		r.cancel()
-		r.Release(r.box.all())
+		r.Nack(r.box.all())
 		time.Sleep(linger / 2)
 		synctest.Wait()
 		if n := l.released.Load(); n != 0 {

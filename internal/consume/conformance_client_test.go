@@ -136,7 +136,7 @@ func startOurs(t *testing.T, s *pubsubserver.Server, hold bool) *subject {
 			how(all)
 		}
 	}
-	c.ackHeld, c.nackHeld = settle(r.Ack), settle(r.Release)
+	c.ackHeld, c.nackHeld = settle(r.Ack), settle(r.Nack)
 	ctx, cancel := context.WithCancel(context.Background())
 	c.cancel = cancel
 	go func() {

@@ -7,48 +7,49 @@ import (
 	"time"
 )
 
-// leases is the table of what is held, and the queues of what is to be told to
-// Pub/Sub. It owns the unexported fields of every Message. All operations are in
-// bulk, so its lock is taken a few times per response, not per message.
+// leases has the outstanding messages, and queues of the acknowledgements, nacks and
+// extensions that Pub/Sub is to be sent. It owns the unexported fields of every Message.
+// All operations are in bulk, so its lock is taken a few times per response, not per
+// message.
 type leases struct {
 	epoch     time.Time // from which extensions are counted
 	maxEvents int
 	maxBytes  int64
 
-	mu       sync.Mutex
-	held     map[string]*Message // by message id; until released or confirmed
-	bytes    int64
-	nextDue  time.Duration // no lease is to be extended before it
-	acks     []*Message    // to be acknowledged, in order
-	releases []string      // ack ids to be handed back
-	expiring []string      // ack ids of messages that are left to expire, whose lease was never set
-	sending  int           // acknowledgements and releases on their way
+	mu          sync.Mutex
+	outstanding map[string]*Message // by message id; until nacked, let expire, or confirmed
+	bytes       int64
+	nextDue     time.Duration // no lease is to be extended before it
+	acks        []*Message    // to be acknowledged, in order
+	nacks       []string      // ack ids to be nacked
+	expiring    []string      // ack ids of messages that are left to expire, whose lease was never set
+	sending     int           // acknowledgements and nacks on their way
 	// receiving ends when the streams are to be closed; nil: none are open.
 	receiving context.Context
 
-	// Who waits for the table to change is told of what it waits for alone: that is
-	// cheaper than waking everybody for everything.
+	// Each waiter has its own signal, because one shared broadcast would wake every
+	// goroutine on every change.
 	toAck     signal // acknowledgements were queued
-	toRelease signal // releases were queued, or may be sent now
-	freed     signal // less is held
+	toNack    signal // nacks were queued, or may be sent now
+	freed     signal // less is outstanding
 	confirmed signal // less is unconfirmed
 
-	// How much is held, for who does not need it to the last one.
+	// How much is outstanding, for NearCapacity, which takes no lock.
 	events, size atomic.Int64
 }
 
 func newLeases(opts Options) *leases {
 	return &leases{
-		epoch:     time.Now(),
-		maxEvents: opts.MaxEvents,
-		maxBytes:  opts.MaxBytes,
-		held:      make(map[string]*Message),
+		epoch:       time.Now(),
+		maxEvents:   opts.MaxEvents,
+		maxBytes:    opts.MaxBytes,
+		outstanding: make(map[string]*Message),
 	}
 }
 
-// count tells how much is held. The caller holds mu.
+// count publishes how much is outstanding. The caller holds mu.
 func (l *leases) count() {
-	l.events.Store(int64(len(l.held)))
+	l.events.Store(int64(len(l.outstanding)))
 	l.size.Store(l.bytes)
 }
 
@@ -85,10 +86,10 @@ func (l *leases) wait(ctx context.Context, s *signal, ready func() bool) error {
 	}
 }
 
-// room waits until more may be held.
-func (l *leases) room(ctx context.Context) error {
+// waitForCapacity waits until more may be outstanding.
+func (l *leases) waitForCapacity(ctx context.Context) error {
 	return l.wait(ctx, &l.freed, func() bool {
-		return len(l.held) < l.maxEvents && l.bytes < l.maxBytes
+		return len(l.outstanding) < l.maxEvents && l.bytes < l.maxBytes
 	})
 }
 
@@ -103,13 +104,13 @@ func (l *leases) add(received []*Message, now time.Time) (fresh, again []*Messag
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, r := range received {
-		if m := l.held[r.ID]; m != nil {
+		if m := l.outstanding[r.ID]; m != nil {
 			m.ackID, m.due, m.receipt = r.ackID, due, false
 			again = append(again, m)
 			continue
 		}
 		r.due = due
-		l.held[r.ID] = r
+		l.outstanding[r.ID] = r
 		l.bytes += r.Size()
 		fresh = append(fresh, r)
 	}
@@ -124,11 +125,11 @@ func (l *leases) drop(m *Message) {
 		return
 	}
 	m.deadMark = true
-	delete(l.held, m.ID)
+	delete(l.outstanding, m.ID)
 	l.bytes -= m.Size()
 }
 
-// dropped tells that less is held. The caller holds mu.
+// dropped signals that less is outstanding. The caller holds mu.
 func (l *leases) dropped() {
 	l.count()
 	l.freed.wake()
@@ -147,21 +148,21 @@ func (l *leases) ack(messages []*Message) {
 	l.toAck.wake()
 }
 
-func (l *leases) release(messages []*Message) {
+func (l *leases) nack(messages []*Message) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, m := range messages {
 		if m.acking || m.deadMark {
 			continue
 		}
-		l.releases = append(l.releases, m.ackID)
+		l.nacks = append(l.nacks, m.ackID)
 		l.drop(m)
 	}
 	l.dropped()
-	l.toRelease.wake()
+	l.toNack.wake()
 }
 
-func (l *leases) abandon(messages []*Message) {
+func (l *leases) letExpire(messages []*Message) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, m := range messages {
@@ -241,27 +242,27 @@ func (l *leases) received() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.receiving = nil
-	l.toRelease.wake()
+	l.toNack.wake()
 }
 
-// takeReleases waits for messages to hand back and takes as many ack ids as fit
+// takeNacks waits for nacks and takes as many ack ids as fit
 // into one request. While streams are being closed it waits, since Pub/Sub would
 // deliver the messages to them once more.
-func (l *leases) takeReleases(ctx context.Context) ([]string, error) {
+func (l *leases) takeNacks(ctx context.Context) ([]string, error) {
 	var ids []string
-	err := l.wait(ctx, &l.toRelease, func() bool {
+	err := l.wait(ctx, &l.toNack, func() bool {
 		if l.receiving != nil && l.receiving.Err() != nil {
 			return false
 		}
-		ids, l.releases = cut(l.releases)
+		ids, l.nacks = cut(l.nacks)
 		l.sending += len(ids)
 		return len(ids) > 0
 	})
 	return ids, err
 }
 
-// confirmReleases notes that so many releases need not be sent any more.
-func (l *leases) confirmReleases(n int) {
+// confirmNacks notes that so many nacks need not be sent any more.
+func (l *leases) confirmNacks(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sending -= n
@@ -283,7 +284,7 @@ func (l *leases) takeDue(now time.Time, hold time.Duration) (ids []string, messa
 	for range ids {
 		messages = append(messages, nil)
 	}
-	for _, m := range l.held {
+	for _, m := range l.outstanding {
 		due := m.due
 		if m.acking {
 			due += ackGrace
@@ -324,18 +325,18 @@ func (l *leases) extended(ids []string, messages []*Message, fates []fate, due f
 	}
 }
 
-// settled waits until every acknowledgement and release has been confirmed.
+// settled waits until every acknowledgement and nack has been confirmed.
 func (l *leases) settled(ctx context.Context) error {
 	return l.wait(ctx, &l.confirmed, func() bool {
-		return len(l.acks) == 0 && len(l.releases) == 0 && l.sending == 0
+		return len(l.acks) == 0 && len(l.nacks) == 0 && l.sending == 0
 	})
 }
 
-// unconfirmed is how many acknowledgements and releases are not confirmed yet.
+// unconfirmed is how many acknowledgements and nacks are not confirmed yet.
 func (l *leases) unconfirmed() (n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.acks) + len(l.releases) + l.sending
+	return len(l.acks) + len(l.nacks) + l.sending
 }
 
 // Pub/Sub takes at most 512 KiB a request; ack ids have some 200 bytes, and

@@ -38,8 +38,8 @@ func TestRandom(t *testing.T) {
 				}
 				seen = len(all)
 				r.Ack(acks)
-				r.Release(releases)
-				r.Abandon(abandons)
+				r.Nack(releases)
+				r.LetExpire(abandons)
 			}
 			for range 60 {
 				time.Sleep(time.Duration(rng.IntN(40)) * time.Second / 4)
@@ -73,8 +73,8 @@ func TestRandom(t *testing.T) {
 				t.Errorf("seed %d: %d are not confirmed", seed, n)
 			}
 			r.leases.mu.Lock()
-			if len(r.leases.held) != 0 || r.leases.bytes != 0 {
-				t.Errorf("seed %d: %d messages and %d bytes are held", seed, len(r.leases.held), r.leases.bytes)
+			if len(r.leases.outstanding) != 0 || r.leases.bytes != 0 {
+				t.Errorf("seed %d: %d messages and %d bytes are held", seed, len(r.leases.outstanding), r.leases.bytes)
 			}
 			r.leases.mu.Unlock()
 			r.end()

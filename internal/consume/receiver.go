@@ -159,7 +159,7 @@ func NewReceiver(sub Subscriber, opts Options, handle Handler) *Receiver {
 	}
 	for range settleWorkers {
 		r.workers.Go(func() { r.acknowledge(ctx) })
-		r.workers.Go(func() { r.handBack(ctx) })
+		r.workers.Go(func() { r.nack(ctx) })
 	}
 	r.workers.Go(func() { r.extend(ctx) })
 	return r
@@ -184,13 +184,13 @@ func (r *Receiver) Receive(ctx context.Context) error {
 	return err
 }
 
-// Crowded reports whether so much is held that the streams will hardly bring more
-// before something is settled and Pub/Sub has confirmed it.
-func (r *Receiver) Crowded() bool {
+// NearCapacity reports whether so much is outstanding that the streams will hardly
+// bring more before something is settled and Pub/Sub has confirmed it.
+func (r *Receiver) NearCapacity() bool {
 	// A stream that is not open leaves its share to nobody.
 	open, streams := int64(r.open.Load()), int64(r.opts.Streams)
-	most := func(bound int64) int64 { return bound * open / streams * 7 / 8 }
-	return r.leases.events.Load() >= most(int64(r.opts.MaxEvents)) || r.leases.size.Load() >= most(r.opts.MaxBytes)
+	near := func(bound int64) int64 { return bound * open / streams * 7 / 8 }
+	return r.leases.events.Load() >= near(int64(r.opts.MaxEvents)) || r.leases.size.Load() >= near(r.opts.MaxBytes)
 }
 
 // PullOnce asks for at most n messages, waits for some to come for Intervals.Pull,
@@ -221,11 +221,12 @@ func (r *Receiver) PullWait() time.Duration { return r.opts.Intervals.Pull }
 // Ack acknowledges messages whose event is safe elsewhere.
 func (r *Receiver) Ack(messages []*Message) { r.leases.ack(messages) }
 
-// Release hands messages back, so that anybody can get them at once.
-func (r *Receiver) Release(messages []*Message) { r.leases.release(messages) }
+// Nack gives messages back, so that anybody can get them at once.
+func (r *Receiver) Nack(messages []*Message) { r.leases.nack(messages) }
 
-// Abandon leaves messages to expire: they come back when their lease has ended.
-func (r *Receiver) Abandon(messages []*Message) { r.leases.abandon(messages) }
+// LetExpire forgets messages without telling Pub/Sub: they are redelivered when their
+// lease has ended.
+func (r *Receiver) LetExpire(messages []*Message) { r.leases.letExpire(messages) }
 
 // Flush waits until Pub/Sub has confirmed every acknowledgement and release.
 func (r *Receiver) Flush(ctx context.Context) error { return r.leases.settled(ctx) }

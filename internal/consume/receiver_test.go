@@ -311,8 +311,8 @@ func TestAck(t *testing.T) {
 func TestSettledOnce(t *testing.T) {
 	type step func(*rig, []*Message)
 	ack := func(r *rig, m []*Message) { r.Ack(m) }
-	release := func(r *rig, m []*Message) { r.Release(m) }
-	abandon := func(r *rig, m []*Message) { r.Abandon(m) }
+	release := func(r *rig, m []*Message) { r.Nack(m) }
+	abandon := func(r *rig, m []*Message) { r.LetExpire(m) }
 	for _, c := range []struct {
 		name           string
 		steps          []step
@@ -355,7 +355,7 @@ func TestRelease(t *testing.T) {
 		r := newRig(t, f, Options{})
 		synctest.Wait()
 		began := time.Now()
-		r.Release(r.box.all())
+		r.Nack(r.box.all())
 		if err := r.flush(time.Second); err != nil {
 			t.Error(err)
 		}
@@ -374,7 +374,7 @@ func TestRelease(t *testing.T) {
 		synctest.Wait()
 		r.stop()
 		f.set(func() { f.onModify = func([]string, time.Duration) error { return errAway } })
-		r.Release(r.box.all())
+		r.Nack(r.box.all())
 		if err := r.flush(5 * time.Second); err == nil {
 			t.Error("Flush returned, and nothing was confirmed")
 		}
@@ -401,7 +401,7 @@ func TestRelease(t *testing.T) {
 				return nil
 			}
 		})
-		r.Release(r.box.all())
+		r.Nack(r.box.all())
 		if err := r.flush(time.Second); err != nil {
 			t.Error(err)
 		}
@@ -426,7 +426,7 @@ func TestAbandon(t *testing.T) {
 			r := newRig(t, f, Options{})
 			time.Sleep(c.after)
 			synctest.Wait()
-			r.Abandon(r.box.all())
+			r.LetExpire(r.box.all())
 			time.Sleep(29*time.Second - c.after)
 			if n := f.redelivered(); n != 0 || len(f.modified()) != 1 {
 				t.Errorf("%d redelivered, %d requests", n, len(f.modified()))

@@ -36,14 +36,14 @@ func (r *Receiver) acknowledge(ctx context.Context) {
 	}
 }
 
-// handBack sends releases until ctx ends.
-func (r *Receiver) handBack(ctx context.Context) {
+// nack sends nacks until ctx ends.
+func (r *Receiver) nack(ctx context.Context) {
 	for {
-		ids, err := r.leases.takeReleases(ctx)
+		ids, err := r.leases.takeNacks(ctx)
 		if err != nil {
 			return
 		}
-		if r.run(ctx, func() { r.sendReleases(ctx, ids) }) != nil {
+		if r.run(ctx, func() { r.sendNacks(ctx, ids) }) != nil {
 			return
 		}
 	}
@@ -89,11 +89,11 @@ func (r *Receiver) sendAcks(ctx context.Context, batch []pendingAck) {
 	}
 }
 
-// sendReleases hands messages back until Pub/Sub has taken them, or ctx ends. An id
-// that Pub/Sub does not accept needs no release: its lease is over.
-func (r *Receiver) sendReleases(ctx context.Context, ids []string) {
-	release := func(ctx context.Context, ids []string) error { return r.sub.ModifyAckDeadline(ctx, ids, 0) }
-	request := newSettling(release)
+// sendNacks sends nacks until Pub/Sub has taken each of them, or ctx ends. An id that
+// Pub/Sub does not accept needs no nack: its lease is over.
+func (r *Receiver) sendNacks(ctx context.Context, ids []string) {
+	nack := func(ctx context.Context, ids []string) error { return r.sub.ModifyAckDeadline(ctx, ids, 0) }
+	request := newSettling(nack)
 	for {
 		fates, err := request.attempt(ctx, ids)
 		if ctx.Err() != nil {
@@ -105,7 +105,7 @@ func (r *Receiver) sendReleases(ctx context.Context, ids []string) {
 				left = append(left, id)
 			}
 		}
-		r.leases.confirmReleases(len(ids) - len(left))
+		r.leases.confirmNacks(len(ids) - len(left))
 		if err != nil {
 			r.log.Warn("Pub/Sub did not take all messages back", "messages", len(ids), "again", len(left), "code", Code(err), "error", err)
 		}

@@ -101,7 +101,7 @@ func (r *Receiver) keepOpen(ctx context.Context, n int) error {
 
 // receive opens stream n and reads it to its end.
 func (r *Receiver) receive(ctx context.Context, n int) (delivered bool, err error) {
-	if err := r.leases.room(ctx); err != nil {
+	if err := r.leases.waitForCapacity(ctx); err != nil {
 		return false, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -144,7 +144,7 @@ func (r *Receiver) receive(ctx context.Context, n int) (delivered bool, err erro
 		}
 		// When ctx has ended, with or without room, the stream is read to its end: what
 		// it holds must be known to be handed back.
-		_ = r.leases.room(ctx)
+		_ = r.leases.waitForCapacity(ctx)
 	}
 }
 

@@ -148,7 +148,7 @@ func (l *looker) seen(ctx context.Context, r *consume.Receiver, took time.Durati
 	if len(l.held) > 0 {
 		returning, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookReturn)
 		defer cancel()
-		r.Release(l.held)
+		r.Nack(l.held)
 		s.kept = r.Flush(returning) != nil
 	}
 	return s

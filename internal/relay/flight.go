@@ -126,7 +126,7 @@ func (r *Relay) dispatch(now time.Time) {
 		case f != nil:
 			r.launch(f)
 		case r.freeReserve(now):
-		case flushed || r.groups.Len() == 0 || !r.receiver.Crowded():
+		case flushed || r.groups.Len() == 0 || !r.receiver.NearCapacity():
 			return
 		default:
 			// Nothing more can come before something is settled: company would be

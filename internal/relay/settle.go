@@ -20,12 +20,12 @@ func (r *Relay) flushSettled() {
 		r.acked = r.acked[:0]
 	}
 	if len(r.released) > 0 {
-		r.receiver.Release(r.released)
+		r.receiver.Nack(r.released)
 		clear(r.released)
 		r.released = r.released[:0]
 	}
 	if len(r.abandoned) > 0 {
-		r.receiver.Abandon(r.abandoned)
+		r.receiver.LetExpire(r.abandoned)
 		clear(r.abandoned)
 		r.abandoned = r.abandoned[:0]
 	}

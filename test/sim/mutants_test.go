@@ -195,8 +195,8 @@ var mutants = []mutant{
 	},
 	{
 		name: "the bound on what is held is not kept", file: "internal/consume/leases.go",
-		old: "len(l.held) < l.maxEvents && l.bytes < l.maxBytes",
-		new: "true || len(l.held) < l.maxEvents",
+		old: "len(l.outstanding) < l.maxEvents && l.bytes < l.maxBytes",
+		new: "true || len(l.outstanding) < l.maxEvents",
 	},
 	{
 		name: "a dead letter that failed is not repeated", file: "internal/relay/bury.go",
