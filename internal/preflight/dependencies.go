@@ -122,7 +122,7 @@ func probe(ctx context.Context, gateway Gateway, at string) Finding {
 	)
 	_, err := again(ctx, func() (struct{}, error) { return struct{}{}, gateway.Probe(ctx, "check") }, func(err error) bool {
 		f, is := errors.AsType[*submit.Failure](err)
-		return is && f.Class != submit.Passing && f.Class != submit.SAMS
+		return is && f.Class != submit.Transient && f.Class != submit.SAMS
 	})
 	if err == nil {
 		return ok(check, at, "accepts the token, in a stream without events")
@@ -136,7 +136,7 @@ func probe(ctx context.Context, gateway Gateway, at string) Finding {
 	case submit.Credentials:
 		return failure(check, at, "refuses the token: "+detail, consequence,
 			"check that TELEMETRY_GATEWAY_URL and SAMS_URL are of the same environment, and that the client has the scope "+submit.Scope)
-	case submit.Unusable:
+	case submit.Fatal:
 		if f.NoGateway() {
 			return failure(check, at, "is no Telemetry Gateway: "+detail, consequence, "check TELEMETRY_GATEWAY_URL")
 		}

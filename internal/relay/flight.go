@@ -272,7 +272,7 @@ func (r *Relay) launch(f *flight) {
 		Publisher:  f.publisher.id,
 		Events:     make([]*event.Event, len(f.events)),
 		Connection: f.connection,
-		Control:    f.failures > 0,
+		Canary:     f.failures > 0,
 	}
 	bytes := 0
 	var missing []bulk

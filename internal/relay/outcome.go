@@ -105,7 +105,7 @@ func (r *Relay) failed(f *flight, failure *submit.Failure, now time.Time) {
 	case submit.Credentials:
 		r.shutGate(badToken, failure.Detail(), failure.RetryAfter, now)
 		r.retry(f, "credentials", retryFirst, failure.RetryAfter, now)
-	case submit.Unusable:
+	case submit.Fatal:
 		// The gateway refuses the worker's own identity, too. It accepted that before, or
 		// nothing would have been submitted: so this passes. An identity that is at
 		// fault is found when the worker's own one is accepted again.
@@ -142,12 +142,12 @@ func (r *Relay) passing(f *flight, failure *submit.Failure, now time.Time) {
 		r.gate.failures++
 	}
 	switch {
-	case failure.Control == submit.ControlFailed,
+	case failure.Canary == submit.CanaryFailed,
 		!alone && (r.gate.trial || r.gate.failures >= failuresToShut):
 		r.shutGate(unreachable, failure.Detail(), failure.RetryAfter, now)
 	}
 
-	othersSucceed := failure.Control == submit.ControlPassed
+	othersSucceed := failure.Canary == submit.CanaryPassed
 	if alone && othersSucceed && r.gate.trial {
 		// The gateway is there: the trial must not wait for what may be poison.
 		r.gate.trial = false
@@ -205,7 +205,7 @@ func (r *Relay) countRefusal(h *held, f *flight, failure *submit.Failure) bool {
 	// Was nothing recorded between two of its failures, then an outage may just
 	// have begun: such failures prove less.
 	proven, unproven := max(r.opts.RejectAfter, leastFailures), max(r.opts.RejectAfter, unprovenFailures)
-	if failure.OfTheLine() {
+	if failure.TransportError() {
 		proven, unproven = proven+lineFaults, unproven+lineFaults
 	}
 	return rare.singled+1 >= proven || rare.refused >= unproven

@@ -107,7 +107,7 @@ func (r *Relay) probed(err error, now time.Time) {
 			return
 		}
 		r.shutGate(badToken, f.Detail(), f.RetryAfter, now)
-	case submit.Unusable:
+	case submit.Fatal:
 		if !r.everReached && r.certain(f) {
 			r.stop(Failed, unusable(f), now)
 			return
@@ -138,7 +138,7 @@ func misfit(f *submit.Failure) bool {
 	if refused, ok := errors.AsType[*submit.CredentialsError](error(f)); ok {
 		return refused.Code == ""
 	}
-	return f.Class == submit.Unusable && f.NoGateway()
+	return f.Class == submit.Fatal && f.NoGateway()
 }
 
 // certain reports whether a refusal at the start is a verdict on the settings.

@@ -26,12 +26,12 @@ type Batch struct {
 	// Connection chooses one of the client's connections: different numbers below
 	// Connections are different connections.
 	Connection int
-	// Control asks for a control when the stream fails by what may pass: a
+	// Canary asks for a canary when the stream fails with a transient error: a
 	// stream with the same identity and no events.
-	Control bool
+	Canary bool
 }
 
-// withoutEvents is the control of a batch: the same stream, as that publisher.
+// withoutEvents is the canary of a batch: the same stream, as that publisher.
 func (b Batch) withoutEvents(as event.Publisher) Batch {
 	return Batch{RequestID: b.RequestID, Publisher: as, Connection: b.Connection}
 }
@@ -128,10 +128,10 @@ func (c *Client) Submit(ctx context.Context, b Batch) Result {
 	case r.Failure == nil:
 	case r.Failure.Class == BatchRefused:
 		r.Failure.Class = c.whoseFault(ctx, b)
-	case r.Failure.Class == Passing && b.Control:
-		r.Failure.Control = ControlPassed
+	case r.Failure.Class == Transient && b.Canary:
+		r.Failure.Canary = CanaryPassed
 		if c.authenticated(ctx, b.withoutEvents(b.Publisher)).Failure != nil {
-			r.Failure.Control = ControlFailed
+			r.Failure.Canary = CanaryFailed
 		}
 	}
 	return r
@@ -146,20 +146,20 @@ func (c *Client) whoseFault(ctx context.Context, b Batch) Class {
 			return BatchRefused
 		}
 		if same.Failure.Class != BatchRefused {
-			return Passing // no verdict now
+			return Transient // no verdict now
 		}
 	}
 	if b.Publisher == c.self {
-		return Unusable
+		return Fatal
 	}
 	other := c.authenticated(ctx, b.withoutEvents(c.self))
 	switch {
 	case other.Failure == nil:
 		return IdentityRefused
 	case other.Failure.Class == BatchRefused:
-		return Unusable
+		return Fatal
 	}
-	return Passing
+	return Transient
 }
 
 // authenticated sends a batch with a token. A refused token is replaced once,

@@ -173,7 +173,7 @@ func TestCut(t *testing.T) {
 		f := newFixture(t)
 		f.onPayload(gatewayserver.Fault{Err: status.Error(codes.Unavailable, "cut"), Phase: phase})
 		r := f.Submit(t.Context(), batchOf(t, 2))
-		f.wantFailure(r, Passing, codes.Unavailable)
+		f.wantFailure(r, Transient, codes.Unavailable)
 		if (r.Listed != nil) != answered || slices.Contains(r.Listed, false) {
 			t.Errorf("phase %d: listed %v", phase, r.Listed)
 		}
@@ -239,7 +239,7 @@ func TestClassify(t *testing.T) {
 	want := map[codes.Code]Class{
 		codes.Unauthenticated: Credentials, codes.PermissionDenied: Credentials,
 		codes.InvalidArgument: BatchRefused, codes.FailedPrecondition: BatchRefused, codes.OutOfRange: BatchRefused,
-		codes.Unimplemented: Unusable,
+		codes.Unimplemented: Fatal,
 	}
 	for code := codes.Canceled; code <= codes.Unauthenticated; code++ {
 		f := classify(status.Error(code, "text"))
@@ -247,21 +247,21 @@ func TestClassify(t *testing.T) {
 			t.Errorf("%v: got %+v, want %v", code, f, want[code])
 		}
 	}
-	if f := classify(errors.New("text")); f.Class != Passing || f.Code != codes.Unknown {
+	if f := classify(errors.New("text")); f.Class != Transient || f.Code != codes.Unknown {
 		t.Errorf("got %+v", f)
 	}
 	for _, code := range []codes.Code{17, 1002, 1 << 31} {
-		if f := classify(status.Error(code, "text")); f.Class != Passing || f.Code != codes.Unknown || f.Error() != "Unknown" {
+		if f := classify(status.Error(code, "text")); f.Class != Transient || f.Code != codes.Unknown || f.Error() != "Unknown" {
 			t.Errorf("%v: got %+v", code, f)
 		}
 	}
 	for delay, want := range map[time.Duration]time.Duration{7 * time.Second: 7 * time.Second, -time.Second: 0, 24 * time.Hour: 5 * time.Minute} {
 		f := classify(gatewayserver.RetryAfter(codes.ResourceExhausted, "later", delay))
-		if f.Class != Passing || f.RetryAfter != want {
+		if f.Class != Transient || f.RetryAfter != want {
 			t.Errorf("%v: got %+v", delay, f)
 		}
 	}
-	for class := Passing; class <= Unusable; class++ {
+	for class := Transient; class <= Fatal; class++ {
 		if class.String() == "" {
 			t.Errorf("%d has no name", class)
 		}
@@ -295,15 +295,15 @@ func TestControls(t *testing.T) {
 	t.Run("every identity is refused", func(t *testing.T) {
 		f := newFixture(t)
 		f.onStream(func(gatewayserver.StreamInfo) error { return refuse })
-		f.wantFailure(f.Submit(t.Context(), batchOf(t, 2)), Unusable, codes.InvalidArgument)
+		f.wantFailure(f.Submit(t.Context(), batchOf(t, 2)), Fatal, codes.InvalidArgument)
 		f.wantStreams("cody-gateway", "cody-gateway", "telemetry-relay")
 		var failure *Failure
-		if err := f.Probe(t.Context(), "probe"); !errors.As(err, &failure) || failure.Class != Unusable {
+		if err := f.Probe(t.Context(), "probe"); !errors.As(err, &failure) || failure.Class != Fatal {
 			t.Errorf("a probe: %v", err)
 		}
 		f.wantStreams("telemetry-relay")
 	})
-	t.Run("no verdict while the control fails", func(t *testing.T) {
+	t.Run("no verdict while the canary fails", func(t *testing.T) {
 		f := newFixture(t)
 		f.onPayload(gatewayserver.Fault{Err: refuse})
 		first := true
@@ -314,39 +314,39 @@ func TestControls(t *testing.T) {
 			}
 			return away
 		})
-		f.wantFailure(f.Submit(t.Context(), batchOf(t, 2)), Passing, codes.InvalidArgument)
+		f.wantFailure(f.Submit(t.Context(), batchOf(t, 2)), Transient, codes.InvalidArgument)
 	})
 	t.Run("no verdict while the other identity fails", func(t *testing.T) {
 		f := newFixture(t)
 		f.onStream(by(map[string]error{"cody-gateway": refuse, "telemetry-relay": away}))
-		f.wantFailure(f.Submit(t.Context(), batchOf(t, 2)), Passing, codes.InvalidArgument)
+		f.wantFailure(f.Submit(t.Context(), batchOf(t, 2)), Transient, codes.InvalidArgument)
 	})
 	t.Run("a passing fault", func(t *testing.T) {
 		f := newFixture(t)
 		f.onPayload(gatewayserver.Fault{Err: gatewayserver.RetryAfter(codes.Unavailable, "away", 3*time.Second)})
 		b := batchOf(t, 2)
 		r := f.Submit(t.Context(), b)
-		f.wantFailure(r, Passing, codes.Unavailable)
-		if r.Failure.Control != NoControl || r.Failure.RetryAfter != 3*time.Second {
+		f.wantFailure(r, Transient, codes.Unavailable)
+		if r.Failure.Canary != NoCanary || r.Failure.RetryAfter != 3*time.Second {
 			t.Errorf("%+v", r.Failure)
 		}
 		f.wantStreams("cody-gateway")
-		b.Control = true
+		b.Canary = true
 		r = f.Submit(t.Context(), b)
-		f.wantFailure(r, Passing, codes.Unavailable)
-		if r.Failure.Control != ControlPassed {
+		f.wantFailure(r, Transient, codes.Unavailable)
+		if r.Failure.Canary != CanaryPassed {
 			t.Errorf("%+v", r.Failure)
 		}
 		f.wantStreams("cody-gateway", "cody-gateway")
 		f.gateway.SetDown(true)
-		if r = f.Submit(t.Context(), b); r.Failure == nil || r.Failure.Control != ControlFailed {
+		if r = f.Submit(t.Context(), b); r.Failure == nil || r.Failure.Canary != CanaryFailed {
 			t.Errorf("%+v", r.Failure)
 		}
 	})
 	t.Run("none when all is well", func(t *testing.T) {
 		f := newFixture(t)
 		b := batchOf(t, 2)
-		b.Control = true
+		b.Canary = true
 		if r := f.Submit(t.Context(), b); r.Failure != nil {
 			t.Error(r.Failure)
 		}
@@ -358,10 +358,10 @@ func TestTimeout(t *testing.T) {
 	f := newFixture(t)
 	f.onPayload(gatewayserver.Fault{Hang: true})
 	c := f.client(f.gateway.URL(), 50*time.Millisecond)
-	f.wantFailure(c.Submit(t.Context(), batchOf(t, 2)), Passing, codes.DeadlineExceeded)
+	f.wantFailure(c.Submit(t.Context(), batchOf(t, 2)), Transient, codes.DeadlineExceeded)
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(50*time.Millisecond, cancel)
-	f.wantFailure(f.Submit(ctx, batchOf(t, 2)), Passing, codes.Canceled)
+	f.wantFailure(f.Submit(ctx, batchOf(t, 2)), Transient, codes.Canceled)
 }
 
 func TestProbe(t *testing.T) {
@@ -377,7 +377,7 @@ func TestProbe(t *testing.T) {
 	}
 	f.gateway.SetDown(true)
 	var failure *Failure
-	if err := f.Probe(t.Context(), "probe-2"); !errors.As(err, &failure) || failure.Class != Passing || failure.Code != codes.Unavailable {
+	if err := f.Probe(t.Context(), "probe-2"); !errors.As(err, &failure) || failure.Class != Transient || failure.Code != codes.Unavailable {
 		t.Errorf("got %v", err)
 	}
 }
@@ -389,7 +389,7 @@ func TestSize(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	b.Events = encoded(t, gatewayEvents(1, 90<<20))
-	f.wantFailure(f.Submit(t.Context(), b), Passing, codes.ResourceExhausted)
+	f.wantFailure(f.Submit(t.Context(), b), Transient, codes.ResourceExhausted)
 }
 
 func TestGatewayReturns(t *testing.T) {
@@ -398,7 +398,7 @@ func TestGatewayReturns(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.gateway.Stop()
-	f.wantFailure(f.Submit(t.Context(), batchOf(t, 1)), Passing, codes.Unavailable)
+	f.wantFailure(f.Submit(t.Context(), batchOf(t, 1)), Transient, codes.Unavailable)
 	if err := f.gateway.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -496,7 +496,7 @@ func TestExchange(t *testing.T) {
 			}
 		})
 		r := c.Submit(t.Context(), batchOf(t, 1))
-		f.wantFailure(r, Passing, codes.Internal)
+		f.wantFailure(r, Transient, codes.Internal)
 		if r.Listed != nil {
 			t.Errorf("listed %v", r.Listed)
 		}
@@ -507,20 +507,20 @@ func TestExchange(t *testing.T) {
 	t.Run("an end before anything is read", func(t *testing.T) {
 		c := f.scripted(func(telemetrygatewayv1.TelemeteryGatewayService_RecordEventsServer) error { return nil })
 		b := Batch{Publisher: publisher, Events: encoded(t, gatewayEvents(3, 1<<20))} // more than a window
-		f.wantFailure(c.Submit(t.Context(), b), Passing, codes.Internal)
+		f.wantFailure(c.Submit(t.Context(), b), Transient, codes.Internal)
 	})
 	t.Run("a reason before anything is read", func(t *testing.T) {
 		c := f.scripted(func(telemetrygatewayv1.TelemeteryGatewayService_RecordEventsServer) error {
 			return status.Error(codes.ResourceExhausted, "too much")
 		})
 		b := Batch{Publisher: publisher, Events: encoded(t, gatewayEvents(3, 1<<20))}
-		f.wantFailure(c.Submit(t.Context(), b), Passing, codes.ResourceExhausted)
+		f.wantFailure(c.Submit(t.Context(), b), Transient, codes.ResourceExhausted)
 	})
 	t.Run("an unknown method", func(t *testing.T) {
 		c := f.scripted(func(telemetrygatewayv1.TelemeteryGatewayService_RecordEventsServer) error {
 			return status.Error(codes.Unimplemented, "unknown method")
 		})
-		f.wantFailure(c.Submit(t.Context(), batchOf(t, 1)), Unusable, codes.Unimplemented)
+		f.wantFailure(c.Submit(t.Context(), batchOf(t, 1)), Fatal, codes.Unimplemented)
 	})
 }
 
@@ -535,13 +535,13 @@ func TestTLS(t *testing.T) {
 	defer func() { _ = gateway.Close() }()
 	f := newFixture(t)
 	r := f.client(gateway.URL(), 10*time.Second).Submit(t.Context(), batchOf(t, 1))
-	f.wantFailure(r, Passing, codes.Unavailable)
+	f.wantFailure(r, Transient, codes.Unavailable)
 	if !strings.Contains(r.Failure.Error(), "certificate") {
 		t.Errorf("got %v", r.Failure)
 	}
 	// Plain text where TLS is expected.
 	r = f.client(strings.Replace(f.gateway.URL(), "http:", "https:", 1), 10*time.Second).Submit(t.Context(), batchOf(t, 1))
-	f.wantFailure(r, Passing, codes.Unavailable)
+	f.wantFailure(r, Transient, codes.Unavailable)
 	if got := gateway.Stats().RPCs + f.gateway.Stats().RPCs; got != 0 {
 		t.Errorf("%d streams in spite of it", got)
 	}

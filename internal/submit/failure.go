@@ -12,8 +12,8 @@ import (
 type Class int
 
 const (
-	// Passing faults say nothing about the events.
-	Passing Class = iota
+	// Transient errors say nothing about the events.
+	Transient Class = iota
 	// SAMS gave no token. It says nothing about the events.
 	SAMS
 	// Credentials were refused twice, with a new token the second time.
@@ -22,24 +22,24 @@ const (
 	BatchRefused
 	// IdentityRefused: the gateway takes others, but not this identity.
 	IdentityRefused
-	// Unusable: the gateway refuses every identity, or does not know the method.
-	Unusable
+	// Fatal: the gateway refuses every identity, or does not know the method.
+	Fatal
 )
 
 func (c Class) String() string {
 	return [...]string{"passing", "sams", "credentials", "batch_refused", "identity_refused", "unusable"}[c]
 }
 
-// Control is the outcome of a stream with the same identity and no events.
-type Control int
+// Canary is the outcome of a stream with the same identity and no events.
+type Canary int
 
 const (
-	// NoControl: there was none.
-	NoControl Control = iota
-	// ControlPassed: the gateway takes such a stream, so the events matter.
-	ControlPassed
-	// ControlFailed: it does not, so they do not.
-	ControlFailed
+	// NoCanary: there was none.
+	NoCanary Canary = iota
+	// CanaryPassed: the gateway takes such a stream, so the events matter.
+	CanaryPassed
+	// CanaryFailed: it does not, so they do not.
+	CanaryFailed
 )
 
 // Failure is a stream that did not end well. It was decided here, once, whether
@@ -47,8 +47,8 @@ const (
 type Failure struct {
 	Class Class
 	Code  codes.Code
-	// Control is what came of asking the gateway for the same, without events.
-	Control Control
+	// Canary is what came of asking the gateway for the same, without events.
+	Canary Canary
 	// RetryAfter is the delay that the gateway or SAMS asked for, at most
 	// maxRetryAfter; 0: none.
 	RetryAfter time.Duration
@@ -65,19 +65,19 @@ func (f *Failure) Error() string { return f.Detail() }
 func (f *Failure) Unwrap() error { return f.Err }
 
 // NotSent is the failure of a batch that was given up before there was a stream.
-func NotSent(err error) *Failure { return &Failure{Class: Passing, Code: codes.Canceled, Err: err} }
+func NotSent(err error) *Failure { return &Failure{Class: Transient, Code: codes.Canceled, Err: err} }
 
-// classify judges the error of a stream. A refusal still needs its control.
+// classify judges the error of a stream. Only a canary can tell whose fault a refusal is.
 func classify(err error) *Failure {
 	s := status.Convert(err)
-	f := &Failure{Class: Passing, Code: listedCode(s.Code()), Err: err}
+	f := &Failure{Class: Transient, Code: listedCode(s.Code()), Err: err}
 	switch s.Code() {
 	case codes.Unauthenticated, codes.PermissionDenied:
 		f.Class = Credentials
 	case codes.InvalidArgument, codes.FailedPrecondition, codes.OutOfRange:
 		f.Class = BatchRefused
 	case codes.Unimplemented:
-		f.Class = Unusable
+		f.Class = Fatal
 	}
 	for _, detail := range s.Details() {
 		if info, ok := detail.(*errdetails.RetryInfo); ok {
@@ -102,9 +102,9 @@ func (f *Failure) TimedOut() bool { return f.Code == codes.DeadlineExceeded }
 // NoGateway reports whether what answered is no Telemetry Gateway.
 func (f *Failure) NoGateway() bool { return f.Code == codes.Unimplemented }
 
-// OfTheLine reports whether the stream failed in a way in which lines fail by
-// chance.
-func (f *Failure) OfTheLine() bool {
+// TransportError reports whether the stream failed with a code with which connections
+// fail by chance.
+func (f *Failure) TransportError() bool {
 	switch f.Code {
 	case codes.Unavailable, codes.DeadlineExceeded, codes.Aborted, codes.Canceled:
 		return true

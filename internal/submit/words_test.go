@@ -38,7 +38,7 @@ func TestWordsOfTheGateway(t *testing.T) {
 			f.onStream(func(gatewayserver.StreamInfo) error { return nil })
 			f.onPayload(gatewayserver.Fault{Err: refusal})
 			b := batchOf(t, 1)
-			b.Control = true
+			b.Canary = true
 			if got := f.Submit(t.Context(), b).Failure; got == nil || strings.Contains(got.Error()+got.Detail(), quoted) {
 				t.Errorf("a stream with events: %v", got)
 			}
