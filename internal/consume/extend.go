@@ -9,9 +9,13 @@ const (
 	// leaseShare is the part of a lease after which it is extended. The rest is for what
 	// may delay an extension: two thirds survive an outage of 20 s.
 	leaseShare = 3
-	// extendTimeout bounds one request to extend, so that there is time for others, on
-	// another connection.
+	// extendTimeout bounds one request to extend.
 	extendTimeout = 5 * time.Second
+	// unansweredExtension is how long an extension may be without an answer before it is
+	// sent again beside the first request, on another connection. Waiting for the first
+	// one's timeout would leave time for four tries in a lease of 30 s, too few while
+	// many answers are slow.
+	unansweredExtension = 2 * time.Second
 	// retryExtension is how soon an extension that failed is tried again.
 	retryExtension = time.Second
 )
@@ -28,8 +32,7 @@ func (r *Receiver) extend(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		// A lease that is being extended is not looked at before its request has ended.
-		ids, messages := r.leases.takeDue(time.Now(), extendTimeout+retryExtension)
+		ids, messages := r.leases.takeDue(time.Now(), unansweredExtension)
 		for len(ids) > 0 {
 			batch, rest := cut(ids)
 			of := messages[:len(batch)]
