@@ -68,8 +68,8 @@ func (g *group) take() (batch []arrival, events int) {
 	return batch, events
 }
 
-// relay is a worker whose publishers send at different rates. What it may not hold yet
-// waits at Pub/Sub, in the order in which it was published.
+// relay is a worker whose publishers send at different rates. Events above its bound
+// wait at Pub/Sub, in the order in which they were published.
 type relay struct {
 	*gateway
 	limit  *Limit
@@ -112,7 +112,7 @@ func (r *relay) publish() {
 	r.after(arrivalsEvery, r.publish)
 }
 
-// receive takes from Pub/Sub what may be held.
+// receive takes events from Pub/Sub up to the bound on events in flight.
 func (r *relay) receive() {
 	for len(r.queue) > 0 && r.held < r.hold {
 		p := &r.queue[0]

@@ -131,7 +131,7 @@ type worker struct {
 	publishers []publisher
 	hold       int // events, at most
 	held       int
-	ready      int // of those held, the ones that no stream has
+	ready      int // those in flight that no stream has
 	turn       int
 	perStream  time.Duration // CPU
 	perEvent   time.Duration
@@ -154,7 +154,7 @@ func newWorker(g *gateway, l *Limit, publishers int) *worker {
 	return w
 }
 
-// fill receives as many events as may be held, each of a publisher by chance.
+// fill receives events up to the bound, each of a publisher by chance.
 func (w *worker) fill() {
 	for ; w.held < w.hold; w.held++ {
 		w.publishers[w.rng.IntN(len(w.publishers))].events++

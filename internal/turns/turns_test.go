@@ -99,7 +99,7 @@ func TestNewcomer(t *testing.T) {
 	}
 }
 
-// TestNothingIsLeftBehind: who has nothing in the queue any more takes no memory.
+// TestNothingIsLeftBehind: a service without values in the queue takes no memory.
 func TestNothingIsLeftBehind(t *testing.T) {
 	var q queue
 	for n := range 1000 {

@@ -19,8 +19,8 @@ import (
 const (
 	// runTime bounds one run of the worker.
 	runTime = 2 * time.Minute
-	// killedLease is within what everything must be back that a killed worker held: its
-	// leases of 30 s, and time for the service to notice.
+	// killedLease bounds the time until the events of a killed worker are redelivered:
+	// its leases of 30 s, and time for the service to notice.
 	killedLease = time.Minute
 )
 
