@@ -16,7 +16,7 @@ func TestDigest(t *testing.T) {
 	a := &Service{ID: "a", Environments: []string{"dev", "prod"}, Features: []string{"x.*", "y"}}
 	b := &Service{ID: "b", PrivateMetadata: DropPrivate}
 	want := digestOf(t, false, a, b)
-	// The value is in dead letters, so that it must not change from version to version.
+	// The value is in dead-lettered messages, so it must not change from version to version.
 	if want != "a03919938fae" {
 		t.Errorf("the digest is %s", want)
 	}

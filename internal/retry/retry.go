@@ -1,5 +1,5 @@
-// Package retry waits and tries again: pauses that end with their context, backoff, and
-// which errors another try may mend.
+// Package retry repeats requests that failed for a transient reason. It has pauses that
+// end with their context, backoff, and the classes of Pub/Sub's errors.
 package retry
 
 import (
@@ -9,7 +9,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 )
 
-// Kind is what an error says about trying again.
+// Kind is the meaning of an error for another try.
 type Kind int
 
 const (
@@ -21,9 +21,10 @@ const (
 	Final
 )
 
-// Until tries until it works, an error is Final, or ctx ends, with growing pauses
-// of up to most. When ctx has ended, the error is what went wrong last: that the
-// time is over says less, and may be known to a try before it is to ctx.
+// Until repeats a try until it succeeds, an error is Final, or ctx ends, with growing
+// pauses of up to most. When ctx ends, Until returns the last error of a try and not
+// ctx's own, because the reason says more than the timeout. A try may notice the timeout
+// before ctx does, so an error that is Late does not replace an earlier one.
 func Until[T any](ctx context.Context, most time.Duration, try func() (T, error), kind func(error) Kind) (T, error) {
 	pause := backoff.NewExponentialBackOff()
 	pause.MaxInterval = most

@@ -101,7 +101,7 @@ var clean = []string{
 	"internal/metrics",
 	"internal/ndjson",
 	"internal/observe",
-	"internal/patience",
+	"internal/retry",
 	"internal/policy",
 	"internal/preflight",
 	"internal/provision",
