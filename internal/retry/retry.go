@@ -61,11 +61,11 @@ func Sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// NewBackOff returns pauses that double from first to max, each give or take a half by
+// NewBackOff returns pauses that double from first to longest, each give or take a half by
 // chance.
-func NewBackOff(first, max time.Duration) *backoff.ExponentialBackOff {
+func NewBackOff(first, longest time.Duration) *backoff.ExponentialBackOff {
 	b := backoff.NewExponentialBackOff()
-	b.InitialInterval, b.MaxInterval, b.Multiplier = first, max, 2
+	b.InitialInterval, b.MaxInterval, b.Multiplier = first, longest, 2
 	b.Reset()
 	return b
 }
