@@ -45,6 +45,9 @@ type Replayer struct {
 	// call at a time.
 	Report func(*Stored, error)
 
+	// OnFixed, if set, is called for each event that Fix has changed and Check accepts,
+	// with its data before and after.
+	OnFixed func(s *Stored, before, after []byte)
 	// OnReplayed, if set, is called for each message that was replayed, with what was published. It
 	// is called from any goroutine, one call at a time.
 	OnReplayed func(*Stored, *pubsubpb.PubsubMessage)
@@ -103,6 +106,9 @@ func (r *Replayer) Add(ctx context.Context, s *Stored) error {
 		}
 		r.fail(err, s)
 		return nil
+	}
+	if r.Fix != nil && r.OnFixed != nil {
+		r.OnFixed(s, s.Original.Data, m.GetData())
 	}
 	s.Original.Data = nil // the message has it
 	r.pending = append(r.pending, &replay{s, m})

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
@@ -286,9 +285,9 @@ func (r *replay) replayAll(ctx context.Context, n *counts) error {
 // dryRun says what a replay would do.
 func (r *replay) dryRun(ctx context.Context, n *counts) error {
 	return r.pass(ctx, n, func(w *dlq.Walk) error {
-		dry := &dryRun{env: r.env, reveal: r.reveal}
+		dry := &dryRun{styler: r.env.styler(r.env.Stderr), out: r.env.Stderr, reveal: r.reveal, expression: r.expression}
 		replayer := r.replayer(w, r.skipped.add)
-		replayer.Sink, replayer.Rate = dry, 0
+		replayer.Sink, replayer.Rate, replayer.OnFixed = dry, 0, dry.add
 		reasons := map[event.Reason]int{}
 		err := w.Each(ctx, func(s *dlq.Stored) error {
 			dry.groups.Add(s)
@@ -321,36 +320,4 @@ func (s *topicSink) Publish(ctx context.Context, messages []*pubsubpb.PubsubMess
 
 func (s *topicSink) Remove(ctx context.Context, messageIDs []string) error {
 	return s.queue.Remove(ctx, messageIDs)
-}
-
-// dryRun is a sink that changes nothing.
-type dryRun struct {
-	env    commands
-	reveal bool
-	groups dlq.Stats
-	sample atomic.Pointer[pubsubpb.PubsubMessage] // of any request
-}
-
-func (r *dryRun) Publish(_ context.Context, messages []*pubsubpb.PubsubMessage) error {
-	r.sample.CompareAndSwap(nil, messages[0])
-	return nil
-}
-
-func (r *dryRun) Remove(context.Context, []string) error { return nil }
-
-// print says what would have been done. The result itself goes to stdout.
-func (r *dryRun) print(would, fail, skipped int) {
-	w := r.env.Stderr
-	for _, g := range r.groups.Groups() {
-		fmt.Fprintf(w, "%7d  %s  %s  %s  %s\n", g.Count, cell(g.Reason), cell(g.Service), eventName(g.Feature, g.Action), cell(g.Detail))
-	}
-	if m := r.sample.Load(); m != nil {
-		view := dlq.ViewOfData(m.GetData(), r.reveal)
-		fmt.Fprintf(w, "One of them would be published as:\n%s\n", view)
-		if view.HiddenBytes > 0 {
-			fmt.Fprintf(w, "%s hidden, because they are private or may be; --reveal shows them.\n", bytesAre(view.HiddenBytes))
-		}
-	}
-	fmt.Fprintf(w, "A dry run at %s: %d would be replayed, %d would fail, %d were replayed too often before. Nothing was changed.\n",
-		time.Now().UTC().Format(time.RFC3339), would, fail, skipped)
 }
