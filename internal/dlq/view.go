@@ -313,15 +313,21 @@ func more(n int) string {
 	if n <= 0 {
 		return ""
 	}
-	return fmt.Sprintf("… (%d more bytes: worker dlq export writes all)", n)
+	return fmt.Sprintf("… (%d more bytes; worker dlq show --full or export has all)", n)
 }
 
 // String returns the data for a person: indented, and of bounded length.
-func (v View) String() string {
+func (v View) String() string { return v.Clip(maxShown) }
+
+// Clip is String with another bound, in bytes.
+func (v View) Clip(limit int) string {
 	if v.Object == nil {
+		if len(v.Text) > limit {
+			return strings.ToValidUTF8(v.Text[:limit], "") + more(len(v.Text)-limit)
+		}
 		return v.Text
 	}
-	return indent(v.Object)
+	return indent(v.Object, limit)
 }
 
 // JSON returns the data for a program: an object, or a string.
@@ -333,9 +339,9 @@ func (v View) JSON() json.RawMessage {
 	return text
 }
 
-// indent breaks compact JSON into lines, down to maxIndented levels and up to maxShown
+// indent breaks compact JSON into lines, down to maxIndented levels and up to limit
 // bytes.
-func indent(data []byte) string {
+func indent(data []byte, limit int) string {
 	var b strings.Builder
 	level := 0
 	newLine := func() {
@@ -345,7 +351,7 @@ func indent(data []byte) string {
 		}
 	}
 	for i := 0; i < len(data); i++ {
-		if b.Len() > maxShown {
+		if b.Len() > limit {
 			b.WriteString("\n" + more(len(data)-i))
 			break
 		}
@@ -359,7 +365,7 @@ func indent(data []byte) string {
 				end++
 			}
 			text := data[i : end+1]
-			if room := maxShown - b.Len(); len(text) > room {
+			if room := limit - b.Len(); len(text) > room {
 				b.Write(bytes.ToValidUTF8(text[:max(0, room)], nil))
 				i += max(0, room)
 				b.WriteString(more(len(data) - i))

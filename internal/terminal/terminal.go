@@ -96,3 +96,17 @@ type file interface {
 
 // isUTF8Start reports whether b may be the beginning of a character that is cut.
 func isUTF8Start(b []byte) bool { return len(b) > 0 && !utf8.FullRune(b) }
+
+// Width returns how many columns the terminal below w has; 0 if w is no terminal, or
+// if the terminal does not say it.
+func Width(w any) int {
+	f, ok := w.(interface{ Fd() uintptr })
+	if !ok {
+		return 0
+	}
+	width, _, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0
+	}
+	return width
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 
@@ -27,7 +28,8 @@ func (env commands) showcommand() *cli.Command {
 			"The queue stays as it is.\n\n" +
 			"Example:\n\n" +
 			"   worker dlq show 019a0000-0000-7000-8000-000000000001",
-		Flags: []cli.Flag{formatFlag("table", "json", "ndjson"), revealFlag(), auditFlag()},
+		Flags: []cli.Flag{formatFlag("table", "json", "ndjson"), revealFlag(), auditFlag(),
+			&cli.BoolFlag{Name: "full", Usage: "show all the data (64 KiB of data that is no object); without it the output ends after 4 KiB"}},
 		Action: func(ctx context.Context, c *cli.Command) error {
 			if c.NArg() != 1 {
 				return command.Usagef("show takes one ID, got %d", c.NArg())
@@ -38,7 +40,7 @@ func (env commands) showcommand() *cli.Command {
 				return err
 			}
 			defer d.close()
-			find := func() error { return d.find(ctx, id) }
+			find := func() error { return d.find(ctx, id, c.Bool("full")) }
 			if d.reveal {
 				d.makePrivate(env.Stdout)
 				return d.reading(ctx, "show --reveal", find, "id", id)
@@ -49,7 +51,7 @@ func (env commands) showcommand() *cli.Command {
 }
 
 // find searches for the message with an id, and shows it.
-func (d *session) find(ctx context.Context, id string) error {
+func (d *session) find(ctx context.Context, id string, full bool) error {
 	var found *dlq.Stored
 	enough := errors.New("found")
 	err := d.walk(ctx, d.filter, true, func(w *dlq.Walk) error {
@@ -73,7 +75,7 @@ func (d *session) find(ctx context.Context, id string) error {
 	}
 	d.touched.add(found.ID)
 	if d.format == "table" {
-		return d.show(found)
+		return d.show(found, full)
 	}
 	l := struct {
 		messageJSON
@@ -86,7 +88,14 @@ func (d *session) find(ctx context.Context, id string) error {
 	return command.PrintJSON(d.env.Stdout, l)
 }
 
-func (d *session) show(s *dlq.Stored) error {
+// maxShownData is how much of the data show prints, in bytes.
+const maxShownData = 4 << 10
+
+func (d *session) show(s *dlq.Stored, full bool) error {
+	limit := maxShownData
+	if full {
+		limit = math.MaxInt
+	}
 	l, view := summarize(s, d.reveal), dlq.ViewOf(s, d.reveal)
 	var b strings.Builder
 	p := d.env.styler(d.env.Stdout)
@@ -126,7 +135,7 @@ func (d *session) show(s *dlq.Stored) error {
 		b.WriteString(p.here(line) + "\n")
 	}
 	fmt.Fprintf(&b, "\n%s, %d bytes\n", p.paint(colourHead, "Data"), len(s.Original.Data))
-	for line := range strings.SplitSeq(dlq.Point(view.String(), field), "\n") {
+	for line := range strings.SplitSeq(dlq.Point(view.Clip(limit), field), "\n") {
 		b.WriteString(p.here(line) + "\n")
 	}
 	if view.HiddenBytes > 0 {
