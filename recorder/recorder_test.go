@@ -255,7 +255,7 @@ func TestBadPrivate(t *testing.T) {
 func TestErrorsAndText(t *testing.T) {
 	k := newTaken(t)
 	err := k.Record(t.Context(), "ab", "cd",
-		PrivateMetadata{"error": fmt.Errorf("open: %w", errors.New("no\xff such file\n")), "s\xff": "a\xffb", "list": []string{"\xff"}, "raw": json.RawMessage("[\n\"\xff\"\n]")},
+		PrivateMetadata{"error": fmt.Errorf("open: %w", errors.New("no\xff such\nfile")), "s\xff": "a\xffb", "list": []string{"\xff"}, "raw": json.RawMessage("[\n\"\xff\"\n]")},
 		Metadata{"k\xff": 1}, User{SAMSExternalID: "\xff"}, FeatureFlags{"f\xff": "\xff"}, Client{Name: "a\nb"})
 	if err != nil {
 		t.Fatal(err)
@@ -263,7 +263,7 @@ func TestErrorsAndText(t *testing.T) {
 	got := k.last(t)
 	want := map[string]any{
 		"feature": "ab", "action": "cd", "id": got["id"], "timestamp": got["timestamp"],
-		"privateMetadata": map[string]any{"error": "open: no\ufffd such file\n", "s\ufffd": "a\ufffdb", "list": []any{"\ufffd"}, "raw": []any{"\ufffd"}},
+		"privateMetadata": map[string]any{"error": "open: no\ufffd such\nfile", "s\ufffd": "a\ufffdb", "list": []any{"\ufffd"}, "raw": []any{"\ufffd"}},
 		"metadata":        map[string]any{"k\ufffd": 1.0},
 		"user":            map[string]any{"samsExternalId": "\ufffd"},
 		"featureFlags":    map[string]any{"f\ufffd": "\ufffd"},

@@ -1,8 +1,12 @@
 // Command go is a service that records telemetry: a web server that says hello,
 // and records that it did.
 //
-//	PUBSUB_EMULATOR_HOST=localhost:8085 TELEMETRY_TOPIC=projects/my-project/topics/telemetry-events go run ./examples/go
+//	export PUBSUB_EMULATOR_HOST=localhost:8085 TELEMETRY_TOPIC=projects/my-project/topics/telemetry-events
+//	go run ./examples/go
 //	curl -H 'X-Sams-User: 018d21f2' localhost:8080
+//
+// The topic must be there: run `worker setup` first, with the same
+// PUBSUB_EMULATOR_HOST and GOOGLE_CLOUD_PROJECT.
 package main
 
 import (
@@ -25,7 +29,7 @@ import (
 
 const (
 	featureHello = "example.hello"
-	actionSaid = "said"
+	actionSaid   = "said"
 )
 
 func main() {
