@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -76,7 +77,7 @@ func (tp *topic) subscription() string { return "projects/" + tp.project + "/sub
 func (tp *topic) command(ctx context.Context, dir, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "PUBSUB_EMULATOR_HOST="+tp.host, "GOOGLE_CLOUD_PROJECT="+tp.project, "TELEMETRY_TOPIC="+tp.name())
+	cmd.Env = append(os.Environ(), "PUBSUB_EMULATOR_HOST="+tp.host, "TELEMETRY_TOPIC="+tp.name())
 	return cmd
 }
 
@@ -96,6 +97,9 @@ func (tp *topic) took(feature, action string) {
 	}
 	if len(received) != 1 {
 		tp.t.Fatalf("%d messages", len(received))
+	}
+	if _, err := tp.subs.Acknowledge(ctx, &pubsubpb.AcknowledgeRequest{Subscription: tp.subscription(), AckIds: []string{received[0].GetAckId()}}); err != nil {
+		tp.t.Fatal(err)
 	}
 	m := received[0].GetMessage()
 	cfg, err := config.Load(nil, config.ForCheck)
@@ -151,14 +155,110 @@ func TestPublish(t *testing.T) {
 				t.Fatalf("%v\n%s", err, output)
 			}
 			tp.took("cody.hover", "shown")
-			// A topic that does not exist is reported, and is a failure.
-			cmd := tp.command(ctx, c.dir, args[0], args[1:]...)
-			cmd.Env = append(cmd.Env, "PUBSUB_TOPIC=elsewhere")
-			if output, err := cmd.CombinedOutput(); err == nil {
-				t.Errorf("publishes to a topic that does not exist: %s", output)
-			}
+			tp.failures(ctx, c.dir, args, `(?i)404(.|\n)*not found`, "TELEMETRY_TOPIC="+tp.name()+"-elsewhere")
+			tp.failures(ctx, c.dir, args, `(?i)refused|connect`, "PUBSUB_EMULATOR_HOST="+nobody(t))
 		})
 	}
+}
+
+// nobody is an address at which nobody listens. (fetch refuses low ports by itself.)
+func nobody(t *testing.T) string {
+	t.Helper()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+// failures makes sure that the example says why it could not publish, in a line and not
+// by a crash, and that its status is 1.
+func (tp *topic) failures(ctx context.Context, dir string, args []string, want string, variables ...string) {
+	tp.t.Helper()
+	cmd := tp.command(ctx, dir, args[0], args[1:]...)
+	cmd.Env = append(append(cmd.Env, "RETRY_FOR=1"), variables...)
+	output, err := cmd.CombinedOutput()
+	if err == nil {
+		tp.t.Errorf("%s: publishes: %s", variables, output)
+	}
+	if !regexp.MustCompile(want).Match(output) || regexp.MustCompile(`Traceback|node:internal|Unhandled`).Match(output) {
+		tp.t.Errorf("%s: want %s in:\n%s", variables, want, output)
+	}
+}
+
+// TestPython runs the tests of the module.
+func TestPython(t *testing.T) {
+	t.Parallel()
+	testenv.Needs(t, "python3")
+	tp := newTopic(t)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	output, err := tp.command(ctx, "python", "python3", "-B", "-m", "unittest", "-v", "telemetry_test").CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, output)
+	}
+}
+
+// TestTypeScript compiles the exporter for @sourcegraph/telemetry, runs its tests, and
+// the example, which flushes when it ends and on SIGTERM.
+func TestTypeScript(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	defer cancel()
+	dir := testenv.NPM(ctx, t, "typescript")
+	tp := newTopic(t)
+	schema, err := os.ReadFile("../docs/event.schema.json")
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "event.schema.json"), schema, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func(to *topic, env string, args ...string) string {
+		t.Helper()
+		cmd := to.command(ctx, dir, args[0], args[1:]...)
+		cmd.Env = append(cmd.Env, env)
+		output, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", args, err, output)
+		}
+		return string(output)
+	}
+	run(tp, "", "npm", "run", "build")
+	run(tp, "", "node", "--test", "--test-force-exit", "dist/exporter.test.js")
+
+	other := newTopic(t)
+	if got := run(other, "", "node", "dist/main.js"); !strings.Contains(got, `{"published":1,"failed":0,"dropped":0,"invalid":0,"waiting":0}`) {
+		t.Errorf("prints %s", got)
+	}
+	other.took("cody.hover", "shown")
+	got := run(other, "PUBSUB_EMULATOR_HOST="+nobody(t), "bash", "-c", "FLUSH_MS=500 RETRY_FOR_MS=1000 node dist/main.js")
+	if !strings.Contains(got, `"published":0,"failed":1`) || !strings.Contains(got, "1 of 1 events were lost") {
+		t.Errorf("without Pub/Sub it prints %s", got)
+	}
+
+	cmd := other.command(ctx, dir, "node", "dist/main.js", "--serve")
+	var output bytes.Buffer
+	pipe, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(io.TeeReader(pipe, &output))
+	if _, err := lines.ReadString('\n'); err != nil { // "serving"
+		t.Fatal(err)
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	_, err = io.Copy(io.Discard, lines)
+	if err := errors.Join(err, cmd.Wait()); err != nil || !strings.Contains(output.String(), `"published":1`) {
+		t.Errorf("%v\n%s", err, output.Bytes())
+	}
+	other.took("cody.hover", "shown")
 }
 
 // TestNodeClient runs the example with Google's client, installed as its first
@@ -174,6 +274,8 @@ func TestNodeClient(t *testing.T) {
 		t.Fatalf("%v\n%s", err, output)
 	}
 	tp.took("cody.hover", "shown")
+	tp.failures(ctx, dir, []string{"node", "publish.mjs"}, "telemetry was lost", "FLUSH_MS=1000", "PUBSUB_EMULATOR_HOST="+nobody(t))
+	tp.failures(ctx, dir, []string{"node", "publish.mjs"}, "telemetry was lost: 5 NOT_FOUND", "FLUSH_MS=60000", "TELEMETRY_TOPIC="+tp.name()+"-elsewhere")
 }
 
 // TestGo runs the service, asks it once, and stops it.

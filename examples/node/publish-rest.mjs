@@ -1,19 +1,21 @@
 // Records a telemetry event from Node, without any dependency.
 //
-//   PUBSUB_EMULATOR_HOST=localhost:8085 GOOGLE_CLOUD_PROJECT=my-project node publish-rest.mjs
+//   export PUBSUB_EMULATOR_HOST=localhost:8085 TELEMETRY_TOPIC=projects/my-project/topics/telemetry-events
+//   node publish-rest.mjs
 //
-// Without PUBSUB_EMULATOR_HOST it publishes to Google's Pub/Sub, with ACCESS_TOKEN
+// The topic must be there: run `worker setup` first, with the same PUBSUB_EMULATOR_HOST and
+// GOOGLE_CLOUD_PROJECT. Without PUBSUB_EMULATOR_HOST it publishes to Google's Pub/Sub, with ACCESS_TOKEN
 // (such as that of `gcloud auth print-access-token`).
 
 import { attributes, example } from "./event.mjs";
 
-const { GOOGLE_CLOUD_PROJECT, PUBSUB_TOPIC = "telemetry-events", PUBSUB_EMULATOR_HOST, ACCESS_TOKEN } = process.env;
+const { TELEMETRY_TOPIC, PUBSUB_EMULATOR_HOST, ACCESS_TOKEN } = process.env;
 
 // publish publishes events in one request, at most 1000, and returns their message
 // ids.
 async function publish(...events) {
   const base = PUBSUB_EMULATOR_HOST ? `http://${PUBSUB_EMULATOR_HOST}` : "https://pubsub.googleapis.com";
-  const response = await fetch(`${base}/v1/projects/${GOOGLE_CLOUD_PROJECT}/topics/${PUBSUB_TOPIC}:publish`, {
+  const response = await fetch(`${base}/v1/${TELEMETRY_TOPIC}:publish`, {
     method: "POST",
     headers: {
       "Content-Type": "application/json",
@@ -25,9 +27,15 @@ async function publish(...events) {
     signal: AbortSignal.timeout(10_000),
   });
   if (!response.ok) {
-    throw new Error(`${response.status}: ${await response.text()}`);
+    throw new Error(`HTTP ${response.status} for ${TELEMETRY_TOPIC}: ${await response.text()}`);
   }
   return (await response.json()).messageIds;
 }
 
-console.log("published", ...(await publish(example())));
+try {
+  console.log("published", ...(await publish(example())));
+} catch (error) {
+  // A service goes on without telemetry.
+  console.error("telemetry was lost:", error.message, error.cause?.message ?? "");
+  process.exitCode = 1;
+}
