@@ -22,6 +22,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/emulator"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
+	"github.com/sourcegraph/telemetry-relay/internal/servicesyaml"
 	"github.com/sourcegraph/telemetry-relay/recorder"
 )
 
@@ -70,6 +71,39 @@ func cells(part string) [][]string {
 		rows = append(rows, row)
 	}
 	return rows
+}
+
+// TestPublishingChecklist: the entry is one that services.yaml takes, with what the
+// page's own service records, and the links lead to sections.
+func TestPublishingChecklist(t *testing.T) {
+	page := publishing(t)
+	list := section(t, page, "## Checklist")
+	_, entry, _ := strings.Cut(list, "```yaml\n")
+	entry, _, _ = strings.Cut(entry, "```")
+	set, err := servicesyaml.Parse([]byte("services:\n" + entry))
+	if err != nil {
+		t.Fatal(err)
+	}
+	service, ok := set.Lookup("cody-analytics")
+	if !ok || !service.AllowsFeature("cody.hover") || !service.AllowsEnvironment("dev") || service.Owner == "" {
+		t.Errorf("%+v", service)
+	}
+	anchor := func(heading string) string {
+		return strings.ReplaceAll(strings.ToLower(strings.TrimLeft(heading, "# ")), " ", "-")
+	}
+	var anchors []string
+	for _, heading := range regexp.MustCompile(`(?m)^#+ .*$`).FindAllString(page, -1) {
+		anchors = append(anchors, anchor(heading))
+	}
+	links := regexp.MustCompile(`\]\(#([a-z-]+)\)`).FindAllStringSubmatch(list, -1)
+	for _, link := range links {
+		if !slices.Contains(anchors, link[1]) {
+			t.Errorf("no section #%s", link[1])
+		}
+	}
+	if len(links) < 5 || !strings.Contains(list, "roles/pubsub.publisher") {
+		t.Errorf("%d links", len(links))
+	}
 }
 
 func TestPublishingNames(t *testing.T) {
