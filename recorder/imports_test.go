@@ -193,7 +193,7 @@ func TestWeight(t *testing.T) {
 		},
 		{
 			"recordertest, in tests, beside the recorder", tests, recorder,
-			[]string{"go.yaml.in/yaml/v3", relay + "/internal/servicesyaml", relay + "/recorder/recordertest"},
+			[]string{"go.yaml.in/yaml/v3", relay + "/internal/catalogue", relay + "/internal/servicesyaml", relay + "/recorder/recordertest"},
 			[]string{"go.yaml.in/yaml/v3"}, 1 << 20,
 		},
 	} {

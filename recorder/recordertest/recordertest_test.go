@@ -194,3 +194,26 @@ func TestCheckNames(t *testing.T) {
 		t.Errorf("%q", tb.failures)
 	}
 }
+
+func TestCheckCatalogue(t *testing.T) {
+	tb := &fakeTB{}
+	r := recordertest.New(tb, recordertest.WithService(recorder.Service{ID: "cody-analytics"}))
+	_ = r.Record(t.Context(), "cody.hover", "shown", recorder.Metadata{"tier": 1}, recorder.PrivateMetadata{"repository": "x"})
+	r.CheckCatalogue("../../examples/telemetry.yaml")
+	if len(tb.failures) != 0 {
+		t.Errorf("%q", tb.failures)
+	}
+	_ = r.Record(t.Context(), "cody.hover", "shown", recorder.Metadata{"teir": 1})
+	_ = r.Record(t.Context(), "cody.chat", "shown")
+	r.CheckCatalogue("../../examples/telemetry.yaml")
+	if len(tb.failures) != 2 || !strings.Contains(tb.failures[0], "metadata.teir is not in the catalogue") || !strings.Contains(tb.failures[1], `"cody.chat" "shown"`) {
+		t.Errorf("%q", tb.failures)
+	}
+	func() {
+		defer func() { _ = recover() }()
+		r.CheckCatalogue("no such file")
+	}()
+	if len(tb.failures) != 3 {
+		t.Errorf("%q", tb.failures)
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/app"
+	"github.com/sourcegraph/telemetry-relay/internal/catalogue"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/topic"
 )
@@ -29,14 +30,17 @@ func New(env command.Env) *cli.Command {
 			"Without FILE, or with -, events are read from stdin.\n\n" +
 			"With --check nothing is published and no Pub/Sub is needed, only services.yaml\n" +
 			"(WORKER_SERVICES_FILE or WORKER_SERVICES, if not the one it was built with) and\n" +
-			"ENVIRONMENT_ID for events without service_environment.\n\n" +
+			"ENVIRONMENT_ID for events without service_environment. With --catalogue, each event\n" +
+			"must also be as the service's telemetry.yaml lists it.\n\n" +
 			"Examples:\n\n" +
 			"   worker publish events.ndjson\n" +
 			"   worker publish --check events.ndjson\n" +
+			"   worker publish --check --catalogue telemetry.yaml events.ndjson\n" +
 			"   worker dlq export | worker publish --as-is -",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "as-is", Usage: "publish without checking"},
 			&cli.BoolFlag{Name: "check", Usage: "check without publishing"},
+			&cli.StringFlag{Name: "catalogue", Usage: "with --check: also by this telemetry.yaml"},
 			command.OutputFlag(),
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
@@ -46,6 +50,9 @@ func New(env command.Env) *cli.Command {
 			check, asIs := c.Bool("check"), c.Bool("as-is")
 			if check && asIs {
 				return command.Usagef("--check and --as-is exclude each other")
+			}
+			if c.IsSet("catalogue") && !check {
+				return command.Usagef("--catalogue needs --check")
 			}
 			purpose := config.ForPubSub
 			if check {
@@ -70,6 +77,11 @@ func New(env command.Env) *cli.Command {
 			if !asIs {
 				p.decoder = event.NewDecoder(cfg.Services, cfg.Environment)
 			}
+			if file := c.String("catalogue"); file != "" {
+				if p.catalogue, err = readCatalogue(file); err != nil {
+					return command.Usage(err)
+				}
+			}
 			if check {
 				p.topic = &nowhere{}
 				return reportCheck(env, c.String("output"), &p, p.run(ctx, input))
@@ -83,6 +95,18 @@ func New(env command.Env) *cli.Command {
 			return reportPublish(env, c.String("output"), &p, p.run(ctx, input))
 		},
 	}
+}
+
+func readCatalogue(file string) (*catalogue.Catalogue, error) {
+	source, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	c, err := catalogue.Parse(source)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return c, nil
 }
 
 // nowhere is a topic for events that are only checked.

@@ -37,6 +37,7 @@ func TestCheck(t *testing.T) {
 	if err := os.WriteFile(file, []byte(lines), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	const list = "../../../../examples/telemetry.yaml"
 	const onlyProd = `WORKER_SERVICES={services: [{id: sams, environments: [prod]}]}`
 	for _, c := range []struct {
 		name, args, stdin string
@@ -61,6 +62,10 @@ func TestCheck(t *testing.T) {
 		{"the right environment", "--check", good, []string{onlyProd, "ENVIRONMENT_ID=prod"}, command.ExitOK, "checked stdin: 1 valid, 0 invalid\n", nil},
 		{"bad services.yaml", "--check", good, []string{"WORKER_SERVICES={services: 7}"}, command.ExitUsage, "", []string{"WORKER_SERVICES"}},
 		{"no such file", "--check /no/such/file", "", nil, command.ExitUsage, "", []string{"/no/such/file"}},
+		{"not as in the catalogue", "--check --catalogue " + list, strings.ReplaceAll(good, "sams", "cody-analytics"), []string{`WORKER_SERVICES={unknownServices: allow}`}, command.ExitFailed, "checked stdin: 0 valid, 1 invalid\n", []string{`stdin:1: "cody-analytics.user" "created" is not in the catalogue`}},
+		{"another service's catalogue", "--check --catalogue " + list, good, nil, command.ExitFailed, "checked stdin: 0 valid, 1 invalid\n", []string{`stdin:1: the catalogue is that of service cody-analytics, the event that of "sams"`}},
+		{"no such catalogue", "--check --catalogue /no/such/file", good, nil, command.ExitUsage, "", []string{"/no/such/file"}},
+		{"a catalogue without --check", "--catalogue " + list, good, nil, command.ExitUsage, "", []string{"--catalogue needs --check"}},
 		{"contradiction", "--check --as-is", good, nil, command.ExitUsage, "", []string{"exclude each other"}},
 		{"without --check, a project is needed", "", good, nil, command.ExitUsage, "", []string{"GOOGLE_CLOUD_PROJECT"}},
 	} {

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
+	"github.com/sourcegraph/telemetry-relay/internal/catalogue"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/ndjson"
 	"github.com/sourcegraph/telemetry-relay/internal/retry"
@@ -24,7 +25,8 @@ type publisher struct {
 	topic     topic.Publisher
 	topicName string
 	bounds    *retry.Bounds
-	decoder   *event.Decoder // nil: nothing is checked
+	decoder   *event.Decoder       // nil: nothing is checked
+	catalogue *catalogue.Catalogue // nil: there is none
 	stderr    io.Writer
 	source    string
 
@@ -112,6 +114,12 @@ func (p *publisher) take(ctx context.Context, n int, text []byte) error {
 		_, rejection := p.decoder.Decode(event.Message{PublishTime: time.Now(), Data: parsed.Data, Attributes: parsed.Attributes})
 		if rejection != nil {
 			p.refuse(n, rejection)
+			return nil
+		}
+	}
+	if p.catalogue != nil {
+		if err := p.catalogue.Check(parsed.Attributes[event.AttrServiceID], parsed.Data); err != nil {
+			p.refuse(n, err)
 			return nil
 		}
 	}
