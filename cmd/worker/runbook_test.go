@@ -213,7 +213,7 @@ var varies = []struct {
 	{regexp.MustCompile(`\b(\d+h)?(\d+m)?\d+(\.\d+)?(ms|µs|s)\b`), "DURATION"},
 	{regexp.MustCompile(`("duration_seconds":)[0-9.]+`), "${1}N"},
 	{regexp.MustCompile(`(_seconds )[0-9.e+]+`), "${1}N"},
-	{regexp.MustCompile(`("held":)\d+`), "${1}N"},
+	{regexp.MustCompile(`("in_flight":)\d+`), "${1}N"},
 	// How often something was tried in vain so far.
 	{regexp.MustCompile(`((result="error"|code="Unavailable"|code="PermissionDenied")} )[1-9]\d*`), "${1}N"},
 	{regexp.MustCompile(`("ids_sha256":)"[0-9a-f]{64}"`), `${1}"SUM"`},

@@ -50,7 +50,7 @@ func (r *Relay) decode(h *held) {
 	m.Sender = from.Sender
 	h.event, _, h.rejection = r.decoded(nil, m)
 	if h.rejection == nil {
-		h.print = r.seeds.event(from.identity, &h.event.UUID, m.Data)
+		h.fingerprint = r.hasher.Event(from.identity, h.event.UUID, m.Data)
 		h.shed()
 	}
 }
@@ -74,7 +74,8 @@ func (r *Relay) senderOf(m *consume.Message) *sender {
 		}
 	}
 	of := r.decoder.Sender(m.Attributes)
-	s := &sender{of, r.seeds.publisher(of.Publisher())}
+	p := of.Publisher()
+	s := &sender{of, r.hasher.Publisher(p.ServiceID, p.Environment)}
 	if m.Same != nil {
 		m.Same.Known = s
 	}
@@ -112,7 +113,7 @@ func (r *Relay) admit(h *held, now time.Time) {
 		s := r.serviceOfMessage(h.message)
 		s.received.Inc()
 		switch {
-		case r.wasBuried(h.message):
+		case r.wasDeadLettered(h.message):
 			r.duplicate(s, h.message)
 		case r.stopping.on:
 			r.handBack(h.message)
@@ -132,7 +133,7 @@ func (r *Relay) admit(h *held, now time.Time) {
 		return
 	}
 	switch {
-	case r.wasBuried(h.message), r.recent.has(h.print):
+	case r.wasDeadLettered(h.message), r.recordedEvents.Has(h.fingerprint):
 		r.duplicate(h.publisher.service, h.message)
 	case r.stopping.on:
 		r.handBack(h.message)

@@ -122,7 +122,7 @@ func (r *Relay) interment(b burial, now time.Time) {
 	switch {
 	case failure == nil:
 		if g.away != "" {
-			r.log.Info("The dead-letter topic takes messages again", "held", r.graves.Len())
+			r.log.Info("The dead-letter topic takes messages again", "in_flight", r.graves.Len())
 		}
 		g.level, g.away = 0, ""
 	case r.stopping.on:
@@ -134,7 +134,7 @@ func (r *Relay) interment(b burial, now time.Time) {
 	default:
 		if g.away == "" || now.Sub(g.told) >= remindEvery {
 			g.told = now
-			r.log.ErrorContext(b.ctx, "The dead-letter topic does not take messages; rejected events are held", "error", failure, "held", len(again)+r.graves.Len())
+			r.log.ErrorContext(b.ctx, "The dead-letter topic does not take messages; rejected events stay in flight", "error", failure, "in_flight", len(again)+r.graves.Len())
 		}
 		g.away = failure.Error()
 		g.next = now.Add(delay(r.rng, g.level, buryFirst, buryMost, 0))

@@ -35,7 +35,7 @@ func (r *Relay) drain(now time.Time) {
 	if r.emptying {
 		return
 	}
-	if r.gate.shut || r.gate.trial || r.graveyard.away != "" || !r.cleared || !r.receives(now) {
+	if !r.breaker.Closed() || r.graveyard.away != "" || !r.cleared || !r.receives(now) {
 		r.lastBusy = now
 		return
 	}
@@ -89,9 +89,9 @@ func (r *Relay) checked(e emptiness, now time.Time) {
 	if e.final {
 		r.checking, r.pullError = false, e.err
 	} else {
-		r.gate.pulling = false
+		r.probing.pulling = false
 		if e.found == 0 {
-			r.gate.next = now.Add(delay(r.rng, r.gate.level, probeFirst, probeMost, 0))
+			r.breaker.Postpone(now)
 		}
 	}
 	switch {
@@ -109,6 +109,6 @@ func (r *Relay) checked(e emptiness, now time.Time) {
 // not prove that the subscription is empty. A pull without an answer sets the clock of
 // DrainIdle back, so it counts by itself.
 func (r *Relay) unproven(now time.Time) bool {
-	return r.opts.Drain && r.nothingElse(now) && !r.gate.shut && r.cleared &&
+	return r.opts.Drain && r.nothingElse(now) && !r.breaker.Open() && r.cleared &&
 		(now.Sub(r.lastBusy) >= r.opts.DrainIdle || !r.receives(now) || r.pullError != nil)
 }

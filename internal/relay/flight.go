@@ -90,9 +90,9 @@ func (r *Relay) retry(f *flight, why string, first, least time.Duration, now tim
 	}
 }
 
-// hasten makes everything due that waits for the gateway, so that a trial has
+// retryNow makes everything due that waits for the gateway, so that a trial has
 // something to try.
-func (r *Relay) hasten(now time.Time) {
+func (r *Relay) retryNow(now time.Time) {
 	for _, f := range r.flights.waiting {
 		if !f.suspect {
 			f.due = now
@@ -114,13 +114,13 @@ func (r *Relay) dispatch(now time.Time) {
 		}
 		r.flights.ready(f)
 	}
-	if r.gate.shut {
+	if r.breaker.Open() {
 		r.probe(now)
 		return
 	}
 	r.takeTurn(now)
 	flushed := false
-	for r.flying < r.gate.slots {
+	for r.flying < r.breaker.Limit() {
 		f := r.nextFlight(now)
 		switch {
 		case f != nil:
@@ -139,7 +139,7 @@ func (r *Relay) dispatch(now time.Time) {
 
 // dispatchFresh submits what is fresh, as far as there are slots.
 func (r *Relay) dispatchFresh(now time.Time) {
-	for r.flying < r.gate.slots {
+	for r.flying < r.breaker.Limit() {
 		f := r.nextFresh(now)
 		if f == nil {
 			return

@@ -7,6 +7,7 @@ import (
 
 	"github.com/sourcegraph/telemetry-relay/internal/batch"
 	"github.com/sourcegraph/telemetry-relay/internal/consume"
+	"github.com/sourcegraph/telemetry-relay/internal/dedup"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/metrics"
 	"github.com/sourcegraph/telemetry-relay/internal/verdict"
@@ -15,15 +16,15 @@ import (
 // held is one event from its arrival to its settlement. After its arrival, only
 // the loop touches it.
 type held struct {
-	message   *consume.Message
-	publisher *publisher  // nil: rejected on arrival
-	print     fingerprint // of a valid event
-	sent      int32       // submissions
-	gone      bool        // settled; it may still lie in a batch or a queue
-	panicked  bool        // its processing failed in a way that must not happen
-	followed  *followed   // the batch that it was submitted with first; nil: it is not traced
-	rare      *rare       // nil: it has nothing of it
-	event     event.Event
+	message     *consume.Message
+	publisher   *publisher        // nil: rejected on arrival
+	fingerprint dedup.Fingerprint // of a valid event
+	sent        int32             // submissions
+	gone        bool              // settled; it may still lie in a batch or a queue
+	panicked    bool              // its processing failed in a way that must not happen
+	followed    *followed         // the batch that it was submitted with first; nil: it is not traced
+	rare        *rare             // nil: it has nothing of it
+	event       event.Event
 
 	received   time.Time // when it arrived
 	prev, next *held     // its neighbours in the order of arrival, while it is among the holdings
@@ -91,32 +92,33 @@ type service struct {
 
 // holdings are all events that are held. The loop owns them.
 type holdings struct {
-	seeds       digests
-	events      map[fingerprint]*held // that are valid
-	publishers  map[event.Publisher]*publisher
-	services    map[string]*service
-	first, last *held   // in the order of arrival
-	count       int     // events
-	redelivered int     // further deliveries of them
-	recent      *recent // events that were recorded
-	buriedIDs   *recent // messages that were dead-lettered
+	hasher         dedup.Hasher
+	events         map[dedup.Fingerprint]*held // that are valid
+	publishers     map[event.Publisher]*publisher
+	services       map[string]*service
+	first, last    *held // in the order of arrival
+	count          int   // events
+	redelivered    int   // further deliveries of them
+	recordedEvents *dedup.Cache
+	deadLettered   *dedup.Cache // messages
 }
 
-// What is remembered of the past, per generation: some 4 MB at most.
+// How much of the past is remembered for redeliveries, in entries of a generation and
+// minutes: some 10 MB at most, of which the recorded events have most.
 const (
-	recentEvents  = 1 << 17
-	recentBuried  = 1 << 15
-	recentMinutes = 5
+	maxRecorded       = 1 << 17
+	maxDeadLettered   = 1 << 15
+	generationMinutes = 5
 )
 
 func newHoldings() holdings {
 	return holdings{
-		seeds:      newDigests(),
-		events:     make(map[fingerprint]*held),
-		publishers: make(map[event.Publisher]*publisher),
-		services:   make(map[string]*service),
-		recent:     newRecent(recentEvents),
-		buriedIDs:  newRecent(recentBuried),
+		hasher:         dedup.NewHasher(),
+		events:         make(map[dedup.Fingerprint]*held),
+		publishers:     make(map[event.Publisher]*publisher),
+		services:       make(map[string]*service),
+		recordedEvents: dedup.NewCache(maxRecorded),
+		deadLettered:   dedup.NewCache(maxDeadLettered),
 	}
 }
 
@@ -214,11 +216,11 @@ func (r *Relay) leave(h *held) {
 
 // same returns the event that a further delivery of it has found in flight, nil if it
 // is none. Other events may have the same id: only the fingerprint tells them apart.
-func (r *Relay) same(h *held) *held { return r.events[h.print] }
+func (r *Relay) same(h *held) *held { return r.events[h.fingerprint] }
 
 // index enters a valid event.
 func (r *Relay) index(h *held) {
-	r.events[h.print] = h
+	r.events[h.fingerprint] = h
 	h.publisher.events++
 	h.publisher.service.events++
 }
@@ -234,7 +236,7 @@ func (r *Relay) letGo(h *held, as fate) {
 	r.redelivered -= len(h.redeliveries())
 	r.leave(h)
 	if h.publisher != nil {
-		delete(r.events, h.print)
+		delete(r.events, h.fingerprint)
 	}
 	// It may still lie in a queue.
 	h.message, h.event.Wire, h.rare = nil, nil, nil

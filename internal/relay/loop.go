@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sourcegraph/telemetry-relay/internal/batch"
+	"github.com/sourcegraph/telemetry-relay/internal/breaker"
 	"github.com/sourcegraph/telemetry-relay/internal/verdict"
 )
 
@@ -20,7 +21,8 @@ type loop struct {
 	flights  flights
 	suspects suspects
 	flying   int // streams in flight
-	gate     gate
+	breaker  *breaker.Breaker
+	probing  probing
 	groups   *batch.Groups[*service, *publisher, *held]
 	books    Books
 	rng      *rand.Rand
@@ -67,14 +69,14 @@ func newLoop(opts Options) loop {
 		books:    NewBooks(),
 		rng:      rand.New(rand.NewPCG(seed, seed)),
 		suspects: suspects{history: verdict.History{Rules: verdict.Rules{RejectAfter: opts.RejectAfter, MinSpan: cmp.Or(opts.RejectSpan, verdict.DefaultSpan)}}},
-		gate:     gate{shut: true, cause: starting},
 	}
 }
 
 // run is the loop.
 func (r *Relay) run(ctx context.Context) error {
 	now := time.Now()
-	r.started, r.lastBusy, r.gate.since = now, now, now
+	r.started, r.lastBusy = now, now
+	r.breaker = r.newBreaker(now)
 	r.fetch, r.cancelFetch = context.WithCancel(r.work)
 	if r.opts.ReceiveWindow > 0 {
 		r.deadline = now.Add(r.opts.ReceiveWindow)
@@ -126,10 +128,10 @@ func (r *Relay) run(ctx context.Context) error {
 			now = time.Now()
 		case <-ticker.C:
 			now = time.Now()
-			if now.Sub(generation) > recentMinutes*time.Minute {
+			if now.Sub(generation) > generationMinutes*time.Minute {
 				generation = now
-				r.recent.turn()
-				r.buriedIDs.turn()
+				r.recordedEvents.Turn()
+				r.deadLettered.Turn()
 			}
 			r.look(now)
 		}
@@ -155,11 +157,11 @@ func (r *Relay) wake(now time.Time) time.Time {
 		at(r.stopping.work)
 	}
 	switch {
-	case r.gate.shut:
-		if !r.stopping.on && !r.gate.probing && r.flying == 0 {
-			at(later(r.gate.next, now))
+	case r.breaker.Open():
+		if !r.stopping.on && !r.probing.asking && r.flying == 0 {
+			at(later(r.breaker.NextProbe(), now))
 		}
-	case r.flying < r.gate.slots:
+	case r.flying < r.breaker.Limit():
 		if due, ok := r.groups.Due(); ok {
 			at(due)
 		}
@@ -201,7 +203,7 @@ func (r *Relay) prepared(err error, now time.Time) {
 	default:
 		r.cleared = true
 		r.lastBusy = now
-		if !r.gate.shut && !r.gate.trial {
+		if r.breaker.Closed() {
 			r.resumePulling()
 		}
 	}
@@ -242,7 +244,7 @@ func (r *Relay) receivingEnded(err error, now time.Time) {
 			r.stop(Drained, nil, now)
 			return
 		}
-		if !r.gate.shut && !r.gate.trial {
+		if r.breaker.Closed() {
 			r.resumePulling()
 		}
 	case r.wanted:
@@ -253,7 +255,7 @@ func (r *Relay) receivingEnded(err error, now time.Time) {
 // idle reports whether a drain has had nothing for long enough, apart from
 // undecided events.
 func (r *Relay) idle(now time.Time) bool {
-	return r.nothingElse(now) && !r.stopping.on && !r.gate.shut && now.Sub(r.lastBusy) >= r.opts.DrainIdle
+	return r.nothingElse(now) && !r.stopping.on && !r.breaker.Open() && now.Sub(r.lastBusy) >= r.opts.DrainIdle
 }
 
 // receiveError says what is the matter with the subscription.
@@ -269,9 +271,8 @@ func (r *Relay) look(now time.Time) {
 	}
 	r.remindUnanswered(now)
 	r.releaseOld(now)
-	if r.gate.trial && !r.gate.shut && r.flying == 0 && !r.waiting() {
-		r.gate.trial = false
-		r.resumePulling()
+	if r.flying == 0 && !r.waiting() {
+		r.passTrial()
 	}
 	if !r.deadline.IsZero() && !now.Before(r.deadline) {
 		r.stop(Deadline, nil, now)
@@ -311,11 +312,8 @@ func (r *Relay) report(now time.Time) {
 	r.watchStreams(health, now)
 	s := Status{Ready: true}
 	switch {
-	case r.gate.shut:
-		s = Status{Reason: causeText[r.gate.cause]}
-		if r.gate.detail != "" {
-			s.Reason += ": " + r.gate.detail
-		}
+	case r.breaker.Open():
+		s = Status{Reason: r.breaker.Reason()}
 	case r.graveyard.away != "":
 		s = Status{Reason: "the dead-letter topic does not take messages: " + r.graveyard.away}
 	case r.preparing:

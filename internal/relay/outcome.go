@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/sourcegraph/telemetry-relay/internal/breaker"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/submit"
 )
@@ -100,16 +101,16 @@ func (r *Relay) failed(f *flight, failure *submit.Failure, now time.Time) {
 	}
 	switch failure.Class {
 	case submit.SAMS:
-		r.shutGate(noToken, failure.Detail(), failure.RetryAfter, now)
+		r.openBreaker(breaker.SAMS, failure.Detail(), failure.RetryAfter, now)
 		r.retry(f, "sams", retryFirst, failure.RetryAfter, now)
 	case submit.Credentials:
-		r.shutGate(badToken, failure.Detail(), failure.RetryAfter, now)
+		r.openBreaker(breaker.Credentials, failure.Detail(), failure.RetryAfter, now)
 		r.retry(f, "credentials", retryFirst, failure.RetryAfter, now)
 	case submit.Fatal:
 		// The gateway refuses the worker's own identity, too. It accepted that before, or
 		// nothing would have been submitted: so this passes. An identity that is at
 		// fault is found when the worker's own one is accepted again.
-		r.shutGate(unreachable, failure.Detail(), failure.RetryAfter, now)
+		r.openBreaker(breaker.Gateway, failure.Detail(), failure.RetryAfter, now)
 		r.retry(f, "unusable", retryFirst, failure.RetryAfter, now)
 	case submit.IdentityRefused:
 		for _, h := range f.events {
@@ -135,23 +136,22 @@ func (r *Relay) passing(f *flight, failure *submit.Failure, now time.Time) {
 		f.trouble = r.flights.moment
 	}
 	alone := f.isolated || f.suspect
+	outage := failure.Canary == submit.CanaryFailed
 	if alone {
 		r.noteFailing(f)
 	} else {
 		r.flights.failedAt = r.flights.moment
-		r.gate.failures++
+		outage = r.breaker.StreamFailed() || outage
 	}
-	switch {
-	case failure.Canary == submit.CanaryFailed,
-		!alone && (r.gate.trial || r.gate.failures >= failuresToShut):
-		r.shutGate(unreachable, failure.Detail(), failure.RetryAfter, now)
+	if outage {
+		r.openBreaker(breaker.Gateway, failure.Detail(), failure.RetryAfter, now)
 	}
 
 	othersSucceed := failure.Canary == submit.CanaryPassed
-	if alone && othersSucceed && r.gate.trial {
-		// The gateway is there: the trial must not wait for what may be poison.
-		r.gate.trial = false
-		r.resumePulling()
+	if alone && othersSucceed {
+		// The gateway is there, and these events may be at fault for their streams: a
+		// half-open breaker must not wait for them.
+		r.passTrial()
 	}
 	if failure.TimedOut() || (f.failures >= 2 && othersSucceed) {
 		if len(f.events) > 1 {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/sourcegraph/telemetry-relay/internal/breaker"
 	"github.com/sourcegraph/telemetry-relay/internal/submit"
 )
 
@@ -11,21 +12,30 @@ import (
 // gateway records again.
 const trickle = 10
 
-// probe asks whether what is away is back, one question at a time.
+// probing is what the loop has asked to find out whether a service is back. The loop
+// owns it.
+type probing struct {
+	asking     bool      // a probe of the gateway is in flight
+	pulling    bool      // a pull of a few fresh events is in flight
+	lastLogged time.Time // when the log last said that the breaker is open
+}
+
+// probe asks whether the service is back, with one request at a time.
 func (r *Relay) probe(now time.Time) {
-	g := &r.gate
-	if r.stopping.on || now.Before(g.next) {
+	if r.stopping.on {
 		return
 	}
-	if g.cause == silent {
+	switch r.breaker.Probe(now) {
+	case breaker.NoProbe:
+	case breaker.RecordEvents:
 		r.probeRecording(now)
-		return
+	case breaker.AskGateway:
+		if r.probing.asking {
+			return
+		}
+		r.probing.asking = true
+		r.spawn(func() { r.probes <- r.gateway.Probe(r.work, requestID()) })
 	}
-	if g.probing {
-		return
-	}
-	g.probing = true
-	r.spawn(func() { r.probes <- r.gateway.Probe(r.work, requestID()) })
 }
 
 // probeRecording submits events, since only they can tell whether the gateway
@@ -57,10 +67,10 @@ func (r *Relay) probeRecording(now time.Time) {
 
 // pullTrickle asks Pub/Sub for a few fresh events, if it is not being asked.
 func (r *Relay) pullTrickle() {
-	if r.gate.pulling || !r.cleared || r.receiving {
+	if r.probing.pulling || !r.cleared || r.receiving {
 		return
 	}
-	r.gate.pulling = true
+	r.probing.pulling = true
 	r.spawn(func() { r.checks <- r.pullOnce(trickle, false) })
 }
 
@@ -78,26 +88,27 @@ func (r *Relay) pullOnce(n int, final bool) emptiness {
 
 // probed takes the answer of a probe.
 func (r *Relay) probed(err error, now time.Time) {
-	r.gate.probing = false
+	r.probing.asking = false
 	r.m.Submissions.WithLabelValues(probeCode(err)).Inc()
 	var f *submit.Failure
 	if r.work.Err() != nil {
-		if errors.As(err, &f) && r.gate.cause == starting {
-			r.gate.cause = unansweredBy(f)
+		if errors.As(err, &f) {
+			r.breaker.Unanswered(unansweredBy(f))
 		}
 		return
 	}
 	if !errors.As(err, &f) {
-		r.everReached, r.gate.misfits = true, 0
-		r.reached(now)
+		r.everReached = true
+		r.breaker.Fits()
+		r.accepted(now)
 		return
 	}
 	if !misfit(f) {
-		r.gate.misfits = 0
+		r.breaker.Fits()
 	}
 	switch f.Class {
 	case submit.SAMS:
-		r.shutGate(noToken, f.Detail(), f.RetryAfter, now)
+		r.openBreaker(breaker.SAMS, f.Detail(), f.RetryAfter, now)
 	case submit.Credentials:
 		// A client that SAMS does not know at the very start is a mistake in the
 		// settings; later, it is an outage.
@@ -106,31 +117,26 @@ func (r *Relay) probed(err error, now time.Time) {
 			r.stop(Failed, refused, now)
 			return
 		}
-		r.shutGate(badToken, f.Detail(), f.RetryAfter, now)
+		r.openBreaker(breaker.Credentials, f.Detail(), f.RetryAfter, now)
 	case submit.Fatal:
 		if !r.everReached && r.certain(f) {
 			r.stop(Failed, unusable(f), now)
 			return
 		}
-		r.shutGate(unreachable, f.Detail(), f.RetryAfter, now)
+		r.openBreaker(breaker.Gateway, f.Detail(), f.RetryAfter, now)
 	default:
-		r.shutGate(unreachable, f.Detail(), f.RetryAfter, now)
+		r.openBreaker(breaker.Gateway, f.Detail(), f.RetryAfter, now)
 	}
 }
 
 // unansweredBy says who has never answered, when the first question was given up at
 // the end of the run.
-func unansweredBy(f *submit.Failure) cause {
+func unansweredBy(f *submit.Failure) breaker.Cause {
 	if f.Class == submit.SAMS {
-		return noToken
+		return breaker.SAMS
 	}
-	return unreachable
+	return breaker.Gateway
 }
-
-// misfitsForVerdict is how many answers in a row must come from something that is
-// neither SAMS nor a Telemetry Gateway before the address is taken to be wrong: one
-// may come from a proxy or a load balancer while a service is being replaced.
-const misfitsForVerdict = 3
 
 // misfit reports whether the answer is not one that the service itself would give:
 // any HTTP 404 in between becomes Unimplemented, and SAMS refuses with OAuth's codes.
@@ -143,9 +149,5 @@ func misfit(f *submit.Failure) bool {
 
 // certain reports whether a refusal at the start is a verdict on the settings.
 func (r *Relay) certain(f *submit.Failure) bool {
-	if !misfit(f) {
-		return true
-	}
-	r.gate.misfits++
-	return r.gate.misfits >= misfitsForVerdict
+	return !misfit(f) || r.breaker.Misfit()
 }

@@ -36,7 +36,7 @@ func (r *Relay) recorded(h *held, now time.Time) {
 	r.books.Submitted++
 	r.suspects.settled = now
 	r.m.EventDelivery.Observe(now.Sub(h.message.PublishTime).Seconds())
-	r.recent.add(h.print)
+	r.recordedEvents.Add(h.fingerprint)
 	r.acked = append(r.acked, h.message)
 	r.settleRedeliveries(h)
 	r.letGo(h, wasRecorded)
@@ -49,22 +49,22 @@ func (r *Relay) interred(h *held) {
 	r.suspects.settled = time.Now()
 	r.books.Rejected[reason]++
 	r.m.EventsRejected.WithLabelValues(r.serviceOfMessage(h.message).label, string(reason)).Inc()
-	r.buriedIDs.add(r.seeds.message(h.message.ID))
+	r.deadLettered.Add(r.hasher.Message(h.message.ID))
 	for _, m := range h.redeliveries() {
-		r.buriedIDs.add(r.seeds.message(m.ID))
+		r.deadLettered.Add(r.hasher.Message(m.ID))
 	}
 	r.acked = append(r.acked, h.message)
 	r.settleRedeliveries(h)
 	r.letGo(h, wasRejected)
 }
 
-// wasBuried reports whether a message was dead-lettered lately. Mostly none was,
+// wasDeadLettered reports whether a message was dead-lettered lately. Mostly none was,
 // and then it costs nothing.
-func (r *Relay) wasBuried(m *consume.Message) bool {
-	if r.buriedIDs.empty() {
+func (r *Relay) wasDeadLettered(m *consume.Message) bool {
+	if r.deadLettered.Empty() {
 		return false
 	}
-	return r.buriedIDs.has(r.seeds.message(m.ID))
+	return r.deadLettered.Has(r.hasher.Message(m.ID))
 }
 
 func (r *Relay) settleRedeliveries(h *held) {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/sourcegraph/telemetry-relay/internal/breaker"
 )
 
 // stopping is the end of a run. The loop owns it.
@@ -43,7 +45,7 @@ func (r *Relay) stop(why Ended, err error, now time.Time) {
 		}
 		r.log.Warn("The drain found nothing more, but could not prove that the subscription is empty", found...)
 	}
-	r.log.Info("Stopping", "why", string(why), "held", r.count, "in_flight", r.flying)
+	r.log.Info("Stopping", "why", string(why), "in_flight", r.count, "streams", r.flying)
 	r.stopPulling()
 	r.cancelFetch()
 	if err != nil {
@@ -52,7 +54,7 @@ func (r *Relay) stop(why Ended, err error, now time.Time) {
 	}
 	// What waits for company need not any more, as far as there are free slots.
 	// The rest is not in flight, and is there for another instance at once.
-	away := err != nil || r.gate.shut
+	away := err != nil || r.breaker.Open()
 	if !away {
 		r.groups.Flush()
 		r.dispatchFresh(now)
@@ -63,7 +65,7 @@ func (r *Relay) stop(why Ended, err error, now time.Time) {
 	// Nor is what waits for another try.
 	for _, f := range r.takeWaiting() {
 		for _, h := range f.events {
-			r.giveUp(h, r.gate.shut)
+			r.giveUp(h, r.breaker.Open())
 		}
 	}
 	if err != nil || r.graveyard.away != "" {
@@ -101,7 +103,7 @@ func (r *Relay) stopped(now time.Time) bool {
 		r.flushSettled()
 	}
 	return r.count == 0 && r.flying == 0 && r.digging == 0 && !r.receiving &&
-		!r.gate.pulling && !r.gate.probing && !r.checking && !r.preparing
+		!r.probing.pulling && !r.probing.asking && !r.checking && !r.preparing
 }
 
 // finish confirms the acknowledgements and says whether the run was a success.
@@ -113,11 +115,11 @@ func (r *Relay) finish(ctx context.Context) error {
 		errs = append(errs, fmt.Errorf("Pub/Sub has not confirmed %d acknowledgements and releases: it will deliver those events again", r.receiver.Unconfirmed()))
 	}
 	switch {
-	case !r.gate.shut || r.stopping.err != nil && !r.gate.asked:
+	case !r.breaker.Open() || r.stopping.err != nil && !r.breaker.Failed():
 		// It is open, or the run failed before there was time for an answer.
-	case r.gate.asked:
-		errs = append(errs, fmt.Errorf("the run ended while %s: %s", causeText[r.gate.cause], r.gate.detail))
-	case r.gate.cause == noToken:
+	case r.breaker.Failed():
+		errs = append(errs, fmt.Errorf("the run ended while %s: %s", r.breaker.Cause().Text(), r.breaker.Detail()))
+	case r.breaker.Cause() == breaker.SAMS:
 		errs = append(errs, errors.New("the run ended before SAMS answered for the first time"))
 	default:
 		errs = append(errs, errors.New("the run ended before the gateway answered for the first time"))

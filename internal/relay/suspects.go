@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sourcegraph/telemetry-relay/internal/breaker"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/submit"
 	"github.com/sourcegraph/telemetry-relay/internal/verdict"
@@ -171,7 +172,7 @@ func (r *Relay) answered(f *flight, recorded, leftOut int, now time.Time) {
 		Came:        r.flights.moment,
 		SentAt:      f.launchedAt,
 		At:          now,
-		BreakerOpen: r.gate.shut,
+		BreakerOpen: r.breaker.Open(),
 		LeftOut:     s.leftOut,
 	}
 	if !f.suspect {
@@ -193,11 +194,11 @@ func (r *Relay) answered(f *flight, recorded, leftOut int, now time.Time) {
 	switch decision {
 	case verdict.Settled, verdict.DeadLetter: // only a review condemns
 	case verdict.Outage:
-		probe := r.gate.shut
+		probe := r.breaker.Open()
 		if probe && f.suspect {
-			r.shutGate(r.gate.cause, r.gate.detail, 0, now)
+			r.openBreaker(r.breaker.Cause(), r.breaker.Detail(), 0, now)
 		} else {
-			r.shutGate(silent, "the gateway leaves out what it is sent, and records nothing", 0, now)
+			r.openBreaker(breaker.Recording, "the gateway leaves out what it is sent, and records nothing", 0, now)
 		}
 		if probe {
 			// The next probe is made with other events: these may be at fault, and
@@ -483,7 +484,7 @@ func inReserve(kept []*flight) (n int) {
 // it is proof enough.
 func (r *Relay) keepReserve(f *flight, now time.Time) {
 	s := &r.suspects
-	if !r.opts.Drain || r.opts.RejectAfter == 0 || r.gate.shut || r.gate.trial {
+	if !r.opts.Drain || r.opts.RejectAfter == 0 || !r.breaker.Closed() {
 		return
 	}
 	if of := f.publisher.service; of.events*r.activeServices < len(r.events) {

@@ -54,7 +54,7 @@ func (r *Relay) undecidedError() error {
 	age := time.Since(s.oldest).Round(time.Second)
 	r.log.Warn("The gateway left events out, and it is not decided whether they are at fault; they are released",
 		"events", s.released, "event_ids", s.releasedID, "oldest", age.String())
-	if !r.opts.Drain || r.stopping.why == Signal || r.gate.shut {
+	if !r.opts.Drain || r.stopping.why == Signal || r.breaker.Open() {
 		return nil
 	}
 	switch {

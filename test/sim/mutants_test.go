@@ -38,8 +38,8 @@ var mutants = []mutant{
 		new: "		h.sent++\n		r.receiver.Ack(append(r.acked[:0:0], h.message))\n",
 	},
 	{
-		name: "redeliveries known by id alone", file: "internal/relay/recent.go",
-		old: "	binary.LittleEndian.PutUint64(b[16:], maphash.Bytes(d.data, data))\n",
+		name: "redeliveries known by id alone", file: "internal/dedup/dedup.go",
+		old: "	binary.LittleEndian.PutUint64(b[16:], maphash.Bytes(h.data, data))\n",
 		new: "",
 	},
 	{
@@ -103,9 +103,9 @@ var mutants = []mutant{
 		new: "	return true &&\n",
 	},
 	{
-		name: "a probe without events opens a gate that is shut for silence", file: "internal/relay/gate.go",
-		old: "	if g.mute {",
-		new: "	if false && g.mute {",
+		name: "a probe without events closes a breaker that is open because nothing is recorded", file: "internal/breaker/breaker.go",
+		old: "	case b.silent:\n",
+		new: "	case false && b.silent:\n",
 	},
 	{
 		name: "a passing failure counts against the event", file: "internal/relay/outcome.go",
@@ -158,7 +158,7 @@ var mutants = []mutant{
 		new: "if err := error(nil); err != nil {",
 	},
 	{
-		name: "pulling goes on while the gate is shut", file: "internal/relay/gate.go",
+		name: "receiving goes on while the breaker is open", file: "internal/relay/breaker.go",
 		old: "	r.m.GatewayAvailable.Set(0)\n	r.stopPulling()",
 		new: "	r.m.GatewayAvailable.Set(0)",
 	},
@@ -183,15 +183,10 @@ var mutants = []mutant{
 		new: "	r.letGo(h, wasRecorded)\n",
 	},
 	{
-		name: "the idle clock runs behind a shut gate", file: "internal/relay/drain.go",
-		old:  "	if r.gate.shut || r.gate.trial || r.graveyard.away != \"\" || !r.cleared || !r.receives(now) {",
+		name: "the idle clock runs while the breaker is open", file: "internal/relay/drain.go",
+		old:  "	if !r.breaker.Closed() || r.graveyard.away != \"\" || !r.cleared || !r.receives(now) {",
 		new:  "	if !r.cleared {",
-		more: &mutant{file: "internal/relay/gate.go", old: "	r.m.GatewayAvailable.Set(1)\n	r.lastBusy = now\n", new: "	r.m.GatewayAvailable.Set(1)\n"},
-	},
-	{
-		name: "Pub/Sub is asked in a hot loop while the gate is shut", file: "internal/relay/drain.go",
-		old: "			r.gate.next = now.Add(delay(r.rng, r.gate.level, probeFirst, probeMost, 0))\n",
-		new: "",
+		more: &mutant{file: "internal/relay/breaker.go", old: "	r.m.GatewayAvailable.Set(1)\n	r.lastBusy = now\n", new: "	r.m.GatewayAvailable.Set(1)\n"},
 	},
 	{
 		name: "the bound on what is held is not kept", file: "internal/consume/leases.go",
