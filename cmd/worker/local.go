@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,6 +34,10 @@ func (env environment) localCommand() *cli.Command {
 		Description: "Starts a small Pub/Sub, SAMS and Telemetry Gateway in this process, publishes real\n" +
 			"sample events (and a few bad ones), relays them, and says what became of them.\n" +
 			"Variables that begin with WORKER_ or LOG_ are honoured.\n\n" +
+			"With PUBSUB_EMULATOR_HOST it relays from the Pub/Sub emulator there, instead of the\n" +
+			"embedded one, in the project GOOGLE_CLOUD_PROJECT (default: local): Google's emulator\n" +
+			"also speaks REST, for services without a client library. Missing topics and\n" +
+			"subscriptions are made, and no sample events are published unless --events says so.\n\n" +
 			"Examples:\n\n" +
 			"   worker local\n" +
 			"   worker local --events 100000 --output json\n" +
@@ -52,12 +57,21 @@ func (env environment) localCommand() *cli.Command {
 			if err := command.NoArguments(c); err != nil {
 				return err
 			}
-			return env.local(ctx, localOptions{
-				events:      c.Int("events"),
-				keepRunning: c.Bool("keep-running"),
-				pubsubAddr:  c.String("pubsub-addr"),
-				json:        c.String("output") == "json",
-			})
+			opts := localOptions{
+				events:       c.Int("events"),
+				keepRunning:  c.Bool("keep-running"),
+				pubsubAddr:   c.String("pubsub-addr"),
+				json:         c.String("output") == "json",
+				emulatorHost: env.variable("PUBSUB_EMULATOR_HOST"),
+				project:      cmp.Or(env.variable("GOOGLE_CLOUD_PROJECT"), local.Project),
+			}
+			if opts.emulatorHost != "" && opts.pubsubAddr != "" {
+				return command.Usagef("--pubsub-addr is for the embedded Pub/Sub, and PUBSUB_EMULATOR_HOST uses another")
+			}
+			if opts.emulatorHost != "" && !c.IsSet("events") {
+				opts.events = 0 // the emulator is somebody's
+			}
+			return env.local(ctx, opts)
 		},
 	}
 }
@@ -70,11 +84,25 @@ type localOptions struct {
 	keepRunning bool
 	pubsubAddr  string
 	json        bool
+
+	emulatorHost, project string // of an emulator that is used instead, if there is one
+}
+
+// variable returns the value of an environment variable, or "".
+func (env environment) variable(name string) string {
+	for _, v := range slices.Backward(env.Vars) {
+		if value, found := strings.CutPrefix(v, name+"="); found {
+			return value
+		}
+	}
+	return ""
 }
 
 func (env environment) local(ctx context.Context, opts localOptions) (err error) {
 	report := newLocalReport(env.Stdout, opts.keepRunning && !opts.json)
-	house, err := local.Start(ctx, local.Options{PubSubAddr: opts.pubsubAddr, OnRecord: report.record})
+	house, err := local.Start(ctx, local.Options{
+		PubSubAddr: opts.pubsubAddr, EmulatorHost: opts.emulatorHost, EmulatorProject: opts.project, OnRecord: report.record,
+	})
 	if err != nil {
 		return err
 	}
@@ -108,6 +136,9 @@ func (env environment) local(ctx context.Context, opts localOptions) (err error)
 	listening := ""
 	// The embedded Pub/Sub is in this process: a short wait shows that it has nothing.
 	intervals := consume.Intervals{Pull: 200 * time.Millisecond}
+	if opts.emulatorHost != "" {
+		intervals = consume.Intervals{}
+	}
 	run := app.Options{Version: version().Version, Logger: log, Intervals: intervals, OnProgress: show, OnListen: func(addr string) {
 		listening = addr
 		if opts.keepRunning && !opts.json {

@@ -51,7 +51,7 @@ func (r *localReport) record(e gatewayserver.Record) {
 func (r *localReport) rejections(house *local.House) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if house.PubSub.Stats(local.DeadLetterSubscription).Backlog == r.rejected {
+	if house.DeadLetterCount() == r.rejected {
 		return
 	}
 	messages := house.DeadLetters()

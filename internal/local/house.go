@@ -30,9 +30,12 @@ const (
 
 // House is the worker's surroundings.
 type House struct {
+	// PubSub is nil if an emulator is used instead.
 	PubSub  *pubsubserver.Server
 	SAMS    *samsserver.Server
 	Gateway *gatewayserver.Server
+
+	emulator *emulator
 }
 
 // Options of a house.
@@ -40,6 +43,9 @@ type Options struct {
 	// PubSubAddr is where the embedded Pub/Sub listens; empty means any free
 	// port on 127.0.0.1.
 	PubSubAddr string
+	// EmulatorHost, if set, is the host:port of a Pub/Sub emulator that is used instead
+	// of the embedded Pub/Sub, and EmulatorProject the project there.
+	EmulatorHost, EmulatorProject string
 	// OnRecord, if set, is called for each event that the gateway records, from
 	// several goroutines.
 	OnRecord func(gatewayserver.Record)
@@ -53,7 +59,11 @@ func Start(ctx context.Context, opts Options) (h *House, err error) {
 			err = errors.Join(err, h.Close())
 		}
 	}()
-	if h.PubSub, err = pubsubserver.Start(ctx, pubsubserver.Options{Addr: opts.PubSubAddr}); err != nil {
+	if opts.EmulatorHost != "" {
+		if h.emulator, err = connect(ctx, opts.EmulatorHost, opts.EmulatorProject); err != nil {
+			return h, err
+		}
+	} else if h.PubSub, err = pubsubserver.Start(ctx, pubsubserver.Options{Addr: opts.PubSubAddr}); err != nil {
 		return h, err
 	}
 	if h.SAMS, err = samsserver.Start(ctx, samsserver.Options{}); err != nil {
@@ -61,6 +71,9 @@ func Start(ctx context.Context, opts Options) (h *House, err error) {
 	}
 	h.Gateway, err = gatewayserver.Start(ctx, gatewayserver.Options{Introspector: h.SAMS, Discard: true, OnRecord: opts.OnRecord})
 	if err != nil {
+		return h, err
+	}
+	if err != nil || h.PubSub == nil {
 		return h, err
 	}
 	return h, errors.Join(
@@ -90,6 +103,9 @@ func (h *House) Close() error {
 	if h.PubSub != nil {
 		errs = append(errs, h.PubSub.Close())
 	}
+	if h.emulator != nil {
+		errs = append(errs, h.emulator.close())
+	}
 	return errors.Join(errs...)
 }
 
@@ -107,6 +123,9 @@ func (h *House) Environ() []string {
 
 // PublisherEnviron is the configuration of a service that publishes to the topic.
 func (h *House) PublisherEnviron() []string {
+	if h.emulator != nil {
+		return []string{"PUBSUB_EMULATOR_HOST=" + h.emulator.host, "GOOGLE_CLOUD_PROJECT=" + h.emulator.project}
+	}
 	return []string{
 		"PUBSUB_EMULATOR_HOST=" + h.PubSub.Addr(),
 		"GOOGLE_CLOUD_PROJECT=" + Project,
@@ -121,7 +140,7 @@ func (h *House) Publish(messages []ndjson.Message) error {
 		for i, m := range messages[:n] {
 			request[i] = &pubsubpb.PubsubMessage{Data: m.Data, Attributes: m.Attributes, OrderingKey: m.OrderingKey}
 		}
-		if _, err := h.PubSub.Publish(Topic, request...); err != nil {
+		if err := h.publish(request); err != nil {
 			return err
 		}
 		messages = messages[n:]
@@ -129,7 +148,27 @@ func (h *House) Publish(messages []ndjson.Message) error {
 	return nil
 }
 
-// DeadLetters returns the messages in the dead-letter queue.
+func (h *House) publish(messages []*pubsubpb.PubsubMessage) error {
+	if h.emulator != nil {
+		return h.emulator.publish(messages)
+	}
+	_, err := h.PubSub.Publish(Topic, messages...)
+	return err
+}
+
+// DeadLetters returns the messages in the dead-letter queue; of an emulator's, those
+// since the start.
 func (h *House) DeadLetters() []*pubsubpb.PubsubMessage {
+	if h.emulator != nil {
+		return h.emulator.deadLetters()
+	}
 	return h.PubSub.Messages(DeadLetterSubscription)
+}
+
+// DeadLetterCount is how many DeadLetters has.
+func (h *House) DeadLetterCount() int {
+	if h.emulator != nil {
+		return len(h.emulator.deadLetters())
+	}
+	return h.PubSub.Stats(DeadLetterSubscription).Backlog
 }
