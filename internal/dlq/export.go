@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 
 	"github.com/sourcegraph/telemetry-relay/internal/ndjson"
 )
@@ -36,7 +37,15 @@ func (e *Exporter) Add(s *Stored) error {
 		e.Report(s, s.Broken)
 		return nil
 	}
-	text, err := ndjson.Append(nil, s.Original)
+	m := s.Original
+	if s.Broken == nil { // else Original has all attributes
+		added := maps.Clone(s.Added)
+		delete(added, AttrEncoding) // the line has the original data
+		m.DeadLetter = &ndjson.DeadLetter{
+			MessageID: s.OriginalID, PublishTime: s.OriginalPublishTime.UTC(), FirstRejectedAt: s.FirstRejectedAt.UTC(), Replays: s.Replays, Attributes: added,
+		}
+	}
+	text, err := ndjson.Append(nil, m)
 	if err != nil {
 		return fmt.Errorf("put a message into a line: %w", err)
 	}

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/sourcegraph/telemetry-relay/internal/event"
+	"github.com/sourcegraph/telemetry-relay/internal/ndjson"
 	"github.com/sourcegraph/telemetry-relay/internal/retry"
 	"github.com/sourcegraph/telemetry-relay/internal/topic"
 )
@@ -140,23 +141,11 @@ func (r *Replayer) prepare(ctx context.Context, s *Stored) (*pubsubpb.PubsubMess
 			return nil, err
 		}
 	}
-	// An event that was replayed before keeps its first origin, and so its id.
-	origin := event.Message{ID: s.OriginalID, PublishTime: s.OriginalPublishTime, Attributes: s.Original.Attributes}
-	originID, originPublished := origin.Origin()
-	if _, own := s.Original.Attributes[event.AttrReplayID]; own && s.Replays == 0 {
-		return nil, errors.New("it has an attribute replay_id of its own, which a replay would overwrite; export it, and rename the attribute")
-	}
-	attributes := make(map[string]string, len(s.Original.Attributes)+replayAttributes)
-	maps.Copy(attributes, s.Original.Attributes)
-	attributes[event.AttrReplayCount] = strconv.Itoa(s.Replays + 1)
-	attributes[event.AttrOriginMessageID] = originID
-	attributes[event.AttrOriginPublishTime] = originPublished.UTC().Format(time.RFC3339Nano)
-	attributes[event.AttrOriginRejectedAt] = s.FirstRejectedAt.UTC().Format(time.RFC3339Nano)
-	if r.ID != "" {
-		attributes[event.AttrReplayID] = r.ID
-	}
-	if len(attributes) > maxAttributes {
-		return nil, fmt.Errorf("it has %d attributes and no room for those of a replay; export it, and remove some", len(s.Original.Attributes))
+	attributes, err := ReplayAttributes(s.Original.Attributes, &ndjson.DeadLetter{
+		MessageID: s.OriginalID, PublishTime: s.OriginalPublishTime, FirstRejectedAt: s.FirstRejectedAt, Replays: s.Replays,
+	}, r.ID)
+	if err != nil {
+		return nil, err
 	}
 	m := &pubsubpb.PubsubMessage{Data: data, Attributes: attributes, OrderingKey: s.Original.OrderingKey}
 	if topic.Size(m) > maxMessageTried {
@@ -169,6 +158,30 @@ func (r *Replayer) prepare(ctx context.Context, s *Stored) (*pubsubpb.PubsubMess
 		}
 	}
 	return m, nil
+}
+
+// ReplayAttributes returns the attributes of a message that is published again: the
+// original ones, and those that keep its identity. operation identifies the replay;
+// empty: none. The event keeps its id, its timestamp and its first rejection.
+func ReplayAttributes(original map[string]string, from *ndjson.DeadLetter, operation string) (map[string]string, error) {
+	if _, own := original[event.AttrReplayID]; own && event.Replays(original) == 0 {
+		return nil, errors.New("it has an attribute replay_id of its own, which a replay would overwrite; export it, and rename the attribute")
+	}
+	// An event that was replayed before keeps its first origin, and so its id.
+	id, published := event.Message{ID: from.MessageID, PublishTime: from.PublishTime, Attributes: original}.Origin()
+	attributes := make(map[string]string, len(original)+replayAttributes)
+	maps.Copy(attributes, original)
+	attributes[event.AttrReplayCount] = strconv.Itoa(max(0, from.Replays) + 1)
+	attributes[event.AttrOriginMessageID] = id
+	attributes[event.AttrOriginPublishTime] = published.UTC().Format(time.RFC3339Nano)
+	attributes[event.AttrOriginRejectedAt] = from.FirstRejectedAt.UTC().Format(time.RFC3339Nano)
+	if operation != "" {
+		attributes[event.AttrReplayID] = operation
+	}
+	if len(attributes) > maxAttributes {
+		return nil, fmt.Errorf("it has %d attributes and no room for those of a replay; export it, and remove some", len(original))
+	}
+	return attributes, nil
 }
 
 // Flush publishes the pending messages, and removes the confirmed ones.

@@ -82,6 +82,9 @@ type Stored struct {
 	Original ndjson.Message
 	Broken   error
 
+	// Added are the attributes that the queue added to the original ones.
+	Added map[string]string
+
 	Service, Environment string
 	Feature, Action      string
 }
@@ -129,6 +132,7 @@ func (s *Stored) readOwn(m *pubsubpb.PubsubMessage) {
 		s.OriginalID = id
 		s.OriginalPublishTime = instant(a[AttrPublishTime], s.OriginalPublishTime)
 	}
+	s.Added = with(a, "dlq_")
 	original, err := unpack(m)
 	if err != nil {
 		s.Broken = err
@@ -143,7 +147,7 @@ func (s *Stored) readNative(a map[string]string) {
 	s.Subscription = fit(a[nativeSource])
 	s.Detail = fmt.Sprintf("Pub/Sub's own dead-letter policy took the message after %d deliveries to the subscription %s; no worker has judged it", s.Attempts, s.Subscription)
 	s.OriginalPublishTime = instant(a[nativePublishTime], s.OriginalPublishTime)
-	s.Original.Attributes = without(a, nativePrefix)
+	s.Original.Attributes, s.Added = without(a, nativePrefix), with(a, nativePrefix)
 	s.Replays = event.Replays(s.Original.Attributes)
 	if s.Replays > 0 {
 		s.FirstRejectedAt = instant(s.Original.Attributes[event.AttrOriginRejectedAt], s.RejectedAt)
@@ -193,6 +197,16 @@ func decompress(data []byte, limit int) ([]byte, error) {
 		return nil, errRestored
 	}
 	return out, nil
+}
+
+func with(attributes map[string]string, prefix string) map[string]string {
+	out := map[string]string{}
+	for k, v := range attributes {
+		if strings.HasPrefix(k, prefix) {
+			out[k] = v
+		}
+	}
+	return out
 }
 
 func without(attributes map[string]string, prefix string) map[string]string {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	jsonv2 "github.com/go-json-experiment/json"
@@ -24,19 +25,38 @@ type Message struct {
 	Attributes  map[string]string
 	Data        []byte
 	OrderingKey string
+	// DeadLetter says where the message was in the dead-letter queue; nil if the line is
+	// not from there.
+	DeadLetter *DeadLetter
+}
+
+// DeadLetter has everything that a dead-lettered message has beyond the original one.
+// A message that is published again from its line is the same event, and one that is
+// put back into the queue is the same dead-lettered message.
+type DeadLetter struct {
+	// MessageID and PublishTime are those of the original message.
+	MessageID   string    `json:"messageId"`
+	PublishTime time.Time `json:"publishTime"`
+	// FirstRejectedAt is the time of the event's first rejection, and Replays how often
+	// it was replayed before this one.
+	FirstRejectedAt time.Time `json:"firstRejectedAt"`
+	Replays         int       `json:"replays,omitempty"`
+	// Attributes are the attributes that the queue added: the reason, the detail, …
+	Attributes map[string]string `json:"attributes,omitempty"`
 }
 
 type jsonLine struct {
 	Attributes  map[string]string `json:"attributes,omitempty"`
 	DataBase64  *[]byte           `json:"dataBase64,omitempty"`
 	OrderingKey string            `json:"orderingKey,omitempty"`
+	DeadLetter  *DeadLetter       `json:"deadLetter,omitempty"`
 }
 
 // Append appends the message as one line, without the line break. Parse gives
 // exactly the same message again: data that is not a JSON object in one line, or
 // has characters that a terminal obeys, travels in base64.
 func Append(b []byte, m Message) ([]byte, error) {
-	head := jsonLine{Attributes: m.Attributes, OrderingKey: m.OrderingKey}
+	head := jsonLine{Attributes: m.Attributes, OrderingKey: m.OrderingKey, DeadLetter: m.DeadLetter}
 	if len(m.Data) > 0 && !verbatim(m.Data) {
 		head.DataBase64 = &m.Data
 	}
@@ -150,8 +170,10 @@ func (m *Message) read(d *jsontext.Decoder, text []byte, name string) error {
 		return strictValue(d, name, &m.Data)
 	case "orderingKey":
 		return strictValue(d, name, &m.OrderingKey)
+	case "deadLetter":
+		return strictValue(d, name, &m.DeadLetter)
 	}
-	return fmt.Errorf("unknown field %s; expected attributes, data, dataBase64 or orderingKey", clipped(name))
+	return fmt.Errorf("unknown field %s; expected attributes, data, dataBase64, orderingKey or deadLetter", clipped(name))
 }
 
 // strictValue reads a value into a Go one, as strictly as an event is read: what

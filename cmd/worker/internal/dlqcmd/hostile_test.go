@@ -115,7 +115,14 @@ func TestDLQHostile(t *testing.T) {
 	if status := run(t.Context(), env); status != 0 {
 		t.Errorf("publish: status %d, %s", status, stderr.String())
 	}
-	h.same("exported", messages, func(map[string]string) {})
+	h.same("exported", messages, func(attributes map[string]string) {
+		for _, name := range []string{"replay_count", "origin_message_id", "origin_publish_time", "origin_rejected_at"} {
+			if attributes[name] == "" {
+				t.Errorf("no %s in %v", name, attributes) // they keep the identity
+			}
+			delete(attributes, name)
+		}
+	})
 
 	backup := filepath.Join(t.TempDir(), "backup")
 	h.expect(0, fmt.Sprintf(`{"matched":%d,"purged":%[1]d,"failed":0,"left":0}`+"\n", n), "purge", "--output", "json", "--yes", "--all", "--backup", backup)

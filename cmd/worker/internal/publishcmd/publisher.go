@@ -14,6 +14,7 @@ import (
 
 	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/internal/catalogue"
+	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/ndjson"
 	"github.com/sourcegraph/telemetry-relay/internal/retry"
@@ -109,6 +110,13 @@ func (p *publisher) take(ctx context.Context, n int, text []byte) error {
 	if err != nil {
 		p.refuse(n, err)
 		return nil
+	}
+	if parsed.DeadLetter != nil {
+		// The line is from the dead-letter queue: the event keeps its identity.
+		if parsed.Attributes, err = dlq.ReplayAttributes(parsed.Attributes, parsed.DeadLetter, ""); err != nil {
+			p.refuse(n, err)
+			return nil
+		}
 	}
 	if p.decoder != nil {
 		_, rejection := p.decoder.Decode(event.Message{PublishTime: time.Now(), Data: parsed.Data, Attributes: parsed.Attributes})
