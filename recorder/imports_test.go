@@ -169,15 +169,19 @@ func TestWeight(t *testing.T) {
 	_, _ = client.Publisher("t").Publish(context.Background(), &pubsub.Message{}).Get(context.Background())
 	_ = client.Close()
 }`, `"context"`, pubsub)
-	s.program("recorder", `func main() {
+	const use = `
 	rec, err := recorder.New(context.Background(), recorder.Config{Service: recorder.Service{ID: "sams"}, Topic: "projects/p/topics/t"})
 	if err != nil {
 		panic(err)
 	}
 	_ = rec.Record(context.Background(), "cody.hover", "shown", recorder.Metadata{"tier": 1})
 	_ = rec.Close(context.Background())
-}`, `"context"`, `"`+relay+`/recorder"`)
-	s.program("tests", `func main() { testing.Main(nil, nil, nil, nil); _ = recordertest.New }`, `"testing"`, `"`+relay+`/recorder/recordertest"`)
+`
+	s.program("recorder", "func main() {"+use+"}", `"context"`, `"`+relay+`/recorder"`)
+	s.program("tests", "func main() {"+use+`
+	var tb testing.TB
+	recordertest.New(tb, recordertest.WithServices("services: []")).CheckCatalogue("telemetry.yaml")
+}`, `"context"`, `"testing"`, `"`+relay+`/recorder"`, `"`+relay+`/recorder/recordertest"`)
 	empty, client, recorder, tests := s.weigh("empty"), s.weigh("client"), s.weigh("recorder"), s.weigh("tests")
 
 	for _, c := range []struct {
