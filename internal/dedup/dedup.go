@@ -23,8 +23,8 @@ type Cache struct {
 
 // NewCache returns an empty cache with at most so many entries a generation. It takes
 // memory as it fills.
-func NewCache(max int) *Cache {
-	return &Cache{max: max, current: map[Fingerprint]struct{}{}, earlier: map[Fingerprint]struct{}{}}
+func NewCache(size int) *Cache {
+	return &Cache{max: size, current: map[Fingerprint]struct{}{}, earlier: map[Fingerprint]struct{}{}}
 }
 
 // Add remembers a fingerprint. A generation that is full is followed by a new one.

@@ -29,7 +29,7 @@ func TestListing(t *testing.T) {
 			events := named(strings.Fields(c.payload)...)
 			l := NewListing(events)
 			l.Answer()
-			for _, id := range strings.Fields(c.answer) {
+			for id := range strings.FieldsSeq(c.answer) {
 				l.List([]byte(id))
 			}
 			listed, collisions := l.Result()

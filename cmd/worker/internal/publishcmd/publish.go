@@ -1,3 +1,4 @@
+// Package publishcmd is `worker publish`: it checks lines of events and publishes them.
 package publishcmd
 
 import (
