@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/creack/pty"
+
 	"github.com/sourcegraph/telemetry-relay/internal/emulator"
 	"github.com/sourcegraph/telemetry-relay/internal/servicesyaml"
 )
@@ -88,6 +90,10 @@ func TestRunbook(t *testing.T) {
 	}
 }
 
+// auditRecords are on stderr here, which is no terminal. A person at a terminal does
+// not see them.
+var auditRecords = regexp.MustCompile(`(?m)^\{"time":.*"audit":true.*\n`)
+
 var (
 	blocks  = regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$")
 	offline = regexp.MustCompile(`^(export [A-Z_]+=|gcloud |#)`)
@@ -155,13 +161,20 @@ func (w *world) session(body string) string {
 	return out.String()
 }
 
-// shell runs a command as a person does, who sees both outputs, and the status
-// if it is not 0.
+// shell runs a command as a person does, who answers yes to a question, and sees both
+// outputs and the status if it is not 0.
 func (w *world) shell(command string) string {
+	screen, tty, err := pty.Open()
+	w.must(err)
+	defer screen.Close()
+	defer tty.Close()
+	_, err = screen.WriteString("y\n") // the answer to a question, if there is one
+	w.must(err)
 	cmd := exec.CommandContext(w.t.Context(), "bash", "-c", command)
-	cmd.Dir, cmd.Env = w.dir, w.environ
+	cmd.Dir, cmd.Env, cmd.Stdin = w.dir, w.environ, tty
 	out, err := cmd.CombinedOutput()
-	text := w.names.Replace(string(out))
+	text := strings.ReplaceAll(w.names.Replace(string(out)), "[y/N] ", "[y/N] y\n")
+	text = auditRecords.ReplaceAllString(text, "")
 	if text != "" && !strings.HasSuffix(text, "\n") {
 		text += "\n"
 	}
@@ -214,6 +227,8 @@ var varies = []struct {
 	{regexp.MustCompile(`("duration_seconds":)[0-9.]+`), "${1}N"},
 	{regexp.MustCompile(`(_seconds )[0-9.e+]+`), "${1}N"},
 	{regexp.MustCompile(`("in_flight":)\d+`), "${1}N"},
+	{regexp.MustCompile(` *\b\d+ (s|min|h|d) ago *`), " AGE "},
+	{regexp.MustCompile(`FEATURE/ACTION +FIRST +LAST +REPLAYED`), "FEATURE/ACTION FIRST LAST REPLAYED"}, // as wide as the ages
 	// How often something was tried in vain so far.
 	{regexp.MustCompile(`((result="error"|code="Unavailable"|code="PermissionDenied")} )[1-9]\d*`), "${1}N"},
 	{regexp.MustCompile(`("ids_sha256":)"[0-9a-f]{64}"`), `${1}"SUM"`},

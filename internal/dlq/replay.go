@@ -21,7 +21,8 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/topic"
 )
 
-// Exit is where replayed messages go. A dry run has one that changes nothing.
+// Sink receives what a replay publishes and removes. The sink of a dry run changes
+// nothing.
 type Sink interface {
 	// Publish returns nil only when the topic has confirmed all messages.
 	Publish(ctx context.Context, messages []*pubsubpb.PubsubMessage) error

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -75,7 +76,7 @@ func TestDeadLetterQueue(t *testing.T) {
 func withoutReplay(m *pubsubpb.PubsubMessage) *pubsubpb.PubsubMessage {
 	out := &pubsubpb.PubsubMessage{Data: m.GetData(), OrderingKey: m.GetOrderingKey(), Attributes: map[string]string{}}
 	for k, v := range m.GetAttributes() {
-		if k != "replay_count" && k != "origin_message_id" && k != "origin_publish_time" {
+		if !slices.Contains([]string{"replay_count", "origin_message_id", "origin_publish_time", "origin_rejected_at", "replay_id"}, k) {
 			out.Attributes[k] = v
 		}
 	}

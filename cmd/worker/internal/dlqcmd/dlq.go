@@ -1,3 +1,5 @@
+// Package dlqcmd has the commands of `worker dlq`, with which on-call reads and changes
+// the dead-letter queue.
 package dlqcmd
 
 import (
@@ -193,6 +195,9 @@ type session struct {
 	complete bool
 	// maxMessages bounds how many messages are read at once; 0 is the default.
 	maxMessages int
+	// quick ends a walk after one empty pull. It may miss messages that Pub/Sub withholds
+	// for a moment.
+	quick bool
 	// servicesAnyway allows a check with another services list than the worker's.
 	servicesAnyway bool
 	// auditFile is where the audit records go; empty is the default.
@@ -235,6 +240,9 @@ func (d *session) close() {
 func (d *session) walk(ctx context.Context, filter *dlq.Filter, stop bool, act func(*dlq.Walk) error) error {
 	opts := d.env.opts.Queue
 	opts.Logger, opts.MaxMessages = d.log, d.maxMessages
+	if d.quick {
+		opts.EmptyPulls = 1
+	}
 	queue := dlq.Open(d.client, opts)
 	w := &dlq.Walk{Queue: queue, Filter: filter, Environment: d.cfg.Environment, Stop: stop}
 	w.OnProgress = d.advance

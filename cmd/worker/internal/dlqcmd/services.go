@@ -29,11 +29,11 @@ func (d *session) checkServices(reasons map[event.Reason]int, running dlq.Worker
 	}
 	own := d.cfg.Services.Digest()
 	d.say("worker: events are checked with the services list %s, from %s", own, d.servicesSource())
-	switch {
-	case running.ServicesDigest == "":
+	switch running.ServicesDigest {
+	case "":
 		d.say("worker: which services list the running worker has is not known: no message in the queue says it")
 		return nil
-	case running.ServicesDigest == own:
+	case own:
 		return nil
 	}
 	difference := fmt.Sprintf("the running worker has another services list, %s: it rejected an event with that list at %s", running.ServicesDigest, shortTime(running.RejectedAt))

@@ -42,7 +42,7 @@ type published struct {
 	// Invalid lines are no events, or Pub/Sub refuses them.
 	Invalid int `json:"invalid"`
 	// Failed lines were good as far as is known, and are not known to be
-	// published: Pub/Sub was away, or the command was interrupted.
+	// published: Pub/Sub was unavailable, or the command was interrupted.
 	Failed int `json:"failed,omitempty"`
 }
 
@@ -182,7 +182,7 @@ func (p *publisher) flush(ctx context.Context) error {
 }
 
 // oneByOne publishes the messages of the request, each in one of its own, until
-// all are settled or Pub/Sub is away.
+// all are settled or Pub/Sub is unavailable.
 func (p *publisher) oneByOne(ctx context.Context) error {
 	for len(p.request) > 0 {
 		err := p.publish(ctx, p.request[:1])
