@@ -204,7 +204,7 @@ func TestCanaryFails(t *testing.T) {
 	}
 	got := h.replay(func() { h.replayed(2) }, "--canary", "2", "--canary-wait", "1ms")
 	h.want(got, 1, `{"matched":10,"replayed":5,"failed":5,"left":5,"canaries":2,"canaries_seen_again":0}`, "typo: unknown field")
-	if n := strings.Count(got.stderr, "is left: "); n != 5 {
+	if n := strings.Count(got.stderr, "is left: "); n != 1 || !strings.Contains(got.stderr, "5 in all are left") {
 		t.Errorf("%d are told: %s", n, got.stderr)
 	}
 	h.left(5)
