@@ -128,14 +128,21 @@ func (l *ledger) of(e *gatewayserver.Event) *entry {
 func (l *ledger) kinds(events []*gatewayserver.Event) []kind {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	ids := make(map[string]bool, len(events))
+	// Different events of one id may share a stream; a redelivery may not.
+	type sent struct {
+		n  int
+		id string
+	}
+	seen := make(map[sent]bool, len(events))
 	all := make([]kind, len(events))
 	for i, e := range events {
-		if ids[e.GetId()] {
-			l.violate("the id %s is twice in a stream", e.GetId())
+		of := l.of(e)
+		s := sent{of.n, e.GetId()}
+		if seen[s] {
+			l.violate("event %d with the id %s is twice in a stream", s.n, s.id)
 		}
-		ids[e.GetId()] = true
-		all[i] = l.of(e).kind
+		seen[s] = true
+		all[i] = of.kind
 	}
 	return all
 }
