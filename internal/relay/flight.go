@@ -119,6 +119,7 @@ func (r *Relay) dispatch(now time.Time) {
 		return
 	}
 	r.takeTurn(now)
+	r.freeLight()
 	flushed := false
 	for r.flying < r.breaker.Limit() {
 		f := r.nextFlight(now)

@@ -81,8 +81,9 @@ const (
 	leastControls = 5
 	// reserveTime is how long fresh events are kept back while nobody is
 	// suspected and the last answers are waited for; reserveMost while others flow.
+	// Then others take their place, or prove as much.
 	reserveTime = time.Second
-	reserveMost = 30 * time.Second
+	reserveMost = 2 * time.Second
 	// begunAtOnce is how many events have been tried and are not condemned, at most,
 	// before others are tried.
 	begunAtOnce = 64
@@ -487,8 +488,8 @@ func (r *Relay) keepReserve(f *flight, now time.Time) {
 	if !r.opts.Drain || r.opts.RejectAfter == 0 || !r.breaker.Closed() {
 		return
 	}
-	if of := f.publisher.service; of.events*r.activeServices < len(r.events) {
-		return // one with less than its share would wait for the others' backlog
+	if r.light(f.publisher.service) || len(r.events) < 2*leastControls {
+		return // it would wait for others' events, or half of all is too few to condemn anybody
 	}
 	kept := inReserve(s.reserve)
 	keep := min((len(f.events)+1)/2, maxKept-s.kept())
@@ -501,6 +502,26 @@ func (r *Relay) keepReserve(f *flight, now time.Time) {
 	rest := len(f.events) - keep
 	s.reserve = append(s.reserve, &flight{publisher: f.publisher, events: slices.Clone(f.events[rest:])})
 	f.events = f.events[:rest]
+}
+
+// light reports whether a service has less than its share of what is in flight.
+func (r *Relay) light(s *service) bool { return s.events*r.activeServices < len(r.events) }
+
+// freeLight submits what was kept back of services that have less than their share by
+// now: they do not wait for others' events. Those can be kept back instead, if there are
+// enough of them.
+func (r *Relay) freeLight() {
+	s := &r.suspects
+	if len(s.reserve) == 0 || r.groups.Len() < maxKept {
+		return
+	}
+	s.reserve = slices.DeleteFunc(s.reserve, func(f *flight) bool {
+		light := r.light(f.publisher.service)
+		if light {
+			r.flights.ready(f)
+		}
+		return light
+	})
 }
 
 // freeReserve submits what is kept back of fresh events when nobody is suspected: part

@@ -41,49 +41,114 @@ var floods = []flood{
 
 // TestFloods has a service send a flood that would take many streams, and an honest one
 // an event every 50 ms. Once it is received, an honest event waits for the batch delay
-// and for two submissions at most, and the flood is drained within 10 s.
+// and for two submissions at most, and the flood is drained within 10 s. A drain keeps
+// events back as controls, but none of the honest ones for longer than that.
 func TestFloods(t *testing.T) {
 	m := metrics.New()
 	for _, f := range floods {
-		t.Run(f.name, func(t *testing.T) {
+		for _, drain := range []bool{false, true} {
+			name := f.name
+			if drain {
+				name += ", in a drain"
+			}
+			t.Run(name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t, *seed, m, slog.New(slog.DiscardHandler))
+					p := plan{settings: rowSettings, workers: 1, latency: f.latency}
+					w.nowPlan.Store(&p)
+					f.publish(w)
+					k := w.start(drain, time.Hour)
+					began := time.Now()
+					var honest []*message
+					for n := 0; time.Since(began) < 10*time.Second; n++ {
+						honest = append(honest, w.publishHonest(n))
+						time.Sleep(50 * time.Millisecond)
+					}
+					w.ledger.mu.Lock()
+					recorded := len(w.ledger.records)
+					w.ledger.mu.Unlock()
+					if recorded < f.events {
+						t.Errorf("after 10 s, %d events of %d are recorded", recorded, f.events)
+					}
+					time.Sleep(time.Second)
+					w.checkWaits(t, honest, p.settings.batchDelay+2*f.latency)
+					if drain {
+						<-k.done
+					} else {
+						k.end()
+					}
+					w.ledger.close()
+					for _, v := range w.violations[:min(5, len(w.violations))] {
+						t.Error(v)
+					}
+					for v, n := range w.ledger.records {
+						if n > 1 {
+							t.Fatalf("%s was recorded %d times", v.wire, n)
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestFloodAfterAReserve has a drain keep honest events back as controls, just before a
+// flood arrives. They do not wait for the flood, also if the gateway leaves an event of
+// it out.
+func TestFloodAfterAReserve(t *testing.T) {
+	m := metrics.New()
+	for _, bad := range []int{0, 1} {
+		t.Run(fmt.Sprintf("%d events left out", bad), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, *seed, m, slog.New(slog.DiscardHandler))
-				p := plan{settings: rowSettings, workers: 1, latency: f.latency}
+				f := floods[1]
+				p := plan{settings: rowSettings, workers: 1, latency: 50 * time.Millisecond}
 				w.nowPlan.Store(&p)
-				for n := range f.events {
-					attributes, body := f.message(n)
-					w.ledger.published(w.sub.publish(healthy, &pubsubpb.PubsubMessage{Data: body, Attributes: attributes}))
-				}
-				k := w.start(false, 0)
-				began := time.Now()
 				var honest []*message
-				for n := 0; time.Since(began) < 10*time.Second; n++ {
-					one := w.sub.publish(healthy, &pubsubpb.PubsubMessage{Data: data(n, eventID(1_000_000+n)), Attributes: identity("honest", "sim")})
-					w.ledger.published(one)
-					honest = append(honest, one)
-					time.Sleep(50 * time.Millisecond)
+				for n := range 40 {
+					honest = append(honest, w.publishHonest(n))
 				}
-				w.ledger.mu.Lock()
-				recorded := len(w.ledger.records)
-				w.ledger.mu.Unlock()
-				if recorded < f.events {
-					t.Errorf("after 10 s, %d events of %d are recorded", recorded, f.events)
+				for n := range bad {
+					w.ledger.published(w.sub.publish(leftOut, &pubsubpb.PubsubMessage{Data: data(n, eventID(2_000_000+n)), Attributes: identity("alpha", "sim")}))
 				}
-				time.Sleep(time.Second)
-				w.checkWaits(t, honest, p.settings.batchDelay+2*f.latency)
-				k.end()
+				k := w.start(true, time.Hour)
+				for w.sub.unseen(honest[0]) {
+					time.Sleep(time.Millisecond)
+				}
+				time.Sleep(p.settings.batchDelay + p.latency/2) // the first of them are in flight
+				f.publish(w)
+				time.Sleep(time.Minute)
+				w.checkWaits(t, honest, p.settings.batchDelay+2*p.latency)
+				<-k.done
 				w.ledger.close()
 				for _, v := range w.violations[:min(5, len(w.violations))] {
 					t.Error(v)
 				}
-				for v, n := range w.ledger.records {
-					if n > 1 {
-						t.Fatalf("%s was recorded %d times", v.wire, n)
-					}
-				}
 			})
 		})
 	}
+}
+
+// unseen reports whether a message was never delivered.
+func (s *subscription) unseen(m *message) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return m.given.IsZero()
+}
+
+// publish publishes the whole flood.
+func (f flood) publish(w *world) {
+	for n := range f.events {
+		attributes, body := f.message(n)
+		w.ledger.published(w.sub.publish(healthy, &pubsubpb.PubsubMessage{Data: body, Attributes: attributes}))
+	}
+}
+
+// publishHonest publishes an event of the service that the floods stand beside.
+func (w *world) publishHonest(n int) *message {
+	m := w.sub.publish(healthy, &pubsubpb.PubsubMessage{Data: data(n, eventID(1_000_000+n)), Attributes: identity("honest", "sim")})
+	w.ledger.published(m)
+	return m
 }
 
 // checkWaits checks how long the events waited, from their delivery to their being
