@@ -38,6 +38,7 @@ const (
 
 // bury rejects an event that was valid on arrival.
 func (r *Relay) bury(h *held, reason event.Reason, why string) {
+	r.unsuspect(h) // a drain does not wait for it as for an undecided one
 	h.rejection = &event.Rejection{Reason: reason, Detail: why, EventID: string(h.event.ID())}
 	if r.stopping.on && r.graveyard.away != "" {
 		r.unsettled++

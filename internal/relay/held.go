@@ -88,6 +88,7 @@ type service struct {
 	events     int // held, that are valid
 	publishers int // its environments with something held
 	flying     int // streams
+	begun      int // its events that were left out, tried, and are not settled
 }
 
 // holdings are all events that are held. The loop owns them.

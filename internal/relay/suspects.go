@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -22,7 +23,6 @@ type suspects struct {
 	history  verdict.History
 	leftOut  int // events that were left out and are not settled, the controls among them
 	alone    int // of those, left out alone in their payload: undecided
-	begun    int // of those, tried
 	flying   int // flights of suspects
 	launches uint64
 
@@ -84,8 +84,8 @@ const (
 	// Then others take their place, or prove as much.
 	reserveTime = time.Second
 	reserveMost = 2 * time.Second
-	// begunAtOnce is how many events have been tried and are not condemned, at most,
-	// before others are tried.
+	// begunAtOnce is how many events of a service have been tried and are not condemned,
+	// at most, before others of it are tried.
 	begunAtOnce = 64
 	// triesASpan bounds how often an event is tried in the time that its tries must
 	// cover, and proofsASpan how often other traffic gets a turn without suspects.
@@ -190,7 +190,7 @@ func (r *Relay) answered(f *flight, recorded, leftOut int, now time.Time) {
 	begun := single != nil && single.Begun()
 	decision := s.history.Decide(a, single)
 	if single != nil && single.Begun() != begun {
-		s.begun++
+		f.publisher.service.begun++
 	}
 	switch decision {
 	case verdict.Settled, verdict.DeadLetter: // only a review condemns
@@ -263,7 +263,7 @@ func (r *Relay) unsuspect(h *held) {
 		r.suspects.alone--
 	}
 	if h.rare.suspect.Begun() {
-		r.suspects.begun--
+		h.publisher.service.begun--
 	}
 	h.rare.suspect, h.rare.alone = nil, false
 }
@@ -372,28 +372,53 @@ func (r *Relay) review(now time.Time) (pieces bool) {
 		}
 		r.sendLetters(now)
 	}
-	s.next = nil
-	for _, f := range r.flights.tries {
-		switch {
-		case len(f.events) == 0 || f.events[0].gone || f.events[0].rare.suspect == nil:
-		case s.next == nil || s.before(f, s.next):
-			s.next = f
-		}
-	}
+	s.next = r.chooseTry()
 	return r.flights.pieces.Len() > 0
 }
 
-// before reports whether the event of one flight is tried before that of another one.
-// Those that were not tried yet are first, since what the gateway records of others
-// counts from the first try, unless very many are tried: if all of them took turns,
-// none would be condemned in the time for which events are held. Otherwise that whose
-// last try is longest ago.
-func (s *suspects) before(f, other *flight) bool {
-	begun, otherBegun := f.events[0].rare.suspect.Begun(), other.events[0].rare.suspect.Begun()
-	if begun != otherBegun {
-		return begun == (s.begun >= begunAtOnce)
+// chooseTry returns the try that is next among those that are due, nil if there is none.
+// One whose service or environment has all the streams that it may have is chosen only if
+// there is no other: streams that hang must hold up nobody else.
+func (r *Relay) chooseTry() *flight {
+	var next, nextBusy *flight
+	busy := r.busy()
+	for _, f := range r.flights.tries {
+		switch {
+		case len(f.events) == 0 || f.events[0].gone || f.events[0].rare.suspect == nil:
+		case busy.Service(f.publisher.service) || busy.Environment(f.publisher):
+			if nextBusy == nil || f.before(nextBusy) {
+				nextBusy = f
+			}
+		case next == nil || f.before(next):
+			next = f
+		}
+	}
+	return cmp.Or(next, nextBusy)
+}
+
+// before reports whether the event of one try is tried before that of another one: by
+// their classes, and then that whose last try is longest ago.
+func (f *flight) before(other *flight) bool {
+	if class, of := f.tryClass(), other.tryClass(); class != of {
+		return class < of
 	}
 	return f.launched < other.launched
+}
+
+// tryClass is 0 for events that were not tried yet, since what the gateway records of
+// others counts from the first try; 1 for those that were; and 2 for those that were not
+// if very many of their service were: if all of them took turns, none would be condemned
+// in the time for which events are in flight. Each service has its own number, so that a
+// service with very many does not keep the others' from being tried.
+func (f *flight) tryClass() int {
+	switch {
+	case f.events[0].rare.suspect.Begun():
+		return 1
+	case f.publisher.service.begun >= begunAtOnce:
+		return 2
+	default:
+		return 0
+	}
 }
 
 // judge dead-letters the event of a try if it is condemned. The flight is then empty.
@@ -406,7 +431,6 @@ func (r *Relay) judge(f *flight) {
 	if r.suspects.history.Review(suspect) != verdict.DeadLetter {
 		return
 	}
-	r.unsuspect(h)
 	r.bury(h, event.GatewayRejected, leftOutDetail(suspect.Counted, int(h.sent)))
 	f.events = nil
 }

@@ -87,3 +87,54 @@ func TestProofDue(t *testing.T) {
 		})
 	}
 }
+
+// TestChooseTry has which of the tries that are due is next.
+func TestChooseTry(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		// The services and their streams, and how many events of them were tried.
+		flying, begun [2]int
+		// The tries, in the order in which they were launched last.
+		tries []triedOf
+		want  int // the index of the try
+	}{
+		{name: "the longest ago", tries: []triedOf{{0, true}, {1, true}, {0, true}}, want: 0},
+		{name: "one that was not tried", tries: []triedOf{{0, true}, {1, false}, {0, false}}, want: 1},
+		{name: "very many were", begun: [2]int{begunAtOnce, 0}, tries: []triedOf{{0, false}, {0, true}}, want: 1},
+		{name: "very many of another service were", begun: [2]int{begunAtOnce, 0}, tries: []triedOf{{0, false}, {0, true}, {1, false}}, want: 2},
+		{name: "the service has all its streams", flying: [2]int{7, 0}, tries: []triedOf{{0, false}, {0, true}, {1, true}}, want: 2},
+		{name: "all services have", flying: [2]int{7, 7}, tries: []triedOf{{0, true}, {1, false}}, want: 1},
+		{name: "nothing is due", want: -1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := &Relay{opts: Options{SubmitConcurrency: 8}}
+			services := [2]*service{}
+			for i := range services {
+				services[i] = &service{flying: test.flying[i], begun: test.begun[i]}
+			}
+			for i, of := range test.tries {
+				v := &verdict.Suspect{}
+				if of.tried {
+					var history verdict.History
+					history.Decide(verdict.Answer{Events: 1, Suspects: true, Exclusive: true}, v)
+				}
+				r.flights.tries = append(r.flights.tries, &flight{
+					publisher: &publisher{service: services[of.service]},
+					events:    []*held{{rare: &rare{suspect: v}}}, suspect: true, try: true, launched: uint64(i),
+				})
+			}
+			// What is settled or empty is no try any more.
+			r.flights.tries = append(r.flights.tries, &flight{try: true}, &flight{try: true, events: []*held{{gone: true}}})
+			got := slices.Index(r.flights.tries, r.chooseTry())
+			if got != test.want {
+				t.Errorf("%d, want %d", got, test.want)
+			}
+		})
+	}
+}
+
+// triedOf is a try of an event of a service, which was tried before or not.
+type triedOf struct {
+	service int
+	tried   bool
+}

@@ -240,3 +240,42 @@ func TestCollisions(t *testing.T) {
 		})
 	}
 }
+
+// TestBadEventBesideAFlood has a service send 2,000 events that are never recorded, and
+// an honest one send one among others that are. The honest one's is judged within three
+// minutes, however many of the other service's wait for that.
+func TestBadEventBesideAFlood(t *testing.T) {
+	m := metrics.New()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, *seed, m, slog.New(slog.DiscardHandler))
+		w.nowPlan.Store(&plan{settings: rowSettings, workers: 1, latency: 50 * time.Millisecond})
+		for n := range 2000 {
+			w.ledger.published(w.sub.publish(leftOut, &pubsubpb.PubsubMessage{Data: data(n, eventID(n)), Attributes: identity("alpha", "sim")}))
+		}
+		k := w.start(false, 0)
+		var bad *message
+		var began time.Time
+		took := time.Duration(0)
+		for n := 0; took == 0 && n < 1000; n++ {
+			w.publishHonest(n)
+			if n == 200 {
+				bad = w.sub.publish(leftOut, &pubsubpb.PubsubMessage{Data: data(0, eventID(2_000_000)), Attributes: identity("honest", "sim")})
+				w.ledger.published(bad)
+				began = time.Now()
+			}
+			time.Sleep(500 * time.Millisecond)
+			w.ledger.mu.Lock()
+			if bad != nil && len(w.ledger.letters[bad.GetMessageId()]) > 0 {
+				took = time.Since(began)
+			}
+			w.ledger.mu.Unlock()
+		}
+		w.ledger.mu.Lock()
+		t.Logf("dead-lettered after %v, %d in all", took, len(w.ledger.letters))
+		w.ledger.mu.Unlock()
+		if took == 0 || took > 3*time.Minute {
+			t.Errorf("the honest service's bad event was dead-lettered after %v, want three minutes at most", took)
+		}
+		k.end()
+	})
+}
