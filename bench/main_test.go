@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -37,15 +38,7 @@ func TestCounts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var measured []runner.Measurement
-	if err := json.Unmarshal(b, &measured); err != nil {
-		t.Fatal(err)
-	}
-	for _, m := range measured {
+	for _, m := range readMeasured(t, file) {
 		if m.Consumer != "worker" {
 			continue
 		}
@@ -68,4 +61,54 @@ func TestCounts(t *testing.T) {
 		return
 	}
 	t.Error("the worker was not measured")
+}
+
+// TestValues has valid events that take little memory as bytes and very much as values:
+// hundreds of thousands of empty objects, nulls and numbers each. The worker stays within
+// three times the bound on what is in flight, beside what the program itself and one such
+// event on its way take, and an honest event beside 30 of them waits for seconds. An event
+// of this kind took 6 s and 16 MiB or more when its size was computed from the values.
+func TestValues(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the worker")
+	}
+	const (
+		outstanding = 16   // MiB
+		program     = 80   // MiB
+		longest     = 30e3 // ms, on a machine that is shared with other tests
+	)
+	file := filepath.Join(t.TempDir(), "measured.json")
+	err := runner.Run(t.Context(), runner.Options{
+		Scenarios: "values", Events: 33, Publishers: 1, Runs: 1, JSON: file, Stdout: io.Discard, Stderr: io.Discard,
+		Set: []string{fmt.Sprintf("WORKER_MAX_OUTSTANDING_BYTES=%dMiB", outstanding)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	measured := readMeasured(t, file)
+	if len(measured) == 0 {
+		t.Fatal("nothing was measured")
+	}
+	for _, m := range measured {
+		t.Logf("%s: peak %.0f MiB, honest events wait %.0f ms at most, %.1f s of CPU", m.Case, m.PeakMB, m.Gateway.P99, m.CPU)
+		if most := float64(3*outstanding + program); m.PeakMB > most {
+			t.Errorf("%s: peak memory of %.0f MiB, want %.0f at most", m.Case, m.PeakMB, most)
+		}
+		if m.Gateway.P99 == 0 || m.Gateway.P99 > longest {
+			t.Errorf("%s: honest events wait for %.0f ms, want %.0f at most", m.Case, m.Gateway.P99, longest)
+		}
+	}
+}
+
+// readMeasured reads what a run has measured.
+func readMeasured(t *testing.T, file string) (measured []runner.Measurement) {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(b, &measured); err != nil {
+		t.Fatal(err)
+	}
+	return measured
 }

@@ -17,7 +17,7 @@ type Plan struct {
 	Events int `json:"events"`
 	// Publishers are the identities that take turns.
 	Publishers int `json:"publishers"`
-	// Padding bytes are added to each event as private metadata.
+	// Padding bytes are added to each event as private metadata, but for honest ones.
 	Padding int `json:"padding"`
 	// Values has the padding consist of as many such JSON values as fit, rather than
 	// of one text.
@@ -203,6 +203,7 @@ func NewMaker(p Plan) *Maker {
 func newTemplate(p Plan, publisher int, feature string) template {
 	padding := ""
 	switch {
+	case p.Flood != "" && publisher > 0: // the honest one
 	case p.Values != "":
 		values := strings.Repeat(p.Values+",", max(0, p.Padding/(len(p.Values)+1)-1)) + p.Values
 		padding = `"privateMetadata":{"padding":[` + values + `]},`
