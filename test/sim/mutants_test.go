@@ -63,6 +63,16 @@ var mutants = []mutant{
 		new: "			service: func() *service { own := *r.serviceOf(h.event.Publisher.ServiceID); return &own }(),\n",
 	},
 	{
+		name: "what was kept back waits for another service's flood", run: "^TestFloodAfterAReserve$", file: "internal/relay/flight.go",
+		old: "	r.freeLight()\n",
+		new: "",
+	},
+	{
+		name: "a lone service with few events keeps them back", run: "^TestFloods$", file: "internal/relay/suspects.go",
+		old: " || len(r.events) < 2*leastControls",
+		new: "",
+	},
+	{
 		name: "what the gateway loses of others does not count", file: "internal/verdict/verdict.go",
 		old: "		lost, observed = h.lost-s.lost, observed+h.observed-s.observed\n",
 		new: "		observed += h.observed - s.observed\n",
