@@ -226,7 +226,7 @@ var varies = []struct {
 	{regexp.MustCompile(`\b(\d+h)?(\d+m)?\d+(\.\d+)?(ms|µs|s)\b`), "DURATION"},
 	{regexp.MustCompile(`("duration_seconds":)[0-9.]+`), "${1}N"},
 	{regexp.MustCompile(`(_seconds )[0-9.e+]+`), "${1}N"},
-	{regexp.MustCompile(`("in_flight":)\d+`), "${1}N"},
+	{regexp.MustCompile(`("(in_flight|batches|empty_pulls)":)\d+`), "${1}N"},
 	{regexp.MustCompile(` *\b\d+ (s|min|h|d) ago *`), " AGE "},
 	{regexp.MustCompile(`FEATURE/ACTION +FIRST +LAST +REPLAYED`), "FEATURE/ACTION FIRST LAST REPLAYED"}, // as wide as the ages
 	// How often something was tried in vain so far.

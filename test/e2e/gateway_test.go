@@ -218,7 +218,10 @@ func TestHanging(t *testing.T) {
 func TestTwoWorkers(t *testing.T) {
 	h := newEnv(t)
 	const all = 1000
-	first, second := h.startReady("WORKER_DRAIN_IDLE=2s"), h.startReady("WORKER_DRAIN_IDLE=2s")
+	// The emulator keeps what it has sent to a stream that ends until the lease of ten
+	// seconds is over, so the second worker must wait longer for what the first one left.
+	const idle = "WORKER_DRAIN_IDLE=14s"
+	first, second := h.startReady(idle), h.startReady(idle)
 	for i := 0; i < all; i += 50 {
 		h.publish(events(i, i+50)...)
 	}

@@ -30,7 +30,7 @@ type specification struct {
 // of the test.
 func (h *env) deployed(kind string) []string {
 	h.t.Helper()
-	content, err := os.ReadFile(filepath.Join("..", "deploy", "msp", kind+".service.yaml"))
+	content, err := os.ReadFile(filepath.Join("..", "..", "deploy", "msp", kind+".service.yaml"))
 	h.must(err)
 	var s specification
 	h.must(yaml.Unmarshal(content, &s))
