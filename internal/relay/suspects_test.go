@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sourcegraph/telemetry-relay/internal/consume"
+	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/verdict"
 )
 
@@ -137,4 +139,23 @@ func TestChooseTry(t *testing.T) {
 type triedOf struct {
 	service int
 	tried   bool
+}
+
+// TestRejectedIsNoSuspect has a suspect rejected for another reason than being left out.
+// From then on it waits for the dead-letter topic, and not for a verdict.
+func TestRejectedIsNoSuspect(t *testing.T) {
+	r := &Relay{loop: newLoop(Options{})}
+	of := &service{}
+	h := &held{message: &consume.Message{}, publisher: &publisher{service: of}}
+	r.suspect(h)
+	r.markAlone(h)
+	r.suspects.history.Decide(verdict.Answer{Events: 1, Suspects: true, Exclusive: true}, h.rare.suspect)
+	of.begun++
+	r.bury(h, event.GatewayRefused, "")
+	if s := &r.suspects; s.leftOut != 0 || s.alone != 0 || of.begun != 0 {
+		t.Errorf("%d left out, %d alone, %d tried, want none", s.leftOut, s.alone, of.begun)
+	}
+	if r.graves.Len() != 1 {
+		t.Errorf("%d wait for the dead-letter topic, want 1", r.graves.Len())
+	}
 }
