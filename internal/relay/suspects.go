@@ -269,7 +269,8 @@ func (r *Relay) unsuspect(h *held) {
 }
 
 // bisect submits the halves of what was left out apart, several pieces at a time.
-// Some events are kept back as controls, if most of them are healthy.
+// Some events are kept back as controls, if most of them are healthy. A service with less
+// than its share keeps none back: they would wait until all of the others' are judged.
 func (r *Relay) bisect(f *flight, keepBack bool, now time.Time) {
 	s := &r.suspects
 	events := f.events
@@ -278,7 +279,7 @@ func (r *Relay) bisect(f *flight, keepBack bool, now time.Time) {
 	}
 	if keepBack {
 		keep := min(len(events)/2, keptBack, maxKept-s.kept())
-		if keep > 0 && r.opts.RejectAfter > 0 && !r.stopping.on {
+		if keep > 0 && r.opts.RejectAfter > 0 && !r.stopping.on && !r.light(f.publisher.service) {
 			rest := len(events) - keep
 			s.controls = append(s.controls, &flight{publisher: f.publisher, events: slices.Clone(events[rest:])})
 			events = events[:rest:rest]
@@ -397,10 +398,15 @@ func (r *Relay) chooseTry() *flight {
 }
 
 // before reports whether the event of one try is tried before that of another one: by
-// their classes, and then that whose last try is longest ago.
+// their classes; of those that were not tried yet, that of the service with fewer
+// that were; and then that whose last try is longest ago.
 func (f *flight) before(other *flight) bool {
-	if class, of := f.tryClass(), other.tryClass(); class != of {
+	class := f.tryClass()
+	if of := other.tryClass(); class != of {
 		return class < of
+	}
+	if begun, of := f.publisher.service.begun, other.publisher.service.begun; class == 0 && begun != of {
+		return begun < of
 	}
 	return f.launched < other.launched
 }

@@ -102,6 +102,7 @@ func TestChooseTry(t *testing.T) {
 	}{
 		{name: "the longest ago", tries: []triedOf{{0, true}, {1, true}, {0, true}}, want: 0},
 		{name: "one that was not tried", tries: []triedOf{{0, true}, {1, false}, {0, false}}, want: 1},
+		{name: "fewer of the service were", begun: [2]int{2, 1}, tries: []triedOf{{0, false}, {1, false}}, want: 1},
 		{name: "very many were", begun: [2]int{begunAtOnce, 0}, tries: []triedOf{{0, false}, {0, true}}, want: 1},
 		{name: "very many of another service were", begun: [2]int{begunAtOnce, 0}, tries: []triedOf{{0, false}, {0, true}, {1, false}}, want: 2},
 		{name: "the service has all its streams", flying: [2]int{7, 0}, tries: []triedOf{{0, false}, {0, true}, {1, true}}, want: 2},

@@ -279,3 +279,28 @@ func TestBadEventBesideAFlood(t *testing.T) {
 		k.end()
 	})
 }
+
+// TestControlsBesideAFlood has a service send 400 events that the gateway's Pub/Sub
+// refuses with their neighbours, and an honest one 20 events every 5 s. Some of these are left
+// out beside the others, but none is kept back as a control until all of the others are judged.
+func TestControlsBesideAFlood(t *testing.T) {
+	m := metrics.New()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, *seed, m, slog.New(slog.DiscardHandler))
+		w.nowPlan.Store(&plan{settings: rowSettings, workers: 1})
+		for n := range 400 {
+			w.ledger.published(w.sub.publish(leftOut, &pubsubpb.PubsubMessage{Data: data(n, eventID(2*n+1)), Attributes: identity("alpha", "sim")}))
+		}
+		k := w.start(false, 0)
+		var honest []*message
+		for n := range 24 {
+			for i := range 20 {
+				honest = append(honest, w.publishHonest(20*n+i))
+			}
+			time.Sleep(5 * time.Second)
+		}
+		time.Sleep(30 * time.Second)
+		w.checkWaits(t, honest, 40*time.Second)
+		k.end()
+	})
+}
