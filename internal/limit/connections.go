@@ -23,6 +23,7 @@ func ConnectionsFor(streams int) int {
 type Connections struct {
 	inFlight []int // streams of each connection
 	total    int
+	last     int // the connection that was chosen last
 }
 
 // NewConnections returns the connections of so many streams at most.
@@ -34,18 +35,27 @@ func NewConnections(streams int) *Connections {
 func (c *Connections) Len() int { return len(c.inFlight) }
 
 // Start chooses the connection of the next stream: of those that are needed the one with
-// the fewest streams, and not the one to avoid. An event that was left out is tried over
-// another connection; no connection is to be avoided if it is negative.
-func (c *Connections) Start(avoid int) int {
-	c.total++
-	chosen := -1
-	for i := range min(ConnectionsFor(c.total), len(c.inFlight)) {
-		if i != avoid && (chosen < 0 || c.inFlight[i] < c.inFlight[chosen]) {
-			chosen = i
+// the fewest streams. Those with equally many take turns, so that streams one at a time
+// also use all of them.
+func (c *Connections) Start() int {
+	needed := min(ConnectionsFor(c.total+1), len(c.inFlight))
+	chosen := (c.last + 1) % needed
+	for i := range needed {
+		if other := (c.last + 1 + i) % needed; c.inFlight[other] < c.inFlight[chosen] {
+			chosen = other
 		}
 	}
-	c.inFlight[chosen]++
-	return chosen
+	c.last = chosen
+	return c.StartOn(chosen)
+}
+
+// StartOn notes that the next stream uses a certain connection, and returns it. The
+// tries of an event that was left out each use another one of the first
+// FewestConnections.
+func (c *Connections) StartOn(connection int) int {
+	c.inFlight[connection]++
+	c.total++
+	return connection
 }
 
 // Ended notes that a stream of a connection has ended.

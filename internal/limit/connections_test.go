@@ -17,7 +17,7 @@ func TestConnections(t *testing.T) {
 	}
 	var streams []int
 	for n := 1; n <= 512; n++ {
-		streams = append(streams, c.Start(-1))
+		streams = append(streams, c.Start())
 		used := 0
 		for i, k := range c.inFlight {
 			if k > streamsEach+1 {
@@ -43,20 +43,38 @@ func TestConnections(t *testing.T) {
 			}
 		}
 		c.Ended(streams[len(streams)-1])
-		c.Start(-1)
+		c.Start()
 	}
 	if used := len(streams); used != ConnectionsFor(256) {
 		t.Errorf("256 streams have %d connections", used)
 	}
 }
 
-func TestConnectionToAvoid(t *testing.T) {
+// TestOneStreamAtATime uses all connections in turns.
+func TestOneStreamAtATime(t *testing.T) {
+	c := NewConnections(512)
+	used := map[int]int{}
+	for range 300 {
+		on := c.Start()
+		used[on]++
+		c.Ended(on)
+	}
+	if len(used) != FewestConnections || used[0] != 100 || used[1] != 100 {
+		t.Errorf("streams of each connection: %v", used)
+	}
+}
+
+func TestCertainConnection(t *testing.T) {
 	c := NewConnections(8)
-	for range 100 {
-		for avoid := range c.Len() {
-			if got := c.Start(avoid); got == avoid {
-				t.Fatalf("connection %d was to be avoided", avoid)
-			}
+	for range 6 {
+		if got := c.StartOn(1); got != 1 {
+			t.Fatalf("connection %d", got)
+		}
+	}
+	// The others make up for it.
+	for range 12 {
+		if got := c.Start(); got == 1 {
+			t.Fatal("connection 1 has the most streams, and got another one")
 		}
 	}
 }
@@ -64,7 +82,7 @@ func TestConnectionToAvoid(t *testing.T) {
 func TestMoreStreamsThanExpected(t *testing.T) {
 	c := NewConnections(8)
 	for range 1000 {
-		c.Start(-1)
+		c.Start()
 	}
 	for i, k := range c.inFlight {
 		if k < 333 {

@@ -100,6 +100,7 @@ type Limit struct {
 	inFlight int
 	events   int // in flight
 	reason   Reason
+	falls    int
 	// recovering: after an outage, or when most streams have failed, each success adds
 	// one stream until start is reached.
 	recovering bool
@@ -145,8 +146,20 @@ func (l *Limit) Limit() int {
 // InFlight is how many streams have started and not ended.
 func (l *Limit) InFlight() int { return l.inFlight }
 
+// Max is the largest number that Limit returns.
+func (l *Limit) Max() int { return l.max }
+
 // Reason says why the limit fell last.
 func (l *Limit) Reason() Reason { return l.reason }
+
+// Falls is how often the limit has fallen.
+func (l *Limit) Falls() int { return l.falls }
+
+// fell notes that the limit falls, and why.
+func (l *Limit) fell(why Reason) {
+	l.reason = why
+	l.falls++
+}
 
 // Started notes that a stream with so many events starts.
 func (l *Limit) Started(events int) {
@@ -157,7 +170,10 @@ func (l *Limit) Started(events int) {
 
 // Reset notes that the breaker has opened: the limit is 1, and each success adds one.
 func (l *Limit) Reset() {
-	l.limit, l.reason = 1, Outage
+	if l.limit > 1 {
+		l.fell(Outage)
+	}
+	l.limit = 1
 	l.recovering = l.start > 1
 	l.step, l.paused = l.start, time.Time{}
 	l.window, l.dip = window{}, dip{next: l.dip.next}
@@ -208,7 +224,8 @@ func (l *Limit) failed() {
 // the best latency as before, so the window goes on.
 func (l *Limit) lower(to int, why Reason) {
 	if to = max(1, min(to, l.limit-1)); to < l.limit {
-		l.limit, l.reason = to, why
+		l.limit = to
+		l.fell(why)
 	}
 }
 
@@ -245,7 +262,7 @@ func (l *Limit) risen(now time.Time) bool {
 	if ratio <= fallAbove {
 		return false
 	}
-	l.reason = Latency
+	l.fell(Latency)
 	// Latency may also have risen for a moment, because of the worker's own machine.
 	l.step = max(1, l.start/2, l.limit/16)
 	l.set(max(l.start, int(float64(l.limit)*max(mostFall, fallTo/ratio))), now)
@@ -265,7 +282,7 @@ func (l *Limit) turn(now time.Time) {
 	case !w.demanded():
 		// A limit that was not used must not be available to a sudden load.
 		if to := max(l.start, 2*w.peak); to < l.limit {
-			l.reason = Unused
+			l.fell(Unused)
 			l.set(to, now)
 			return
 		}
