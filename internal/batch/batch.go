@@ -60,6 +60,7 @@ type Groups[S, E comparable, T any] struct {
 	// timers are the groups that wait for their time: those that are not queued.
 	timers timers[S, E, T]
 	items  int
+	due    int       // items of the groups that are ready
 	epoch  time.Time // of the first item
 	// flushes is how often everything was flushed. A group takes note of it when it is
 	// next looked at, so that a flush need not walk over all that are ready.
@@ -95,7 +96,10 @@ func (g *Groups[S, E, T]) Add(now time.Time, at *Group[S, E, T], bytes int, valu
 	at.items = append(at.items, item[T]{value, bytes, due})
 	at.bytes += bytes
 	g.items++
-	if !at.queued && g.full(at) {
+	switch {
+	case at.queued:
+		g.due++
+	case g.full(at):
 		heap.Remove(&g.timers, at.timer)
 		g.queue(at)
 	}
@@ -108,6 +112,7 @@ func (g *Groups[S, E, T]) full(at *Group[S, E, T]) bool {
 // queue has a group that is not among the timers wait for its turn.
 func (g *Groups[S, E, T]) queue(at *Group[S, E, T]) {
 	at.queued = true
+	g.due += len(at.items)
 	g.ready.Push(at.Service, at.Environment, at)
 }
 
@@ -126,15 +131,28 @@ func (g *Groups[S, E, T]) Due() (time.Time, bool) {
 // Next takes the next batch that is due, in turns by service and environment. The
 // second result is false when there is none, or only of those that are busy.
 func (g *Groups[S, E, T]) Next(now time.Time, busy turns.Busy[S, E]) (Batch[T], bool) {
-	for len(g.timers) > 0 && !g.timers[0].due.After(now) {
-		g.queue(heap.Pop(&g.timers).(*Group[S, E, T]))
-	}
+	g.queueDue(now)
 	at, ok := g.ready.Next(busy)
 	if !ok {
 		return Batch[T]{}, false
 	}
 	at.queued = false
+	g.due -= len(at.items)
 	return g.take(now, at), true
+}
+
+// queueDue has the groups whose time has come wait for their turn.
+func (g *Groups[S, E, T]) queueDue(now time.Time) {
+	for len(g.timers) > 0 && !g.timers[0].due.After(now) {
+		g.queue(heap.Pop(&g.timers).(*Group[S, E, T]))
+	}
+}
+
+// Ready is how many items are in groups with something due: how many would be taken if
+// nobody were busy, apart from the last ones of a group that wait for company again.
+func (g *Groups[S, E, T]) Ready(now time.Time) int {
+	g.queueDue(now)
+	return g.due
 }
 
 // note has a group take note of the flushes since it was last looked at.

@@ -375,14 +375,17 @@ func TestModel(t *testing.T) {
 				}
 			}
 			var wantDue time.Time
-			total := 0
+			total, wantReady := 0, 0
 			for _, key := range keys {
 				items := m.groups[key]
 				total += len(items)
 				if len(items) == 0 {
 					continue
 				}
-				if _, ready := m.ready(key, now); !ready && (wantDue.IsZero() || items[0].due.Before(wantDue)) {
+				switch _, ready := m.ready(key, now); {
+				case ready:
+					wantReady += len(items)
+				case wantDue.IsZero() || items[0].due.Before(wantDue):
 					wantDue = items[0].due
 				}
 			}
@@ -392,6 +395,12 @@ func TestModel(t *testing.T) {
 			// What is due by its time already may still be among the timers.
 			if due, ok := g.Due(); ok && due.After(now) && !due.Equal(wantDue) || !ok && !wantDue.IsZero() {
 				t.Fatalf("seed %d: due %v (%v), want %v", seed, due, ok, wantDue)
+			}
+			// Ready queues what is due; without it, Next does.
+			if rng.IntN(2) == 0 {
+				if got := g.Ready(now); got != wantReady {
+					t.Fatalf("seed %d: %d items are ready, want %d", seed, got, wantReady)
+				}
 			}
 		}
 		left := 0
