@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"strconv"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -41,6 +42,29 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 		return errSize
 	}
 	*b = Bytes(n)
+	return nil
+}
+
+// Streams is a number of streams to the gateway in flight, or Auto.
+type Streams int
+
+// Auto: the number adapts to the gateway.
+const Auto Streams = 0
+
+// maxStreams is the largest number of streams that can be asked for.
+const maxStreams = 1000
+
+// UnmarshalText reads auto, or a number from 1 to maxStreams.
+func (s *Streams) UnmarshalText(text []byte) error {
+	if string(text) == "auto" {
+		*s = Auto
+		return nil
+	}
+	n, err := strconv.Atoi(string(text))
+	if err != nil || n < 1 || n > maxStreams {
+		return errStreams
+	}
+	*s = Streams(n)
 	return nil
 }
 
@@ -86,7 +110,10 @@ type Config struct {
 	BatchMaxBytes  Bytes         `env:"WORKER_BATCH_MAX_BYTES" envDefault:"3MiB"`
 	BatchMaxDelay  time.Duration `env:"WORKER_BATCH_MAX_DELAY" envDefault:"1s"`
 
-	SubmitConcurrency    int           `env:"WORKER_SUBMIT_CONCURRENCY" envDefault:"8"`
+	// SubmitConcurrency is how many streams to the gateway may be in flight.
+	SubmitConcurrency Streams `env:"WORKER_SUBMIT_CONCURRENCY" envDefault:"auto"`
+	// SubmitConcurrencyMax is how many there may be at most while the number adapts.
+	SubmitConcurrencyMax int           `env:"WORKER_SUBMIT_CONCURRENCY_MAX" envDefault:"512"`
 	SubmitTimeout        time.Duration `env:"WORKER_SUBMIT_TIMEOUT" envDefault:"30s"`
 	RejectAfter          int           `env:"WORKER_REJECT_AFTER" envDefault:"5"`
 	MaxOutstandingEvents int           `env:"WORKER_MAX_OUTSTANDING_EVENTS" envDefault:"20000"`
@@ -134,6 +161,14 @@ func (c *Config) ReceiveWindow() time.Duration {
 		return 0
 	}
 	return c.JobDeadline - c.ShutdownTimeout - deadlineReserve
+}
+
+// MaxStreams is how many streams to the gateway are in flight at most.
+func (c *Config) MaxStreams() int {
+	if c.SubmitConcurrency == Auto {
+		return c.SubmitConcurrencyMax
+	}
+	return int(c.SubmitConcurrency)
 }
 
 const deadlineReserve = 5 * time.Second

@@ -49,6 +49,8 @@ func (f *Faults) add(variable, format string, args ...any) {
 
 var errSize = errors.New("expected a size such as 3145728 or 3MiB")
 
+var errStreams = fmt.Errorf("expected auto or a whole number from 1 to %d", maxStreams)
+
 // Load reads the settings from environ, which has the form of os.Environ. The
 // error, if any, is of type Faults and lists all of them.
 func Load(environ []string, purpose Purpose) (*Config, error) {
@@ -124,6 +126,8 @@ func expected(t reflect.Type) string {
 	switch t {
 	case reflect.TypeFor[Bytes]():
 		return errSize.Error()
+	case reflect.TypeFor[Streams]():
+		return errStreams.Error()
 	}
 	switch t.String() {
 	case "time.Duration":

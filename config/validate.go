@@ -233,8 +233,8 @@ func (c *Config) validateRun(vars map[string]string, broken map[string]bool, fau
 		"expected 1 to %d bytes (the gateway refuses messages over 90 MiB), got %d", MaxBatchBytes, c.BatchMaxBytes)
 	check("WORKER_BATCH_MAX_DELAY", c.BatchMaxDelay >= 0 && c.BatchMaxDelay < maxLease,
 		"expected 0 or more, and less than the %v for which an event stays in flight, got %v", maxLease, c.BatchMaxDelay)
-	check("WORKER_SUBMIT_CONCURRENCY", c.SubmitConcurrency > 0 && c.SubmitConcurrency <= 1000,
-		"expected 1 to 1000, got %d", c.SubmitConcurrency)
+	check("WORKER_SUBMIT_CONCURRENCY_MAX", c.SubmitConcurrencyMax > 0 && c.SubmitConcurrencyMax <= maxStreams,
+		"expected 1 to %d, got %d", maxStreams, c.SubmitConcurrencyMax)
 	check("WORKER_SUBMIT_TIMEOUT", c.SubmitTimeout > 0 && c.SubmitTimeout <= maxSubmitTimeout,
 		"expected more than 0 and at most %v (the gateway cuts a stream after %v), got %v", maxSubmitTimeout, gatewayStreamLimit, c.SubmitTimeout)
 	check("WORKER_REJECT_AFTER", c.RejectAfter >= 0, "expected 0 (never) or more, got %d", c.RejectAfter)

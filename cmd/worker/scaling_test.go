@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"maps"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -37,70 +39,72 @@ func readScale(t *testing.T, text string) scale {
 	return s
 }
 
-// secondsInFlight is how long an event is in flight.
-func (s scale) secondsInFlight(publishers float64) float64 {
-	return max(s["batch_delay_seconds"], publishers*s["stream_seconds"]/s["streams"]) + s["stream_seconds"]
+// outstanding is how many events are in flight at most.
+func (s scale) outstanding() float64 {
+	return min(s["outstanding_events"], s["outstanding_bytes"]/s["message_bytes"])
 }
 
 // bound is one thing that limits an instance, in events a second.
 type bound struct {
 	name, how string
-	rate      func(publishers float64) float64
+	rate      float64
 }
 
 func (s scale) bounds() []bound {
 	return []bound{
-		{"CPU", "`cores × utilization ÷ cpu_seconds_per_million × 1,000,000`", func(float64) float64 {
-			return s["cores"] * s["utilization"] / s["cpu_seconds_per_million"] * 1e6
-		}},
-		{"streams to the gateway", "`streams × batch_events ÷ stream_seconds`", func(float64) float64 {
-			return s["streams"] * s["batch_events"] / s["stream_seconds"]
-		}},
-		{"events in flight", "`outstanding_events ÷ time in flight`", func(publishers float64) float64 {
-			return min(s["outstanding_events"], s["outstanding_bytes"]/s["message_bytes"]) / s.secondsInFlight(publishers)
-		}},
-		{"Pub/Sub", "`pubsub_streams × pubsub_stream_bytes ÷ message_bytes`", func(float64) float64 {
-			return s["pubsub_streams"] * s["pubsub_stream_bytes"] / s["message_bytes"]
-		}},
+		{"CPU", "`cores × utilization ÷ cpu_seconds_per_million × 1,000,000`", s["cores"] * s["utilization"] / s["cpu_seconds_per_million"] * 1e6},
+		{"streams to the gateway", "`streams × batch_events ÷ stream_seconds`", s["streams"] * s["batch_events"] / s["stream_seconds"]},
+		{"events in flight", "`outstanding_events × in_streams ÷ stream_seconds`", s.outstanding() * s["in_streams"] / s["stream_seconds"]},
+		{"Pub/Sub", "`pubsub_streams × pubsub_stream_bytes ÷ message_bytes`", s["pubsub_streams"] * s["pubsub_stream_bytes"] / s["message_bytes"]},
 	}
 }
 
-// rate is what one instance does: the lowest bound.
-func (s scale) rate(publishers float64) float64 {
-	lowest := math.Inf(1)
-	for _, b := range s.bounds() {
-		lowest = min(lowest, b.rate(publishers))
-	}
-	return lowest
+// lowest is the bound that limits an instance.
+func (s scale) lowest() bound {
+	return slices.MinFunc(s.bounds(), func(a, b bound) int { return cmp.Compare(a.rate, b.rate) })
 }
 
 func (s scale) boundRows() string {
 	var b strings.Builder
-	b.WriteString("| bound | how | 10 publishers | 100 publishers |\n|---|---|---|---|\n")
+	b.WriteString("| bound | how | events/s |\n|---|---|---|\n")
 	for _, bound := range s.bounds() {
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", bound.name, bound.how, perSecond(bound.rate(10)), perSecond(bound.rate(100)))
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", bound.name, bound.how, perSecond(bound.rate))
 	}
-	fmt.Fprintf(&b, "| **an instance** | the lowest | **%s** | **%s** |\n", perSecond(s.rate(10)), perSecond(s.rate(100)))
+	fmt.Fprintf(&b, "| **an instance** | the lowest | **%s** |\n", perSecond(s.lowest().rate))
 	job := s["job_receive_seconds"] / s["job_interval_seconds"]
-	fmt.Fprintf(&b, "| **a job**, on average | `× job_receive_seconds ÷ job_interval_seconds` | **%s** | **%s** |\n", perSecond(s.rate(10)*job), perSecond(s.rate(100)*job))
+	fmt.Fprintf(&b, "| **a job**, on average | `× job_receive_seconds ÷ job_interval_seconds` | **%s** |\n", perSecond(s.lowest().rate*job))
+	return b.String()
+}
+
+// latencyRows are for gateways of other speeds.
+func (s scale) latencyRows() string {
+	var b strings.Builder
+	b.WriteString("| `stream_seconds` | events in flight allow, events/s | an instance, events/s | limited by |\n|---|---|---|---|\n")
+	for _, seconds := range []float64{0.05, 0.25, 0.5, 1} {
+		other := maps.Clone(s)
+		other["stream_seconds"] = seconds
+		fmt.Fprintf(&b, "| %v | %s | %s | %s |\n", seconds, perSecond(other.bounds()[2].rate), perSecond(other.lowest().rate), other.lowest().name)
+	}
 	return b.String()
 }
 
 func (s scale) loadRows() string {
 	var b strings.Builder
-	b.WriteString("| load, events/s | publishers | kind | instances | each, events/s | streams/s to the gateway | from Pub/Sub |\n|---|---|---|---|---|---|---|\n")
+	b.WriteString("| load, events/s | publishers | kind | instances | each, events/s | streams/s to the gateway | streams in flight, each | from Pub/Sub |\n|---|---|---|---|---|---|---|---|\n")
 	for _, load := range []float64{100, 1000, 10_000, 100_000, 1_000_000} {
 		for _, publishers := range []float64{10, 100} {
-			rate := s.rate(publishers)
+			rate := s.lowest().rate
 			kind, instances := "job or service", 1.0
 			if load > rate*s["job_receive_seconds"]/s["job_interval_seconds"] {
 				kind, instances = "service", math.Ceil(load/rate)
 			}
 			each := load / instances
-			// A batch is what a publisher has published by the time that a stream takes it.
-			batch := min(s["batch_events"], max(1, each/publishers*(s.secondsInFlight(publishers)-s["stream_seconds"])))
-			fmt.Fprintf(&b, "| %s | %.0f | %s | %s | %s | %s | %s/s |\n", humanize.Comma(int64(load)), publishers, kind, humanize.Comma(int64(instances)),
-				perSecond(each), perSecond(load/batch), humanize.Bytes(uint64(load*s["message_bytes"])))
+			// A batch is what a publisher has published while it waited: the delay, or
+			// less if the events in flight reach their bound before.
+			wait := min(s["batch_delay_seconds"], s.outstanding()/each-s["stream_seconds"])
+			batch := min(s["batch_events"], max(1, each/publishers*wait))
+			fmt.Fprintf(&b, "| %s | %.0f | %s | %s | %s | %s | %s | %s/s |\n", humanize.Comma(int64(load)), publishers, kind, humanize.Comma(int64(instances)),
+				perSecond(each), perSecond(load/batch), perSecond(math.Ceil(each/batch*s["stream_seconds"])), humanize.Bytes(uint64(load*s["message_bytes"])))
 		}
 	}
 	return b.String()
@@ -120,7 +124,7 @@ func TestScaling(t *testing.T) {
 	}
 	text := string(content)
 	s := readScale(t, text)
-	if len(s) != 14 {
+	if len(s) != 15 {
 		t.Fatalf("%d inputs: %v", len(s), s)
 	}
 	defaults, err := config.Load([]string{"GOOGLE_CLOUD_PROJECT=my-project", "SAMS_CLIENT_ID=a", "SAMS_CLIENT_SECRET=b"}, config.ForRun)
@@ -128,7 +132,7 @@ func TestScaling(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]float64{
-		"batch_events": float64(defaults.BatchMaxEvents), "batch_delay_seconds": defaults.BatchMaxDelay.Seconds(), "streams": float64(defaults.SubmitConcurrency),
+		"batch_events": float64(defaults.BatchMaxEvents), "batch_delay_seconds": defaults.BatchMaxDelay.Seconds(), "streams": float64(defaults.MaxStreams()),
 		"outstanding_events": float64(defaults.MaxOutstandingEvents), "outstanding_bytes": float64(defaults.MaxOutstandingBytes),
 	} {
 		if s[name] != want {
@@ -146,7 +150,7 @@ func TestScaling(t *testing.T) {
 		}
 	}
 	want := text
-	for marker, rows := range map[string]string{"bounds": s.boundRows(), "loads": s.loadRows()} {
+	for marker, rows := range map[string]string{"bounds": s.boundRows(), "latencies": s.latencyRows(), "loads": s.loadRows()} {
 		part := regexp.MustCompile(`(?s)<!-- ` + marker + ` -->\n.*?<!-- end -->`)
 		if !part.MatchString(want) {
 			t.Fatalf("there is no place for %s", marker)
@@ -160,6 +164,6 @@ func TestScaling(t *testing.T) {
 			t.Fatal(err)
 		}
 	default:
-		t.Errorf("docs/scaling.md is not what its inputs give; run go test ./cmd/worker -run TestScaling -scaling.update\nwant:\n%s\n%s", s.boundRows(), s.loadRows())
+		t.Errorf("docs/scaling.md is not what its inputs give; run go test ./cmd/worker -run TestScaling -scaling.update\nwant:\n%s\n%s\n%s", s.boundRows(), s.latencyRows(), s.loadRows())
 	}
 }

@@ -106,9 +106,10 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (summary relay.S
 				Bytes:  int(cfg.BatchMaxBytes),
 				Delay:  cfg.BatchMaxDelay,
 			},
-			SubmitConcurrency: cfg.SubmitConcurrency,
-			RejectAfter:       cfg.RejectAfter,
-			RejectSpan:        opts.RejectSpan,
+			Streams:     int(cfg.SubmitConcurrency),
+			MaxStreams:  cfg.SubmitConcurrencyMax,
+			RejectAfter: cfg.RejectAfter,
+			RejectSpan:  opts.RejectSpan,
 			Consume: consume.Options{
 				Subscription: cfg.SubscriptionName(),
 				MaxEvents:    cfg.MaxOutstandingEvents, MaxBytes: int64(cfg.MaxOutstandingBytes),
@@ -169,6 +170,7 @@ func newTokens(cfg *config.Config, onFetch func(error)) *submit.Tokens {
 func newGateway(cfg *config.Config, tokens *submit.Tokens) (*submit.Client, error) {
 	return submit.NewClient(submit.Options{
 		URL:     cfg.GatewayURL,
+		Streams: cfg.MaxStreams(),
 		Timeout: cfg.SubmitTimeout,
 		Tokens:  tokens,
 		Self:    event.Publisher{ServiceID: ServiceID, Environment: cfg.Environment},

@@ -511,8 +511,8 @@ func TestPanic(t *testing.T) {
 	}
 	t.Cleanup(func() { h.check(gateway.Close()) })
 	r := relay.New(client, gateway, nil, relay.Options{
-		Batch:             batch.Limits{Events: 100, Bytes: 1 << 20},
-		SubmitConcurrency: 2, RejectAfter: 3,
+		Batch:   batch.Limits{Events: 100, Bytes: 1 << 20},
+		Streams: 2, RejectAfter: 3,
 		Consume: consume.Options{MaxEvents: 100, MaxBytes: 1 << 20},
 		Drain:   true, DrainIdle: 300 * time.Millisecond, ShutdownTimeout: time.Second,
 		Services: cfg.Services, Environment: cfg.Environment,

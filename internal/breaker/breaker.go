@@ -98,8 +98,7 @@ const (
 type Breaker struct {
 	// Backoff draws the time to the next probe. The level counts the probes that
 	// failed in a row; the server may have asked for a minimum.
-	backoff  func(level int, atLeast time.Duration) time.Duration
-	maxLimit int
+	backoff func(level int, atLeast time.Duration) time.Duration
 
 	state  State
 	cause  Cause
@@ -112,13 +111,11 @@ type Breaker struct {
 	misfits  int       // answers in a row from something else, before the first good one
 	level    int       // probes that failed in a row
 	next     time.Time // when to probe again
-	limit    int       // streams in flight that are allowed
 }
 
-// New returns a breaker that is open because nothing was asked yet. So many
-// streams may be in flight at most once it has been closed for a while.
-func New(now time.Time, maxLimit int, backoff func(level int, atLeast time.Duration) time.Duration) *Breaker {
-	return &Breaker{backoff: backoff, maxLimit: maxLimit, cause: Starting, since: now}
+// New returns a breaker that is open because nothing was asked yet.
+func New(now time.Time, backoff func(level int, atLeast time.Duration) time.Duration) *Breaker {
+	return &Breaker{backoff: backoff, cause: Starting, since: now}
 }
 
 // State returns the present state.
@@ -144,10 +141,6 @@ func (b *Breaker) Failed() bool { return b.failed }
 
 // Starting reports whether nothing was answered yet.
 func (b *Breaker) Starting() bool { return b.state == Open && b.cause == Starting }
-
-// Limit is how many streams may be in flight. It is 1 after an outage, and doubles
-// with each batch that is recorded.
-func (b *Breaker) Limit() int { return b.limit }
 
 // Reason is the cause in words, with the detail.
 func (b *Breaker) Reason() string {
@@ -180,7 +173,7 @@ func (b *Breaker) Fail(why Cause, detail string, retryAfter time.Duration, now t
 		b.since = now
 	}
 	changed = b.state != Open || b.cause != why
-	b.state, b.cause, b.detail, b.limit = Open, why, detail, 1
+	b.state, b.cause, b.detail = Open, why, detail
 	b.next = now.Add(b.backoff(b.level, retryAfter))
 	return changed
 }
@@ -188,7 +181,6 @@ func (b *Breaker) Fail(why Cause, detail string, retryAfter time.Duration, now t
 // Recorded notes that the gateway recorded an event, which is the best of all signs.
 func (b *Breaker) Recorded() Transition {
 	b.failures, b.silent = 0, false
-	b.limit = min(2*b.limit, b.maxLimit)
 	was := b.state
 	if was == Open {
 		return b.close()
@@ -209,10 +201,9 @@ func (b *Breaker) Accepted(eventsWait bool, now time.Time) Transition {
 		b.cause, b.detail, b.next = Recording, "", now
 		return None
 	case b.cause == Starting && !b.failed:
-		b.limit = b.maxLimit
 		return b.close()
 	case eventsWait:
-		b.limit, b.failures = max(1, b.limit), 0
+		b.failures = 0
 		b.state = HalfOpen
 		return Tried
 	}
@@ -221,7 +212,7 @@ func (b *Breaker) Accepted(eventsWait bool, now time.Time) Transition {
 
 // close closes the breaker.
 func (b *Breaker) close() Transition {
-	b.state, b.failures, b.level, b.limit = Closed, 0, 0, max(1, b.limit)
+	b.state, b.failures, b.level = Closed, 0, 0
 	if b.cause == Starting && !b.failed {
 		return FirstClosed
 	}

@@ -24,84 +24,81 @@ func TestBreaker(t *testing.T) {
 		steps []step
 	}{
 		{"a good start", []step{
-			{"probe?", "open (starting), limit 0: ask the gateway"},
-			{"accepted", "closed, limit 8: closed for the first time"},
-			{"probe?", "closed, limit 8: no probe"},
-			{"recorded", "closed, limit 8: nothing"},
+			{"probe?", "open (starting): ask the gateway"},
+			{"accepted", "closed: closed for the first time"},
+			{"probe?", "closed: no probe"},
+			{"recorded", "closed: nothing"},
 		}},
 		{"events that wait do not make the first acceptance a trial", []step{
-			{"accepted, events wait", "closed, limit 8: closed for the first time"},
+			{"accepted, events wait", "closed: closed for the first time"},
 		}},
 		{"SAMS is away at the start", []step{
-			{"fail sams", "open (sams), limit 1: changed, next probe at level 0"},
-			{"fail sams", "open (sams), limit 1: next probe at level 1"},
-			{"fail gateway", "open (gateway), limit 1: changed, next probe at level 2"},
-			{"accepted", "closed, limit 1: closed again"},
+			{"fail sams", "open (sams): changed, next probe at level 0"},
+			{"fail sams", "open (sams): next probe at level 1"},
+			{"fail gateway", "open (gateway): changed, next probe at level 2"},
+			{"accepted", "closed: closed again"},
 		}},
 		{"two failures in a row are not an outage", []step{
-			{"accepted", "closed, limit 8: closed for the first time"},
-			{"stream failed", "closed, limit 8: go on"},
-			{"stream failed", "closed, limit 8: go on"},
-			{"recorded", "closed, limit 8: nothing"},
-			{"stream failed", "closed, limit 8: go on"},
-			{"stream failed", "closed, limit 8: go on"},
-			{"stream failed", "closed, limit 8: fail"},
+			{"accepted", "closed: closed for the first time"},
+			{"stream failed", "closed: go on"},
+			{"stream failed", "closed: go on"},
+			{"recorded", "closed: nothing"},
+			{"stream failed", "closed: go on"},
+			{"stream failed", "closed: go on"},
+			{"stream failed", "closed: fail"},
 		}},
-		{"after an outage the first streams decide, and the limit grows", []step{
-			{"accepted", "closed, limit 8: closed for the first time"},
-			{"fail gateway", "open (gateway), limit 1: changed, next probe at level 0"},
-			{"accepted, events wait", "half-open, limit 1: to be tried"},
-			{"recorded", "closed, limit 2: nothing"},
-			{"recorded", "closed, limit 4: nothing"},
-			{"recorded", "closed, limit 8: nothing"},
-			{"recorded", "closed, limit 8: nothing"},
+		{"after an outage the first streams decide", []step{
+			{"accepted", "closed: closed for the first time"},
+			{"fail gateway", "open (gateway): changed, next probe at level 0"},
+			{"accepted, events wait", "half-open: to be tried"},
+			{"recorded", "closed: nothing"},
 		}},
 		{"one failure opens a half-open breaker, and the backoff goes on", []step{
-			{"fail gateway", "open (gateway), limit 1: changed, next probe at level 0"},
-			{"fail gateway", "open (gateway), limit 1: next probe at level 1"},
-			{"accepted, events wait", "half-open, limit 1: to be tried"},
-			{"stream failed", "half-open, limit 1: fail"},
-			{"fail gateway", "open (gateway), limit 1: changed, next probe at level 1"},
-			{"fail gateway", "open (gateway), limit 1: next probe at level 2"},
+			{"fail gateway", "open (gateway): changed, next probe at level 0"},
+			{"fail gateway", "open (gateway): next probe at level 1"},
+			{"accepted, events wait", "half-open: to be tried"},
+			{"stream failed", "half-open: fail"},
+			{"fail gateway", "open (gateway): changed, next probe at level 1"},
+			{"fail gateway", "open (gateway): next probe at level 2"},
 		}},
 		{"nothing left to try closes a half-open breaker", []step{
-			{"fail gateway", "open (gateway), limit 1: changed, next probe at level 0"},
-			{"accepted, events wait", "half-open, limit 1: to be tried"},
-			{"passed", "closed, limit 1: yes"},
-			{"passed", "closed, limit 1: no"},
+			{"fail gateway", "open (gateway): changed, next probe at level 0"},
+			{"accepted, events wait", "half-open: to be tried"},
+			{"passed", "closed: yes"},
+			{"passed", "closed: no"},
 		}},
 		{"a silent gateway proves its recovery with events alone", []step{
-			{"accepted", "closed, limit 8: closed for the first time"},
-			{"fail recording", "open (recording), limit 1: changed, next probe at level 0"},
-			{"probe?", "open (recording), limit 1: no probe"},
-			{"wait", "open (recording), limit 1: nothing"},
-			{"probe?", "open (recording), limit 1: record events"},
-			{"accepted", "open (recording), limit 1: nothing"},
-			{"recorded", "closed, limit 2: closed again"},
+			{"accepted", "closed: closed for the first time"},
+			{"fail recording", "open (recording): changed, next probe at level 0"},
+			{"probe?", "open (recording): no probe"},
+			{"wait", "open (recording): nothing"},
+			{"probe?", "open (recording): record events"},
+			{"accepted", "open (recording): nothing"},
+			{"recorded", "closed: closed again"},
 		}},
 		{"an outage of SAMS in between does not hide that nothing was recorded", []step{
-			{"fail recording", "open (recording), limit 1: changed, next probe at level 0"},
-			{"fail sams", "open (sams), limit 1: changed, next probe at level 1"},
-			{"accepted", "open (recording), limit 1: nothing"},
-			{"probe?", "open (recording), limit 1: record events"},
-			{"recorded", "closed, limit 2: closed again"},
-			{"fail sams", "open (sams), limit 1: changed, next probe at level 0"},
-			{"accepted", "closed, limit 1: closed again"},
+			{"fail recording", "open (recording): changed, next probe at level 0"},
+			{"fail sams", "open (sams): changed, next probe at level 1"},
+			{"accepted", "open (recording): nothing"},
+			{"probe?", "open (recording): record events"},
+			{"recorded", "closed: closed again"},
+			{"fail sams", "open (sams): changed, next probe at level 0"},
+			{"accepted", "closed: closed again"},
 		}},
 		{"events recorded late close an open breaker", []step{
-			{"fail gateway", "open (gateway), limit 1: changed, next probe at level 0"},
-			{"recorded", "closed, limit 2: closed again"},
+			{"fail gateway", "open (gateway): changed, next probe at level 0"},
+			{"recorded", "closed: closed again"},
 		}},
 		{"what cannot be probed yet is put off", []step{
-			{"fail recording", "open (recording), limit 1: changed, next probe at level 0"},
-			{"wait", "open (recording), limit 1: nothing"},
-			{"postpone", "open (recording), limit 1: next probe at level 0"},
-			{"probe?", "open (recording), limit 1: no probe"},
+			{"fail recording", "open (recording): changed, next probe at level 0"},
+			{"wait", "open (recording): nothing"},
+			{"postpone", "open (recording): next probe at level 0"},
+			{"probe?", "open (recording): no probe"},
 		}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			now, level := start, -1
-			b := breaker.New(now, 8, func(at int, _ time.Duration) time.Duration {
+			b := breaker.New(now, func(at int, _ time.Duration) time.Duration {
 				level = at
 				return time.Second
 			})
@@ -155,12 +152,12 @@ func observe(b *breaker.Breaker, what string, now *time.Time, level *int) string
 	if b.Open() {
 		state += " (" + string(b.Cause()) + ")"
 	}
-	return fmt.Sprintf("%s, limit %d: %s", state, b.Limit(), returned)
+	return fmt.Sprintf("%s: %s", state, returned)
 }
 
 // TestAWrongAddressIsKnownByThreeMisfits: one answer of a load balancer is none.
 func TestAWrongAddressIsKnownByThreeMisfits(t *testing.T) {
-	b := breaker.New(start, 8, nil)
+	b := breaker.New(start, nil)
 	got := []bool{b.Misfit(), b.Misfit()}
 	b.Fits()
 	got = append(got, b.Misfit(), b.Misfit(), b.Misfit())
@@ -172,7 +169,7 @@ func TestAWrongAddressIsKnownByThreeMisfits(t *testing.T) {
 // TestSinceIsTheBeginningOfTheOutage: a trial that failed is the same outage only
 // for the backoff; the log counts from when the breaker opened last.
 func TestSinceIsTheBeginningOfTheOutage(t *testing.T) {
-	b := breaker.New(start, 8, func(int, time.Duration) time.Duration { return 0 })
+	b := breaker.New(start, func(int, time.Duration) time.Duration { return 0 })
 	if !b.Starting() || !b.Since().Equal(start) {
 		t.Error("a new breaker is not open since the run began")
 	}

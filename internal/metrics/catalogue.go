@@ -67,7 +67,7 @@ var Catalogue = []Description{
 	{Name: "events_duplicate_total", Kind: Counter, Help: "Redeliveries and copies of events that are recorded, dead-lettered or in flight.", Labels: []Label{service}},
 	{Name: "events_released_total", Kind: Counter, Help: "Deliveries that the worker nacked or let expire."},
 	{Name: "events_retried_total", Kind: Counter, Help: "Events that were submitted again, by the cause.", Labels: []Label{
-		{Name: "cause", Values: []string{"left_out", "failed", "refused", "sams", "credentials", "unusable"}},
+		{Name: "cause", Values: []string{"left_out", "failed", "refused", "exhausted", "sams", "credentials", "unusable"}},
 	}},
 	{Name: "events_in_flight", Kind: Gauge, Help: "Events in flight: received and not settled."},
 	{Name: "events_undecided", Kind: Gauge, Help: "Events that the gateway leaves out although each is alone in its payload, and that the worker has not judged yet."},
@@ -92,6 +92,11 @@ var Catalogue = []Description{
 		Name: "submission_seconds", Kind: Histogram, Help: "Duration of a stream to the gateway.",
 		Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
 	},
+	{Name: "submit_concurrency_limit", Kind: Gauge, Help: "Streams to the gateway that may be in flight. It adapts to the gateway, unless it is fixed."},
+	{Name: "submissions_in_flight", Kind: Gauge, Help: "Streams to the gateway in flight."},
+	{Name: "submit_concurrency_falls_total", Kind: Counter, Help: "How often submit_concurrency_limit fell, by the reason.", Labels: []Label{
+		{Name: "reason", Values: []string{"latency", "refused", "failed", "unused", "outage"}},
+	}},
 	{Name: "gateway_available", Kind: Gauge, Help: "1 while the breaker is closed, 0 while it is open: the gateway, SAMS or the credentials are unavailable."},
 	{Name: "token_fetches_total", Kind: Counter, Help: "Requests to SAMS for an access token, by result.", Labels: []Label{
 		{Name: "result", Values: []string{"ok", "refused", "error"}},

@@ -38,7 +38,12 @@ type Metrics struct {
 	Submissions       *prometheus.CounterVec // code
 	SubmissionSeconds prometheus.Histogram
 	GatewayAvailable  prometheus.Gauge
-	TokenFetches      *prometheus.CounterVec // result
+
+	SubmitConcurrencyLimit prometheus.Gauge
+	SubmitConcurrencyFalls *prometheus.CounterVec // reason
+	SubmissionsInFlight    prometheus.Gauge
+
+	TokenFetches *prometheus.CounterVec // result
 
 	DeadLetterPublishes *prometheus.CounterVec // result
 
@@ -59,31 +64,34 @@ func New() *Metrics {
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m := maker{registry: r, made: make(map[string]bool)}
 	all := &Metrics{
-		Registry:             r,
-		Info:                 m.gauges("worker_info"),
-		EventsReceived:       m.counters("events_received_total"),
-		EventsSubmitted:      m.counters("events_submitted_total"),
-		EventsRejected:       m.counters("events_rejected_total"),
-		EventsDuplicate:      m.counters("events_duplicate_total"),
-		EventsReleased:       m.counters("events_released_total").WithLabelValues(),
-		EventsRetried:        m.counters("events_retried_total"),
-		EventsInFlight:       m.gauges("events_in_flight").WithLabelValues(),
-		EventsUndecided:      m.gauges("events_undecided").WithLabelValues(),
-		EventDelivery:        m.histogram("event_delivery_seconds"),
-		BatchEvents:          m.histogram("batch_events"),
-		BatchBytes:           m.histogram("batch_bytes"),
-		Submissions:          m.counters("submissions_total"),
-		SubmissionSeconds:    m.histogram("submission_seconds"),
-		GatewayAvailable:     m.gauges("gateway_available").WithLabelValues(),
-		TokenFetches:         m.counters("token_fetches_total"),
-		DeadLetterPublishes:  m.counters("dead_letter_publishes_total"),
-		PubSubStreams:        m.gauges("pubsub_streams").WithLabelValues(),
-		PubSubStreamRefusals: m.counters("pubsub_stream_refusals_total"),
-		DrainsUnproven:       m.counters("drains_unproven_total").WithLabelValues(),
-		OldestReceivedAge:    m.gauges("oldest_received_age_seconds").WithLabelValues(),
-		BooksDifference:      m.gauges("books_difference_events").WithLabelValues(),
-		RunEnded:             m.counters("run_ended_total"),
-		LastSuccess:          m.gauges("last_success_timestamp_seconds").WithLabelValues(),
+		Registry:               r,
+		Info:                   m.gauges("worker_info"),
+		EventsReceived:         m.counters("events_received_total"),
+		EventsSubmitted:        m.counters("events_submitted_total"),
+		EventsRejected:         m.counters("events_rejected_total"),
+		EventsDuplicate:        m.counters("events_duplicate_total"),
+		EventsReleased:         m.counters("events_released_total").WithLabelValues(),
+		EventsRetried:          m.counters("events_retried_total"),
+		EventsInFlight:         m.gauges("events_in_flight").WithLabelValues(),
+		EventsUndecided:        m.gauges("events_undecided").WithLabelValues(),
+		EventDelivery:          m.histogram("event_delivery_seconds"),
+		BatchEvents:            m.histogram("batch_events"),
+		BatchBytes:             m.histogram("batch_bytes"),
+		Submissions:            m.counters("submissions_total"),
+		SubmissionSeconds:      m.histogram("submission_seconds"),
+		GatewayAvailable:       m.gauges("gateway_available").WithLabelValues(),
+		SubmitConcurrencyLimit: m.gauges("submit_concurrency_limit").WithLabelValues(),
+		SubmitConcurrencyFalls: m.counters("submit_concurrency_falls_total"),
+		SubmissionsInFlight:    m.gauges("submissions_in_flight").WithLabelValues(),
+		TokenFetches:           m.counters("token_fetches_total"),
+		DeadLetterPublishes:    m.counters("dead_letter_publishes_total"),
+		PubSubStreams:          m.gauges("pubsub_streams").WithLabelValues(),
+		PubSubStreamRefusals:   m.counters("pubsub_stream_refusals_total"),
+		DrainsUnproven:         m.counters("drains_unproven_total").WithLabelValues(),
+		OldestReceivedAge:      m.gauges("oldest_received_age_seconds").WithLabelValues(),
+		BooksDifference:        m.gauges("books_difference_events").WithLabelValues(),
+		RunEnded:               m.counters("run_ended_total"),
+		LastSuccess:            m.gauges("last_success_timestamp_seconds").WithLabelValues(),
 	}
 	for _, d := range Catalogue {
 		if !m.made[d.Name] {
@@ -150,6 +158,9 @@ func (m *Metrics) Expect(services, reasons []string) {
 	}
 	for _, cause := range values("events_retried_total", "cause") {
 		m.EventsRetried.WithLabelValues(cause)
+	}
+	for _, reason := range values("submit_concurrency_falls_total", "reason") {
+		m.SubmitConcurrencyFalls.WithLabelValues(reason)
 	}
 	for _, code := range values("pubsub_stream_refusals_total", "code") {
 		m.PubSubStreamRefusals.WithLabelValues(code)

@@ -30,7 +30,7 @@ func delay(rng *rand.Rand, level int, first, limit, atLeast time.Duration) time.
 
 // newBreaker returns the run's breaker, which is open until the gateway has answered.
 func (r *Relay) newBreaker(now time.Time) *breaker.Breaker {
-	return breaker.New(now, r.opts.SubmitConcurrency, func(level int, atLeast time.Duration) time.Duration {
+	return breaker.New(now, func(level int, atLeast time.Duration) time.Duration {
 		return delay(r.rng, level, probeFirst, probeMax, atLeast)
 	})
 }
@@ -59,6 +59,7 @@ func (r *Relay) remindUnanswered(now time.Time) {
 // openBreaker stops receiving and submitting, or notes that another probe failed.
 func (r *Relay) openBreaker(why breaker.Cause, detail string, retryAfter time.Duration, now time.Time) {
 	changed := r.breaker.Fail(why, detail, retryAfter, now)
+	r.resetLimit()
 	r.m.GatewayAvailable.Set(0)
 	r.stopPulling()
 	if changed || now.Sub(r.probing.lastLogged) >= remindEvery {

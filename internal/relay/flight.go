@@ -30,6 +30,11 @@ type flight struct {
 	clear      bool
 	mark       uint64
 	connection int
+	// size is what was submitted: fewer events may be left of it.
+	size struct{ events, bytes int }
+	// refusals are streams that were refused for lack of capacity, and did not count
+	// as failures.
+	refusals int
 	// isolated: cut out of a batch that failed while others succeeded. Its
 	// failures say nothing about the gateway.
 	isolated   bool
@@ -55,6 +60,7 @@ type flights struct {
 	// What has waited for its time waits for its turn. Suspects do apart, since they may
 	// not be submitted at any time: pieces, and tries, one of each event.
 	due, pieces turns.Queue[*service, *publisher, *flight]
+	dueEvents   int // events of the flights that are due, as they came
 	tries       []*flight
 	source      int    // whose turn the last slot was: see nextFlight
 	moment      uint64 // counts submissions and outcomes: the loop's own clock
@@ -121,7 +127,7 @@ func (r *Relay) dispatch(now time.Time) {
 	r.takeTurn(now)
 	r.freeLight()
 	flushed := false
-	for r.flying < r.breaker.Limit() {
+	for r.flying < r.limit.Limit() {
 		f := r.nextFlight(now)
 		switch {
 		case f != nil:
@@ -140,7 +146,7 @@ func (r *Relay) dispatch(now time.Time) {
 
 // dispatchFresh submits what is fresh, as far as there are slots.
 func (r *Relay) dispatchFresh(now time.Time) {
-	for r.flying < r.breaker.Limit() {
+	for r.flying < r.limit.Limit() {
 		f := r.nextFresh(now)
 		if f == nil {
 			return
@@ -158,6 +164,7 @@ func (f *flights) ready(due *flight) {
 		f.pieces.Push(due.publisher.service, due.publisher, due)
 	default:
 		f.due.Push(due.publisher.service, due.publisher, due)
+		f.dueEvents += len(due.events)
 	}
 }
 
@@ -187,10 +194,11 @@ func (r *Relay) nextFlight(now time.Time) *flight {
 // the others, and an environment leaves another one to those of its service that have
 // events here, if there are any: streams that hang must hold up nobody else.
 func (r *Relay) busy() turns.Busy[*service, *publisher] {
+	streams := r.limit.Limit()
 	return turns.Busy[*service, *publisher]{
-		Service: func(s *service) bool { return s.flying >= max(1, r.opts.SubmitConcurrency-1) },
+		Service: func(s *service) bool { return s.flying >= max(1, streams-1) },
 		Environment: func(p *publisher) bool {
-			return p.service.publishers > 1 && p.flying >= max(1, r.opts.SubmitConcurrency-2)
+			return p.service.publishers > 1 && p.flying >= max(1, streams-2)
 		},
 	}
 }
@@ -217,17 +225,22 @@ func (r *Relay) nextFresh(now time.Time) *flight {
 }
 
 // nextRetry takes the next flight without suspects that is due again.
-func (r *Relay) nextRetry() *flight { return r.nextOf(&r.flights.due) }
+func (r *Relay) nextRetry() *flight {
+	return r.nextOf(&r.flights.due, func(f *flight) { r.flights.dueEvents -= len(f.events) })
+}
 
 // nextPiece takes the next piece that is due.
-func (r *Relay) nextPiece() *flight { return r.nextOf(&r.flights.pieces) }
+func (r *Relay) nextPiece() *flight { return r.nextOf(&r.flights.pieces, func(*flight) {}) }
 
-func (r *Relay) nextOf(q *turns.Queue[*service, *publisher, *flight]) *flight {
+// nextOf takes the next flight of a queue that has an event left. taken is told of every
+// flight that has left the queue.
+func (r *Relay) nextOf(q *turns.Queue[*service, *publisher, *flight], taken func(*flight)) *flight {
 	for {
 		f, ok := q.Next(r.busy())
 		if !ok {
 			return nil
 		}
+		taken(f)
 		// What was released while it waited is settled already.
 		f.events = slices.DeleteFunc(f.events, func(h *held) bool { return h.gone })
 		if len(f.events) > 0 {
@@ -253,7 +266,6 @@ func (r *Relay) nextTry(fits func(*flight) bool) *flight {
 func (r *Relay) launch(f *flight) {
 	r.flights.moment++
 	f.launched, f.launchedAt = r.flights.moment, time.Now()
-	f.connection = r.connection(f)
 	f.clear = r.suspects.flying == 0
 	if f.suspect {
 		r.suspects.flying++
@@ -269,11 +281,10 @@ func (r *Relay) launch(f *flight) {
 	f.publisher.count()
 	r.books.Batches++
 	b := submit.Batch{
-		RequestID:  requestID(),
-		Publisher:  f.publisher.id,
-		Events:     make([]*event.Event, len(f.events)),
-		Connection: f.connection,
-		Canary:     f.failures > 0,
+		RequestID: requestID(),
+		Publisher: f.publisher.id,
+		Events:    make([]*event.Event, len(f.events)),
+		Canary:    f.failures > 0,
 	}
 	bytes := 0
 	var missing []bulk
@@ -285,6 +296,9 @@ func (r *Relay) launch(f *flight) {
 			missing = append(missing, bulk{i, messageOf(h.message), size})
 		}
 	}
+	f.size.events, f.size.bytes = len(f.events), bytes
+	r.streamStarted(f)
+	b.Connection = f.connection
 	r.m.BatchEvents.Observe(float64(len(f.events)))
 	r.m.BatchBytes.Observe(float64(bytes))
 	ctx, ended := r.follow(f, Submission{RequestID: b.RequestID, Events: len(b.Events), Bytes: bytes, Try: int(f.events[0].sent), Suspect: f.suspect})
@@ -320,7 +334,7 @@ func (r *Relay) waiting() bool {
 func (r *Relay) takeWaiting() []*flight {
 	f := &r.flights
 	all := slices.Concat(f.due.TakeAll(), f.pieces.TakeAll(), f.tries, f.waiting, r.suspects.controls, r.suspects.reserve)
-	f.tries, f.waiting, f.others, r.suspects.controls, r.suspects.reserve = nil, nil, 0, nil, nil
+	f.tries, f.waiting, f.others, f.dueEvents, r.suspects.controls, r.suspects.reserve = nil, nil, 0, 0, nil, nil
 	return all
 }
 

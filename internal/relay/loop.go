@@ -20,12 +20,13 @@ type loop struct {
 	streamWatch
 	flights  flights
 	suspects suspects
-	flying   int // streams in flight
-	breaker  *breaker.Breaker
-	probing  probing
-	groups   *batch.Groups[*service, *publisher, *held]
-	books    Books
-	rng      *rand.Rand
+	capacity
+	flying  int // streams in flight
+	breaker *breaker.Breaker
+	probing probing
+	groups  *batch.Groups[*service, *publisher, *held]
+	books   Books
+	rng     *rand.Rand
 
 	started   time.Time
 	deadline  time.Time // of receiving; zero: none
@@ -69,6 +70,7 @@ func newLoop(opts Options) loop {
 		books:    NewBooks(),
 		rng:      rand.New(rand.NewPCG(seed, seed)),
 		suspects: suspects{history: verdict.History{Rules: verdict.Rules{RejectAfter: opts.RejectAfter, MinSpan: cmp.Or(opts.RejectSpan, verdict.DefaultSpan)}}},
+		capacity: newCapacity(opts),
 	}
 }
 
@@ -161,7 +163,7 @@ func (r *Relay) wake(now time.Time) time.Time {
 		if !r.stopping.on && !r.probing.asking && r.flying == 0 {
 			at(later(r.breaker.NextProbe(), now))
 		}
-	case r.flying < r.breaker.Limit():
+	case r.flying < r.limit.Limit():
 		if due, ok := r.groups.Due(); ok {
 			at(due)
 		}
@@ -304,6 +306,8 @@ func (r *Relay) report(now time.Time) {
 		p.count()
 	}
 	r.m.EventsInFlight.Set(float64(r.count))
+	r.m.SubmitConcurrencyLimit.Set(float64(r.limit.Limit()))
+	r.m.SubmissionsInFlight.Set(float64(r.limit.InFlight()))
 	r.m.EventsUndecided.Set(float64(r.suspects.alone))
 	r.m.OldestReceivedAge.Set(r.oldestAge(now).Seconds())
 	r.m.BooksDifference.Set(float64(r.books.difference(r.count + r.redelivered)))

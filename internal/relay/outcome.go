@@ -27,6 +27,7 @@ func (r *Relay) landed(o outcome, now time.Time) {
 	}
 
 	t := r.told(f, o.result, now)
+	r.streamEnded(f, o.result, t.recorded, now)
 	if t.recorded > 0 {
 		f.publisher.service.submitted.Add(float64(t.settled))
 		r.flights.recordedAt = r.flights.moment
@@ -131,6 +132,12 @@ func (r *Relay) failed(f *flight, failure *submit.Failure, now time.Time) {
 // passing takes a fault that says nothing about the events, unless it is seen
 // with the same events again and again while everything else goes well.
 func (r *Relay) passing(f *flight, failure *submit.Failure, now time.Time) {
+	if r.crowded(f, failure) {
+		f.refusals++
+		r.flights.failedAt = r.flights.moment // a poisonous event is not why others are refused
+		r.retry(f, "exhausted", retryFirst, failure.RetryAfter, now)
+		return
+	}
 	f.failures++
 	if f.trouble == 0 {
 		f.trouble = r.flights.moment

@@ -122,15 +122,15 @@ func relayAll(tb testing.TB, events, publishers int, limits batch.Limits) (alloc
 		tb.Fatal(err)
 	}
 	r := New(e, e, nil, Options{
-		Batch:             limits,
-		SubmitConcurrency: 8,
-		RejectAfter:       5,
-		Consume:           consume.Options{MaxEvents: mostHeld, MaxBytes: 128 << 20},
-		ShutdownTimeout:   10 * time.Second,
-		Services:          services,
-		Environment:       load.Environment,
-		Metrics:           metrics.New(),
-		Logger:            slog.New(slog.DiscardHandler),
+		Batch:           limits,
+		Streams:         8,
+		RejectAfter:     5,
+		Consume:         consume.Options{MaxEvents: mostHeld, MaxBytes: 128 << 20},
+		ShutdownTimeout: 10 * time.Second,
+		Services:        services,
+		Environment:     load.Environment,
+		Metrics:         metrics.New(),
+		Logger:          slog.New(slog.DiscardHandler),
 	})
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)

@@ -41,8 +41,9 @@ type DeadLetters interface {
 type Options struct {
 	// Batch limits what is submitted together.
 	Batch batch.Limits
-	// SubmitConcurrency is how many streams are in flight at most.
-	SubmitConcurrency int
+	// Streams is how many streams to the gateway may be in flight; 0: that adapts to
+	// the gateway, up to MaxStreams.
+	Streams, MaxStreams int
 	// RejectAfter is how many tries must count against an event that the gateway
 	// leaves out before it is dead-lettered, at least; 0: it never is.
 	RejectAfter int
@@ -134,7 +135,6 @@ func New(sub consume.Subscriber, gateway Gateway, letters DeadLetters, opts Opti
 		log:      opts.Logger,
 		m:        opts.Metrics,
 		arrivals: make(chan arrival),
-		results:  make(chan outcome, opts.SubmitConcurrency),
 		buried:   make(chan burial, 1),
 		probes:   make(chan error, 1),
 		checks:   make(chan emptiness, 1),
@@ -153,6 +153,7 @@ func New(sub consume.Subscriber, gateway Gateway, letters DeadLetters, opts Opti
 	}
 	r.receiver = consume.NewReceiver(sub, opts.Consume, r.receive)
 	r.loop = newLoop(opts)
+	r.results = make(chan outcome, r.limit.Max())
 	r.status.Store(&Status{Reason: "starting"})
 	return r
 }

@@ -97,7 +97,7 @@ func TestReadyNeedsStreams(t *testing.T) {
 		}
 		w := &withoutStreams{}
 		r := New(w, w, nil, Options{
-			Batch: batch.Limits{Events: 10, Bytes: 1 << 20, Delay: time.Second}, SubmitConcurrency: 1,
+			Batch: batch.Limits{Events: 10, Bytes: 1 << 20, Delay: time.Second}, Streams: 1,
 			Consume:         consume.Options{MaxEvents: 100, MaxBytes: 1 << 20},
 			ShutdownTimeout: 8 * time.Second, Services: services, Metrics: metrics.New(), Logger: slog.New(slog.DiscardHandler),
 		})

@@ -8,7 +8,7 @@ import (
 
 	"github.com/sourcegraph/telemetry-relay/internal/breaker"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
-	"github.com/sourcegraph/telemetry-relay/internal/submit"
+	"github.com/sourcegraph/telemetry-relay/internal/limit"
 	"github.com/sourcegraph/telemetry-relay/internal/verdict"
 )
 
@@ -598,10 +598,11 @@ func (r *Relay) freeControls() {
 	}
 }
 
-// connection chooses a flight's connection: another one for each try.
+// connection chooses a flight's connection: another one for each try of an event that
+// was left out.
 func (r *Relay) connection(f *flight) int {
 	if f.suspect && len(f.events) == 1 {
-		return int(f.events[0].sent) % submit.Connections
+		return r.connections.StartOn(int(f.events[0].sent) % limit.FewestConnections)
 	}
-	return int(r.flights.moment % submit.Connections)
+	return r.connections.Start()
 }

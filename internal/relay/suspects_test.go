@@ -110,7 +110,8 @@ func TestChooseTry(t *testing.T) {
 		{name: "nothing is due", want: -1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			r := &Relay{opts: Options{SubmitConcurrency: 8}}
+			r := &Relay{}
+			r.capacity = newCapacity(Options{Streams: 8})
 			services := [2]*service{}
 			for i := range services {
 				services[i] = &service{flying: test.flying[i], begun: test.begun[i]}

@@ -23,8 +23,8 @@ type Batch struct {
 	RequestID string
 	Publisher event.Publisher
 	Events    []*event.Event
-	// Connection chooses one of the client's connections: different numbers below
-	// Connections are different connections.
+	// Connection chooses one of the client's connections. Different numbers below
+	// limit.ConnectionsFor(Options.Streams) are different connections.
 	Connection int
 	// Canary asks for a canary when the stream fails with a transient error: a
 	// stream with the same identity and no events.
@@ -63,6 +63,8 @@ func (r Result) Code() codes.Code {
 type Options struct {
 	// URL of the gateway: https://…, or http://… for plain text.
 	URL string
+	// Streams are in flight at most. They decide how many connections there are.
+	Streams int
 	// Timeout of one stream.
 	Timeout time.Duration
 	// Tokens authenticate the streams.
@@ -93,7 +95,7 @@ type Client struct {
 
 // NewClient returns a client; it connects when it is first used.
 func NewClient(opts Options) (*Client, error) {
-	transport, err := dialPool(opts.URL)
+	transport, err := dialPool(opts.URL, opts.Streams)
 	if err != nil {
 		return nil, err
 	}

@@ -61,10 +61,17 @@ func newFixture(t *testing.T) *fixture {
 
 func (f *fixture) client(url string, timeout time.Duration) *Client {
 	f.t.Helper()
+	return f.clientOf(Options{URL: url, Timeout: timeout})
+}
+
+// clientOf returns a client with tokens and an identity.
+func (f *fixture) clientOf(opts Options) *Client {
+	f.t.Helper()
 	tokens := newTokens(f.t, TokenOptions{
 		URL: f.sams.URL() + "/oauth/token", ClientID: f.sams.ClientID(), ClientSecret: f.sams.ClientSecret(),
 	})
-	c, err := NewClient(Options{URL: url, Timeout: timeout, Tokens: tokens, Self: self})
+	opts.Tokens, opts.Self = tokens, self
+	c, err := NewClient(opts)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -579,13 +586,17 @@ func TestConnections(t *testing.T) {
 		peers[info.Peer] = true
 		return gatewayserver.Fault{}
 	})
-	for i := range 3 * Connections {
-		b := Batch{Publisher: publisher, Events: encoded(t, gatewayEvents(1, 10)), Connection: i}
-		if r := f.Submit(t.Context(), b); r.Failure != nil {
-			t.Fatal(r.Failure)
+	for streams, want := range map[int]int{8: 3, 512: 11} {
+		client := f.clientOf(Options{URL: f.gateway.URL(), Timeout: 10 * time.Second, Streams: streams})
+		clear(peers)
+		for i := range 2 * want {
+			b := Batch{Publisher: publisher, Events: encoded(t, gatewayEvents(1, 10)), Connection: i}
+			if r := client.Submit(t.Context(), b); r.Failure != nil {
+				t.Fatal(r.Failure)
+			}
 		}
-	}
-	if len(peers) != Connections {
-		t.Errorf("%d connections, want %d", len(peers), Connections)
+		if len(peers) != want {
+			t.Errorf("%d streams: %d connections, want %d", streams, len(peers), want)
+		}
 	}
 }

@@ -99,6 +99,10 @@ func listedCode(code codes.Code) codes.Code {
 // TimedOut reports whether the stream took too long.
 func (f *Failure) TimedOut() bool { return f.Code == codes.DeadlineExceeded }
 
+// NoCapacity reports whether the gateway had no capacity for the stream, or gRPC took
+// its message to be too large: both have the code ResourceExhausted.
+func (f *Failure) NoCapacity() bool { return f.Code == codes.ResourceExhausted }
+
 // NoGateway reports whether what answered is no Telemetry Gateway.
 func (f *Failure) NoGateway() bool { return f.Code == codes.Unimplemented }
 

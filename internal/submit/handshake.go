@@ -45,7 +45,7 @@ func (h *handshakes) Clone() credentials.TransportCredentials {
 // first is the connection that probes travel over; nil: the client has none.
 func (c *Client) first() *connection {
 	switch over := c.transport.(type) {
-	case *pool:
+	case pool:
 		return over[0]
 	case *connection:
 		return over

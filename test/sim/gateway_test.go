@@ -141,7 +141,12 @@ func (g gateway) exchange(ctx context.Context, token string, b submit.Batch) ([]
 	}
 	w.ledger.batch(b)
 	now := w.now()
+	streams := w.streams.Add(1)
+	defer w.streams.Add(-1)
 	switch {
+	case w.plan().crowded.at(now) && int(streams) > w.plan().capacity:
+		w.met("no capacity for a stream")
+		return nil, w.fault(codes.ResourceExhausted)
 	case w.plan().down.at(now):
 		w.met("gateway down: " + w.plan().downCode.String())
 		if now == 0 || w.plan().down.from(0) {

@@ -36,6 +36,9 @@ type plan struct {
 	lostShare int
 	// publishing: each payload takes the gateway 100 to 500 ms, as the real one's does.
 	publishing bool
+	// crowded: the gateway has no capacity for more than so many streams at a time.
+	crowded  window
+	capacity int
 	// halfBroken: one of three instances of the gateway publishes nothing.
 	halfBroken  window
 	shortTokens bool
@@ -64,6 +67,9 @@ type settings struct {
 	outstanding int
 }
 
+// adapts is the concurrency of a worker that adapts it to the gateway.
+const adapts = 0
+
 type moment struct {
 	at time.Duration
 	do string
@@ -83,7 +89,7 @@ func newPlan(rng *rand.Rand) plan {
 		settings: settings{
 			batchEvents: 1 + rng.IntN(30),
 			batchDelay:  time.Duration(rng.IntN(3)) * 400 * time.Millisecond,
-			concurrency: []int{1, 2, 4, 8}[rng.IntN(4)],
+			concurrency: []int{adapts, adapts, adapts, 1, 2, 4, 8}[rng.IntN(7)],
 			rejectAfter: 1 + rng.IntN(5),
 			outstanding: 30 + rng.IntN(200)/4,
 		},
@@ -122,6 +128,8 @@ func newPlan(rng *rand.Rand) plan {
 	p.refusalCode = refusalCodes[rng.IntN(len(refusalCodes))]
 	p.exactlyOnce = rng.IntN(5) == 0
 	p.lossy, p.lostShare, p.halfBroken = draw(4), []int{30, 50, 80, 95}[rng.IntN(4)], draw(8)
+	p.publishing = rng.IntN(6) == 0
+	p.crowded, p.capacity = draw(6), 1+rng.IntN(8)
 	for range rng.IntN(6) {
 		do := []string{"revoke", "lose leases", "lose all leases", "cut streams", "silence streams", "kill", "stop", "break"}[rng.IntN(8)]
 		p.moments = append(p.moments, moment{time.Duration(rng.Int64N(int64(p.length))), do})

@@ -30,7 +30,7 @@ type row struct {
 	anyEnd   bool          // it matters only that nothing healthy is dead-lettered
 }
 
-var rowSettings = settings{batchEvents: 1000, batchDelay: 100 * time.Millisecond, concurrency: 8, rejectAfter: 5, outstanding: 20_000}
+var rowSettings = settings{batchEvents: 1000, batchDelay: 100 * time.Millisecond, concurrency: adapts, rejectAfter: 5, outstanding: 20_000}
 
 func one(n int) bool             { return n == 13 }
 func nth(bad int) func(int) bool { return func(n int) bool { return n == bad } }

@@ -40,6 +40,7 @@ var rows = []string{
 	"30 % of publish requests lost", "50 % of publish requests lost", "80 % of publish requests lost", "95 % of publish requests lost",
 	"nothing recorded", "nothing recorded of a single event", "one bad event in quiet traffic",
 	"gateway hangs", "gateway slow", "released",
+	"no capacity for a stream",
 	"credentials refused", "token refused", "tokens revoked",
 	"SAMS down", "SAMS slow", "short-lived token", "client refused by SAMS",
 	"event refused", "identity refused",

@@ -48,6 +48,7 @@ type world struct {
 	sams      *sams
 	ledger    *ledger
 	publisher bundle.Publisher
+	streams   atomic.Int32 // to the gateway, in flight
 	decoder   *event.Decoder
 	metrics   *metrics.Metrics
 	log       *slog.Logger
@@ -221,18 +222,19 @@ func (w *world) start(drain bool, window time.Duration) *worker {
 	})
 	s := w.plan().settings
 	r := relay.New(port{w.sub, k}, client, dlq.NewWriter(dlqTopic{k}, dlq.Origin{Subscription: "sim", WorkerVersion: "sim"}), relay.Options{
-		Batch:             batch.Limits{Events: s.batchEvents, Bytes: 1 << 20, Delay: s.batchDelay},
-		SubmitConcurrency: s.concurrency,
-		RejectAfter:       s.rejectAfter,
-		Consume:           consume.Options{MaxEvents: s.outstanding, MaxBytes: 1 << 30, Streams: 2},
-		Drain:             drain,
-		DrainIdle:         15 * time.Second,
-		ReceiveWindow:     window,
-		ShutdownTimeout:   8 * time.Second,
-		Services:          services,
-		Environment:       "sim",
-		Decode:            w.decode,
-		Seed:              w.seed + 1,
+		Batch:           batch.Limits{Events: s.batchEvents, Bytes: 1 << 20, Delay: s.batchDelay},
+		Streams:         s.concurrency,
+		MaxStreams:      64,
+		RejectAfter:     s.rejectAfter,
+		Consume:         consume.Options{MaxEvents: s.outstanding, MaxBytes: 1 << 30, Streams: 2},
+		Drain:           drain,
+		DrainIdle:       15 * time.Second,
+		ReceiveWindow:   window,
+		ShutdownTimeout: 8 * time.Second,
+		Services:        services,
+		Environment:     "sim",
+		Decode:          w.decode,
+		Seed:            w.seed + 1,
 		OnProgress: func(p relay.Progress) {
 			if p.Held > s.outstanding+2*40 {
 				w.violation("%d events are held, the bound is %d", p.Held, s.outstanding)
