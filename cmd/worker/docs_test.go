@@ -18,6 +18,7 @@ var alertNames = []string{
 	"TelemetryRelayDeadLetterWritesFailing", "TelemetryRelayBooksDoNotBalance", "TelemetryRelayJobNotSucceeding",
 	"TelemetryRelayJobEndsAtDeadline", "TelemetryRelayEventsUndecided",
 	"TelemetryRelayNoStream", "TelemetryRelayStreamsRefused", "TelemetryRelayDrainUnproven",
+	"TelemetryRelayGatewaySlow",
 }
 
 // TestRunbookIsWhole makes sure that each reason and each alert has its page,

@@ -215,6 +215,14 @@ var situations = map[string]func(*world){
 		w.environ = append(w.environ, "WORKER_SUBMIT_TIMEOUT=90s") // so that it still hangs when the page is read
 		w.serve("The gateway accepts", "/metrics", "events_in_flight 12\n")
 	},
+	"TelemetryRelayGatewaySlow": func(w *world) {
+		w.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
+			return gatewayserver.Fault{Hang: true}
+		})
+		w.publish(good(12)...)
+		w.environ = append(w.environ, "WORKER_SUBMIT_TIMEOUT=90s") // so that it still waits when the page is read
+		w.serve("The gateway accepts", "/metrics", "submissions_in_flight 1\n")
+	},
 	"TelemetryRelayEventsUndecided": func(w *world) {
 		lone := good(1)
 		w.gateway.SetOnPayload(func(_ gatewayserver.StreamInfo, events []*gatewayserver.Event) (f gatewayserver.Fault) {
