@@ -206,6 +206,7 @@ func (r *relay) measure(d time.Duration) (perSecond, batch float64, p99 time.Dur
 // 250 ms for a payload. Late groups first, and the others by size × age, makes the largest
 // batches of the orders with which quiet publishers are not late.
 func TestOrders(t *testing.T) {
+	long(t)
 	noisy := func(loud float64) []float64 {
 		rates := []float64{loud}
 		for range 100 {

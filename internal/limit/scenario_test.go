@@ -6,6 +6,15 @@ import (
 	"time"
 )
 
+// long leaves a simulation of many seconds of CPU out of quick runs. It has one goroutine, so
+// the race detector would find nothing in it.
+func long(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("a long simulation")
+	}
+}
+
 // TestGrowth compares the limit with a fixed one of 8 streams, under a full backlog and
 // with nothing in the way. The figures are those of docs/decisions/adaptive-limit.md.
 func TestGrowth(t *testing.T) {
@@ -40,6 +49,7 @@ func TestGrowth(t *testing.T) {
 // TestCapacityHalved halves the capacity of a gateway that refuses further streams, or
 // has them wait, and restores it.
 func TestCapacityHalved(t *testing.T) {
+	long(t)
 	for _, latency := range []time.Duration{50 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond} {
 		for _, waits := range []bool{false, true} {
 			for _, wire := range []time.Duration{time.Millisecond, 20 * time.Millisecond} {
@@ -82,6 +92,7 @@ func TestCapacityHalved(t *testing.T) {
 
 // TestTenWorkers has ten workers, of which some start later, share a gateway.
 func TestTenWorkers(t *testing.T) {
+	long(t)
 	const latency = 250 * time.Millisecond
 	for _, capacity := range []int{100, 300} {
 		for _, waits := range []bool{false, true} {
@@ -170,6 +181,7 @@ func TestStall(t *testing.T) {
 // TestQueueDoesNotBecomeNormal: a gateway that has streams wait is not taken for a slow
 // one with time.
 func TestQueueDoesNotBecomeNormal(t *testing.T) {
+	long(t)
 	g := &gateway{world: newWorld(5), latency: perPayload(250 * time.Millisecond), jitter: 0.1, capacity: 50, waits: true, wire: time.Millisecond}
 	w := newWorker(g, Adaptive(DefaultMax), 100)
 	for minute := range 5 {
@@ -182,6 +194,7 @@ func TestQueueDoesNotBecomeNormal(t *testing.T) {
 
 // TestNoise: neither latencies that vary much nor single failures keep the limit low.
 func TestNoise(t *testing.T) {
+	long(t)
 	for _, test := range []struct {
 		name            string
 		jitter, failing float64
@@ -209,6 +222,7 @@ func TestNoise(t *testing.T) {
 // TestPayloadSizes: with a gateway that publishes 250 events of a payload at once, the
 // limit does not fall because payloads become larger.
 func TestPayloadSizes(t *testing.T) {
+	long(t)
 	for _, publishers := range []int{3, 30, 300} {
 		g := &gateway{world: newWorld(7), latency: per250(100 * time.Millisecond), jitter: 0.1, wire: time.Millisecond}
 		w := newWorker(g, Adaptive(DefaultMax), publishers)

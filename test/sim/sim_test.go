@@ -24,7 +24,7 @@ import (
 )
 
 var (
-	seeds = flag.Int("sim.seeds", 1000, "how many seeds to run")
+	seeds = flag.Int("sim.seeds", 0, "how many seeds to run; 0: 1000, or 150 with -short")
 	seed  = flag.Uint64("sim.seed", 1, "the first seed; 0: drawn by chance")
 	trace = flag.Bool("sim.trace", false, "print the workers' logs")
 	stop  = flag.Int("sim.violations", 3, "how many failing seeds end the run")
@@ -54,6 +54,12 @@ var rows = []string{
 }
 
 func TestSeeds(t *testing.T) {
+	if *seeds == 0 {
+		// With the race detector a seed takes four times as long.
+		if *seeds = 1000; testing.Short() {
+			*seeds = 150
+		}
+	}
 	first := *seed
 	if first == 0 {
 		first = rand.Uint64N(1 << 40)

@@ -54,7 +54,7 @@ func newFixture(t testing.TB, opts Options) *fixture {
 
 func newFixtureWith(t testing.TB, opts Options, creds credentials.TransportCredentials) *fixture {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
 	if opts.Introspector == nil {
 		opts.Introspector = testTokens
