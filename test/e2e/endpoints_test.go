@@ -312,8 +312,9 @@ func TestMetrics(t *testing.T) {
 			"unsupported_schema": true, "unknown_service": true, "malformed_payload": true, "invalid_event": true,
 			"policy_violation": true, "oversized": true, "gateway_rejected": true, "gateway_refused": true,
 			"drained": true, "deadline": true, "signal": true, "error": true, // of a run's end
+			"latency": true, "failed": true, "outage": true, "unused": true, "refused": true, // of a fall of the limit of streams
 		},
-		"cause":  {"left_out": true, "failed": true, "refused": true, "sams": true, "credentials": true, "unusable": true},
+		"cause":  {"left_out": true, "failed": true, "refused": true, "exhausted": true, "sams": true, "credentials": true, "unusable": true},
 		"result": {"ok": true, "error": true, "refused": true, "too_large": true},
 		"code": {
 			"OK": true, // of submissions
