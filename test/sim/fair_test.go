@@ -44,6 +44,7 @@ var floods = []flood{
 // and for two submissions at most, and the flood is drained within 10 s. A drain keeps
 // events back as controls, but none of the honest ones for longer than that.
 func TestFloods(t *testing.T) {
+	large(t)
 	m := metrics.New()
 	for _, f := range floods {
 		for _, drain := range []bool{false, true} {
@@ -96,6 +97,7 @@ func TestFloods(t *testing.T) {
 // flood arrives. They do not wait for the flood, also if the gateway leaves an event of
 // it out.
 func TestFloodAfterAReserve(t *testing.T) {
+	large(t)
 	m := metrics.New()
 	for _, bad := range []int{0, 1} {
 		t.Run(fmt.Sprintf("%d events left out", bad), func(t *testing.T) {
@@ -245,6 +247,7 @@ func TestCollisions(t *testing.T) {
 // an honest one send one among others that are. The honest one's is judged within three
 // minutes, however many of the other service's wait for that.
 func TestBadEventBesideAFlood(t *testing.T) {
+	large(t)
 	m := metrics.New()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, *seed, m, slog.New(slog.DiscardHandler))
@@ -284,6 +287,7 @@ func TestBadEventBesideAFlood(t *testing.T) {
 // refuses with their neighbours, and an honest one 20 events every 5 s. Some of these are left
 // out beside the others, but none is kept back as a control until all of the others are judged.
 func TestControlsBesideAFlood(t *testing.T) {
+	large(t)
 	m := metrics.New()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, *seed, m, slog.New(slog.DiscardHandler))

@@ -69,6 +69,7 @@ var rowsOfTheGateway = []row{
 }
 
 func TestRows(t *testing.T) {
+	large(t)
 	log := slog.New(slog.DiscardHandler)
 	if *trace {
 		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -183,6 +184,7 @@ func TestBadEventInQuietTraffic(t *testing.T) {
 // of three instances of the gateway publishes nothing with how fast it is while all
 // do: what can be recorded goes on at half that rate at least.
 func TestRateBesideABrokenInstance(t *testing.T) {
+	large(t)
 	m := metrics.New()
 	const events = 12_000
 	took := map[bool]time.Duration{}
@@ -218,5 +220,14 @@ func TestRateBesideABrokenInstance(t *testing.T) {
 	t.Logf("95 %% of %d events in %v, beside a broken instance in %v", events, took[false], took[true])
 	if took[true] > 2*took[false] {
 		t.Errorf("took %v, and %v when all is well: less than half the rate", took[true], took[false])
+	}
+}
+
+// large leaves a run with thousands of events out of quick tests. With the race detector
+// it takes half a minute, and the seeds meet the same code.
+func large(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("a run with thousands of events")
 	}
 }
