@@ -332,19 +332,22 @@ func (r *Relay) takeTurn(now time.Time) {
 
 // proofDue reports whether the latest try needs a proof now.
 func (r *Relay) proofDue(now time.Time) bool {
-	f := r.suspects.tried
-	if f == nil || len(f.events) == 0 || f.events[0].gone || f.events[0].rare.suspect == nil {
+	latest := r.suspects.tried
+	if latest == nil || latest.undecided() == nil {
 		return false
 	}
 	var tried []*verdict.Suspect
 	for _, flights := range [][]*flight{r.flights.tries, r.flights.waiting} {
 		for _, f := range flights {
-			if f.try && len(f.events) > 0 && !f.events[0].gone && f.events[0].rare.suspect != nil {
-				tried = append(tried, f.events[0].rare.suspect)
+			if !f.try {
+				continue
+			}
+			if suspect := f.undecided(); suspect != nil {
+				tried = append(tried, suspect)
 			}
 		}
 	}
-	return r.suspects.proofDue(f.events[0].rare.suspect, tried, r.waiting(), now)
+	return r.suspects.proofDue(latest.undecided(), tried, r.waiting(), now)
 }
 
 // nextSuspect takes the flight with suspects that may be launched now, if there is one.
@@ -385,7 +388,7 @@ func (r *Relay) chooseTry() *flight {
 	busy := r.busy()
 	for _, f := range r.flights.tries {
 		switch {
-		case len(f.events) == 0 || f.events[0].gone || f.events[0].rare.suspect == nil:
+		case f.undecided() == nil:
 		case busy.Service(f.publisher.service) || busy.Environment(f.publisher):
 			if nextBusy == nil || f.before(nextBusy) {
 				nextBusy = f
@@ -427,16 +430,22 @@ func (f *flight) tryClass() int {
 	}
 }
 
+// undecided returns what is known of the event of a try, nil once the event is settled
+// or condemned.
+func (f *flight) undecided() *verdict.Suspect {
+	if len(f.events) == 0 || f.events[0].gone {
+		return nil
+	}
+	return f.events[0].rare.suspect
+}
+
 // judge dead-letters the event of a try if it is condemned. The flight is then empty.
 func (r *Relay) judge(f *flight) {
-	if len(f.events) == 0 || f.events[0].gone || f.events[0].rare.suspect == nil {
+	suspect := f.undecided()
+	if suspect == nil || r.suspects.history.Review(suspect) != verdict.DeadLetter {
 		return
 	}
 	h := f.events[0]
-	suspect := h.rare.suspect
-	if r.suspects.history.Review(suspect) != verdict.DeadLetter {
-		return
-	}
 	r.bury(h, event.GatewayRejected, leftOutDetail(suspect.Counted, int(h.sent)))
 	f.events = nil
 }

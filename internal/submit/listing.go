@@ -8,9 +8,8 @@ import (
 )
 
 // Listing takes the ids that the gateway lists as recorded in its answer to a payload,
-// in any order, and says which events that settles. The gateway lists an id once for
-// each event with it that it has recorded (publishing results in
-// cmd/telemetry-gateway of Sourcegraph's public snapshot).
+// in any order, and says which events that settles. Nothing says whether the gateway
+// lists an id once for each event with it, or once at all; both are understood.
 type Listing struct {
 	events []*event.Event
 	listed []bool // by event; nil before an answer
