@@ -21,6 +21,7 @@ import (
 
 	"github.com/sourcegraph/telemetry-relay/bench/load"
 	"github.com/sourcegraph/telemetry-relay/bench/rawgrpc"
+	"github.com/sourcegraph/telemetry-relay/internal/retry"
 	telemetrygatewayv1 "github.com/sourcegraph/telemetry-relay/internal/telemetrygateway/v1"
 )
 
@@ -168,14 +169,7 @@ func (s *Server) await(ctx context.Context) error {
 	if s.plan.Latency == 0 {
 		return nil
 	}
-	timer := time.NewTimer(time.Duration(s.plan.Latency) * time.Millisecond)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return retry.Sleep(ctx, time.Duration(s.plan.Latency)*time.Millisecond)
 }
 
 // note counts a payload of which so many events were recorded just now. The caller

@@ -50,9 +50,6 @@ func (r *Replayed) Returned(s *Stored) bool {
 	return ok && event.Replays(s.Original.Attributes) >= count
 }
 
-// Len returns the number of canaries.
-func (c *Canaries) Len() int { return len(c.origins) }
-
 // Returned reports whether a message is a canary that was rejected again. Its origin
 // and its number of replays say so. If the message came after the replay began, the
 // event's id says so, too; an older message of the same event is not the canary.

@@ -9,6 +9,8 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
+
+	"github.com/sourcegraph/telemetry-relay/internal/retry"
 )
 
 // FaultFunc decides about an RPC before it is served: its error, a gRPC status
@@ -123,14 +125,10 @@ func (s *Server) inject(ctx context.Context, method string, req any) (served, er
 }
 
 func wait(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return status.FromContextError(ctx.Err()).Err()
+	if err := retry.Sleep(ctx, d); err != nil {
+		return status.FromContextError(err).Err()
 	}
+	return nil
 }
 
 // servedKey is the context's key of how a unary RPC is served.

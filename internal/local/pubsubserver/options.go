@@ -89,11 +89,6 @@ func (o Options) leaseSeconds() int {
 // SubscriptionOption changes the subscription that is to be created.
 type SubscriptionOption func(*pubsubpb.Subscription)
 
-// WithAckDeadline sets the lease that a Pull gives, 10 to 600 seconds.
-func WithAckDeadline(seconds int) SubscriptionOption {
-	return func(s *pubsubpb.Subscription) { s.AckDeadlineSeconds = int32(seconds) }
-}
-
 // WithExactlyOnce enables exactly-once delivery.
 func WithExactlyOnce() SubscriptionOption {
 	return func(s *pubsubpb.Subscription) { s.EnableExactlyOnceDelivery = true }
