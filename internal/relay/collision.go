@@ -50,10 +50,7 @@ func (r *Relay) separate(f *flight, collisions []collision, now time.Time) {
 		for _, h := range events {
 			r.suspect(h)
 		}
-		r.retry(&flight{
-			publisher: f.publisher, events: events, suspect: true, piece: true, failures: f.failures, trouble: f.trouble,
-			level: min(f.level, pieceLevel),
-		}, "left_out", retryFirst, 0, now)
+		r.retryPiece(f, events, now)
 	}
 }
 

@@ -287,11 +287,16 @@ func (r *Relay) bisect(f *flight, keepBack bool, now time.Time) {
 	}
 	middle := len(events) / 2
 	for _, piece := range [][]*held{events[:middle:middle], events[middle:]} {
-		r.retry(&flight{
-			publisher: f.publisher, events: piece, suspect: true, piece: true, failures: f.failures, trouble: f.trouble,
-			level: min(f.level, pieceLevel),
-		}, "left_out", retryFirst, 0, now)
+		r.retryPiece(f, piece, now)
 	}
+}
+
+// retryPiece submits some suspects of a flight again, apart from the others.
+func (r *Relay) retryPiece(f *flight, piece []*held, now time.Time) {
+	r.retry(&flight{
+		publisher: f.publisher, events: piece, suspect: true, piece: true, failures: f.failures, trouble: f.trouble,
+		level: min(f.level, pieceLevel),
+	}, "left_out", retryFirst, 0, now)
 }
 
 // takeTurn decides which suspects may be launched now.
