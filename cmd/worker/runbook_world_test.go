@@ -334,7 +334,7 @@ func night(t *testing.T) []*pubsubpb.PubsubMessage {
 		return f
 	})
 	wait := w.run("WORKER_REJECT_AFTER=5")
-	// What is left out is judged by others that are recorded meanwhile, so there is
+	// A verdict on an event that is left out needs others that are recorded, so there is
 	// some traffic until all are judged.
 	more := good(3000)[50:]
 	for deadline := time.Now().Add(2 * time.Minute); len(w.pubsub.Messages(runbookDLQSub)) < len(bad) && time.Now().Before(deadline); {

@@ -413,7 +413,7 @@ func TestModel(t *testing.T) {
 	}
 }
 
-// What has left must not stay in memory, even while its group does.
+// Items that left a group must not stay in memory, even while the group does.
 func TestMemory(t *testing.T) {
 	type thing struct{ _ [64]byte }
 	g := newNamed[*thing](Limits{Events: 10, Bytes: 1 << 20, Delay: time.Hour})

@@ -422,7 +422,7 @@ var situations = []situation{
 			}
 			time.Sleep(3 * time.Second) // the situation
 			s.SetFault(nil)
-			// What is lost comes again when its lease ends, and is acknowledged then.
+			// A message whose acknowledgement is lost comes again when its lease ends, and is acknowledged then.
 			if !c.within(2*prompt, func() bool { return s.Stats(subName).Acked == 500 }) {
 				return fmt.Sprintf("%+v", s.Stats(subName))
 			}

@@ -261,7 +261,7 @@ func (l *leases) takeNacks(ctx context.Context) ([]string, error) {
 	return ids, err
 }
 
-// confirmNacks notes that so many nacks need not be sent any more.
+// confirmNacks notes that so many nacks are settled.
 func (l *leases) confirmNacks(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
