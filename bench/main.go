@@ -18,7 +18,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/bench/fakepubsub"
 	"github.com/sourcegraph/telemetry-relay/bench/load"
 	"github.com/sourcegraph/telemetry-relay/bench/runner"
-	"github.com/sourcegraph/telemetry-relay/internal/local/samsserver"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/samsserver"
 )
 
 func main() {

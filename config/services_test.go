@@ -23,7 +23,7 @@ func TestDefaultServices(t *testing.T) {
 			t.Errorf("service %s has no owner", s.ID)
 		}
 	}
-	file, err := os.Open("../internal/local/sample/events.ndjson")
+	file, err := os.Open("../internal/devstack/sample/events.ndjson")
 	if err != nil {
 		t.Fatal(err)
 	}

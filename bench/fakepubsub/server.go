@@ -2,7 +2,7 @@
 // messages are made as they are delivered. Flow control and leases are real, and
 // every acknowledgement is checked. As with the service, a stream's delivery has a lease of
 // ten minutes until its first ModifyAckDeadline, pings are answered, and streams end
-// whose clients are silent for a minute: see internal/local/pubsubserver.
+// whose clients are silent for a minute: see internal/devstack/pubsubserver.
 package fakepubsub
 
 import (

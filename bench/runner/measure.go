@@ -17,7 +17,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/bench/fakegateway"
 	"github.com/sourcegraph/telemetry-relay/bench/fakepubsub"
 	"github.com/sourcegraph/telemetry-relay/bench/load"
-	"github.com/sourcegraph/telemetry-relay/internal/local/samsserver"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/samsserver"
 )
 
 // The consumers.

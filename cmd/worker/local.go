@@ -17,8 +17,8 @@ import (
 	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/app"
 	"github.com/sourcegraph/telemetry-relay/internal/consume"
-	"github.com/sourcegraph/telemetry-relay/internal/local"
-	"github.com/sourcegraph/telemetry-relay/internal/local/sample"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/sample"
 	"github.com/sourcegraph/telemetry-relay/internal/logging"
 	"github.com/sourcegraph/telemetry-relay/internal/relay"
 	"github.com/sourcegraph/telemetry-relay/internal/terminal"
@@ -63,7 +63,7 @@ func (env environment) localCommand() *cli.Command {
 				pubsubAddr:   c.String("pubsub-addr"),
 				json:         c.String("output") == "json",
 				emulatorHost: env.variable("PUBSUB_EMULATOR_HOST"),
-				project:      cmp.Or(env.variable("GOOGLE_CLOUD_PROJECT"), local.Project),
+				project:      cmp.Or(env.variable("GOOGLE_CLOUD_PROJECT"), devstack.Project),
 			}
 			if opts.emulatorHost != "" && opts.pubsubAddr != "" {
 				return command.Usagef("--pubsub-addr is for the embedded Pub/Sub, and PUBSUB_EMULATOR_HOST uses another")
@@ -100,29 +100,29 @@ func (env environment) variable(name string) string {
 
 func (env environment) local(ctx context.Context, opts localOptions) (err error) {
 	report := newLocalReport(env.Stdout, opts.keepRunning && !opts.json)
-	house, err := local.Start(ctx, local.Options{
+	stack, err := devstack.Start(ctx, devstack.Options{
 		PubSubAddr: opts.pubsubAddr, EmulatorHost: opts.emulatorHost, EmulatorProject: opts.project, OnRecord: report.record,
 	})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, house.Close()) }()
+	defer func() { err = errors.Join(err, stack.Close()) }()
 
-	cfg, err := config.Load(env.localVariables(house, opts), config.ForRun)
+	cfg, err := config.Load(env.localVariables(stack, opts), config.ForRun)
 	if err != nil {
 		return err
 	}
 	log := logging.New(env.Stderr, cfg.LogLevel, cfg.LogFormat)
 	slog.SetDefault(log)
 
-	total, err := publishSamples(house, opts.events)
+	total, err := publishSamples(stack, opts.events)
 	if err != nil {
 		return err
 	}
 	show := func(relay.Progress) {}
 	switch {
 	case opts.keepRunning && !opts.json:
-		show = func(relay.Progress) { report.rejections(house) }
+		show = func(relay.Progress) { report.rejections(stack) }
 	case terminal.Is(env.Stderr):
 		bar := progressbar.NewOptions(total, progressbar.OptionSetWriter(terminal.Own(env.Stderr)),
 			progressbar.OptionSetDescription("relaying"), progressbar.OptionShowCount(), progressbar.OptionShowIts(),
@@ -142,7 +142,7 @@ func (env environment) local(ctx context.Context, opts localOptions) (err error)
 	run := app.Options{Version: version().Version, Logger: log, Intervals: intervals, OnProgress: show, OnListen: func(addr string) {
 		listening = addr
 		if opts.keepRunning && !opts.json {
-			env.welcome(house, listening, total)
+			env.welcome(stack, listening, total)
 		}
 	}}
 	summary, runErr := app.Run(ctx, cfg, run)
@@ -150,19 +150,19 @@ func (env environment) local(ctx context.Context, opts localOptions) (err error)
 		if err := command.PrintJSON(env.Stdout, summary); err != nil {
 			return err
 		}
-	} else if err := report.summary(house, summary, opts); err != nil {
+	} else if err := report.summary(stack, summary, opts); err != nil {
 		return err
 	}
 	return runErr
 }
 
-// localVariables is the configuration of the run: quick, and for this house.
-func (env environment) localVariables(house *local.House, opts localOptions) []string {
+// localVariables is the configuration of the run: quick, and for this stack.
+func (env environment) localVariables(stack *devstack.Stack, opts localOptions) []string {
 	vars := []string{"LOG_LEVEL=warn", "WORKER_DRAIN_IDLE=1s", "WORKER_BATCH_MAX_DELAY=200ms"}
 	vars = append(vars, slices.DeleteFunc(slices.Clone(env.Vars), func(v string) bool {
 		return !strings.HasPrefix(v, "WORKER_") && !strings.HasPrefix(v, "LOG_")
 	})...)
-	vars = append(vars, house.Environ()...)
+	vars = append(vars, stack.Environ()...)
 	if !opts.keepRunning {
 		return append(vars, "WORKER_MODE=drain", "WORKER_DIAGNOSTICS_ADDR=")
 	}
@@ -174,7 +174,7 @@ func (env environment) localVariables(house *local.House, opts localOptions) []s
 }
 
 // publishSamples puts the events on the topic, the bad ones among the others.
-func publishSamples(house *local.House, n int) (total int, err error) {
+func publishSamples(stack *devstack.Stack, n int) (total int, err error) {
 	events, err := sample.Events(n)
 	if err != nil {
 		return 0, err
@@ -188,14 +188,14 @@ func publishSamples(house *local.House, n int) (total int, err error) {
 			events = slices.Insert(events, len(events)*(i+1)/(len(bad)+1), m)
 		}
 	}
-	return len(events), house.Publish(events)
+	return len(events), stack.Publish(events)
 }
 
 // welcome says how to use what keeps running.
-func (env environment) welcome(house *local.House, endpoints string, total int) {
+func (env environment) welcome(stack *devstack.Stack, endpoints string, total int) {
 	fmt.Fprintf(env.Stdout, "Relaying %d sample events; after that, everything that is published here.\n\n", total)
 	fmt.Fprintf(env.Stdout, "Point a service at it, or publish by hand from another terminal:\n\n")
-	for _, v := range house.PublisherEnviron() {
+	for _, v := range stack.PublisherEnviron() {
 		fmt.Fprintf(env.Stdout, "   export %s\n", v)
 	}
 	fmt.Fprintf(env.Stdout, "   echo '{\"attributes\":{\"service_id\":\"sams\"},\"data\":{\"feature\":\"sams.user\",\"action\":\"created\"}}' | worker publish\n\n")

@@ -12,9 +12,9 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"github.com/sourcegraph/telemetry-relay/internal/devstack"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/gatewayserver"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
-	"github.com/sourcegraph/telemetry-relay/internal/local"
-	"github.com/sourcegraph/telemetry-relay/internal/local/gatewayserver"
 	"github.com/sourcegraph/telemetry-relay/internal/relay"
 )
 
@@ -48,13 +48,13 @@ func (r *localReport) record(e gatewayserver.Record) {
 }
 
 // rejections prints the messages that were dead-lettered since the last call.
-func (r *localReport) rejections(house *local.House) {
+func (r *localReport) rejections(stack *devstack.Stack) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if house.DeadLetterCount() == r.rejected {
+	if stack.DeadLetterCount() == r.rejected {
 		return
 	}
-	messages := house.DeadLetters()
+	messages := stack.DeadLetters()
 	for _, m := range messages[min(r.rejected, len(messages)):] {
 		r.print("rejected  %s  %s", m.GetAttributes()[dlq.AttrReason], m.GetAttributes()[dlq.AttrDetail])
 	}
@@ -76,7 +76,7 @@ func (r *localReport) print(format string, args ...any) {
 }
 
 // summary prints what became of the events.
-func (r *localReport) summary(house *local.House, s relay.Summary, opts localOptions) error {
+func (r *localReport) summary(stack *devstack.Stack, s relay.Summary, opts localOptions) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	w := tabwriter.NewWriter(r.out, 0, 0, 3, ' ', 0)
@@ -86,7 +86,7 @@ func (r *localReport) summary(house *local.House, s relay.Summary, opts localOpt
 	}) {
 		fmt.Fprintf(w, "   %s\t%s\t%s\n", id.ServiceID, id.Environment, humanize.Comma(int64(r.recorded[id])))
 	}
-	if messages := house.DeadLetters(); len(messages) > 0 {
+	if messages := stack.DeadLetters(); len(messages) > 0 {
 		fmt.Fprintf(w, "\nRejected, and now in the dead-letter queue\n\n   REASON\tWHY\n")
 		const limit = 20
 		for _, m := range messages[:min(limit, len(messages))] {

@@ -65,7 +65,7 @@ func TestReasonHasFivePlaces(t *testing.T) {
 		`internal/verdict/.*`,                     // likewise
 		`recorder/(validate|errors|recorder)\.go`, // the same checks at the publisher
 		`internal/dlq/advice\.go`,                 // two reasons whose remedy depends on the data
-		`internal/local/sample/.*`,                // bad events for worker local
+		`internal/devstack/sample/.*`,             // bad events for worker local
 	}, "|") + `)$`)
 	constants := map[event.Reason]string{}
 	declared := regexp.MustCompile(`(?m)^\t(\w+) +Reason = "(\w+)"$`)

@@ -18,9 +18,9 @@ import (
 
 	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/app"
-	"github.com/sourcegraph/telemetry-relay/internal/local"
-	"github.com/sourcegraph/telemetry-relay/internal/local/gatewayserver"
-	"github.com/sourcegraph/telemetry-relay/internal/local/sample"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/gatewayserver"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/sample"
 	"github.com/sourcegraph/telemetry-relay/internal/ndjson"
 )
 
@@ -48,29 +48,29 @@ func TestPicture(t *testing.T) {
 		begin, ends func()
 	}{
 		{"fair", 40, nil, nil},
-		{"the gateway is away", 30, w.house.Gateway.Stop, func() { w.must(w.house.Gateway.Restart(t.Context())) }},
+		{"the gateway is away", 30, w.stack.Gateway.Stop, func() { w.must(w.stack.Gateway.Restart(t.Context())) }},
 		{"fair", 25, nil, nil},
 		{"SAMS is away, and the tokens are revoked", 30, func() {
-			w.house.SAMS.SetFault(func(*http.Request) (int, string, time.Duration, bool) {
+			w.stack.SAMS.SetFault(func(*http.Request) (int, string, time.Duration, bool) {
 				return http.StatusServiceUnavailable, "", 0, true
 			})
-			w.house.SAMS.RevokeAll()
-		}, func() { w.house.SAMS.SetFault(nil) }},
+			w.stack.SAMS.RevokeAll()
+		}, func() { w.stack.SAMS.SetFault(nil) }},
 		{"fair", 20, nil, nil},
 		{"the dead-letter topic is away", 30, func() {
-			w.house.PubSub.SetFault(func(method string, _ any) error {
+			w.stack.PubSub.SetFault(func(method string, _ any) error {
 				if method == "Publish" {
 					return status.Error(codes.Unavailable, "away")
 				}
 				return nil
 			})
-		}, func() { w.house.PubSub.SetFault(nil) }},
+		}, func() { w.stack.PubSub.SetFault(nil) }},
 		{"the gateway is slow", 20, func() { w.slow(800 * time.Millisecond) }, func() { w.slow(0) }},
 		{"fair", 25, nil, nil},
 		{"Pub/Sub refuses streams", 25, func() {
-			w.house.PubSub.RefuseStreams(-1, status.Error(codes.PermissionDenied, "User not authorized to perform this action."))
-			w.house.PubSub.BreakStreams(nil)
-		}, func() { w.house.PubSub.RefuseStreams(0, nil) }},
+			w.stack.PubSub.RefuseStreams(-1, status.Error(codes.PermissionDenied, "User not authorized to perform this action."))
+			w.stack.PubSub.BreakStreams(nil)
+		}, func() { w.stack.PubSub.RefuseStreams(0, nil) }},
 		{"fair", 30, nil, nil},
 	} {
 		t.Log(step.name)
@@ -93,7 +93,7 @@ func TestPicture(t *testing.T) {
 // faults is a worker with its dependencies, and a publisher.
 type faults struct {
 	t         *testing.T
-	house     *local.House
+	stack     *devstack.Stack
 	endpoints string
 
 	mu    sync.Mutex
@@ -102,13 +102,13 @@ type faults struct {
 
 func newFaults(t *testing.T) *faults {
 	t.Helper()
-	house, err := local.Start(t.Context(), local.Options{})
+	stack, err := devstack.Start(t.Context(), devstack.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &faults{t: t, house: house}
+	w := &faults{t: t, stack: stack}
 	payloads := 0
-	house.Gateway.SetOnPayload(func(_ gatewayserver.StreamInfo, events []*gatewayserver.Event) gatewayserver.Fault {
+	stack.Gateway.SetOnPayload(func(_ gatewayserver.StreamInfo, events []*gatewayserver.Event) gatewayserver.Fault {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		payloads++
@@ -118,7 +118,7 @@ func newFaults(t *testing.T) *faults {
 		}
 		return f
 	})
-	cfg, err := config.Load(append(house.Environ(), "WORKER_MODE=continuous", "WORKER_BATCH_MAX_DELAY=200ms", "WORKER_DIAGNOSTICS_ADDR=127.0.0.1:0"), config.ForRun)
+	cfg, err := config.Load(append(stack.Environ(), "WORKER_MODE=continuous", "WORKER_BATCH_MAX_DELAY=200ms", "WORKER_DIAGNOSTICS_ADDR=127.0.0.1:0"), config.ForRun)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +134,7 @@ func newFaults(t *testing.T) *faults {
 	t.Cleanup(func() {
 		stop()
 		ends.Wait()
-		w.must(house.Close())
+		w.must(stack.Close())
 	})
 	return w
 }
@@ -166,7 +166,7 @@ func (w *faults) publish(ctx context.Context) {
 			chunk = append(chunk, bad[n/4%len(bad)])
 		}
 		// The topic may be made to fail for the worker's sake; a service would retry.
-		for w.house.Publish(chunk) != nil && ctx.Err() == nil {
+		for w.stack.Publish(chunk) != nil && ctx.Err() == nil {
 			time.Sleep(100 * time.Millisecond)
 		}
 		select {

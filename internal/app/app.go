@@ -16,7 +16,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/metrics"
-	"github.com/sourcegraph/telemetry-relay/internal/observe"
+	"github.com/sourcegraph/telemetry-relay/internal/otelexport"
 	"github.com/sourcegraph/telemetry-relay/internal/policy"
 	"github.com/sourcegraph/telemetry-relay/internal/preflight"
 	"github.com/sourcegraph/telemetry-relay/internal/provision"
@@ -66,7 +66,7 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (summary relay.S
 	if opts.StartWait == 0 {
 		opts.StartWait = preflight.StartWait
 	}
-	observer, err := observe.Start(ctx, observe.Options{
+	observer, err := otelexport.Start(ctx, otelexport.Options{
 		Config: cfg, Service: ServiceID, Version: opts.Version, Metrics: m.Registry, Logger: opts.Logger,
 	})
 	if err != nil {

@@ -13,9 +13,9 @@ import (
 	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/app"
 	"github.com/sourcegraph/telemetry-relay/internal/consume"
-	"github.com/sourcegraph/telemetry-relay/internal/local/gatewayserver"
-	"github.com/sourcegraph/telemetry-relay/internal/local/pubsubserver"
-	"github.com/sourcegraph/telemetry-relay/internal/local/samsserver"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/gatewayserver"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/pubsubserver"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/samsserver"
 	"github.com/sourcegraph/telemetry-relay/internal/relay"
 	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )

@@ -5,9 +5,9 @@ import (
 	"testing"
 
 	"github.com/sourcegraph/telemetry-relay/internal/app"
-	"github.com/sourcegraph/telemetry-relay/internal/local"
-	"github.com/sourcegraph/telemetry-relay/internal/local/sample"
-	"github.com/sourcegraph/telemetry-relay/internal/observe/otlptest"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/sample"
+	"github.com/sourcegraph/telemetry-relay/internal/otelexport/otlptest"
 
 	"github.com/sourcegraph/telemetry-relay/config"
 )
@@ -33,14 +33,14 @@ func BenchmarkObserved(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				b.StopTimer()
-				house, err := local.Start(b.Context(), local.Options{})
+				stack, err := devstack.Start(b.Context(), devstack.Options{})
 				if err != nil {
 					b.Fatal(err)
 				}
-				if err := house.Publish(events); err != nil {
+				if err := stack.Publish(events); err != nil {
 					b.Fatal(err)
 				}
-				cfg, err := config.Load(append(append(house.Environ(), "WORKER_MODE=drain", "WORKER_DRAIN_IDLE=100ms", "WORKER_BATCH_MAX_DELAY=100ms"), vars...), config.ForRun)
+				cfg, err := config.Load(append(append(stack.Environ(), "WORKER_MODE=drain", "WORKER_DRAIN_IDLE=100ms", "WORKER_BATCH_MAX_DELAY=100ms"), vars...), config.ForRun)
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -50,7 +50,7 @@ func BenchmarkObserved(b *testing.B) {
 				if err != nil || s.Submitted != n {
 					b.Fatalf("%+v, %v", s, err)
 				}
-				if err := house.Close(); err != nil {
+				if err := stack.Close(); err != nil {
 					b.Fatal(err)
 				}
 				b.StartTimer()

@@ -15,9 +15,9 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/sourcegraph/telemetry-relay/config"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/gatewayserver"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/samsserver"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
-	"github.com/sourcegraph/telemetry-relay/internal/local/gatewayserver"
-	"github.com/sourcegraph/telemetry-relay/internal/local/samsserver"
 	"github.com/sourcegraph/telemetry-relay/internal/submit"
 )
 

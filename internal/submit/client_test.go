@@ -21,9 +21,9 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/testing/protocmp"
 
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/gatewayserver"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/samsserver"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
-	"github.com/sourcegraph/telemetry-relay/internal/local/gatewayserver"
-	"github.com/sourcegraph/telemetry-relay/internal/local/samsserver"
 	telemetrygatewayv1 "github.com/sourcegraph/telemetry-relay/internal/telemetrygateway/v1"
 )
 

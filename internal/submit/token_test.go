@@ -16,7 +16,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/sourcegraph/telemetry-relay/internal/local/samsserver"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/samsserver"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

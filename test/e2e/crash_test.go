@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sourcegraph/telemetry-relay/internal/local/gatewayserver"
-	"github.com/sourcegraph/telemetry-relay/internal/local/pubsubserver"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/gatewayserver"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/pubsubserver"
 	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 

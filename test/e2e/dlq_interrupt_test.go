@@ -14,7 +14,7 @@ import (
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 
-	"github.com/sourcegraph/telemetry-relay/internal/local/pubsubserver"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/pubsubserver"
 )
 
 // reject dead-letters so many events, and returns them.

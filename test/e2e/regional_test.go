@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sourcegraph/telemetry-relay/internal/local/pubsubserver"
-	"github.com/sourcegraph/telemetry-relay/internal/local/tlsfront"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/pubsubserver"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/tlsfront"
 )
 
 // TestRegionalEndpoint: PUBSUB_ENDPOINT is where every command finds Pub/Sub, with

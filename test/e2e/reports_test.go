@@ -10,8 +10,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/sourcegraph/telemetry-relay/internal/local/gatewayserver"
-	"github.com/sourcegraph/telemetry-relay/internal/observe/otlptest"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/gatewayserver"
+	"github.com/sourcegraph/telemetry-relay/internal/otelexport/otlptest"
 	"github.com/sourcegraph/telemetry-relay/internal/sentry/sentrytest"
 	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )

@@ -13,7 +13,7 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 )
 
-const sampleFile = "../../internal/local/sample/events.ndjson"
+const sampleFile = "../../internal/devstack/sample/events.ndjson"
 
 // line writes a message in the form of `worker publish`.
 func line(t *testing.T, m *pubsubpb.PubsubMessage) []byte {

@@ -18,7 +18,7 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"github.com/creack/pty"
 
-	samples "github.com/sourcegraph/telemetry-relay/internal/local/sample"
+	samples "github.com/sourcegraph/telemetry-relay/internal/devstack/sample"
 	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 

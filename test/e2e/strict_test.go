@@ -3,7 +3,7 @@ package e2e_test
 import (
 	"testing"
 
-	"github.com/sourcegraph/telemetry-relay/internal/local/pubsubserver"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/pubsubserver"
 )
 
 // strictEnv is an env with the embedded Pub/Sub, which behaves as the service does

@@ -16,8 +16,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/sourcegraph/telemetry-relay/internal/local/pubsubserver"
-	"github.com/sourcegraph/telemetry-relay/internal/local/tlsfront"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/pubsubserver"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/tlsfront"
 	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 
@@ -314,7 +314,7 @@ func TestDiffers(t *testing.T) {
 		}
 	}
 	text := table(rep.results)
-	for _, want := range []string{"DIFFERS", "refused: PermissionDenied", "none of them brings it", "internal/local/pubsubserver/stream.go", "docs/pubsub.md, \"Refusals\""} {
+	for _, want := range []string{"DIFFERS", "refused: PermissionDenied", "none of them brings it", "internal/devstack/pubsubserver/stream.go", "docs/pubsub.md, \"Refusals\""} {
 		if !strings.Contains(text, want) {
 			t.Errorf("want %q in:\n%s", want, text)
 		}

@@ -28,24 +28,24 @@ var leaseRows = []row{
 			}
 			return ""
 		}),
-		section: "Receipts", server: "internal/local/pubsubserver/lease.go", test: "internal/local/pubsubserver TestDeliveryLease",
+		section: "Receipts", server: "internal/devstack/pubsubserver/lease.go", test: "internal/devstack/pubsubserver TestDeliveryLease",
 	},
 	{
 		id: "receipt", situation: "killed after ModifyAckDeadline to 10 s", expected: "back after about 10 s", timed: true, ask: askKilledAfterReceipt,
 		unasked: unlessEmulated(keepsKilled),
-		section: "Receipts", server: "internal/local/pubsubserver/lease.go", test: "internal/local/pubsubserver TestDeliveryLease",
+		section: "Receipts", server: "internal/devstack/pubsubserver/lease.go", test: "internal/devstack/pubsubserver TestDeliveryLease",
 	},
 	{
 		id: "release", situation: "ModifyAckDeadline to 0", expected: "there for others at once", ask: askRelease,
-		section: "Settlements", server: "internal/local/pubsubserver/lease.go", test: "internal/consume TestServer",
+		section: "Settlements", server: "internal/devstack/pubsubserver/lease.go", test: "internal/consume TestServer",
 	},
 	{
 		id: "exactly", situation: "exactly-once: stream", expected: "says so in its responses", ask: askExactlyOnceStream,
-		section: "Receipts", server: "internal/local/pubsubserver/deliver.go", test: "internal/local/pubsubserver TestExactlyOncePings",
+		section: "Receipts", server: "internal/devstack/pubsubserver/deliver.go", test: "internal/devstack/pubsubserver TestExactlyOncePings",
 	},
 	{
 		id: "results", situation: "exactly-once: one of three ack ids has expired", expected: "a result for that id alone; the others are taken", ask: askResults,
-		section: "Settlements", server: "internal/local/pubsubserver/exactlyonce.go", test: "internal/local/pubsubserver TestExactlyOnce",
+		section: "Settlements", server: "internal/devstack/pubsubserver/exactlyonce.go", test: "internal/devstack/pubsubserver TestExactlyOnce",
 	},
 }
 

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/pubsubserver"
 	"github.com/sourcegraph/telemetry-relay/internal/emulator"
-	"github.com/sourcegraph/telemetry-relay/internal/local/pubsubserver"
 )
 
 // rows are all situations.

@@ -18,15 +18,15 @@ var messageRows = []row{
 	{
 		id: "limits", situation: "publish: attributes over the limits beside a good message", expected: "refused as a whole: InvalidArgument", ask: askLimits,
 		unasked: unlessEmulated("the emulator takes any attributes"),
-		section: "Publishing", server: "internal/local/pubsubserver/publish.go", test: "internal/local/pubsubserver TestPublishRefusesWholeRequests",
+		section: "Publishing", server: "internal/devstack/pubsubserver/publish.go", test: "internal/devstack/pubsubserver TestPublishRefusesWholeRequests",
 	},
 	{
 		id: "empty", situation: "three waiting pulls of an empty subscription", expected: "nothing, and no error", ask: askEmpty,
-		section: "When a drain is over", server: "internal/local/pubsubserver/subscriber.go", test: "internal/local/pubsubserver TestPullWaits",
+		section: "When a drain is over", server: "internal/devstack/pubsubserver/subscriber.go", test: "internal/devstack/pubsubserver TestPullWaits",
 	},
 	{
 		id: "pulls", situation: "three waiting pulls, one message there", expected: "one of them brings it", ask: askPulls,
-		section: "When a drain is over", server: "internal/local/pubsubserver/subscriber.go", test: "internal/local/pubsubserver TestErrEmpty",
+		section: "When a drain is over", server: "internal/devstack/pubsubserver/subscriber.go", test: "internal/devstack/pubsubserver TestErrEmpty",
 	},
 	{
 		id: "region", situation: "published at the regional endpoint, received at the global one", expected: "delivered", ask: askRegion,
@@ -44,7 +44,7 @@ var messageRows = []row{
 	{
 		id: "ordering", situation: "50 messages with an ordering key", expected: "come in order, with the key", ask: askOrdering,
 		unasked: unless(embedded, "the embedded server keeps no order"),
-		section: "Regional endpoints", server: "internal/local/pubsubserver/queue.go", test: "internal/dlq TestReplayOrder",
+		section: "Regional endpoints", server: "internal/devstack/pubsubserver/queue.go", test: "internal/dlq TestReplayOrder",
 	},
 	{
 		id: "view", situation: "subscription that is sought to a snapshot of another", expected: "has what is unacknowledged there, takes no lease", ask: askView,

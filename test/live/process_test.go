@@ -13,8 +13,8 @@ import (
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 
-	"github.com/sourcegraph/telemetry-relay/internal/local/gatewayserver"
-	"github.com/sourcegraph/telemetry-relay/internal/local/samsserver"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/gatewayserver"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/samsserver"
 	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 

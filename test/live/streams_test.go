@@ -32,39 +32,39 @@ var streamRows = []row{
 	{
 		id: "content", situation: "content type application/grpc+proto", expected: "refused: Unimplemented (HTTP 404)",
 		unasked: unlessEmulated("the emulator takes any content type"), ask: askContentType,
-		section: "Content type", server: "internal/local/googlefront/front.go", test: "internal/local/pubsubserver TestOtherContentTypesAreRefused",
+		section: "Content type", server: "internal/devstack/googlefront/front.go", test: "internal/devstack/pubsubserver TestOtherContentTypesAreRefused",
 	},
 	{
 		id: "first", situation: "first request of a stream, as the worker sends it", expected: "accepted, delivers", ask: askFirstRequest,
-		section: "First request", server: "internal/local/pubsubserver/stream.go", test: "internal/consume TestConformance",
+		section: "First request", server: "internal/devstack/pubsubserver/stream.go", test: "internal/consume TestConformance",
 	},
 	{
 		id: "missing", situation: "stream of a subscription that does not exist", expected: "refused: NotFound", ask: askMissing,
-		section: "Refusals", server: "internal/local/pubsubserver/stream.go", test: "internal/consume TestServerFaults",
+		section: "Refusals", server: "internal/devstack/pubsubserver/stream.go", test: "internal/consume TestServerFaults",
 	},
 	{
 		id: "ping", situation: "ping of the worker's client", expected: "an empty response within 15 s", ask: askPing,
 		unasked: unlessEmulated(noPings),
-		section: "Pings", server: "internal/local/pubsubserver/deliver.go", test: "internal/local/pubsubserver TestHeartbeats",
+		section: "Pings", server: "internal/devstack/pubsubserver/deliver.go", test: "internal/devstack/pubsubserver TestHeartbeats",
 	},
 	{
 		id: "old", situation: "ping of a client without protocol version 1", expected: "no answer", ask: askOldPing,
 		unasked: unlessEmulated(noPings),
-		section: "First request", server: "internal/local/pubsubserver/stream.go", test: "internal/local/pubsubserver TestPingsOfOldClientsAreNotAnswered",
+		section: "First request", server: "internal/devstack/pubsubserver/stream.go", test: "internal/devstack/pubsubserver TestPingsOfOldClientsAreNotAnswered",
 	},
 	{
 		id: "silent", situation: "client that is silent, beside one that pings", expected: "ended after about {idle}; the other one lives", timed: true, ask: askSilent,
 		unasked: unlessEmulated("the emulator ends no stream by itself"),
-		section: "Pings", server: "internal/local/pubsubserver/stream.go", test: "internal/local/pubsubserver TestStreamsOfSilentClientsEnd",
+		section: "Pings", server: "internal/devstack/pubsubserver/stream.go", test: "internal/devstack/pubsubserver TestStreamsOfSilentClientsEnd",
 	},
 	{
 		id: "close", situation: "stream that its client closes", expected: "ends within 1 s", ask: askClose,
-		section: "Settlements", server: "internal/local/pubsubserver/stream.go", test: "internal/consume TestStreamEndsInGoodOrder",
+		section: "Settlements", server: "internal/devstack/pubsubserver/stream.go", test: "internal/consume TestStreamEndsInGoodOrder",
 	},
 	{
 		id: "flow", situation: "bound of 5 outstanding messages, 50 there", expected: "5 come, more after an acknowledgement", ask: askFlow,
 		unasked: unlessEmulated("the emulator has no flow control"),
-		section: "First request", server: "internal/local/pubsubserver/queue.go", test: "internal/consume TestServerFlow",
+		section: "First request", server: "internal/devstack/pubsubserver/queue.go", test: "internal/consume TestServerFlow",
 	},
 }
 

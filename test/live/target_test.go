@@ -22,7 +22,7 @@ type kind int
 const (
 	service  kind = iota // Google's own
 	emulated             // Google's emulator
-	embedded             // internal/local/pubsubserver
+	embedded             // internal/devstack/pubsubserver
 )
 
 // target is the Pub/Sub that is asked.

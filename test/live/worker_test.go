@@ -13,7 +13,7 @@ import (
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 
-	"github.com/sourcegraph/telemetry-relay/internal/local/gatewayserver"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/gatewayserver"
 )
 
 const (
@@ -28,20 +28,20 @@ const (
 var workerRows = []row{
 	{
 		id: "check", situation: "worker check", expected: "its stream answers a ping", ask: askCheck,
-		section: "Pings", server: "internal/local/pubsubserver/deliver.go", test: "test/e2e TestCheckStream",
+		section: "Pings", server: "internal/devstack/pubsubserver/deliver.go", test: "test/e2e TestCheckStream",
 	},
 	{
 		id: "drain", situation: "worker run: 500 events, 4 bad ones", expected: "recorded once, dead-lettered messages right, exit 0", ask: askDrain(nil),
-		section: "When a drain is over", server: "internal/local/pubsubserver/server.go", test: "test/e2e TestSetupAndCheck",
+		section: "When a drain is over", server: "internal/devstack/pubsubserver/server.go", test: "test/e2e TestSetupAndCheck",
 	},
 	{
 		id: "once", situation: "worker run: the same, exactly-once delivery", expected: "recorded once, dead-lettered messages right, exit 0", ask: askDrain(exactlyOnce),
-		section: "Settlements", server: "internal/local/pubsubserver/exactlyonce.go", test: "internal/consume TestConformance",
+		section: "Settlements", server: "internal/devstack/pubsubserver/exactlyonce.go", test: "internal/consume TestConformance",
 	},
 	{
 		id: "kill", situation: "kill -9 of a worker with 300 events, a second worker", expected: "none lost, all recorded within a minute", ask: askKill,
 		unasked: unlessEmulated(keepsKilled),
-		section: "Receipts", server: "internal/local/pubsubserver/lease.go", test: "internal/consume TestConformance",
+		section: "Receipts", server: "internal/devstack/pubsubserver/lease.go", test: "internal/consume TestConformance",
 	},
 }
 

@@ -29,7 +29,7 @@ type shifted struct {
 	onPublish func([]*pubsubpb.PubsubMessage)
 }
 
-// shift starts one before the house, and returns where it listens.
+// shift starts one before the stack, and returns where it listens.
 func (h *testQueue) shift(s *shifted) string {
 	h.t.Helper()
 	conn, err := grpc.NewClient(h.Addr(), grpc.WithTransportCredentials(insecure.NewCredentials()))

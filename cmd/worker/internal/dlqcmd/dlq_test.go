@@ -23,8 +23,8 @@ import (
 
 	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/publishcmd"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/pubsubserver"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
-	"github.com/sourcegraph/telemetry-relay/internal/local/pubsubserver"
 	"github.com/sourcegraph/telemetry-relay/internal/ndjson"
 )
 

@@ -1,7 +1,7 @@
-// Package observe exports the worker's telemetry with OpenTelemetry. It pushes the
+// Package otelexport exports the worker's telemetry with OpenTelemetry. It pushes the
 // Prometheus metrics over OTLP, because nothing can scrape a job, and traces batches.
 // OpenTelemetry's standard variables configure it.
-package observe
+package otelexport
 
 import (
 	"context"

@@ -14,8 +14,8 @@ import (
 
 	"google.golang.org/grpc"
 
-	"github.com/sourcegraph/telemetry-relay/internal/local/bundle"
-	"github.com/sourcegraph/telemetry-relay/internal/local/googlefront"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/bundle"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/googlefront"
 	telemetrygatewayv1 "github.com/sourcegraph/telemetry-relay/internal/telemetrygateway/v1"
 )
 

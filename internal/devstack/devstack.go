@@ -1,6 +1,6 @@
-// Package local runs embedded versions of Pub/Sub, SAMS and Telemetry Gateway in one
+// Package devstack runs embedded versions of Pub/Sub, SAMS and Telemetry Gateway in one
 // process, for `worker local` and for tests.
-package local
+package devstack
 
 import (
 	"context"
@@ -10,9 +10,9 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/sourcegraph/telemetry-relay/internal/local/gatewayserver"
-	"github.com/sourcegraph/telemetry-relay/internal/local/pubsubserver"
-	"github.com/sourcegraph/telemetry-relay/internal/local/samsserver"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/gatewayserver"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/pubsubserver"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/samsserver"
 	"github.com/sourcegraph/telemetry-relay/internal/ndjson"
 	"github.com/sourcegraph/telemetry-relay/internal/topic"
 )
@@ -28,8 +28,8 @@ const (
 	Environment = "local"
 )
 
-// House is the worker's surroundings.
-type House struct {
+// Stack is the servers that a worker needs, with their topics and subscriptions.
+type Stack struct {
 	// PubSub is nil if an emulator is used instead.
 	PubSub  *pubsubserver.Server
 	SAMS    *samsserver.Server
@@ -38,7 +38,7 @@ type House struct {
 	emulator *emulator
 }
 
-// Options of a house.
+// Options of a Stack.
 type Options struct {
 	// PubSubAddr is where the embedded Pub/Sub listens; empty means any free
 	// port on 127.0.0.1.
@@ -52,35 +52,35 @@ type Options struct {
 }
 
 // Start starts the servers and creates topics and subscriptions.
-func Start(ctx context.Context, opts Options) (h *House, err error) {
-	h = &House{}
+func Start(ctx context.Context, opts Options) (s *Stack, err error) {
+	s = &Stack{}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, h.Close())
+			err = errors.Join(err, s.Close())
 		}
 	}()
 	if opts.EmulatorHost != "" {
-		if h.emulator, err = connect(ctx, opts.EmulatorHost, opts.EmulatorProject); err != nil {
-			return h, err
+		if s.emulator, err = connect(ctx, opts.EmulatorHost, opts.EmulatorProject); err != nil {
+			return s, err
 		}
-	} else if h.PubSub, err = pubsubserver.Start(ctx, pubsubserver.Options{Addr: opts.PubSubAddr}); err != nil {
-		return h, err
+	} else if s.PubSub, err = pubsubserver.Start(ctx, pubsubserver.Options{Addr: opts.PubSubAddr}); err != nil {
+		return s, err
 	}
-	if h.SAMS, err = samsserver.Start(ctx, samsserver.Options{}); err != nil {
-		return h, err
+	if s.SAMS, err = samsserver.Start(ctx, samsserver.Options{}); err != nil {
+		return s, err
 	}
-	h.Gateway, err = gatewayserver.Start(ctx, gatewayserver.Options{Introspector: h.SAMS, Discard: true, OnRecord: opts.OnRecord})
+	s.Gateway, err = gatewayserver.Start(ctx, gatewayserver.Options{Introspector: s.SAMS, Discard: true, OnRecord: opts.OnRecord})
 	if err != nil {
-		return h, err
+		return s, err
 	}
-	if err != nil || h.PubSub == nil {
-		return h, err
+	if err != nil || s.PubSub == nil {
+		return s, err
 	}
-	return h, errors.Join(
-		h.PubSub.CreateTopic(Topic),
-		h.PubSub.CreateTopic(DeadLetterTopic),
-		h.PubSub.CreateSubscription(DeadLetterSubscription, DeadLetterTopic, lasting),
-		h.PubSub.CreateSubscription(Subscription, Topic, lasting),
+	return s, errors.Join(
+		s.PubSub.CreateTopic(Topic),
+		s.PubSub.CreateTopic(DeadLetterTopic),
+		s.PubSub.CreateSubscription(DeadLetterSubscription, DeadLetterTopic, lasting),
+		s.PubSub.CreateSubscription(Subscription, Topic, lasting),
 	)
 }
 
@@ -92,55 +92,55 @@ func lasting(s *pubsubpb.Subscription) {
 }
 
 // Close stops the servers.
-func (h *House) Close() error {
+func (s *Stack) Close() error {
 	var errs []error
-	if h.Gateway != nil {
-		errs = append(errs, h.Gateway.Close())
+	if s.Gateway != nil {
+		errs = append(errs, s.Gateway.Close())
 	}
-	if h.SAMS != nil {
-		errs = append(errs, h.SAMS.Close())
+	if s.SAMS != nil {
+		errs = append(errs, s.SAMS.Close())
 	}
-	if h.PubSub != nil {
-		errs = append(errs, h.PubSub.Close())
+	if s.PubSub != nil {
+		errs = append(errs, s.PubSub.Close())
 	}
-	if h.emulator != nil {
-		errs = append(errs, h.emulator.close())
+	if s.emulator != nil {
+		errs = append(errs, s.emulator.close())
 	}
 	return errors.Join(errs...)
 }
 
 // Environ is the configuration of a worker that uses these servers.
-func (h *House) Environ() []string {
-	return append(h.PublisherEnviron(),
-		"TELEMETRY_GATEWAY_URL="+h.Gateway.URL(),
-		"SAMS_URL="+h.SAMS.URL(),
-		"SAMS_CLIENT_ID="+h.SAMS.ClientID(),
-		"SAMS_CLIENT_SECRET="+h.SAMS.ClientSecret(),
+func (s *Stack) Environ() []string {
+	return append(s.PublisherEnviron(),
+		"TELEMETRY_GATEWAY_URL="+s.Gateway.URL(),
+		"SAMS_URL="+s.SAMS.URL(),
+		"SAMS_CLIENT_ID="+s.SAMS.ClientID(),
+		"SAMS_CLIENT_SECRET="+s.SAMS.ClientSecret(),
 		"ENVIRONMENT_ID="+Environment,
 		"WORKER_INSECURE_DEV=true",
 	)
 }
 
 // PublisherEnviron is the configuration of a service that publishes to the topic.
-func (h *House) PublisherEnviron() []string {
-	if h.emulator != nil {
-		return []string{"PUBSUB_EMULATOR_HOST=" + h.emulator.host, "GOOGLE_CLOUD_PROJECT=" + h.emulator.project}
+func (s *Stack) PublisherEnviron() []string {
+	if s.emulator != nil {
+		return []string{"PUBSUB_EMULATOR_HOST=" + s.emulator.host, "GOOGLE_CLOUD_PROJECT=" + s.emulator.project}
 	}
 	return []string{
-		"PUBSUB_EMULATOR_HOST=" + h.PubSub.Addr(),
+		"PUBSUB_EMULATOR_HOST=" + s.PubSub.Addr(),
 		"GOOGLE_CLOUD_PROJECT=" + Project,
 	}
 }
 
 // Publish publishes messages to the topic.
-func (h *House) Publish(messages []ndjson.Message) error {
+func (s *Stack) Publish(messages []ndjson.Message) error {
 	for len(messages) > 0 {
 		n := min(len(messages), topic.MaxRequestMessages)
 		request := make([]*pubsubpb.PubsubMessage, n)
 		for i, m := range messages[:n] {
 			request[i] = &pubsubpb.PubsubMessage{Data: m.Data, Attributes: m.Attributes, OrderingKey: m.OrderingKey}
 		}
-		if err := h.publish(request); err != nil {
+		if err := s.publish(request); err != nil {
 			return err
 		}
 		messages = messages[n:]
@@ -148,27 +148,27 @@ func (h *House) Publish(messages []ndjson.Message) error {
 	return nil
 }
 
-func (h *House) publish(messages []*pubsubpb.PubsubMessage) error {
-	if h.emulator != nil {
-		return h.emulator.publish(messages)
+func (s *Stack) publish(messages []*pubsubpb.PubsubMessage) error {
+	if s.emulator != nil {
+		return s.emulator.publish(messages)
 	}
-	_, err := h.PubSub.Publish(Topic, messages...)
+	_, err := s.PubSub.Publish(Topic, messages...)
 	return err
 }
 
 // DeadLetters returns the messages in the dead-letter queue; of an emulator's, those
 // since the start.
-func (h *House) DeadLetters() []*pubsubpb.PubsubMessage {
-	if h.emulator != nil {
-		return h.emulator.deadLetters()
+func (s *Stack) DeadLetters() []*pubsubpb.PubsubMessage {
+	if s.emulator != nil {
+		return s.emulator.deadLetters()
 	}
-	return h.PubSub.Messages(DeadLetterSubscription)
+	return s.PubSub.Messages(DeadLetterSubscription)
 }
 
 // DeadLetterCount is how many DeadLetters has.
-func (h *House) DeadLetterCount() int {
-	if h.emulator != nil {
-		return len(h.emulator.deadLetters())
+func (s *Stack) DeadLetterCount() int {
+	if s.emulator != nil {
+		return len(s.emulator.deadLetters())
 	}
-	return h.PubSub.Stats(DeadLetterSubscription).Backlog
+	return s.PubSub.Stats(DeadLetterSubscription).Backlog
 }

@@ -36,7 +36,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/sourcegraph/telemetry-relay/internal/local/googlefront"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/googlefront"
 )
 
 // Server is a running Pub/Sub. Its methods may be called from any goroutine.

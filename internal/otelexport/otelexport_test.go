@@ -1,4 +1,4 @@
-package observe_test
+package otelexport_test
 
 import (
 	"context"
@@ -17,8 +17,8 @@ import (
 
 	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/metrics"
-	"github.com/sourcegraph/telemetry-relay/internal/observe"
-	"github.com/sourcegraph/telemetry-relay/internal/observe/otlptest"
+	"github.com/sourcegraph/telemetry-relay/internal/otelexport"
+	"github.com/sourcegraph/telemetry-relay/internal/otelexport/otlptest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -34,9 +34,9 @@ func load(t *testing.T, vars ...string) *config.Config {
 	return cfg
 }
 
-func start(t *testing.T, m *metrics.Metrics, vars ...string) *observe.Observer {
+func start(t *testing.T, m *metrics.Metrics, vars ...string) *otelexport.Observer {
 	t.Helper()
-	o, err := observe.Start(t.Context(), observe.Options{
+	o, err := otelexport.Start(t.Context(), otelexport.Options{
 		Config: load(t, vars...), Service: "telemetry-relay", Version: "1.2.3", Metrics: m.Registry, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -45,7 +45,7 @@ func start(t *testing.T, m *metrics.Metrics, vars ...string) *observe.Observer {
 	return o
 }
 
-func closeIt(t *testing.T, o *observe.Observer) {
+func closeIt(t *testing.T, o *otelexport.Observer) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -223,7 +223,7 @@ func TestGoogle(t *testing.T) {
 	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", "")
 	t.Setenv("HOME", t.TempDir())
 	receiver := otlptest.Start(t)
-	defer observe.RedirectGoogle(strings.TrimPrefix(receiver.URL, "http://"))()
+	defer otelexport.RedirectGoogle(strings.TrimPrefix(receiver.URL, "http://"))()
 	closeIt(t, start(t, metrics.New(), "MSP=true", "OTEL_GCP_PROJECT_ID=telemetry-project"))
 	pushes := receiver.Pushes()
 	if len(pushes) == 0 {

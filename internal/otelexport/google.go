@@ -1,4 +1,4 @@
-package observe
+package otelexport
 
 import (
 	"net/http"

@@ -9,7 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/sourcegraph/telemetry-relay/internal/local/bundle"
+	"github.com/sourcegraph/telemetry-relay/internal/devstack/bundle"
 	telemetrygatewayv1 "github.com/sourcegraph/telemetry-relay/internal/telemetrygateway/v1"
 )
 
