@@ -286,6 +286,8 @@ func TestBadEventBesideAFlood(t *testing.T) {
 // TestControlsBesideAFlood has a service send 400 events that the gateway's Pub/Sub
 // refuses with their neighbours, and an honest one 20 events every 5 s. Some of these are left
 // out beside the others, but none is kept back as a control until all of the others are judged.
+// In 60 runs 99 % waited for 18 to 53 s, because tries of 400 events take turns with theirs.
+// Controls that are kept back wait for 65 s and more.
 func TestControlsBesideAFlood(t *testing.T) {
 	large(t)
 	m := metrics.New()
@@ -304,7 +306,7 @@ func TestControlsBesideAFlood(t *testing.T) {
 			time.Sleep(5 * time.Second)
 		}
 		time.Sleep(30 * time.Second)
-		w.checkWaits(t, honest, 40*time.Second)
+		w.checkWaits(t, honest, 60*time.Second)
 		k.end()
 	})
 }
