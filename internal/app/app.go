@@ -50,7 +50,7 @@ type Options struct {
 // Run does the main job, until it is done or ctx ends. The summary is valid in
 // any case; the error says why the run failed.
 func Run(ctx context.Context, cfg *config.Config, opts Options) (summary relay.Summary, err error) {
-	summary = relay.Summary{Books: relay.NewBooks(), Ended: relay.Failed}
+	summary = relay.Summary{Accounting: relay.NewAccounting(), Ended: relay.Failed}
 	var closers []func() error
 	defer func() {
 		for _, closer := range slices.Backward(closers) {

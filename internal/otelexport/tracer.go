@@ -72,7 +72,7 @@ type batch struct {
 }
 
 // Submission begins the span of one try.
-func (b *batch) Submission(ctx context.Context, s relay.Submission) (context.Context, func(submit.Result)) {
+func (b *batch) Submission(ctx context.Context, s relay.SubmissionInfo) (context.Context, func(submit.Result)) {
 	//nolint:spancheck // The function that is returned ends it.
 	ctx, span := b.tracer.Start(trace.ContextWithSpan(ctx, b.span), "submit", trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
 		attribute.String("request_id", s.RequestID),

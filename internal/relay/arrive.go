@@ -3,59 +3,83 @@ package relay
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"runtime/debug"
 	"time"
 
 	"github.com/sourcegraph/telemetry-relay/internal/consume"
+	"github.com/sourcegraph/telemetry-relay/internal/dedup"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 )
 
-// arrival is what one response brought, decoded.
+// arrival is the messages of one response, decoded.
 type arrival struct {
-	events []*held
-	again  []*consume.Message
+	events []*inflight
+	// again are further deliveries of messages that the receiver has already.
+	again []*consume.Message
 }
 
-// receive decodes what arrives and hands it to the loop. It is called by the
-// receiver's goroutines, several at a time, and holds them back while the loop
-// is busy.
-func (r *Relay) receive(_ context.Context, fresh, again []*consume.Message) {
+// decoding decodes messages. The receiver's goroutines call it, several at a time.
+type decoding struct {
+	decoder *event.Decoder
+	decode  Decode // of the decoder, or a test's
+	hasher  dedup.Hasher
+	log     *slog.Logger
+
+	arrivals chan arrival  // to the loop
+	over     chan struct{} // closed when the loop has ended
+}
+
+func newDecoding(opts Options, hasher dedup.Hasher) *decoding {
+	d := &decoding{
+		decoder: event.NewDecoder(opts.Services, opts.Environment), decode: opts.Decode, hasher: hasher, log: opts.Logger,
+		arrivals: make(chan arrival), over: make(chan struct{}),
+	}
+	if d.decode == nil {
+		d.decode = d.decoder.DecodeInto
+	}
+	return d
+}
+
+// receive decodes the messages of a response and hands them to the loop. While the loop
+// is busy, it holds up the stream of the response.
+func (d *decoding) receive(_ context.Context, fresh, again []*consume.Message) {
 	now := time.Now()
-	a := arrival{events: make([]*held, len(fresh)), again: again}
+	a := arrival{events: make([]*inflight, len(fresh)), again: again}
 	for i, m := range fresh {
-		// Each by itself in memory: one that is in flight for long must not keep the others.
-		a.events[i] = &held{message: m, received: now}
-		r.decode(a.events[i])
+		// Each has memory of its own: one that is in flight for long must not keep the others'.
+		a.events[i] = &inflight{message: m, received: now}
+		d.decodeEvent(a.events[i])
 	}
 	// The loop takes arrivals until receiving has ended, so this ends.
 	select {
-	case r.arrivals <- a:
-	case <-r.over:
+	case d.arrivals <- a:
+	case <-d.over:
 	}
 }
 
-// decode fills in the event, or why it is none. A panic is contained: it takes
-// down this event only.
-func (r *Relay) decode(h *held) {
+// decodeEvent fills in the event, or why it is rejected. A panic concerns this event
+// only.
+func (d *decoding) decodeEvent(e *inflight) {
 	defer func() {
 		if p := recover(); p != nil {
-			// The value may hold a part of the message.
-			r.log.Error("The processing of a message panicked; it is left to expire",
-				"message_id", h.message.ID, "panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
-			h.panicked = true
+			// The value may contain a part of the message.
+			d.log.Error("The processing of a message panicked; it is left to expire",
+				"message_id", e.message.ID, "panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+			e.panicked = true
 		}
 	}()
-	m := messageOf(h.message)
-	from := r.senderOf(h.message)
+	m := messageOf(e.message)
+	from := d.senderOf(e.message)
 	m.Sender = from.Sender
-	h.event, _, h.rejection = r.decoded(nil, m)
-	if h.rejection == nil {
-		h.fingerprint = r.hasher.Event(from.identity, h.event.UUID, m.Data)
-		h.shed()
+	e.event, _, e.rejection = d.decode(nil, m)
+	if e.rejection == nil {
+		e.fingerprint = d.hasher.Event(from.identity, e.event.UUID, m.Data)
+		e.dropLongEncoding()
 	}
 }
 
-// messageOf is what the decoder sees of a message.
+// messageOf is what the decoder reads of a message.
 func messageOf(m *consume.Message) event.Message {
 	return event.Message{ID: m.ID, PublishTime: m.PublishTime, Data: m.Data, Attributes: m.Attributes}
 }
@@ -63,85 +87,84 @@ func messageOf(m *consume.Message) event.Message {
 // sender is what messages with the same attributes have in common.
 type sender struct {
 	*event.Sender
-	identity uint64 // the hash of who published it
+	identity uint64 // the hash of the publisher
 }
 
-// senderOf returns the sender of a message that is fresh.
-func (r *Relay) senderOf(m *consume.Message) *sender {
+// senderOf returns the sender of a message.
+func (d *decoding) senderOf(m *consume.Message) *sender {
 	if m.Same != nil {
 		if known, ok := m.Same.Known.(*sender); ok {
 			return known
 		}
 	}
-	of := r.decoder.Sender(m.Attributes)
+	of := d.decoder.Sender(m.Attributes)
 	p := of.Publisher()
-	s := &sender{of, r.hasher.Publisher(p.ServiceID, p.Environment)}
+	s := &sender{of, d.hasher.Publisher(p.ServiceID, p.Environment)}
 	if m.Same != nil {
 		m.Same.Known = s
 	}
 	return s
 }
 
-// arrive enters what has arrived into the books and puts it on its way.
-func (r *Relay) arrive(a arrival, now time.Time) {
-	r.books.Received += len(a.events) + len(a.again)
+// arrive counts what has arrived and puts it on its way.
+func (l *loop) arrive(a arrival, now time.Time) {
+	l.settlement.accounting.Received += len(a.events) + len(a.again)
 	if len(a.events)+len(a.again) > 0 {
-		r.lastBusy = now
+		l.run.lastBusy = now
 	}
-	// A message that is held already is settled with its first delivery.
+	// The receiver settles a further delivery of a message together with the first one.
 	for _, m := range a.again {
-		s := r.serviceOfMessage(m)
+		s := l.inflight.serviceOfMessage(m)
 		s.received.Inc()
 		s.duplicate.Inc()
-		r.books.Duplicates++
+		l.settlement.accounting.Duplicates++
 	}
-	for _, h := range a.events {
-		r.admit(h, now)
+	for _, e := range a.events {
+		switch {
+		case e.panicked:
+			l.inflight.serviceOfMessage(e.message).received.Inc()
+			l.settlement.letMessageExpire(e.message)
+		case e.rejection != nil:
+			l.admitRejected(e)
+		default:
+			l.admit(e, now)
+		}
 	}
-	r.flushSettled()
+	l.settlement.flush()
 }
 
-// admit decides what becomes of an event that has arrived.
-func (r *Relay) admit(h *held, now time.Time) {
-	if h.panicked {
-		r.serviceOfMessage(h.message).received.Inc()
-		r.abandoned = append(r.abandoned, h.message)
-		r.countReleased(1)
-		return
+// admitRejected decides what becomes of an event that was rejected on its arrival.
+func (l *loop) admitRejected(e *inflight) {
+	of := l.inflight.serviceOfMessage(e.message)
+	of.received.Inc()
+	switch {
+	case l.settlement.wasDeadLettered(e.message):
+		l.settlement.duplicate(of, e.message)
+	case l.run.stopping:
+		l.settlement.nack(e.message)
+	default:
+		l.inflight.add(e)
+		l.deadLetters.add(e, of)
 	}
-	if h.rejection != nil {
-		s := r.serviceOfMessage(h.message)
-		s.received.Inc()
-		switch {
-		case r.wasDeadLettered(h.message):
-			r.duplicate(s, h.message)
-		case r.stopping.on:
-			r.handBack(h.message)
-		default:
-			r.hold(h)
-			r.bound(h, s)
-		}
-		return
-	}
+}
 
-	h.publisher = r.publisherOf(h)
-	h.publisher.received++
-	if same := r.same(h); same != nil {
-		rare := same.apart()
-		rare.redeliveries = append(rare.redeliveries, h.message)
-		r.redelivered++
+// admit decides what becomes of a valid event that has arrived.
+func (l *loop) admit(e *inflight, now time.Time) {
+	e.publisher = l.inflight.publisherOf(e.event.Publisher)
+	e.publisher.received++
+	if first := l.inflight.find(e.fingerprint); first != nil {
+		l.inflight.addRedelivery(first, e.message)
 		return
 	}
 	switch {
-	case r.wasDeadLettered(h.message), r.recordedEvents.Has(h.fingerprint):
-		r.duplicate(h.publisher.service, h.message)
-	case r.stopping.on:
-		r.handBack(h.message)
+	case l.settlement.wasDeadLettered(e.message), l.settlement.wasRecorded(e):
+		l.settlement.duplicate(e.publisher.service, e.message)
+	case l.run.stopping:
+		l.settlement.nack(e.message)
 	default:
-		r.hold(h)
-		r.index(h)
-		r.groups.Add(now, &h.publisher.waiting, h.size(), h)
+		l.inflight.add(e)
+		l.queue.add(e, now)
 		return
 	}
-	r.forget(h.publisher)
+	l.inflight.forget(e.publisher)
 }

@@ -1,8 +1,6 @@
 package relay
 
 import (
-	"time"
-
 	"github.com/sourcegraph/telemetry-relay/internal/submit"
 )
 
@@ -12,21 +10,21 @@ import (
 // are fewer, nobody can tell which ones are recorded. Then they are submitted again in
 // smaller payloads, until the answers tell. Some are recorded twice by that.
 
-// collision is some events of a flight that have one id, of which some are recorded.
+// collision is some events of a submission that have one id, of which some are recorded.
 type collision struct {
-	events   []*held
+	events   []*inflight
 	recorded int // of them: at least one, and not all
 }
 
-// takeCollisions takes the events of collisions out of a flight that has landed.
-func (f *flight) takeCollisions(found []submit.Collision) (all []collision) {
+// takeCollisions takes the events of collisions out of a submission that was answered.
+func (s *submission) takeCollisions(found []submit.Collision) (all []collision) {
 	for _, c := range found {
 		taken := collision{recorded: c.Recorded}
 		for _, i := range c.Events {
-			if h := f.events[i]; !h.gone {
-				taken.events = append(taken.events, h)
+			if e := s.events[i]; !e.settled {
+				taken.events = append(taken.events, e)
 			}
-			f.events[i] = nil
+			s.events[i] = nil
 		}
 		all = append(all, taken)
 	}
@@ -42,28 +40,16 @@ func (c collision) pieces() int {
 	return min(n, max(2, 2*(n-c.recorded)))
 }
 
-// separate submits the events of a flight's collisions again, each collision spread
-// over payloads of its own number. They are no controls from now on: some of them were
-// left out.
-func (r *Relay) separate(f *flight, collisions []collision, now time.Time) {
-	for _, events := range spread(collisions) {
-		for _, h := range events {
-			r.suspect(h)
-		}
-		r.retryPiece(f, events, now)
-	}
-}
-
 // spread deals the events of each collision over its pieces. The pieces of different
 // collisions share payloads, because their ids differ.
-func spread(collisions []collision) (payloads [][]*held) {
+func spread(collisions []collision) (payloads [][]*inflight) {
 	for _, c := range collisions {
 		n := c.pieces()
 		for len(payloads) < n {
 			payloads = append(payloads, nil)
 		}
-		for i, h := range c.events {
-			payloads[i%n] = append(payloads[i%n], h)
+		for i, e := range c.events {
+			payloads[i%n] = append(payloads[i%n], e)
 		}
 	}
 	return payloads

@@ -5,9 +5,9 @@ import (
 	"testing"
 )
 
-// TestSpread has collisions, each with its number of events and of those that are
+// TestCollisionsAreSpreadOverPayloads has collisions, each with its number of events and of those that are
 // recorded, and wants the sizes of the payloads that they are spread over.
-func TestSpread(t *testing.T) {
+func TestCollisionsAreSpreadOverPayloads(t *testing.T) {
 	for _, c := range []struct {
 		name       string
 		collisions [][2]int // events, recorded
@@ -23,23 +23,23 @@ func TestSpread(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var all []collision
-			want := map[*held]bool{}
+			want := map[*inflight]bool{}
 			for _, numbers := range c.collisions {
 				one := collision{recorded: numbers[1]}
 				for range numbers[0] {
-					h := new(held)
-					one.events, want[h] = append(one.events, h), true
+					e := new(inflight)
+					one.events, want[e] = append(one.events, e), true
 				}
 				all = append(all, one)
 			}
 			var got []int
 			for _, payload := range spread(all) {
 				got = append(got, len(payload))
-				for _, h := range payload {
-					if !want[h] {
+				for _, e := range payload {
+					if !want[e] {
 						t.Error("an event is in two payloads")
 					}
-					delete(want, h)
+					delete(want, e)
 				}
 			}
 			if fmt.Sprint(got) != fmt.Sprint(c.want) {

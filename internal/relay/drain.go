@@ -1,114 +1,105 @@
 package relay
 
-import (
-	"time"
-)
+import "time"
 
-// drainState is the proof that the subscription is empty, which ends a drain. The
-// loop owns it.
-type drainState struct {
-	checking bool // a pull is under way
-	emptying bool // receiving is ended to see whether a stream still brings something
-	sawEmpty bool // the proof by pulls was complete once
-	// pullError is why Pub/Sub did not answer the last pull; nil: it did.
+// drainCheck proves that the subscription is empty, which ends a drain. It is pure.
+//
+// Silence alone is no proof, because a stream may be silent on a healthy connection. So
+// each stream must answer a ping, and several pulls must bring nothing. The loop owns it.
+type drainCheck struct {
+	pulling bool // a pull is in flight
+	// emptying: receiving is ended to see whether a stream still brings something.
+	emptying bool
+	// sawEmpty: the pulls have shown once that the subscription is empty.
+	sawEmpty bool
+	// pullError is why Pub/Sub did not answer the latest pull; nil: it did.
 	pullError error
 
-	proven time.Time // the lastBusy that the fields below belong to
+	since  time.Time // the end of the latest activity, to which pulls and pinged belong
 	pulls  int       // pulls in a row that brought nothing
 	pinged time.Time // when the streams were pinged; zero: not yet
 }
 
 const (
-	// finalPull is how many messages a pull asks for.
-	finalPull = 100
+	// drainPull is how many messages a pull asks for.
+	drainPull = 100
 	// emptyPulls in a row that wait and bring nothing show that the subscription is
 	// empty. One that waits may bring nothing although there are messages
 	// (google-cloud-go#8235), and one that does not wait may do so even more often.
 	emptyPulls = 3
 )
 
-// drain ends the run when nothing has come for DrainIdle and Pub/Sub has nothing
-// more. The clock stands still while anything is away. Silence alone is no proof,
-// because a stream may go silent on a connection that is well. So each stream must
-// answer a ping, and several pulls must bring nothing.
-func (r *Relay) drain(now time.Time) {
-	if r.emptying {
-		return
-	}
-	if !r.breaker.Closed() || r.graveyard.away != "" || !r.cleared || !r.receives(now) {
-		r.lastBusy = now
-		return
-	}
-	if r.checking || !r.nothingElse(now) {
-		return
-	}
-	if !r.proven.Equal(r.lastBusy) {
-		r.proven, r.pulls, r.pinged = r.lastBusy, 0, time.Time{}
-	}
-	quiet := now.Sub(r.lastBusy)
-	if r.pulls < emptyPulls {
-		// The pulls run within the idle time, so that they do not make it longer.
-		if quiet >= r.opts.DrainIdle-emptyPulls*r.receiver.PullWait() {
-			r.pullForDrain(now)
-		}
-		return
-	}
-	if quiet < r.opts.DrainIdle {
-		return
-	}
-	if !r.receiver.AnsweredSince(r.pinged) {
-		r.receiver.Ping() // a stream may have been opened anew
-		return
-	}
-	// What the open streams have been given already is not seen by asking.
-	r.emptying = true
-	r.stopPulling()
+// drainView is what a drain looks at.
+type drainView struct {
+	now time.Time
+	// ready: every dependency is available, and a stream from Pub/Sub is open.
+	ready bool
+	// finished: no event is in flight that is still worth waiting for.
+	finished bool
+	// lastBusy is when the latest activity ended.
+	lastBusy time.Time
+	// idle is for how long nothing may have come, pullWait how long a pull waits.
+	idle, pullWait time.Duration
+	// answeredSince reports whether each stream has answered a ping that was sent then.
+	answeredSince func(time.Time) bool
 }
 
-// receives reports whether a stream is open, or was a moment ago: reopening one takes
-// a moment.
-func (r *Relay) receives(now time.Time) bool {
-	return r.receiving && noStream(r.receiver.Health(), now) < reopening
-}
+// drainStep is what a drain does next.
+type drainStep int
 
-// reopening is how long no stream may be open without being a sign of trouble.
-const reopening = 5 * time.Second
+const (
+	// wait for time or events.
+	drainWait drainStep = iota
+	// restart the idle time: it does not run while something is unavailable.
+	drainRestart
+	// pull, and ping the streams first if pinged is now.
+	drainPullOnce
+	// ping the streams again: one may have been opened anew.
+	drainPing
+	// stop receiving: messages that a stream has been given are not seen by a pull.
+	drainStopReceiving
+)
 
-func (r *Relay) pullForDrain(now time.Time) {
-	if r.pinged.IsZero() {
-		r.pinged = now
-		r.receiver.Ping()
-	}
-	r.checking = true
-	r.spawn(func() { r.checks <- r.pullOnce(finalPull, true) })
-}
-
-// checked takes the answer to a pull. The messages that it brought have arrived
-// already.
-func (r *Relay) checked(e emptiness, now time.Time) {
-	if e.final {
-		r.checking, r.pullError = false, e.err
-	} else {
-		r.probing.pulling = false
-		if e.found == 0 {
-			r.breaker.Postpone(now)
-		}
-	}
+// next decides what to do.
+func (d *drainCheck) next(v drainView) drainStep {
 	switch {
-	case e.err != nil:
-		r.log.Debug("Pub/Sub did not answer a pull", "error", e.err)
-		r.lastBusy = now
-	case e.final && e.found == 0 && r.proven.Equal(r.lastBusy):
-		if r.pulls++; r.pulls == emptyPulls {
-			r.sawEmpty = true
-		}
+	case d.emptying:
+		return drainWait
+	case !v.ready:
+		return drainRestart
+	case d.pulling || !v.finished:
+		return drainWait
 	}
+	if !d.since.Equal(v.lastBusy) {
+		d.since, d.pulls, d.pinged = v.lastBusy, 0, time.Time{}
+	}
+	quiet := v.now.Sub(v.lastBusy)
+	switch {
+	case d.pulls < emptyPulls:
+		// The pulls are made within the idle time, so that they do not make it longer.
+		if quiet < v.idle-emptyPulls*v.pullWait {
+			return drainWait
+		}
+		if d.pinged.IsZero() {
+			d.pinged = v.now
+		}
+		d.pulling = true
+		return drainPullOnce
+	case quiet < v.idle:
+		return drainWait
+	case !v.answeredSince(d.pinged):
+		return drainPing
+	}
+	d.emptying = true
+	return drainStopReceiving
 }
 
-// unproven reports whether a drain that is to end has nothing left to do and yet could
-// not prove that the subscription is empty. A pull without an answer sets the clock of
-// DrainIdle back, so it counts by itself.
-func (r *Relay) unproven(now time.Time) bool {
-	return r.opts.Drain && r.nothingElse(now) && !r.breaker.Open() && r.cleared &&
-		(now.Sub(r.lastBusy) >= r.opts.DrainIdle || !r.receives(now) || r.pullError != nil)
+// pulled takes the answer to a pull.
+func (d *drainCheck) pulled(found int, err error, lastBusy time.Time) {
+	d.pulling, d.pullError = false, err
+	if err == nil && found == 0 && d.since.Equal(lastBusy) {
+		if d.pulls++; d.pulls == emptyPulls {
+			d.sawEmpty = true
+		}
+	}
 }

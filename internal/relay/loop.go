@@ -4,180 +4,157 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
-	"github.com/sourcegraph/telemetry-relay/internal/batch"
 	"github.com/sourcegraph/telemetry-relay/internal/breaker"
 	"github.com/sourcegraph/telemetry-relay/internal/verdict"
 )
 
-// loop is the state of the one goroutine that decides. Nothing else touches it.
+// loop is the one goroutine that decides. Its parts decide alone where they can; the
+// loop is what needs several of them. Nothing else touches it.
 type loop struct {
-	holdings
-	settlements
-	graveyard
-	streamWatch
-	flights  flights
-	suspects suspects
-	capacity
-	flying  int // streams in flight
-	breaker *breaker.Breaker
-	probing probing
-	groups  *batch.Groups[*service, *publisher, *held]
-	books   Books
-	rng     *rand.Rand
+	run          *run
+	inflight     *inflightSet
+	settlement   *settlement
+	deadLetters  *deadLetterQueue
+	queue        *submissionQueue
+	submitter    *submitter
+	suspects     *suspects
+	results      *results
+	receiving    *receiving
+	availability *availability
+	drain        drainCheck
+	stopping     stopping
 
-	started   time.Time
-	deadline  time.Time // of receiving; zero: none
-	lastBusy  time.Time // when something last came, was released, or was away
-	stopping  stopping
-	unsettled int // released because something was away
-
-	everReached    bool // the gateway has accepted a token
-	everRecorded   bool
-	activeServices int  // that have something held
-	cleared        bool // the preflight is done
-	preparing      bool // the preflight goes on
-	receiving      bool // Receive has been called and has not returned
-	wanted         bool // receiving is what we want
-	drainState
-
-	spawn       func(func())
-	work        context.Context // of everything but receiving
-	cancelWork  context.CancelFunc
-	fetch       context.Context // of everything that takes from Pub/Sub
-	cancelFetch context.CancelFunc
-	pull        context.CancelFunc // of the present call of Receive
+	started  time.Time
+	deadline time.Time // of receiving; zero: none
 }
 
-const (
-	// tick is how often what has no timer of its own is looked after.
-	tick = 200 * time.Millisecond
-	// maxHold is how long an event is held at most. Then it is released, once:
-	// each release counts as a delivery attempt.
-	maxHold = 10 * time.Minute
-)
+// tick is how often the loop does what no timer and no result asks for.
+const tick = 200 * time.Millisecond
 
-func newLoop(opts Options) loop {
-	seed := opts.Seed
-	if seed == 0 {
-		seed = rand.Uint64()
+// newLoop returns the loop of a run whose contexts exist.
+func newLoop(r *Relay, now time.Time) *loop {
+	opts, run := r.opts, r.run
+	l := &loop{run: run, started: now}
+	if opts.ReceiveWindow > 0 {
+		l.deadline = now.Add(opts.ReceiveWindow)
 	}
-	return loop{
-		holdings: newHoldings(),
-		groups:   batch.NewGroups[*service, *publisher, *held](opts.Batch),
-		books:    NewBooks(),
-		rng:      rand.New(rand.NewPCG(seed, seed)),
-		suspects: suspects{history: verdict.History{Rules: verdict.Rules{RejectAfter: opts.RejectAfter, MinSpan: cmp.Or(opts.RejectSpan, verdict.DefaultSpan)}}},
-		capacity: newCapacity(opts),
+	limit := newLimit(opts)
+	l.inflight = newInflightSet(opts.Services.Listed, opts.Metrics)
+	l.settlement = newSettlement(run, l.inflight, r.receiver, r.decoding.hasher)
+	l.deadLetters = newDeadLetterQueue(run, l.inflight, l.settlement, r.deadLetters)
+	l.queue = newSubmissionQueue(run, l.settlement, limit)
+	l.submitter = newSubmitter(run, r.gateway, newEncoder(r.decoding.decode, opts.Consume.MaxBytes), limit)
+	l.receiving = newReceiving(run, r.receiver)
+	l.availability = &availability{
+		run: run, gateway: r.gateway, breaker: newBreaker(run, now), receiving: l.receiving,
+		inflight: l.inflight, queue: l.queue, submitter: l.submitter, probes: make(chan error, 1), started: now,
 	}
+	l.suspects = &suspects{
+		run: run, inflight: l.inflight, queue: l.queue, deadLetters: l.deadLetters, availability: l.availability,
+		controls: &controls{run: run, inflight: l.inflight, queue: l.queue},
+		history:  verdict.History{Rules: verdict.Rules{RejectAfter: opts.RejectAfter, MinSpan: cmp.Or(opts.RejectSpan, verdict.DefaultSpan)}},
+	}
+	l.suspects.schedule.history = &l.suspects.history
+	l.results = &results{
+		run: run, inflight: l.inflight, settlement: l.settlement, deadLetters: l.deadLetters, queue: l.queue,
+		submitter: l.submitter, suspects: l.suspects, availability: l.availability, streams: streamHistory{rejectAfter: opts.RejectAfter},
+	}
+	return l
 }
 
-// run is the loop.
-func (r *Relay) run(ctx context.Context) error {
-	now := time.Now()
-	r.started, r.lastBusy = now, now
-	r.breaker = r.newBreaker(now)
-	r.fetch, r.cancelFetch = context.WithCancel(r.work)
-	if r.opts.ReceiveWindow > 0 {
-		r.deadline = now.Add(r.opts.ReceiveWindow)
-	}
-	r.m.GatewayAvailable.Set(0)
-	r.prepare()
+// relay relays until the run is over. The end of ctx stops it in good order.
+func (l *loop) relay(ctx context.Context, arrivals <-chan arrival, report func(now time.Time)) error {
+	now := l.started
+	l.run.metrics.GatewayAvailable.Set(0)
+	l.receiving.check()
 
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	signal := ctx.Done()
-	generation := now
 	for {
-		r.beat.Store(now.UnixNano())
-		r.sendLetters(now)
-		r.dispatch(now)
-		if r.stopped(now) {
+		l.deadLetters.write(now)
+		l.dispatch(now)
+		if l.ended(now) {
 			break
 		}
-		timer.Reset(r.wake(now).Sub(now))
+		timer.Reset(l.wake(now).Sub(now))
 		select {
-		case a := <-r.arrivals:
+		case a := <-arrivals:
 			now = time.Now()
-			r.arrive(a, now)
-		case o := <-r.results:
+			l.arrive(a, now)
+		case r := <-l.submitter.results:
 			now = time.Now()
-			r.landed(o, now)
-		case b := <-r.buried:
+			l.results.take(r, l.receiving.receiver.NearCapacity(), now)
+		case r := <-l.deadLetters.written:
 			now = time.Now()
-			r.interment(b, now)
-		case err := <-r.probes:
+			l.deadLetters.take(r, now)
+		case err := <-l.availability.probes:
 			now = time.Now()
-			r.probed(err, now)
-		case e := <-r.checks:
+			if err := l.availability.probed(err, now); err != nil {
+				l.stop(Failed, err, now)
+			}
+		case r := <-l.receiving.pulled:
 			now = time.Now()
-			r.checked(e, now)
-		case err := <-r.ready:
+			l.pulled(r, now)
+		case err := <-l.receiving.checked:
 			now = time.Now()
-			r.prepared(err, now)
-		case err := <-r.ended:
+			l.preflightEnded(err, now)
+		case err := <-l.receiving.ended:
 			now = time.Now()
-			r.receivingEnded(err, now)
+			l.receivingEnded(err, now)
 		case <-signal:
 			now = time.Now()
 			signal = nil
-			r.stop(Signal, nil, now)
+			l.stop(Signal, nil, now)
 		case <-timer.C:
 			now = time.Now()
 		case <-ticker.C:
 			now = time.Now()
-			if now.Sub(generation) > generationMinutes*time.Minute {
-				generation = now
-				r.recordedEvents.Turn()
-				r.deadLettered.Turn()
-			}
-			r.look(now)
+			report(now)
+			l.onTick(now)
 		}
 	}
-	err := r.finish(ctx)
-	r.report(time.Now())
-	r.m.RunEnded.WithLabelValues(string(r.stopping.why)).Inc()
+	err := l.finish(ctx)
+	report(time.Now())
+	l.run.metrics.RunEnded.WithLabelValues(string(l.stopping.why)).Inc()
 	if err == nil {
-		r.m.LastSuccess.Set(float64(time.Now().Unix()))
+		l.run.metrics.LastSuccess.Set(float64(time.Now().Unix()))
 	}
 	return err
 }
 
-// wake says when something is due that nobody reports.
-func (r *Relay) wake(now time.Time) time.Time {
+// wake says when something is due that no goroutine reports.
+func (l *loop) wake(now time.Time) time.Time {
 	wake := now.Add(time.Hour)
 	at := func(t time.Time) {
 		if t.Before(wake) {
 			wake = t
 		}
 	}
-	if r.stopping.on && now.Before(r.stopping.work) {
-		at(r.stopping.work)
+	if l.run.stopping && now.Before(l.stopping.work) {
+		at(l.stopping.work)
 	}
-	switch {
-	case r.breaker.Open():
-		if !r.stopping.on && !r.probing.asking && r.flying == 0 {
-			at(later(r.breaker.NextProbe(), now))
+	switch b := l.availability.breaker; {
+	case b.Open():
+		if !l.run.stopping && !l.availability.probing && l.submitter.active() == 0 {
+			at(later(b.NextProbe(), now))
 		}
-	case r.flying < r.limit.Limit():
-		if due, ok := r.groups.Due(); ok {
+	case l.submitter.free():
+		if due, ok := l.queue.due(); ok {
 			at(due)
 		}
-		if len(r.flights.waiting) > 0 {
-			at(r.flights.waiting[0].due)
-		}
 	}
-	if r.graves.Len() > 0 && r.digging == 0 {
-		at(r.graveyard.next)
+	if due, ok := l.deadLetters.due(); ok {
+		at(due)
 	}
 	return wake
 }
 
-// later is t, or a tick from now if t is over: what could not be done at its
+// later is t, or a tick from now if t is over: a step that could not be done at its
 // time is tried again, but not in a hot loop.
 func later(t, now time.Time) time.Time {
 	if t.After(now) {
@@ -186,156 +163,225 @@ func later(t, now time.Time) time.Time {
 	return now.Add(tick)
 }
 
-// prepare begins what must be done before anything is pulled.
-func (r *Relay) prepare() {
-	if r.opts.Preflight == nil {
-		r.cleared = true
+// onTick does what no timer and no result asks for.
+func (l *loop) onTick(now time.Time) {
+	l.settlement.turn(now)
+	if l.run.stopping {
 		return
 	}
-	r.preparing = true
-	r.spawn(func() { r.ready <- r.opts.Preflight(r.fetch) })
-}
-
-func (r *Relay) prepared(err error, now time.Time) {
-	r.preparing = false
-	switch {
-	case r.fetch.Err() != nil:
-	case err != nil:
-		r.stop(Failed, err, now)
-	default:
-		r.cleared = true
-		r.lastBusy = now
-		if r.breaker.Closed() {
-			r.resumePulling()
-		}
+	l.availability.remindUnanswered(now)
+	l.settlement.releaseOld(now)
+	if l.submitter.active() == 0 && !l.queue.othersWait() {
+		l.availability.pass()
 	}
-}
-
-// resumePulling receives, if everything is there for it.
-func (r *Relay) resumePulling() {
-	if r.stopping.on || !r.cleared {
+	if !l.deadline.IsZero() && !now.Before(l.deadline) {
+		l.stop(Deadline, nil, now)
 		return
 	}
-	r.wanted = true
-	if r.receiving {
-		return // again when it has returned
-	}
-	r.receiving = true
-	var ctx context.Context
-	ctx, r.pull = context.WithCancel(r.fetch)
-	r.spawn(func() { r.ended <- r.receiver.Receive(ctx) })
-}
-
-// stopPulling ends receiving for now; what was received stays.
-func (r *Relay) stopPulling() {
-	r.wanted = false
-	if r.receiving {
-		r.pull()
+	if l.run.opts.Drain {
+		l.stepDrain(now)
 	}
 }
 
-func (r *Relay) receivingEnded(err error, now time.Time) {
-	r.receiving = false
-	r.pull()
-	switch {
-	case err != nil:
-		r.stop(Failed, receiveError(err), now)
-	case r.emptying:
-		r.emptying = false
-		if r.idle(now) {
-			r.stop(Drained, nil, now)
+// dispatch submits everything that is due, as far as streams are free.
+func (l *loop) dispatch(now time.Time) {
+	if l.run.stopping {
+		return
+	}
+	l.queue.endDelays(now)
+	if l.availability.breaker.Open() {
+		l.probe(now)
+		return
+	}
+	l.suspects.takeTurn(l.results.streams.clock, now)
+	l.suspects.controls.freeLight()
+	flushed := false
+	for l.submitter.free() {
+		s := l.next(now)
+		switch {
+		case s != nil:
+			l.start(s)
+		case l.suspects.controls.freeFresh(l.submitter.active(), now):
+		case flushed || l.queue.groups.Len() == 0 || !l.receiving.receiver.NearCapacity():
 			return
+		default:
+			// Nothing more can come before an event is settled: batches would wait to
+			// fill in vain.
+			l.queue.groups.Flush()
+			flushed = true
 		}
-		if r.breaker.Closed() {
-			r.resumePulling()
+	}
+}
+
+// next takes in turns fresh events, events that are submitted again, and suspects, so
+// that much of one kind holds up none of the others.
+func (l *loop) next(now time.Time) *submission {
+	const sources = 3
+	for range sources {
+		l.queue.latestSource = (l.queue.latestSource + 1) % sources
+		var s *submission
+		switch l.queue.latestSource {
+		case 0:
+			s = l.nextFresh(now)
+		case 1:
+			s = l.queue.nextRetry()
+		case 2:
+			s = l.suspects.next()
 		}
-	case r.wanted:
-		r.resumePulling()
-	}
-}
-
-// idle reports whether a drain has had nothing for long enough, apart from
-// undecided events.
-func (r *Relay) idle(now time.Time) bool {
-	return r.nothingElse(now) && !r.stopping.on && !r.breaker.Open() && now.Sub(r.lastBusy) >= r.opts.DrainIdle
-}
-
-// receiveError says what is the matter with the subscription.
-func receiveError(err error) error {
-	return fmt.Errorf("PUBSUB_SUBSCRIPTION cannot be received from: %w", err)
-}
-
-// look is the loop's round: what has no timer of its own.
-func (r *Relay) look(now time.Time) {
-	r.report(now)
-	if r.stopping.on {
-		return
-	}
-	r.remindUnanswered(now)
-	r.releaseOld(now)
-	if r.flying == 0 && !r.waiting() {
-		r.passTrial()
-	}
-	if !r.deadline.IsZero() && !now.Before(r.deadline) {
-		r.stop(Deadline, nil, now)
-		return
-	}
-	if r.opts.Drain {
-		r.drain(now)
-	}
-}
-
-// releaseOld releases what has been held for too long, apart from what a stream
-// may have just now, or what only waits for the dead-letter topic.
-func (r *Relay) releaseOld(now time.Time) {
-	var next *held
-	for h := r.first; h != nil && now.Sub(h.received) > maxHold; h = next {
-		next = h.next
-		if h.rejection != nil || h.publisher.flying > 0 {
-			continue
+		if s != nil {
+			return s
 		}
-		r.log.Warn("An event was held too long and is released", "message_id", h.message.ID, "service", h.publisher.service.label)
-		r.release(h)
 	}
-	r.flushSettled()
+	return nil
 }
 
-// report tells others how things stand.
-func (r *Relay) report(now time.Time) {
-	for _, p := range r.publishers {
-		p.count()
+// nextFresh takes the next batch of fresh events, without those that are kept back.
+func (l *loop) nextFresh(now time.Time) *submission {
+	for {
+		s := l.queue.nextBatch(now)
+		if s == nil {
+			return nil
+		}
+		if !l.run.stopping {
+			l.suspects.controls.keepFresh(s, l.availability.breaker.Closed(), now)
+		}
+		if len(s.events) > 0 {
+			return s
+		}
 	}
-	r.m.EventsInFlight.Set(float64(r.count))
-	r.m.SubmitConcurrencyLimit.Set(float64(r.limit.Limit()))
-	r.m.SubmissionsInFlight.Set(float64(r.limit.InFlight()))
-	r.m.EventsUndecided.Set(float64(r.suspects.alone))
-	r.m.OldestReceivedAge.Set(r.oldestAge(now).Seconds())
-	r.m.BooksDifference.Set(float64(r.books.difference(r.count + r.redelivered)))
-	health := r.receiver.Health()
-	r.m.PubSubStreams.Set(float64(health.Open))
-	r.watchStreams(health, now)
-	s := Status{Ready: true}
-	switch {
-	case r.breaker.Open():
-		s = Status{Reason: r.breaker.Reason()}
-	case r.graveyard.away != "":
-		s = Status{Reason: "the dead-letter topic does not take messages: " + r.graveyard.away}
-	case r.preparing:
-		s = Status{Reason: "Pub/Sub has not been reached yet"}
-	case noStream(health, now) >= notReadyAfter:
-		s = Status{Reason: streamless(health, now)}
-	case r.stopping.on:
-		s = Status{Reason: "stopping"}
-	}
-	r.status.Store(&s)
-	if r.opts.OnProgress != nil {
-		state := s.Reason
-		if s.Ready {
-			state = "relaying"
-			if r.count == 0 {
-				state = "waiting for events"
+}
+
+// start submits.
+func (l *loop) start(s *submission) {
+	s.started, s.startedAt = l.results.streams.tick(), time.Now()
+	l.suspects.start(s)
+	l.settlement.accounting.Batches++
+	l.submitter.start(s)
+}
+
+// probe asks whether the service is back, in the way that the breaker says.
+func (l *loop) probe(now time.Time) {
+	switch l.availability.breaker.Probe(now) {
+	case breaker.NoProbe:
+	case breaker.AskGateway:
+		l.availability.probe()
+	case breaker.RecordEvents:
+		if l.submitter.active() == 0 {
+			if s := l.nextProbe(now); s != nil {
+				l.start(s)
 			}
 		}
-		r.opts.OnProgress(Progress{Books: r.books.copy(), Held: r.count, Redelivered: r.redelivered, State: state})
 	}
+}
+
+// nextProbe takes the events that show whether the gateway records again. Fresh ones can
+// clear suspects: they come first, from the events in flight or else from Pub/Sub.
+func (l *loop) nextProbe(now time.Time) *submission {
+	l.queue.groups.Flush()
+	s := l.queue.nextRetry()
+	if s == nil {
+		s = l.nextFresh(now)
+	}
+	if s == nil {
+		s = l.suspects.controls.takeOne()
+	}
+	if s == nil {
+		l.receiving.pullFew()
+		s = l.queue.nextPiece()
+	}
+	if s == nil {
+		s = l.queue.nextTry(func(*submission) bool { return true })
+	}
+	return s
+}
+
+// preflightEnded takes the end of the preflight.
+func (l *loop) preflightEnded(err error, now time.Time) {
+	l.receiving.preflight = preflightFailed
+	switch {
+	case l.run.fetch.Err() != nil:
+	case err != nil:
+		l.stop(Failed, err, now)
+	default:
+		l.receiving.preflight = preflightPassed
+		l.run.lastBusy = now
+		if l.availability.breaker.Closed() {
+			l.receiving.start()
+		}
+	}
+}
+
+// receivingEnded takes the end of a call of Receive.
+func (l *loop) receivingEnded(err error, now time.Time) {
+	l.receiving.stopped()
+	b := l.availability.breaker
+	switch {
+	case err != nil:
+		l.stop(Failed, fmt.Errorf("PUBSUB_SUBSCRIPTION cannot be received from: %w", err), now)
+	case l.drain.emptying:
+		l.drain.emptying = false
+		if l.finished(now) && !l.run.stopping && !b.Open() && now.Sub(l.run.lastBusy) >= l.run.opts.DrainIdle {
+			l.stop(Drained, nil, now)
+		} else if b.Closed() {
+			l.receiving.start()
+		}
+	case l.receiving.wanted:
+		l.receiving.start()
+	}
+}
+
+// stepDrain brings a drain closer to its end.
+func (l *loop) stepDrain(now time.Time) {
+	receiver := l.receiving.receiver
+	unpinged := l.drain.pinged.IsZero()
+	switch l.drain.next(drainView{
+		now: now,
+		ready: l.availability.breaker.Closed() && l.deadLetters.unavailable == "" &&
+			l.receiving.preflight == preflightPassed && l.receiving.open(now),
+		finished: l.finished(now),
+		lastBusy: l.run.lastBusy,
+		idle:     l.run.opts.DrainIdle, pullWait: receiver.PullWait(),
+		answeredSince: receiver.AnsweredSince,
+	}) {
+	case drainWait:
+	case drainRestart:
+		l.run.lastBusy = now
+	case drainPullOnce:
+		if unpinged {
+			receiver.Ping()
+		}
+		l.receiving.pull(drainPull, true)
+	case drainPing:
+		receiver.Ping()
+	case drainStopReceiving:
+		l.receiving.stop()
+	}
+}
+
+// pulled takes the answer to a pull.
+func (l *loop) pulled(r pullResult, now time.Time) {
+	if r.err != nil {
+		l.run.log.Debug("Pub/Sub did not answer a pull", "error", r.err)
+	}
+	if r.drain {
+		l.drain.pulled(r.found, r.err, l.run.lastBusy)
+	} else {
+		l.receiving.pulling = false
+		if r.found == 0 {
+			l.availability.breaker.Postpone(now)
+		}
+	}
+	if r.err != nil {
+		l.run.lastBusy = now
+	}
+}
+
+// finished reports whether no event is in flight but undecided ones for which the run
+// has waited long enough.
+func (l *loop) finished(now time.Time) bool {
+	if l.inflight.count == 0 {
+		return true
+	}
+	wait := undecidedSpans * l.suspects.history.Rules.MinSpan
+	return l.inflight.count == l.inflight.leftOut && now.Sub(l.settlement.latest) >= wait && now.Sub(l.run.lastBusy) >= wait
 }

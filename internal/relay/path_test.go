@@ -20,7 +20,7 @@ import (
 
 // endless is a subscription that delivers a backlog as fast as it is taken, as far
 // as so much may be unacknowledged, and a gateway that records everything at once:
-// what is left is the worker's own part of an event's path.
+// so the rest is the worker's own part of an event's path.
 type endless struct {
 	maker *load.Maker
 	plan  load.Plan
@@ -35,8 +35,8 @@ type endless struct {
 const (
 	// perResponse is how many messages a response has.
 	perResponse = 100
-	// mostHeld is how many may be unacknowledged.
-	mostHeld = 20_000
+	// maxUnacked is how many may be unacknowledged.
+	maxUnacked = 20_000
 )
 
 func (e *endless) Stream(ctx context.Context, _ consume.Flow) (consume.Stream, error) {
@@ -73,7 +73,7 @@ func (s *endlessStream) Recv() (consume.Response, error) {
 func (s *endlessStream) take() (first, end int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.ctx.Err() == nil && (s.next == s.plan.Events || s.next-s.acked+perResponse > mostHeld) {
+	for s.ctx.Err() == nil && (s.next == s.plan.Events || s.next-s.acked+perResponse > maxUnacked) {
 		s.changed.Wait()
 	}
 	first = s.next
@@ -125,7 +125,7 @@ func relayAll(tb testing.TB, events, publishers int, limits batch.Limits) (alloc
 		Batch:           limits,
 		Streams:         8,
 		RejectAfter:     5,
-		Consume:         consume.Options{MaxEvents: mostHeld, MaxBytes: 128 << 20},
+		Consume:         consume.Options{MaxEvents: maxUnacked, MaxBytes: 128 << 20},
 		ShutdownTimeout: 10 * time.Second,
 		Services:        services,
 		Environment:     load.Environment,
@@ -164,10 +164,10 @@ func TestPathAllocations(t *testing.T) {
 }
 
 // BenchmarkPath is an event's whole path but for the network: read, decode, batch,
-// settle, acknowledge. CPU is what counts: the last batch waits for company in vain.
+// settle, acknowledge. CPU is what counts: the last batch waits in vain to fill.
 //
-// Streams are free here. What more publishers cost is what batches cost, and what it
-// costs to hold events until there is company for them.
+// Streams are free here. More publishers cost more because of their batches, and because
+// events are in flight until their batch is full.
 func BenchmarkPath(b *testing.B) {
 	for _, c := range []struct {
 		name               string
@@ -175,9 +175,9 @@ func BenchmarkPath(b *testing.B) {
 	}{
 		{"1 publisher, batches of 1,000", 1, 1000},
 		{"1 publisher, batches of 57", 1, 57},
-		{"1 publisher, as many held as may be", 1, mostHeld},
+		{"1 publisher, as many in flight as may be", 1, maxUnacked},
 		{"10 publishers", 10, 1000},
-		{"500 publishers, as many held as may be", 500, 1000},
+		{"500 publishers, as many in flight as may be", 500, 1000},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			b.ReportAllocs()

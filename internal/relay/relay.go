@@ -1,11 +1,11 @@
-// Package relay is the worker: it wires the stages and owns what lies between
-// them. One goroutine, the loop, owns every event from its arrival to its
-// settlement and all decisions about it; the other goroutines only do I/O for
-// it and report back.
+// Package relay wires the stages of the worker and owns the events between them. One
+// goroutine, the loop, owns every event from its arrival to its settlement and makes all
+// decisions about it. The other goroutines only do I/O for the loop and report back.
 package relay
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -13,6 +13,7 @@ import (
 
 	"github.com/sourcegraph/telemetry-relay/internal/batch"
 	"github.com/sourcegraph/telemetry-relay/internal/consume"
+	"github.com/sourcegraph/telemetry-relay/internal/dedup"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/metrics"
@@ -31,10 +32,10 @@ type Gateway interface {
 	Tokenless() bool
 }
 
-// DeadLetters writes what cannot be delivered.
+// DeadLetters writes rejected messages to the dead-letter topic.
 type DeadLetters interface {
-	// Write returns what became of each letter.
-	Write(ctx context.Context, letters []*dlq.DeadLetter) []error
+	// Write returns an error for each message; nil: the topic has confirmed it.
+	Write(ctx context.Context, messages []*dlq.DeadLetter) []error
 }
 
 // Options of a run.
@@ -50,11 +51,11 @@ type Options struct {
 	// RejectSpan is the time that those tries cover, at least; 0 means
 	// verdict.DefaultSpan. Only tests have a reason to shorten it.
 	RejectSpan time.Duration
-	// Consume bounds what is held.
+	// Consume bounds how much may be in flight.
 	Consume consume.Options
 
 	// Drain ends the run when nothing has come for DrainIdle; otherwise it goes
-	// on until it is told to stop.
+	// on until its context ends.
 	Drain     bool
 	DrainIdle time.Duration
 	// ReceiveWindow is how long a drain receives at most; 0 means no limit.
@@ -66,19 +67,19 @@ type Options struct {
 	Services    *policy.Set
 	Environment string
 
-	// Preflight is done before anything is pulled. It survives what passes; its
-	// error ends the run.
+	// Preflight is done before anything is pulled. It retries transient errors itself;
+	// its error ends the run.
 	Preflight func(context.Context) error
 	// OnProgress, if set, is called by the loop a few times a second, and at the
 	// end. It must return at once.
 	OnProgress func(Progress)
 
-	// Tracer, if set, follows batches.
+	// Tracer, if set, traces batches.
 	Tracer Tracer
 
 	// Decode replaces the decoder of events, if set: for tests.
 	Decode Decode
-	// Seed of what is drawn by chance; 0 means another one each time.
+	// Seed of the random numbers; 0 means another one each time.
 	Seed uint64
 
 	Metrics *metrics.Metrics
@@ -88,72 +89,32 @@ type Options struct {
 // Decode is event.Decoder's DecodeInto.
 type Decode func(buf []byte, m event.Message) (event.Event, []byte, *event.Rejection)
 
-// Progress is how far a run is.
-type Progress struct {
-	Books
-	Held        int    // events that are not settled
-	Redelivered int    // further deliveries of them
-	State       string // what the run is doing or waiting for, in a few words
-}
-
-// Relay is one run of the worker.
+// Relay is one run of the worker. Its methods but Run may be called at any time by any
+// goroutine.
 type Relay struct {
-	opts     Options
-	gateway  Gateway
-	letters  DeadLetters
-	receiver *consume.Receiver
-	decoder  *event.Decoder
-	decoded  Decode // is its DecodeInto, or replaces it
-	bulks    bulks
-	log      *slog.Logger
-	m        *metrics.Metrics
-	status   atomic.Pointer[Status]
-	beat     atomic.Int64 // unix nanoseconds of the loop's last turn
+	opts        Options
+	gateway     Gateway
+	deadLetters DeadLetters
+	receiver    *consume.Receiver
+	decoding    *decoding
+	run         *run
 
-	// To the loop.
-	arrivals chan arrival
-	results  chan outcome
-	buried   chan burial
-	probes   chan error
-	checks   chan emptiness
-	ended    chan error // of receiving
-	ready    chan error // of the preflight
-	over     chan struct{}
-
-	loop
+	// The loop writes these, others read them.
+	status atomic.Pointer[Status]
+	beat   atomic.Int64 // unix nanoseconds of the loop's start or latest tick
 }
 
 // New returns a run that will receive from sub.
-func New(sub consume.Subscriber, gateway Gateway, letters DeadLetters, opts Options) *Relay {
-	r := &Relay{
-		opts:     opts,
-		gateway:  gateway,
-		letters:  letters,
-		decoder:  event.NewDecoder(opts.Services, opts.Environment),
-		decoded:  opts.Decode,
-		bulks:    newBulks(opts.Consume.MaxBytes),
-		log:      opts.Logger,
-		m:        opts.Metrics,
-		arrivals: make(chan arrival),
-		buried:   make(chan burial, 1),
-		probes:   make(chan error, 1),
-		checks:   make(chan emptiness, 1),
-		ended:    make(chan error, 1),
-		ready:    make(chan error, 1),
-		over:     make(chan struct{}),
-	}
-	if r.decoded == nil {
-		r.decoded = r.decoder.DecodeInto
-	}
-	opts.Consume.Logger = opts.Logger
-	opts.Consume.OnStreamEnd = func(err error, refused bool) {
+func New(sub consume.Subscriber, gateway Gateway, deadLetters DeadLetters, opts Options) *Relay {
+	r := &Relay{opts: opts, gateway: gateway, deadLetters: deadLetters, decoding: newDecoding(opts, dedup.NewHasher()), run: newRun(opts)}
+	consuming := opts.Consume
+	consuming.Logger = opts.Logger
+	consuming.OnStreamEnd = func(err error, refused bool) {
 		if refused {
-			r.m.PubSubStreamRefusals.WithLabelValues(consume.Code(err)).Inc()
+			opts.Metrics.PubSubStreamRefusals.WithLabelValues(consume.Code(err)).Inc()
 		}
 	}
-	r.receiver = consume.NewReceiver(sub, opts.Consume, r.receive)
-	r.loop = newLoop(opts)
-	r.results = make(chan outcome, r.limit.Max())
+	r.receiver = consume.NewReceiver(sub, consuming, r.decoding.receive)
 	r.status.Store(&Status{Reason: "starting"})
 	return r
 }
@@ -165,18 +126,75 @@ func (r *Relay) Discard() { r.receiver.Close() }
 // in good order. It may be called once. The error says why the run failed; the
 // summary is valid in any case.
 func (r *Relay) Run(ctx context.Context) (Summary, error) {
-	// Work goes on after ctx has ended; the loop cancels it.
-	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	r.work, r.cancelWork = work, cancel
-
-	// A panic in one of them must not be caught: its answer would never come.
+	// Goroutines are not guarded against panics: the loop would wait for their results.
 	var goroutines sync.WaitGroup
-	r.spawn = goroutines.Go
-	err := r.run(ctx)
-	cancel()
-	close(r.over)
+	now := time.Now()
+	r.beat.Store(now.UnixNano())
+	r.run.begin(ctx, goroutines.Go, now)
+	l := newLoop(r, now)
+	err := l.relay(ctx, r.decoding.arrivals, func(now time.Time) { r.report(l, now) })
+	r.run.cancelWork()
+	close(r.decoding.over)
 	goroutines.Wait()
 	r.receiver.Close()
-	return r.summary(), err
+	return Summary{
+		Accounting:      l.settlement.accounting.copy(),
+		Ended:           l.stopping.why,
+		DurationSeconds: time.Since(l.started).Round(time.Millisecond).Seconds(),
+	}, err
+}
+
+// Status is what the loop last said of itself.
+type Status struct {
+	// Ready means that every dependency of the worker is available.
+	Ready bool
+	// Reason says which one is not.
+	Reason string
+}
+
+// Progress is how far a run is.
+type Progress struct {
+	Accounting
+	InFlight    int    // events that are not settled
+	Redelivered int    // further deliveries of them
+	State       string // what the run is doing or waiting for, in a few words
+}
+
+// stuckAfter is how long the loop may not tick. It does no I/O, so a second would be
+// long.
+const stuckAfter = 30 * time.Second
+
+// Status returns whether the run is ready, and if not, why.
+func (r *Relay) Status() Status { return *r.status.Load() }
+
+// Alive returns an error when the loop is stuck.
+func (r *Relay) Alive() error {
+	beat := r.beat.Load()
+	if beat != 0 && time.Since(time.Unix(0, beat)) > stuckAfter {
+		return errors.New("the relay's loop is stuck")
+	}
+	return nil
+}
+
+// report brings the status and the metrics up to date. The loop calls it.
+func (r *Relay) report(l *loop, now time.Time) {
+	r.beat.Store(now.UnixNano())
+	health := r.receiver.Health()
+	l.receiving.watch(health, now)
+	l.measure(health.Open, now)
+	s := l.status(health, now)
+	r.status.Store(&s)
+	if r.opts.OnProgress == nil {
+		return
+	}
+	state := s.Reason
+	switch {
+	case s.Ready && l.inflight.count == 0:
+		state = "waiting for events"
+	case s.Ready:
+		state = "relaying"
+	}
+	r.opts.OnProgress(Progress{
+		Accounting: l.settlement.accounting.copy(), InFlight: l.inflight.count, Redelivered: l.inflight.redeliveries, State: state,
+	})
 }

@@ -4,109 +4,220 @@ import (
 	"time"
 
 	"github.com/sourcegraph/telemetry-relay/internal/consume"
+	"github.com/sourcegraph/telemetry-relay/internal/dedup"
 )
 
-// settlements are what is to be told to the receiver, in bulk. The loop owns
-// them.
-type settlements struct {
-	acked, released, abandoned []*consume.Message
+// acker takes settlements. It is a *consume.Receiver.
+type acker interface {
+	Ack(messages []*consume.Message)
+	Nack(messages []*consume.Message)
+	LetExpire(messages []*consume.Message)
 }
 
-// flushSettled tells the receiver what was settled since the last time.
-func (r *Relay) flushSettled() {
-	if len(r.acked) > 0 {
-		r.receiver.Ack(r.acked)
-		clear(r.acked)
-		r.acked = r.acked[:0]
-	}
-	if len(r.released) > 0 {
-		r.receiver.Nack(r.released)
-		clear(r.released)
-		r.released = r.released[:0]
-	}
-	if len(r.abandoned) > 0 {
-		r.receiver.LetExpire(r.abandoned)
-		clear(r.abandoned)
-		r.abandoned = r.abandoned[:0]
+// settlement ends the way of events. It counts every delivery and remembers what was
+// recorded and dead-lettered. The loop owns it.
+type settlement struct {
+	run      *run
+	inflight *inflightSet
+	acker    acker
+	hasher   dedup.Hasher
+
+	accounting   Accounting
+	recorded     *dedup.Cache // events
+	deadLettered *dedup.Cache // messages
+	turned       time.Time    // when the caches last began a generation
+
+	// Settled messages that the acker does not know of yet: flush hands them over.
+	acked, nacked, expired []*consume.Message
+
+	// latest is when an event was last recorded or dead-lettered.
+	latest time.Time
+	// unsettled is how many events were released because a dependency was unavailable.
+	unsettled int
+	// undecided are the suspects that were released at the end of the run.
+	undecided undecidedEvents
+}
+
+// How many redeliveries are recognized after the settlement of their event: entries of
+// a generation, and its length. All take some 10 MB at most.
+const (
+	maxRecorded     = 1 << 17
+	maxDeadLettered = 1 << 15
+	generation      = 5 * time.Minute
+)
+
+// maxInFlight is how long an event is in flight at most. Then it is released, once: each
+// release counts as a delivery attempt.
+const maxInFlight = 10 * time.Minute
+
+func newSettlement(r *run, set *inflightSet, to acker, hasher dedup.Hasher) *settlement {
+	return &settlement{
+		run: r, inflight: set, acker: to, hasher: hasher,
+		accounting:   NewAccounting(),
+		recorded:     dedup.NewCache(maxRecorded),
+		deadLettered: dedup.NewCache(maxDeadLettered),
 	}
 }
 
-// recorded settles an event that the gateway has listed.
-func (r *Relay) recorded(h *held, now time.Time) {
-	r.books.Submitted++
-	r.suspects.settled = now
-	r.m.EventDelivery.Observe(now.Sub(h.message.PublishTime).Seconds())
-	r.recordedEvents.Add(h.fingerprint)
-	r.acked = append(r.acked, h.message)
-	r.settleRedeliveries(h)
-	r.letGo(h, wasRecorded)
+// turn begins a generation of the caches if it is time to.
+func (s *settlement) turn(now time.Time) {
+	if s.turned.IsZero() {
+		s.turned = now
+	}
+	if now.Sub(s.turned) > generation {
+		s.turned = now
+		s.recorded.Turn()
+		s.deadLettered.Turn()
+	}
 }
 
-// interred settles an event that the dead-letter topic has confirmed. Only its
-// message is remembered, so that its replay is never taken for a duplicate.
-func (r *Relay) interred(h *held) {
-	reason := h.rejection.Reason
-	r.suspects.settled = time.Now()
-	r.books.Rejected[reason]++
-	r.m.EventsRejected.WithLabelValues(r.serviceOfMessage(h.message).label, string(reason)).Inc()
-	r.deadLettered.Add(r.hasher.Message(h.message.ID))
-	for _, m := range h.redeliveries() {
-		r.deadLettered.Add(r.hasher.Message(m.ID))
+// flush hands over what was settled since the last time.
+func (s *settlement) flush() {
+	for _, settled := range []struct {
+		messages *[]*consume.Message
+		hand     func([]*consume.Message)
+	}{
+		{&s.acked, s.acker.Ack},
+		{&s.nacked, s.acker.Nack},
+		{&s.expired, s.acker.LetExpire},
+	} {
+		if len(*settled.messages) > 0 {
+			settled.hand(*settled.messages)
+			clear(*settled.messages)
+			*settled.messages = (*settled.messages)[:0]
+		}
 	}
-	r.acked = append(r.acked, h.message)
-	r.settleRedeliveries(h)
-	r.letGo(h, wasRejected)
 }
+
+// eventRecorded settles an event that the gateway has listed.
+func (s *settlement) eventRecorded(e *inflight, now time.Time) {
+	s.accounting.Submitted++
+	s.latest = now
+	s.run.metrics.EventDelivery.Observe(now.Sub(e.message.PublishTime).Seconds())
+	s.recorded.Add(e.fingerprint)
+	s.acked = append(s.acked, e.message)
+	s.settleRedeliveries(e)
+	s.remove(e, wasRecorded)
+}
+
+// eventDeadLettered settles an event that the dead-letter topic has confirmed. Only its
+// messages are remembered: its replay is another message with the same content, and must
+// not look like a duplicate.
+func (s *settlement) eventDeadLettered(e *inflight, now time.Time) {
+	reason := e.rejection.Reason
+	s.latest = now
+	s.accounting.Rejected[reason]++
+	s.run.metrics.EventsRejected.WithLabelValues(s.inflight.serviceOfMessage(e.message).label, string(reason)).Inc()
+	s.deadLettered.Add(s.hasher.Message(e.message.ID))
+	for _, m := range e.redeliveries {
+		s.deadLettered.Add(s.hasher.Message(m.ID))
+	}
+	s.acked = append(s.acked, e.message)
+	s.settleRedeliveries(e)
+	s.remove(e, wasRejected)
+}
+
+// wasRecorded reports whether a valid event was recorded lately.
+func (s *settlement) wasRecorded(e *inflight) bool { return s.recorded.Has(e.fingerprint) }
 
 // wasDeadLettered reports whether a message was dead-lettered lately. Mostly none was,
-// and then it costs nothing.
-func (r *Relay) wasDeadLettered(m *consume.Message) bool {
-	if r.deadLettered.Empty() {
+// and then the answer costs no hash.
+func (s *settlement) wasDeadLettered(m *consume.Message) bool {
+	if s.deadLettered.Empty() {
 		return false
 	}
-	return r.deadLettered.Has(r.hasher.Message(m.ID))
+	return s.deadLettered.Has(s.hasher.Message(m.ID))
 }
 
-func (r *Relay) settleRedeliveries(h *held) {
-	for _, m := range h.redeliveries() {
-		r.duplicate(r.serviceOfMessage(m), m)
+func (s *settlement) settleRedeliveries(e *inflight) {
+	for _, m := range e.redeliveries {
+		s.duplicate(s.inflight.serviceOfMessage(m), m)
 	}
 }
 
-// duplicate settles a further delivery of what is settled or about to be.
-func (r *Relay) duplicate(s *service, m *consume.Message) {
-	r.books.Duplicates++
-	s.duplicate.Inc()
-	r.acked = append(r.acked, m)
+// duplicate settles a further delivery of an event that is recorded or dead-lettered.
+func (s *settlement) duplicate(of *service, m *consume.Message) {
+	s.accounting.Duplicates++
+	of.duplicate.Inc()
+	s.acked = append(s.acked, m)
 }
 
-// release hands an event back to Pub/Sub, with all its deliveries.
-func (r *Relay) release(h *held) {
-	if r.stopping.on {
-		r.noteUndecided(h)
+// release gives an event back to Pub/Sub, with all its deliveries.
+func (s *settlement) release(e *inflight) {
+	if s.run.stopping {
+		s.undecided.note(e)
 	}
-	r.handBack(h.message)
-	for _, m := range h.redeliveries() {
-		r.handBack(m)
+	s.nack(e.message)
+	for _, m := range e.redeliveries {
+		s.nack(m)
 	}
-	r.letGo(h, wasReleased)
+	s.remove(e, wasReleased)
 }
 
-func (r *Relay) handBack(m *consume.Message) {
-	r.released = append(r.released, m)
-	r.countReleased(1)
+// releaseUnsettled releases an event because a dependency is unavailable.
+func (s *settlement) releaseUnsettled(e *inflight) {
+	s.unsettled++
+	s.release(e)
 }
 
-// expire leaves an event to come back when its lease has ended.
-func (r *Relay) expire(h *held) {
-	r.abandoned = append(r.abandoned, h.message)
-	r.abandoned = append(r.abandoned, h.redeliveries()...)
-	r.countReleased(1 + len(h.redeliveries()))
-	r.letGo(h, wasReleased)
+// releaseRest releases at the end of a run those of the events that are not settled.
+func (s *settlement) releaseRest(events []*inflight, unavailable bool) {
+	for _, e := range events {
+		switch {
+		case e.settled:
+		case unavailable:
+			s.releaseUnsettled(e)
+		default:
+			s.release(e)
+		}
+	}
 }
 
-func (r *Relay) countReleased(n int) {
-	r.books.Released += n
-	r.m.EventsReleased.Add(float64(n))
-	r.lastBusy = time.Now()
+// releaseOld releases events that have been in flight for too long. Not those that a
+// stream may carry just now, nor those that only wait for the dead-letter topic.
+func (s *settlement) releaseOld(now time.Time) {
+	var next *inflight
+	for e := s.inflight.oldest; e != nil && now.Sub(e.received) > maxInFlight; e = next {
+		next = e.next
+		if e.rejection != nil || e.publisher.active > 0 {
+			continue
+		}
+		s.run.log.Warn("An event was in flight for too long and is released", "message_id", e.message.ID, "service", e.publisher.service.label)
+		s.release(e)
+	}
+	s.flush()
+}
+
+// nack gives a delivery back to Pub/Sub.
+func (s *settlement) nack(m *consume.Message) {
+	s.nacked = append(s.nacked, m)
+	s.countReleased(1)
+}
+
+// letExpire leaves an event to be delivered again when its lease has ended.
+func (s *settlement) letExpire(e *inflight) {
+	s.expired = append(append(s.expired, e.message), e.redeliveries...)
+	s.countReleased(1 + len(e.redeliveries))
+	s.remove(e, wasReleased)
+}
+
+// letMessageExpire is letExpire for a delivery that is not in flight.
+func (s *settlement) letMessageExpire(m *consume.Message) {
+	s.expired = append(s.expired, m)
+	s.countReleased(1)
+}
+
+func (s *settlement) countReleased(n int) {
+	s.accounting.Released += n
+	s.run.metrics.EventsReleased.Add(float64(n))
+	s.run.lastBusy = time.Now()
+}
+
+// remove takes a settled event out of the set.
+func (s *settlement) remove(e *inflight, as fate) {
+	if e.trace != nil {
+		e.trace.settled(as)
+		e.trace = nil
+	}
+	s.inflight.remove(e)
 }

@@ -5,140 +5,136 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/sourcegraph/telemetry-relay/internal/breaker"
 )
 
 // stopping is the end of a run. The loop owns it.
 type stopping struct {
-	on   bool
 	why  Ended
 	err  error     // that stopped the run
-	work time.Time // when what is in flight is given up
-	// streamless says that the run ended without a stream from Pub/Sub; "": it did not.
-	streamless string
-	until      time.Time // when the acknowledgements are
+	work time.Time // when events in flight are released, whatever their streams do
+	// noStream says that the run ended without a stream from Pub/Sub; "": it did not.
+	noStream string
+	until    time.Time // when the wait for the acknowledgements ends
 }
 
-// workShare is how much of the shutdown timeout belongs to what is in flight;
-// the rest is for releasing it and for confirming acknowledgements.
+// workShare is how much of the shutdown timeout belongs to the events in flight; the rest
+// is for releasing them and for confirming acknowledgements.
 const workShare = 0.75
 
-// stop begins the end: nothing more is received, what is in flight is finished,
+// stop begins the end: nothing more is received, streams in flight are finished, and
 // everything else is released.
-func (r *Relay) stop(why Ended, err error, now time.Time) {
-	if r.stopping.on {
-		r.stopping.err = errors.Join(r.stopping.err, err)
+func (l *loop) stop(why Ended, err error, now time.Time) {
+	if l.run.stopping {
+		l.stopping.err = errors.Join(l.stopping.err, err)
 		return
 	}
-	r.stopping = stopping{
-		on: true, why: why, err: err,
-		work:  now.Add(time.Duration(workShare * float64(r.opts.ShutdownTimeout))),
-		until: now.Add(r.opts.ShutdownTimeout),
+	health := l.receiving.receiver.Health()
+	l.run.stopping = true
+	l.stopping = stopping{
+		why: why, err: err,
+		work:     now.Add(time.Duration(workShare * float64(l.run.opts.ShutdownTimeout))),
+		until:    now.Add(l.run.opts.ShutdownTimeout),
+		noStream: noStreamAtEnd(health, now),
 	}
-	r.stopping.streamless = streamsAtEnd(r.receiver.Health(), now)
-	if why == Deadline && r.unproven(now) {
-		r.m.DrainsUnproven.Inc()
-		found := []any{"empty_pulls", r.pulls, "streams", r.receiver.Health().Open}
-		if r.pullError != nil {
-			found = append(found, "pull_error", r.pullError)
+	if why == Deadline && l.unproven(now) {
+		l.run.metrics.DrainsUnproven.Inc()
+		found := []any{"empty_pulls", l.drain.pulls, "streams", health.Open}
+		if l.drain.pullError != nil {
+			found = append(found, "pull_error", l.drain.pullError)
 		}
-		r.log.Warn("The drain found nothing more, but could not prove that the subscription is empty", found...)
+		l.run.log.Warn("The drain found nothing more, but could not prove that the subscription is empty", found...)
 	}
-	r.log.Info("Stopping", "why", string(why), "in_flight", r.count, "streams", r.flying)
-	r.stopPulling()
-	r.cancelFetch()
+	l.run.log.Info("Stopping", "why", string(why), "in_flight", l.inflight.count, "streams", l.submitter.active())
+	l.receiving.stop()
+	l.run.cancelFetch()
 	if err != nil {
-		// Nothing can be settled well any more.
-		r.cancelWork()
+		l.run.cancelWork() // nothing can be settled well now
 	}
-	// What waits for company need not any more, as far as there are free slots.
-	// The rest is not in flight, and is there for another instance at once.
-	away := err != nil || r.breaker.Open()
-	if !away {
-		r.groups.Flush()
-		r.dispatchFresh(now)
-	}
-	for _, h := range r.groups.TakeAll() {
-		r.giveUp(h, away)
-	}
-	// Nor is what waits for another try.
-	for _, f := range r.takeWaiting() {
-		for _, h := range f.events {
-			r.giveUp(h, r.breaker.Open())
-		}
-	}
-	if err != nil || r.graveyard.away != "" {
-		for _, h := range r.graves.TakeAll() {
-			r.giveUp(h, r.graveyard.away != "")
-		}
-	}
-	r.flushSettled()
+	l.releaseWaiting(err != nil, now)
 }
 
-// giveUp releases an event at the end.
-func (r *Relay) giveUp(h *held, unsettled bool) {
-	if h.gone {
-		return
+// releaseWaiting submits fresh events as far as streams are free, and releases all other
+// events that wait: they are there for another instance at once.
+func (l *loop) releaseWaiting(failed bool, now time.Time) {
+	unavailable := l.availability.breaker.Open()
+	if !failed && !unavailable {
+		l.queue.groups.Flush()
+		for l.submitter.free() {
+			s := l.nextFresh(now)
+			if s == nil {
+				break
+			}
+			l.start(s)
+		}
 	}
-	if unsettled {
-		r.unsettled++
+	l.settlement.releaseRest(l.queue.groups.TakeAll(), failed || unavailable)
+	for _, s := range append(l.queue.takeRetries(), l.suspects.controls.takeAll()...) {
+		l.settlement.releaseRest(s.events, unavailable)
 	}
-	r.release(h)
+	if noTopic := l.deadLetters.unavailable != ""; failed || noTopic {
+		l.settlement.releaseRest(l.deadLetters.pending.TakeAll(), noTopic)
+	}
+	l.settlement.flush()
 }
 
-// stopped reports whether everything is settled, and gives up what is in flight
-// when its time is over.
-func (r *Relay) stopped(now time.Time) bool {
-	if !r.stopping.on {
+// unproven reports whether a drain that is to end has nothing left to do and yet could
+// not prove that the subscription is empty. A pull without an answer sets the clock of
+// DrainIdle back, so it counts by itself.
+func (l *loop) unproven(now time.Time) bool {
+	opts := l.run.opts
+	return opts.Drain && l.finished(now) && !l.availability.breaker.Open() && l.receiving.preflight == preflightPassed &&
+		(now.Sub(l.run.lastBusy) >= opts.DrainIdle || !l.receiving.open(now) || l.drain.pullError != nil)
+}
+
+// ended reports whether the run is over: every event is settled and no goroutine works
+// for the loop. When their time is over, it cancels the streams in flight.
+func (l *loop) ended(now time.Time) bool {
+	if !l.run.stopping {
 		return false
 	}
-	if !now.Before(r.stopping.work) {
-		r.cancelWork()
-		if r.digging == 0 {
-			for _, h := range r.graves.TakeAll() {
-				r.giveUp(h, true)
-			}
+	if !now.Before(l.stopping.work) {
+		l.run.cancelWork()
+		if l.deadLetters.writing == 0 {
+			l.settlement.releaseRest(l.deadLetters.pending.TakeAll(), true)
 		}
-		r.flushSettled()
+		l.settlement.flush()
 	}
-	return r.count == 0 && r.flying == 0 && r.digging == 0 && !r.receiving &&
-		!r.probing.pulling && !r.probing.asking && !r.checking && !r.preparing
+	return l.inflight.count == 0 && l.submitter.active() == 0 && l.deadLetters.writing == 0 && !l.receiving.active &&
+		!l.receiving.pulling && !l.availability.probing && !l.drain.pulling && l.receiving.preflight != preflightRunning
 }
 
-// finish confirms the acknowledgements and says whether the run was a success.
-func (r *Relay) finish(ctx context.Context) error {
-	errs := []error{r.stopping.err}
-	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), r.stopping.until)
+// finish waits for the acknowledgements and says why the run was no success; nil if it
+// was one.
+func (l *loop) finish(ctx context.Context) error {
+	errs := []error{l.stopping.err}
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), l.stopping.until)
 	defer cancel()
-	if err := r.receiver.Flush(ctx); err != nil {
-		errs = append(errs, fmt.Errorf("Pub/Sub has not confirmed %d acknowledgements and releases: it will deliver those events again", r.receiver.Unconfirmed()))
+	receiver := l.receiving.receiver
+	if err := receiver.Flush(ctx); err != nil {
+		errs = append(errs, fmt.Errorf("Pub/Sub has not confirmed %d acknowledgements and releases: it will deliver those events again", receiver.Unconfirmed()))
 	}
-	switch {
-	case !r.breaker.Open() || r.stopping.err != nil && !r.breaker.Failed():
-		// It is open, or the run failed before there was time for an answer.
-	case r.breaker.Failed():
-		errs = append(errs, fmt.Errorf("the run ended while %s: %s", r.breaker.Cause().Text(), r.breaker.Detail()))
-	case r.breaker.Cause() == breaker.SAMS:
-		errs = append(errs, errors.New("the run ended before SAMS answered for the first time"))
-	default:
-		errs = append(errs, errors.New("the run ended before the gateway answered for the first time"))
+	now := time.Now()
+	errs = append(errs, l.availability.atEnd(l.stopping.err != nil))
+	undecided, opts := &l.settlement.undecided, l.run.opts
+	undecided.warn(l.run.log, now)
+	if opts.Drain && l.stopping.why != Signal && !l.availability.breaker.Open() {
+		errs = append(errs, undecided.failure(l.results.everRecorded, now))
 	}
-	errs = append(errs, r.undecidedError())
-	if r.graveyard.away != "" {
-		errs = append(errs, fmt.Errorf("the run ended while the dead-letter topic does not take messages: %s", r.graveyard.away))
+	if l.deadLetters.unavailable != "" {
+		errs = append(errs, fmt.Errorf("the run ended while the dead-letter topic does not take messages: %s", l.deadLetters.unavailable))
 	}
-	if r.stopping.streamless != "" && r.stopping.err == nil {
-		errs = append(errs, errors.New("the run ended while "+r.stopping.streamless))
+	if l.stopping.noStream != "" && l.stopping.err == nil {
+		errs = append(errs, errors.New("the run ended while "+l.stopping.noStream))
 	}
-	if r.opts.Drain && r.stopping.why == Deadline && r.cleared && r.books.Received == 0 && !r.sawEmpty {
+	reached := l.receiving.preflight == preflightPassed
+	if opts.Drain && l.stopping.why == Deadline && reached && l.settlement.accounting.Received == 0 && !l.drain.sawEmpty {
 		errs = append(errs, errors.New("the run has received nothing, and has not seen that the subscription is empty"))
 	}
-	if !r.cleared && r.stopping.err == nil {
+	if !reached && l.stopping.err == nil {
 		errs = append(errs, errors.New("the run ended before Pub/Sub could be reached"))
 	}
-	if r.unsettled > 0 {
-		errs = append(errs, fmt.Errorf("%d events could not be settled and were released", r.unsettled))
+	if n := l.settlement.unsettled; n > 0 {
+		errs = append(errs, fmt.Errorf("%d events could not be settled and were released", n))
 	}
 	return errors.Join(errs...)
 }

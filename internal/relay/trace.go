@@ -11,32 +11,31 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/submit"
 )
 
-// Tracer follows batches and dead letters. It is asked once per batch and per
-// request, by the loop; without one, nothing is done for it.
+// Tracer traces batches and dead-letter requests. The loop calls it once per batch and
+// per request. Without a tracer, tracing costs nothing.
 type Tracer interface {
-	// Batch begins to follow a batch of n events, which were published with these
-	// messages. It may return nil, for one that is not to be followed.
+	// Batch begins the trace of a batch of n events, which were published with these
+	// messages. It may return nil, for one that is not to be traced.
 	Batch(publisher event.Publisher, n int, messages iter.Seq[*consume.Message]) BatchTrace
-	// DeadLetters begins to follow a request that writes these letters. Some of
+	// DeadLetters begins the trace of a request that writes these messages. Some of
 	// them come from the given batches. The function that it returns is called
 	// with the results, from another goroutine.
-	DeadLetters(ctx context.Context, letters []*dlq.DeadLetter, batches []BatchTrace) (context.Context, func(results []error))
+	DeadLetters(ctx context.Context, messages []*dlq.DeadLetter, batches []BatchTrace) (context.Context, func(results []error))
 }
 
-// BatchTrace follows one batch until each of its events is settled. The loop
-// calls it.
+// BatchTrace traces one batch until each of its events is settled. The loop calls it.
 type BatchTrace interface {
-	// Submission begins to follow one try to submit events of the batch. The
+	// Submission begins the trace of one try to submit events of the batch. The
 	// function that it returns is called with the result, from another goroutine.
-	Submission(ctx context.Context, s Submission) (context.Context, func(submit.Result))
+	Submission(ctx context.Context, s SubmissionInfo) (context.Context, func(submit.Result))
 	// Retry notes that events are to be submitted again after a delay.
 	Retry(cause string, events int, after time.Duration)
 	// End says what became of the batch.
 	End(recorded, rejected, released int)
 }
 
-// Submission is one try to submit events of a batch.
-type Submission struct {
+// SubmissionInfo describes one try to submit events of a batch.
+type SubmissionInfo struct {
 	RequestID string
 	Events    int
 	Bytes     int
@@ -44,8 +43,8 @@ type Submission struct {
 	Suspect   bool
 }
 
-// followed is a batch with a trace. The loop owns it.
-type followed struct {
+// batchTrace is a batch with a trace. The loop owns it.
+type batchTrace struct {
 	BatchTrace
 	left                         int // events that are not settled
 	recorded, rejected, released int
@@ -60,59 +59,59 @@ const (
 	wasRejected
 )
 
-// follow begins the trace of a submission, and that of its batch with the first.
-func (r *Relay) follow(f *flight, s Submission) (ctx context.Context, ended func(submit.Result)) {
-	if r.opts.Tracer == nil {
-		return r.work, nil
+// trace begins the trace of a submission, and that of its batch with the first.
+func (s *submission) trace(ctx context.Context, tracer Tracer, info SubmissionInfo) (_ context.Context, ended func(submit.Result)) {
+	if tracer == nil {
+		return ctx, nil
 	}
-	first := f.events[0]
-	if s.Try == 1 && first.followed == nil {
-		t := r.opts.Tracer.Batch(f.publisher.id, len(f.events), func(yield func(*consume.Message) bool) {
-			for _, h := range f.events {
-				if !yield(h.message) {
+	first := s.events[0]
+	if info.Try == 1 && first.trace == nil {
+		t := tracer.Batch(s.publisher.id, len(s.events), func(yield func(*consume.Message) bool) {
+			for _, e := range s.events {
+				if !yield(e.message) {
 					return
 				}
 			}
 		})
 		if t == nil {
-			return r.work, nil
+			return ctx, nil
 		}
-		b := &followed{BatchTrace: t, left: len(f.events)}
-		for _, h := range f.events {
-			h.followed = b
+		b := &batchTrace{BatchTrace: t, left: len(s.events)}
+		for _, e := range s.events {
+			e.trace = b
 		}
 	}
-	if first.followed == nil {
-		return r.work, nil
+	if first.trace == nil {
+		return ctx, nil
 	}
-	return first.followed.Submission(r.work, s)
+	return first.trace.Submission(ctx, info)
 }
 
-// followRetry notes a retry in the batch's trace.
-func (f *flight) followRetry(cause string, now time.Time) {
-	if b := f.events[0].followed; b != nil {
-		b.Retry(cause, len(f.events), f.due.Sub(now))
+// traceRetry notes a retry in the batch's trace.
+func (s *submission) traceRetry(cause string, now time.Time) {
+	if b := s.events[0].trace; b != nil {
+		b.Retry(cause, len(s.events), s.due.Sub(now))
 	}
 }
 
-// followLetters begins the trace of a request to the dead-letter topic.
-func (r *Relay) followLetters(graves []*held, letters []*dlq.DeadLetter) (ctx context.Context, ended func([]error)) {
-	if r.opts.Tracer == nil {
-		return r.work, nil
+// traceDeadLetters begins the trace of a request to the dead-letter topic.
+func traceDeadLetters(ctx context.Context, tracer Tracer, events []*inflight, messages []*dlq.DeadLetter) (_ context.Context, ended func([]error)) {
+	if tracer == nil {
+		return ctx, nil
 	}
 	var batches []BatchTrace
-	seen := map[*followed]bool{}
-	for _, h := range graves {
-		if b := h.followed; b != nil && !seen[b] {
+	seen := map[*batchTrace]bool{}
+	for _, e := range events {
+		if b := e.trace; b != nil && !seen[b] {
 			seen[b] = true
 			batches = append(batches, b.BatchTrace)
 		}
 	}
-	return r.opts.Tracer.DeadLetters(r.work, letters, batches)
+	return tracer.DeadLetters(ctx, messages, batches)
 }
 
 // settled ends the trace of the batch with the last of its events.
-func (b *followed) settled(as fate) {
+func (b *batchTrace) settled(as fate) {
 	switch as {
 	case wasRecorded:
 		b.recorded++

@@ -1,54 +1,56 @@
 package relay
 
 import (
+	"context"
 	"testing"
 	"time"
 
 	"github.com/sourcegraph/telemetry-relay/internal/consume"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
+	"github.com/sourcegraph/telemetry-relay/internal/submit"
 )
 
 // untraced is what a batch meets of tracing on its way, when it is off.
-func untraced(r *Relay, f *flight, letters []*dlq.DeadLetter, now time.Time) {
-	_, submitted := r.follow(f, Submission{RequestID: "id", Events: len(f.events), Bytes: 1, Try: 1})
+func untraced(sub *submission, messages []*dlq.DeadLetter, now time.Time) {
+	_, submitted := sub.trace(context.Background(), nil, SubmissionInfo{RequestID: "id", Events: len(sub.events), Bytes: 1, Try: 1})
 	if submitted != nil {
-		submitted(outcome{}.result)
+		submitted(submit.Result{})
 	}
-	f.followRetry("failed", now)
-	_, written := r.followLetters(f.events, letters)
+	sub.traceRetry("failed", now)
+	_, written := traceDeadLetters(context.Background(), nil, sub.events, messages)
 	if written != nil {
 		written(nil)
 	}
-	for _, h := range f.events {
-		if h.followed != nil {
-			h.followed.settled(wasRecorded)
+	for _, e := range sub.events {
+		if e.trace != nil {
+			e.trace.settled(wasRecorded)
 		}
 	}
 }
 
-func fixture() (*Relay, *flight, []*dlq.DeadLetter) {
-	f := &flight{publisher: &publisher{}}
+func fixture() (*submission, []*dlq.DeadLetter) {
+	sub := &submission{publisher: &publisher{}}
 	for range 1000 {
-		f.events = append(f.events, &held{message: &consume.Message{}})
+		sub.events = append(sub.events, &inflight{message: &consume.Message{}})
 	}
-	return &Relay{}, f, make([]*dlq.DeadLetter, len(f.events))
+	return sub, make([]*dlq.DeadLetter, len(sub.events))
 }
 
 // TestTracingOffAllocatesNothing guards the promise that it costs nothing.
 func TestTracingOffAllocatesNothing(t *testing.T) {
-	r, f, letters := fixture()
+	sub, messages := fixture()
 	now := time.Now()
-	if n := testing.AllocsPerRun(100, func() { untraced(r, f, letters, now) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { untraced(sub, messages, now) }); n != 0 {
 		t.Errorf("%v allocations for a batch, although nothing is traced", n)
 	}
 }
 
 // BenchmarkTracingOff is for a batch of 1,000 events.
 func BenchmarkTracingOff(b *testing.B) {
-	r, f, letters := fixture()
+	sub, messages := fixture()
 	now := time.Now()
 	b.ReportAllocs()
 	for b.Loop() {
-		untraced(r, f, letters, now)
+		untraced(sub, messages, now)
 	}
 }

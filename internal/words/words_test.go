@@ -106,6 +106,7 @@ var clean = []string{
 	"internal/preflight",
 	"internal/provision",
 	"internal/race",
+	"internal/relay",
 	"internal/secrets",
 	"internal/sentry",
 	"internal/servicesyaml",

@@ -33,9 +33,9 @@ type mutant struct {
 
 var mutants = []mutant{
 	{
-		name: "acknowledge before the id is listed", file: "internal/relay/flight.go",
-		old: "		h.sent++\n",
-		new: "		h.sent++\n		r.receiver.Ack(append(r.acked[:0:0], h.message))\n",
+		name: "acknowledge before the id is listed", file: "internal/relay/loop.go",
+		old: "	l.settlement.accounting.Batches++\n",
+		new: "	l.settlement.accounting.Batches++\n	for _, e := range s.events {\n		l.settlement.acker.Ack(append(l.settlement.acked[:0:0], e.message))\n	}\n",
 	},
 	{
 		name: "redeliveries known by id alone", file: "internal/dedup/dedup.go",
@@ -58,18 +58,18 @@ var mutants = []mutant{
 		new: "	return min(n, 1)",
 	},
 	{
-		name: "environments have turns of their own", run: "^TestFloods$", file: "internal/relay/held.go",
-		old: "			service: r.serviceOf(h.event.Publisher.ServiceID),\n",
-		new: "			service: func() *service { own := *r.serviceOf(h.event.Publisher.ServiceID); return &own }(),\n",
+		name: "environments have turns of their own", run: "^TestFloods$", file: "internal/relay/inflight.go",
+		old: "service: s.serviceOf(id.ServiceID)}",
+		new: "service: func() *service { own := *s.serviceOf(id.ServiceID); return &own }()}",
 	},
 	{
-		name: "what was kept back waits for another service's flood", run: "^TestFloodAfterAReserve$", file: "internal/relay/flight.go",
-		old: "	r.freeLight()\n",
+		name: "what was kept back waits for another service's flood", run: "^TestFloodAfterAReserve$", file: "internal/relay/loop.go",
+		old: "	l.suspects.controls.freeLight()\n",
 		new: "",
 	},
 	{
-		name: "a lone service with few events keeps them back", run: "^TestFloods$", file: "internal/relay/suspects.go",
-		old: " || len(r.events) < 2*leastControls",
+		name: "a lone service with few events keeps them back", run: "^TestFloods$", file: "internal/relay/controls.go",
+		old: " || len(c.inflight.events) < 2*minControls",
 		new: "",
 	},
 	{
@@ -79,28 +79,28 @@ var mutants = []mutant{
 	},
 	{
 		name: "all that is left out beside a suspect is condemned with it", file: "internal/relay/suspects.go",
-		old: "	f.events = nil\n}\n\n// control takes",
-		new: "	f.events = nil\n	s := &r.suspects\n			for _, c := range s.controls {\n				for _, o := range c.events {\n					if !o.gone {\n						r.unsuspect(o)\n						r.bury(o, event.GatewayRejected, \"\")\n					}\n				}\n			}\n			s.controls = nil\n}\n\n// control takes",
+		old: "	sub.events = nil\n}\n",
+		new: "	sub.events = nil\n	for _, c := range s.controls.leftOut {\n		for _, o := range c.events {\n			if !o.settled {\n				s.deadLetters.reject(o, event.GatewayRejected, \"\")\n			}\n		}\n	}\n	s.controls.leftOut = nil\n}\n",
 	},
 	{
-		name: "a control is submitted twice", file: "internal/relay/suspects.go",
+		name: "a control is submitted twice", file: "internal/relay/controls.go",
 		old: "		last.events = last.events[:n]\n",
 		new: "",
 	},
 	{
-		name: "controls are forgotten", file: "internal/relay/suspects.go",
-		old: "	for _, f := range takePart(&s.controls) {\n		r.flights.ready(f)\n	}\n",
-		new: "	takePart(&s.controls)\n",
+		name: "controls are forgotten", file: "internal/relay/controls.go",
+		old: "	for _, s := range takePart(&c.leftOut) {\n		c.queue.push(s)\n	}\n",
+		new: "	takePart(&c.leftOut)\n",
 	},
 	{
-		name: "a drain does not wait for what is undecided", file: "internal/relay/undecided.go",
-		old: "	return r.count == s.leftOut && now.Sub(s.settled) >= wait && now.Sub(r.lastBusy) >= wait\n",
-		new: "	_ = wait\n	return r.count == s.leftOut\n",
+		name: "a drain does not wait for what is undecided", file: "internal/relay/loop.go",
+		old: "	return l.inflight.count == l.inflight.leftOut && now.Sub(l.settlement.latest) >= wait && now.Sub(l.run.lastBusy) >= wait\n",
+		new: "	_ = wait\n	return l.inflight.count == l.inflight.leftOut\n",
 	},
 	{
 		name: "a single undecided event fails the run", file: "internal/relay/undecided.go",
-		old: "	case s.released > maxUndecided:",
-		new: "	case s.released > 0:",
+		old: "	case u.count > maxUndecided:",
+		new: "	case u.count > 0:",
 	},
 	{
 		name: "the breaker never opens for silence", file: "internal/verdict/verdict.go",
@@ -118,8 +118,8 @@ var mutants = []mutant{
 		new: "	case false && b.silent:\n",
 	},
 	{
-		name: "a passing failure counts against the event", file: "internal/relay/outcome.go",
-		old: "	if r.flights.recordedAt < f.trouble || r.flights.recordedAt < r.flights.failedAt {\n		return false\n	}\n",
+		name: "a passing failure counts against the event", file: "internal/relay/refusals.go",
+		old: "	if h.recordedAt < f.since || h.recordedAt < h.failedAt {\n		return false\n	}\n",
 		new: "",
 	},
 	{
@@ -164,39 +164,39 @@ var mutants = []mutant{
 	},
 	{
 		name: "the last acknowledgements are not waited for", file: "internal/relay/stop.go",
-		old: "if err := r.receiver.Flush(ctx); err != nil {",
+		old: "if err := receiver.Flush(ctx); err != nil {",
 		new: "if err := error(nil); err != nil {",
 	},
 	{
-		name: "receiving goes on while the breaker is open", file: "internal/relay/breaker.go",
-		old: "	r.m.GatewayAvailable.Set(0)\n	r.stopPulling()",
-		new: "	r.m.GatewayAvailable.Set(0)",
+		name: "receiving goes on while the breaker is open", file: "internal/relay/availability.go",
+		old: "	a.run.metrics.GatewayAvailable.Set(0)\n	a.receiving.stop()",
+		new: "	a.run.metrics.GatewayAvailable.Set(0)",
 	},
 	{
-		name: "what a broken process held is released at once", file: "internal/relay/arrive.go",
-		old: "		r.abandoned = append(r.abandoned, h.message)",
-		new: "		r.released = append(r.released, h.message)",
+		name: "what a broken process held is released at once", file: "internal/relay/settle.go",
+		old: "	s.expired = append(s.expired, m)\n",
+		new: "	s.nacked = append(s.nacked, m)\n",
 	},
 	{
-		name: "released at every look of a long outage", file: "internal/relay/loop.go",
-		old: "maxHold = 10 * time.Minute",
-		new: "maxHold = 10 * time.Second",
+		name: "released at every look of a long outage", file: "internal/relay/settle.go",
+		old: "maxInFlight = 10 * time.Minute",
+		new: "maxInFlight = 10 * time.Second",
 	},
 	{
-		name: "what was listed before a cut is submitted again", file: "internal/relay/outcome.go",
+		name: "what was listed before a cut is submitted again", file: "internal/relay/results.go",
 		old: "		case result.Listed != nil && result.Listed[i]:",
 		new: "		case result.Listed != nil && result.Listed[i] && result.Failure == nil:",
 	},
 	{
 		name: "further deliveries are not settled", file: "internal/relay/settle.go",
-		old: "	r.settleRedeliveries(h)\n	r.letGo(h, wasRecorded)\n",
-		new: "	r.letGo(h, wasRecorded)\n",
+		old: "	s.settleRedeliveries(e)\n	s.remove(e, wasRecorded)\n",
+		new: "	s.remove(e, wasRecorded)\n",
 	},
 	{
-		name: "the idle clock runs while the breaker is open", file: "internal/relay/drain.go",
-		old:  "	if !r.breaker.Closed() || r.graveyard.away != \"\" || !r.cleared || !r.receives(now) {",
-		new:  "	if !r.cleared {",
-		more: &mutant{file: "internal/relay/breaker.go", old: "	r.m.GatewayAvailable.Set(1)\n	r.lastBusy = now\n", new: "	r.m.GatewayAvailable.Set(1)\n"},
+		name: "the idle clock runs while the breaker is open", file: "internal/relay/loop.go",
+		old:  "		ready: l.availability.breaker.Closed() && l.deadLetters.unavailable == \"\" &&\n			l.receiving.preflight == preflightPassed && l.receiving.open(now),",
+		new:  "		ready: l.receiving.preflight == preflightPassed,",
+		more: &mutant{file: "internal/relay/availability.go", old: "	a.run.metrics.GatewayAvailable.Set(1)\n	a.run.lastBusy = now\n", new: "	a.run.metrics.GatewayAvailable.Set(1)\n"},
 	},
 	{
 		name: "the bound on what is held is not kept", file: "internal/consume/leases.go",
@@ -204,9 +204,9 @@ var mutants = []mutant{
 		new: "true || len(l.outstanding) < l.maxEvents",
 	},
 	{
-		name: "a dead letter that failed is not repeated", file: "internal/relay/bury.go",
-		old: "			r.bound(h, r.serviceOfMessage(h.message))\n",
-		new: "			r.interred(h)\n",
+		name: "a dead letter that failed is not repeated", file: "internal/relay/deadletters.go",
+		old: "		q.add(e, q.inflight.serviceOfMessage(e.message))\n",
+		new: "		q.settlement.eventDeadLettered(e, now)\n",
 	},
 }
 
@@ -252,7 +252,7 @@ func (m mutant) write(t *testing.T, root, dir string) string {
 		t.Fatal(err)
 	}
 	if n := strings.Count(string(source), m.old); n != 1 {
-		t.Fatalf("%s has the text to replace %d times, want once: mend the mutant", m.file, n)
+		t.Fatalf("%s has the text to replace %d times, want once: fix the mutant", m.file, n)
 	}
 	changed := filepath.Join(dir, filepath.Base(m.file))
 	if err := os.WriteFile(changed, []byte(strings.Replace(string(source), m.old, m.new, 1)), 0o600); err != nil {

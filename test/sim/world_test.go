@@ -236,10 +236,10 @@ func (w *world) start(drain bool, window time.Duration) *worker {
 		Decode:          w.decode,
 		Seed:            w.seed + 1,
 		OnProgress: func(p relay.Progress) {
-			if p.Held > s.outstanding+2*40 {
-				w.violation("%d events are held, the bound is %d", p.Held, s.outstanding)
+			if p.InFlight > s.outstanding+2*40 {
+				w.violation("%d events are in flight, the bound is %d", p.InFlight, s.outstanding)
 			}
-			if !p.Balanced(p.Held + p.Redelivered) {
+			if !p.Balanced(p.InFlight + p.Redelivered) {
 				w.violation("the books do not balance: %+v", p)
 			}
 		},

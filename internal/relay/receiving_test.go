@@ -19,7 +19,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/submit"
 )
 
-func TestStreamsAtEnd(t *testing.T) {
+func TestRunWithoutStreamIsNoSuccess(t *testing.T) {
 	now := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
 	const denied = "PermissionDenied: no"
 	since := func(d time.Duration) time.Time { return now.Add(-d) }
@@ -37,18 +37,18 @@ func TestStreamsAtEnd(t *testing.T) {
 		{"none has been open for a minute", consume.Health{NoneSince: since(time.Minute), EverOpen: true},
 			"no stream from Pub/Sub has been open for 1m0s"},
 	} {
-		if got := streamsAtEnd(c.health, now); got != c.want {
+		if got := noStreamAtEnd(c.health, now); got != c.want {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
 	}
 }
 
-// withoutStreams is a Pub/Sub whose streams cannot be opened while away is set. Its
+// withoutStreams is a Pub/Sub whose streams cannot be opened while down is set. Its
 // gateway is well.
-type withoutStreams struct{ away atomic.Bool }
+type withoutStreams struct{ down atomic.Bool }
 
 func (w *withoutStreams) Stream(ctx context.Context, _ consume.Flow) (consume.Stream, error) {
-	if w.away.Load() {
+	if w.down.Load() {
 		return nil, status.Error(codes.Unavailable, "no route")
 	}
 	return quietStream{ctx, make(chan struct{}, 1)}, nil
@@ -87,9 +87,9 @@ func (s quietStream) Recv() (consume.Response, error) {
 	}
 }
 
-// TestReadyNeedsStreams has no stream open for more than a minute: the worker says
+// TestWorkerWithoutStreamIsNotReady has no stream open for more than a minute: the worker says
 // that it is not ready, and a run that ends so is no success.
-func TestReadyNeedsStreams(t *testing.T) {
+func TestWorkerWithoutStreamIsNotReady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		services, err := policy.NewSet(nil, true)
 		if err != nil {
@@ -115,7 +115,7 @@ func TestReadyNeedsStreams(t *testing.T) {
 		}
 		time.Sleep(5 * time.Minute)
 		ready(true, "with streams")
-		w.away.Store(true)
+		w.down.Store(true)
 		time.Sleep(time.Minute)
 		ready(true, "streams that are open stay open")
 		cancel()
@@ -137,10 +137,10 @@ func TestReadyNeedsStreams(t *testing.T) {
 		if reason := r.Status().Reason; !strings.Contains(reason, "no stream from Pub/Sub has been open for 1m") || !strings.Contains(reason, "Unavailable: no route") {
 			t.Errorf("the reason is %q", reason)
 		}
-		w.away.Store(false)
+		w.down.Store(false)
 		time.Sleep(15 * time.Second)
 		ready(true, "with streams again")
-		w.away.Store(true)
+		w.down.Store(true)
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)
