@@ -27,7 +27,7 @@ type Client struct {
 	id           string // tells Pub/Sub which streams belong together
 }
 
-// withCodec has requests and responses go through our codec.
+// withCodec makes a call use codec for its request and its response.
 var withCodec = gax.WithGRPCOptions(grpc.ForceCodecV2(codec{}))
 
 // NewClient returns a client for a subscription, given by its full name.
@@ -36,7 +36,8 @@ func NewClient(ctx context.Context, subscription string, opts ...option.ClientOp
 	if err != nil {
 		return nil, fmt.Errorf("connect to Pub/Sub: %w", err)
 	}
-	// The receiver has its own retries, which know what is at stake.
+	// The receiver repeats failed calls itself, because it knows which messages they are
+	// about.
 	client.CallOptions.StreamingPull = nil
 	client.CallOptions.Pull = nil
 	client.CallOptions.Acknowledge = nil
@@ -47,10 +48,10 @@ func NewClient(ctx context.Context, subscription string, opts ...option.ClientOp
 // Close closes the connection.
 func (c *Client) Close() error { return c.client.Close() }
 
-// Stream opens a streaming pull. When ctx ends, it is closed in good order: what
-// Pub/Sub still delivers comes before Recv's error, for at most closeTimeout. A
-// stream that is cut would go on taking messages on the server's side, where
-// nobody could get them until their leases end.
+// Stream opens a streaming pull. When ctx ends, the client closes the stream in good order:
+// Recv returns the messages that Pub/Sub still delivers, for at most closeTimeout, and then
+// an error. If the stream were cut instead, the server would go on assigning messages to
+// it, and no subscriber could get them until their leases end.
 func (c *Client) Stream(ctx context.Context, flow Flow) (Stream, error) {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	cut := context.AfterFunc(ctx, end)
@@ -73,7 +74,7 @@ func (c *Client) Stream(ctx context.Context, flow Flow) (Stream, error) {
 }
 
 func (c *Client) open(ctx context.Context, flow Flow) (pubsubpb.Subscriber_StreamingPullClient, error) {
-	// The generated client adds this to every call but to the one that streams.
+	// The generated client adds this header to every call except StreamingPull.
 	ctx = gax.InsertMetadataIntoOutgoingContext(ctx, "x-goog-request-params", "subscription="+url.QueryEscape(c.subscription))
 	stream, err := c.client.StreamingPull(ctx, withCodec)
 	if err != nil {
@@ -88,7 +89,7 @@ func (c *Client) open(ctx context.Context, flow Flow) (pubsubpb.Subscriber_Strea
 		ProtocolVersion:          protocolVersion,
 	})
 	if err != nil {
-		// The reason is what Recv returns.
+		// Send fails without a reason; Recv returns it.
 		if reason := stream.RecvMsg(NewResponse(nil)); reason != nil {
 			err = reason
 		}
@@ -107,11 +108,10 @@ type pullStream struct {
 	stream  pubsubpb.Subscriber_StreamingPullClient
 	sending sync.Mutex // gRPC allows one Send or CloseSend at a time
 	end     context.CancelFunc
-	forget  func() bool // that ctx may end
+	forget  func() bool // stops watching ctx
 }
 
-// Ping sends a request with nothing in it. Pub/Sub answers with a response without
-// messages.
+// Ping sends an empty request. Pub/Sub answers with a response without messages.
 func (s *pullStream) Ping() error {
 	s.sending.Lock()
 	defer s.sending.Unlock()
@@ -128,17 +128,17 @@ func (s *pullStream) Recv() (Response, error) {
 	return response, nil
 }
 
-// Pull asks once for messages, and waits for some until ctx ends. That nothing came
-// until then is no error.
-func (c *Client) Pull(ctx context.Context, most int) (Response, error) {
-	response, err := c.client.Pull(ctx, &pubsubpb.PullRequest{Subscription: c.subscription, MaxMessages: int32(most)})
+// Pull requests messages once and waits for them until ctx ends. An empty result is no
+// error.
+func (c *Client) Pull(ctx context.Context, limit int) (Response, error) {
+	response, err := c.client.Pull(ctx, &pubsubpb.PullRequest{Subscription: c.subscription, MaxMessages: int32(limit)})
 	if deadline, ok := ctx.Deadline(); ok && status.Code(err) == codes.DeadlineExceeded && time.Until(deadline) < clockSlack {
 		return NewResponse(nil), nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	// It is asked for rarely: having it encoded once more costs nothing that counts.
+	// Pulls are rare, so encoding the response once more costs little.
 	encoded, err := proto.Marshal(response)
 	if err != nil {
 		return nil, err
@@ -146,8 +146,8 @@ func (c *Client) Pull(ctx context.Context, most int) (Response, error) {
 	return NewResponse(encoded), nil
 }
 
-// clockSlack is how much earlier than here a deadline may end on the server's side:
-// it travels as a duration, and the timers of both sides differ a little.
+// clockSlack is how much earlier a deadline may end on the server than here. The deadline
+// travels as a duration, and the timers of both sides differ a little.
 const clockSlack = 250 * time.Millisecond
 
 // Acknowledge acknowledges the ack ids.
@@ -155,7 +155,7 @@ func (c *Client) Acknowledge(ctx context.Context, ackIDs []string) error {
 	return c.client.Acknowledge(ctx, &pubsubpb.AcknowledgeRequest{Subscription: c.subscription, AckIds: ackIDs}, withCodec)
 }
 
-// ModifyAckDeadline sets the rest of the leases.
+// ModifyAckDeadline makes the leases end after a duration that begins now.
 func (c *Client) ModifyAckDeadline(ctx context.Context, ackIDs []string, lease time.Duration) error {
 	return c.client.ModifyAckDeadline(ctx, &pubsubpb.ModifyAckDeadlineRequest{
 		Subscription:       c.subscription,
@@ -164,7 +164,7 @@ func (c *Client) ModifyAckDeadline(ctx context.Context, ackIDs []string, lease t
 	})
 }
 
-// errEnded is what a stream's regular end becomes.
+// errEnded replaces io.EOF, the regular end of a stream.
 var errEnded = errors.New("the stream has ended")
 
 func streamError(err error) error {

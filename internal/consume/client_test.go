@@ -73,7 +73,7 @@ func publish(t *testing.T, s *pubsubserver.Server, n int) []string {
 	return ids
 }
 
-// eventually polls for what another process or goroutine will do.
+// eventually polls for the effect of another process or goroutine.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
@@ -117,7 +117,7 @@ func TestServer(t *testing.T) {
 		}
 	}
 
-	// What is released is back at once; what is delivered again has a new ack id.
+	// Nacked messages are redelivered at once, with a new ack id.
 	r.Nack(r.box.all()[:1000])
 	r.waitFor(7000, 0)
 	s.ExpireLeases(subName)
@@ -191,7 +191,7 @@ func TestServerFaults(t *testing.T) {
 	})
 	t.Run("a lease out of range", func(t *testing.T) {
 		_, c := newServer(t)
-		// The reason must not get lost between opening and receiving.
+		// The reason must survive between opening and receiving.
 		stream, err := c.Stream(t.Context(), Flow{Lease: time.Second, MaxEvents: 1, MaxBytes: 1})
 		if err == nil {
 			_, err = stream.Recv()
@@ -244,7 +244,7 @@ func TestServerPull(t *testing.T) {
 	if took := time.Since(began); took < 300*time.Millisecond || took > 2*time.Second {
 		t.Errorf("waited %v for messages to come", took)
 	}
-	s.SetFault(func(string, any) error { return status.Error(codes.Unavailable, "away") })
+	s.SetFault(func(string, any) error { return status.Error(codes.Unavailable, "unavailable") })
 	began = time.Now()
 	if _, err := r.PullOnce(t.Context(), 10); status.Code(err) != codes.Unavailable || time.Since(began) > 2*time.Second {
 		t.Errorf("%v after %v; the caller has its own retries", err, time.Since(began))
@@ -256,8 +256,8 @@ func TestServerPull(t *testing.T) {
 	}
 }
 
-// TestCutAnywhere ends each connection after some bytes, wherever that is in a
-// response: nothing is lost, and nothing is settled twice.
+// TestCutAnywhere cuts each connection after a number of bytes, at any place of a response:
+// no message is lost, and none is settled twice.
 func TestCutAnywhere(t *testing.T) {
 	s, err := pubsubserver.Start(t.Context(), pubsubserver.Options{})
 	if err != nil {
@@ -319,7 +319,7 @@ func TestCutAnywhere(t *testing.T) {
 			messages += 500
 		}
 		time.Sleep(100 * time.Millisecond)
-		s.ExpireLeases(subName) // what a cut response had is leased for ten minutes
+		s.ExpireLeases(subName) // the messages of a cut response are leased for ten minutes
 	}
 	cancel()
 	if err := <-ended; err != nil {

@@ -11,8 +11,8 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 )
 
-// TestStreamEndsInGoodOrder ends a stream's context: Pub/Sub is asked to end the
-// stream, rather than left to find out that it was cut.
+// TestStreamEndsInGoodOrder ends a stream's context: the client asks Pub/Sub to end the
+// stream, instead of cutting it.
 func TestStreamEndsInGoodOrder(t *testing.T) {
 	s, c := newServer(t)
 	publish(t, s, 10)
@@ -45,7 +45,7 @@ func TestStreamEndsInGoodOrder(t *testing.T) {
 // lingering has streams that take a while to end.
 type lingering struct {
 	*fake
-	last     Response // what a stream delivers meanwhile
+	last     Response // delivered meanwhile
 	released atomic.Int64
 }
 
@@ -81,9 +81,9 @@ func (s *lingeringStream) Recv() (Response, error) {
 	return received, err
 }
 
-// TestReleaseWaitsForStreams releases while streams are being closed: Pub/Sub
-// would deliver the messages to them again.
-func TestReleaseWaitsForStreams(t *testing.T) {
+// TestNackWaitsForStreams nacks while streams are being closed: Pub/Sub would redeliver the
+// messages over them.
+func TestNackWaitsForStreams(t *testing.T) {
 	bubble(t, "release", func(t *testing.T) {
 		l := &lingering{fake: newFake(t, 20)}
 		l.last = encode(&pubsubpb.ReceivedMessage{AckId: "late", Message: &pubsubpb.PubsubMessage{MessageId: "late"}})

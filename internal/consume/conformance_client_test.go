@@ -16,20 +16,21 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/devstack/pubsubserver"
 )
 
-// subject is a client of Pub/Sub in a situation: the official one or ours. It
-// acknowledges what it receives, or holds it.
+// subject is a client of Pub/Sub in a situation: the official one or ours. It acks the
+// messages that it receives, or keeps them unsettled.
 type subject struct {
 	t     *testing.T
 	dials dialer
 	// cancel ends receiving in good order, close ends the client.
 	cancel context.CancelFunc
 	close  func()
-	// ackHeld and nackHeld settle what is held, and return when that has been sent.
-	ackHeld, nackHeld func()
+	// ackKept and nackKept settle the kept messages, and return when the requests have been
+	// sent.
+	ackKept, nackKept func()
 	// done is closed when receiving has ended.
 	done chan struct{}
-	// official is whether this is the official client, whose intervals cannot be
-	// changed, and of which no time is asked.
+	// official is set for the official client. Its intervals cannot be changed, and no time
+	// is required of it.
 	official bool
 
 	mu   sync.Mutex
@@ -66,19 +67,19 @@ func startOfficial(t *testing.T, s *pubsubserver.Server, hold bool) *subject {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var held []*pubsub.Message
+	var kept []*pubsub.Message
 	settle := func(how func(*pubsub.Message)) func() {
 		return func() {
 			c.mu.Lock()
-			all := held
-			held, c.hold = nil, false
+			all := kept
+			kept, c.hold = nil, false
 			c.mu.Unlock()
 			for _, m := range all {
 				how(m)
 			}
 		}
 	}
-	c.ackHeld, c.nackHeld = settle((*pubsub.Message).Ack), settle((*pubsub.Message).Nack)
+	c.ackKept, c.nackKept = settle((*pubsub.Message).Ack), settle((*pubsub.Message).Nack)
 	sub := client.Subscriber(subName)
 	sub.ReceiveSettings.NumGoroutines = 4
 	sub.ReceiveSettings.MaxOutstandingMessages = outstanding
@@ -89,14 +90,14 @@ func startOfficial(t *testing.T, s *pubsubserver.Server, hold bool) *subject {
 		_ = sub.Receive(ctx, func(_ context.Context, m *pubsub.Message) {
 			if c.receive(m.ID) {
 				c.mu.Lock()
-				held = append(held, m)
+				kept = append(kept, m)
 				c.mu.Unlock()
 				return
 			}
 			m.Ack()
 		})
 	}()
-	c.close = func() { _ = client.Close() } // a killed one has nothing to close
+	c.close = func() { _ = client.Close() } // after a kill there is nothing to close
 	return c
 }
 
@@ -108,7 +109,7 @@ func startOurs(t *testing.T, s *pubsubserver.Server, hold bool) *subject {
 	}
 	var (
 		r    *Receiver
-		held []*Message
+		kept []*Message
 	)
 	r = NewReceiver(client, Options{Subscription: subName, MaxEvents: outstanding, MaxBytes: 1 << 30, Logger: discard()},
 		func(_ context.Context, fresh, again []*Message) {
@@ -116,7 +117,7 @@ func startOurs(t *testing.T, s *pubsubserver.Server, hold bool) *subject {
 			for _, m := range fresh {
 				if c.receive(m.ID) {
 					c.mu.Lock()
-					held = append(held, m)
+					kept = append(kept, m)
 					c.mu.Unlock()
 				} else {
 					settle = append(settle, m)
@@ -130,13 +131,13 @@ func startOurs(t *testing.T, s *pubsubserver.Server, hold bool) *subject {
 	settle := func(how func([]*Message)) func() {
 		return func() {
 			c.mu.Lock()
-			all := held
-			held, c.hold = nil, false
+			all := kept
+			kept, c.hold = nil, false
 			c.mu.Unlock()
 			how(all)
 		}
 	}
-	c.ackHeld, c.nackHeld = settle(r.Ack), settle(r.Nack)
+	c.ackKept, c.nackKept = settle(r.Ack), settle(r.Nack)
 	ctx, cancel := context.WithCancel(context.Background())
 	c.cancel = cancel
 	go func() {
@@ -146,14 +147,14 @@ func startOurs(t *testing.T, s *pubsubserver.Server, hold bool) *subject {
 	c.close = func() {
 		flush, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		_ = r.Flush(flush) // a killed one cannot
+		_ = r.Flush(flush) // after a kill it fails
 		r.Close()
 		_ = client.Close()
 	}
 	return c
 }
 
-// receive notes a delivery, and reports whether it is to be held.
+// receive notes a delivery, and reports whether to keep the message.
 func (c *subject) receive(id string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -161,7 +162,7 @@ func (c *subject) receive(id string) bool {
 	return c.hold
 }
 
-// distinct is how many messages have come.
+// distinct returns how many different messages have come.
 func (c *subject) distinct() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -178,7 +179,7 @@ func (c *subject) over() bool {
 	}
 }
 
-// within is within for something that our client must have done after d.
+// within polls like the function within, for an effect that our client must have after d.
 func (c *subject) within(d time.Duration, ok func() bool) bool {
 	if c.official {
 		d = patience
@@ -188,7 +189,7 @@ func (c *subject) within(d time.Duration, ok func() bool) bool {
 
 // stop ends the client in good order.
 func (c *subject) stop() {
-	c.nackHeld()
+	c.nackKept()
 	c.cancel()
 	done := make(chan struct{})
 	go func() {
@@ -199,7 +200,7 @@ func (c *subject) stop() {
 	select {
 	case <-done:
 	case <-time.After(5 * time.Second):
-		c.close() // only that ends the official client while Pub/Sub is away
+		c.close() // otherwise the official client does not end during an outage of Pub/Sub
 		<-done
 	}
 }
@@ -226,8 +227,8 @@ func (d *dialer) dial(ctx context.Context, addr string) (net.Conn, error) {
 	return conn, nil
 }
 
-// kill ends the connections, and those to come. With it a client ends as by SIGKILL: it says
-// no more.
+// kill ends the connections, and those to come. The client then ends as by SIGKILL: it
+// sends nothing further.
 func (d *dialer) kill() {
 	d.mu.Lock()
 	defer d.mu.Unlock()

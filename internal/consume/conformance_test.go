@@ -20,23 +20,23 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/devstack/pubsubserver"
 )
 
-// situation is something that the real service does, played by the embedded server
-// to the official client and to ours. What each does is known, and documented in
-// docs/pubsub.md; the test holds both to it.
+// situation is a behaviour of the real service. The embedded server plays it to the
+// official client and to ours. docs/pubsub.md documents what each client does, and the test
+// requires both to do so.
 type situation struct {
 	name string
-	// source is where the service's behaviour is known from.
+	// source names where the service's behaviour is known from.
 	source string
-	// official and ours are what the clients do.
+	// official and ours are the results of the clients.
 	official, ours string
-	// note says why ours differs, where it is not plainly better.
+	// note says why ours differs, if it is not plainly better.
 	note string
 
 	// slow situations last a minute and more, since the official client's intervals
 	// cannot be changed.
 	slow bool
-	// timed situations measure how quickly a client does something. Whatever else the
-	// machine does only adds to that time, so they are played again for as long as timedTries.
+	// timed situations measure how quickly a client acts. Other load of the machine only
+	// adds to that time, so they are played again for as long as timedTries.
 	timed   bool
 	server  pubsubserver.Options
 	options []pubsubserver.SubscriptionOption
@@ -46,12 +46,12 @@ type situation struct {
 var only = flag.String("consume.situation", "", "play only the conformance situations whose names contain this")
 
 const (
-	// patience is how long the test waits for what a slow machine delays. Only where
-	// something is broken does it pass.
+	// patience bounds the waits for effects that a slow machine delays. It passes only if
+	// something is broken.
 	patience = 3 * time.Minute
-	// prompt is how soon our client must have done what has no interval of its own.
+	// prompt is how soon our client must have acted where no interval of its own applies.
 	prompt = 20 * time.Second
-	// timedTries is for how long a timed situation is played again.
+	// timedTries is how long a timed situation is played again.
 	timedTries = 2 * time.Minute
 )
 
@@ -90,8 +90,8 @@ func delivers(t *testing.T, s *pubsubserver.Server, c *subject, d time.Duration)
 	}
 }
 
-// afterwards returns a play of a client that has received 20 messages on four streams
-// when something happens.
+// afterwards returns a play in which something happens once a client has received 20
+// messages on four streams.
 func afterwards(d time.Duration, happen func(s *pubsubserver.Server)) func(*testing.T, *pubsubserver.Server, start) string {
 	return func(t *testing.T, s *pubsubserver.Server, begin start) string {
 		c := begin(t, s, false)
@@ -105,7 +105,7 @@ func afterwards(d time.Duration, happen func(s *pubsubserver.Server)) func(*test
 	}
 }
 
-// afterSilence says how a client goes on whose streams are silent.
+// afterSilence returns how a client goes on whose streams are silent.
 func afterSilence(t *testing.T, s *pubsubserver.Server, c *subject) string {
 	result := delivers(t, s, c, time.Minute)
 	switch {
@@ -131,7 +131,8 @@ func oneRefused(refuse func(*pubsubserver.Server)) func(*testing.T, *pubsubserve
 		if result := delivers(t, s, c, prompt); result != goesOn {
 			return result
 		}
-		// The other three streams delivered that. The refused one opens now, or ends Receive.
+		// The other three streams delivered these messages. The refused one opens now, or
+		// ends Receive.
 		if !c.within(prompt, func() bool { return s.Streams(subName) == 4 || c.over() }) {
 			return "a stream is missing"
 		}
@@ -139,8 +140,8 @@ func oneRefused(refuse func(*pubsubserver.Server)) func(*testing.T, *pubsubserve
 	}
 }
 
-// back has a client hold 500 messages, kills it, and says whether all are available to
-// others within limit, and come to a second client.
+// back kills a client that has 500 messages in flight. It returns whether all are available
+// to others within limit, and come to a second client.
 func back(limit time.Duration) func(*testing.T, *pubsubserver.Server, start) string {
 	return func(t *testing.T, s *pubsubserver.Server, begin start) string {
 		c := begin(t, s, true)
@@ -149,7 +150,7 @@ func back(limit time.Duration) func(*testing.T, *pubsubserver.Server, start) str
 			c.stop()
 			return "does not begin"
 		}
-		time.Sleep(2 * time.Second) // the situation: it has held them for a while
+		time.Sleep(2 * time.Second) // the situation: they have been in flight for some time
 		c.dials.kill()
 		killed := time.Now()
 		c.stop()
@@ -383,7 +384,7 @@ var situations = []situation{
 				}
 				return nil
 			})
-			c.ackHeld()
+			c.ackKept()
 			if !c.within(prompt, func() bool { return s.Stats(subName).Acked == 1250 }) {
 				return fmt.Sprintf("%d of 1,250 acknowledged", s.Stats(subName).Acked)
 			}
@@ -416,7 +417,7 @@ var situations = []situation{
 				}
 				return status.Error(codes.FailedPrecondition, "the key is disabled")
 			})
-			c.ackHeld()
+			c.ackKept()
 			if !within(patience, func() bool { return entries(&refused) == 500 }) {
 				return "does not acknowledge"
 			}
@@ -473,7 +474,7 @@ var situations = []situation{
 			}
 			s.RefuseStreams(-1, status.Error(codes.Unavailable, "so that it does not get them itself"))
 			s.BreakStreams(nil)
-			c.nackHeld()
+			c.nackKept()
 			ok := within(2*time.Second, func() bool { return s.Stats(subName).Backlog == 2000 })
 			c.stop()
 			if !ok {
@@ -504,7 +505,7 @@ func entries(m *sync.Map) (n int) {
 	return n
 }
 
-// receipts says within which time a share of n receipts was sent.
+// receipts returns within which time a share of n receipts was sent.
 func receipts(s *pubsubserver.Server, n int, share float64, limit time.Duration) string {
 	delays := slices.Sorted(slices.Values(s.ReceiptDelays(subName)))
 	if len(delays) < n {
@@ -601,7 +602,7 @@ func TestConformance(t *testing.T) {
 
 var update = flag.Bool("update", false, "write the table in docs/pubsub.md anew")
 
-// TestConformanceTable holds the table of docs/pubsub.md to the situations.
+// TestConformanceTable compares the table of docs/pubsub.md with the situations.
 func TestConformanceTable(t *testing.T) {
 	const file, begin, end = "../../docs/pubsub.md", "<!-- situations -->\n", "<!-- end of situations -->"
 	var table strings.Builder

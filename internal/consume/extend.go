@@ -6,15 +6,14 @@ import (
 )
 
 const (
-	// leaseShare is the part of a lease after which it is extended. The rest is for what
-	// may delay an extension: two thirds survive an outage of 20 s.
+	// A lease is extended after 1/leaseShare of its duration. The remaining two thirds
+	// leave time for extensions that fail: an outage of 20 s ends no lease.
 	leaseShare = 3
 	// extendTimeout bounds one request to extend.
 	extendTimeout = 5 * time.Second
-	// unansweredExtension is how long an extension may be without an answer before it is
-	// sent again beside the first request, on another connection. Waiting for the first
-	// one's timeout would leave time for four tries in a lease of 30 s, too few while
-	// many answers are slow.
+	// unansweredExtension is how long an extension may have no answer before it is sent
+	// again, beside the first request and on another connection. Waiting for the first
+	// one's timeout would leave time for only four tries in a lease of 30 s.
 	unansweredExtension = 2 * time.Second
 	// retryExtension is how soon an extension that failed is tried again.
 	retryExtension = time.Second
@@ -44,7 +43,8 @@ func (r *Receiver) extend(ctx context.Context) {
 	}
 }
 
-// extendBatch sends one request. Ids that are to be sent again are due soon.
+// extendBatch extends leases with one request. Leases whose extension failed are due again
+// after retryExtension.
 func (r *Receiver) extendBatch(ctx context.Context, ids []string, messages []*Message) {
 	lease, sent := r.lease(), time.Now()
 	extend := func(ctx context.Context, ids []string) error { return r.sub.ModifyAckDeadline(ctx, ids, lease) }
@@ -62,7 +62,7 @@ func (r *Receiver) extendBatch(ctx context.Context, ids []string, messages []*Me
 		case again:
 			return time.Now().Add(retryExtension)
 		default:
-			// The lease is over. The message may still be acknowledged, or come again.
+			// The lease has ended. The message may still be acked, or be redelivered.
 			return sent.Add(lease)
 		}
 	})

@@ -39,8 +39,8 @@ type fake struct {
 	lastID     int
 	perAnswer  int           // messages in one response
 	buffered   int           // responses that a stream has ready before anybody asks
-	pullLease  time.Duration // of what a Pull gives
-	firstLease time.Duration // of what a stream gives, as the service does; 0: what it is asked for
+	pullLease  time.Duration // of messages from Pull
+	firstLease time.Duration // of messages from a stream, as in the service; 0 means what the stream requests
 	changed    chan struct{}
 	broken     chan struct{} // closed: open streams end
 	streams    int           // opened
@@ -115,8 +115,8 @@ func (f *fake) breakStreams() {
 	f.broken = make(chan struct{})
 }
 
-// take leases what is ready. It returns when something may become ready else.
-func (f *fake) take(most int, lease time.Duration) (out []*pubsubpb.ReceivedMessage, next time.Time) {
+// take leases messages that are ready. It returns when others may become ready.
+func (f *fake) take(limit int, lease time.Duration) (out []*pubsubpb.ReceivedMessage, next time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := time.Now()
@@ -130,7 +130,7 @@ func (f *fake) take(most int, lease time.Duration) (out []*pubsubpb.ReceivedMess
 			}
 			continue
 		}
-		if len(out) == most {
+		if len(out) == limit {
 			return out, now
 		}
 		f.lastID++
@@ -198,7 +198,7 @@ func (s *fakeStream) Recv() (Response, error) {
 			return nil, status.FromContextError(s.ctx.Err()).Err()
 		}
 		s.f.mu.Lock()
-		changed, onRecv, buffered, most, mute, exactly := s.f.changed, s.f.onRecv, s.f.buffered, s.f.perAnswer, s.f.mute, s.f.exactly
+		changed, onRecv, buffered, limit, mute, exactly := s.f.changed, s.f.onRecv, s.f.buffered, s.f.perAnswer, s.f.mute, s.f.exactly
 		s.f.mu.Unlock()
 		if mute { // for ever
 			<-s.ctx.Done()
@@ -207,7 +207,7 @@ func (s *fakeStream) Recv() (Response, error) {
 		var next time.Time
 		for len(s.buffer) <= buffered {
 			var out []*pubsubpb.ReceivedMessage
-			if out, next = s.f.take(most, s.lease); len(out) == 0 {
+			if out, next = s.f.take(limit, s.lease); len(out) == 0 {
 				break
 			}
 			s.buffer = append(s.buffer, out)
@@ -238,12 +238,12 @@ func (s *fakeStream) Recv() (Response, error) {
 	}
 }
 
-func (f *fake) Pull(ctx context.Context, most int) (Response, error) {
+func (f *fake) Pull(ctx context.Context, limit int) (Response, error) {
 	for {
 		f.mu.Lock()
 		changed := f.changed
 		f.mu.Unlock()
-		if out, _ := f.take(most, f.pullLease); len(out) > 0 {
+		if out, _ := f.take(limit, f.pullLease); len(out) > 0 {
 			return encode(out...), nil
 		}
 		select {
@@ -307,7 +307,7 @@ func (f *fake) Acknowledge(ctx context.Context, ids []string) error {
 	return nil
 }
 
-// known returns what was delivered with this ack id. The caller holds mu.
+// known returns the message that was delivered with this ack id. The caller has locked mu.
 func (f *fake) known(ackID string) *fakeMessage {
 	m := f.byAckID[ackID]
 	if m == nil {
@@ -365,7 +365,7 @@ func (f *fake) set(change func()) {
 	change()
 }
 
-// inbox is a handler that keeps what it is given.
+// inbox is a handler that keeps its messages.
 type inbox struct {
 	mu           sync.Mutex
 	fresh, again []*Message
@@ -482,7 +482,7 @@ func (f *fake) misbehave(seed uint64) (set func(share float64)) {
 	f.onModify = func([]string, time.Duration) error { return fault() }
 	f.onStream = func() error {
 		if fault() != nil {
-			return errAway
+			return errUnavailable
 		}
 		return nil
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/retry"
 )
 
-// Health says how the streams from Pub/Sub are while a Receiver receives.
+// Health is the state of the streams from Pub/Sub.
 type Health struct {
 	// Open is the number of open streams. A stream counts as open once Pub/Sub has
 	// sent something over it, or once it has lasted for Intervals.OpenGrace.
@@ -23,13 +23,13 @@ type Health struct {
 	// EverAnswered reports whether Pub/Sub has answered a ping in the life of the
 	// Receiver. The emulator answers none.
 	EverAnswered bool
-	// LastError says how a stream ended last, beginning with the gRPC code; "" if none
-	// has. These are Pub/Sub's words about a stream, which quote no message.
+	// LastError says how the last stream ended, beginning with the gRPC code. It is "" if
+	// none has ended. The text is Pub/Sub's own, about a stream, and quotes no message.
 	LastError string
 }
 
-// RefusedError ends receiving: Pub/Sub has refused every stream for so long that
-// waiting will not help.
+// RefusedError ends receiving: Pub/Sub has refused every stream for so long that waiting
+// longer will not help.
 type RefusedError struct {
 	// Subscription is the full name of the subscription.
 	Subscription string
@@ -49,7 +49,7 @@ func (e *RefusedError) ToCheck() string { return whatToCheck[status.Code(e.Err)]
 
 func (e *RefusedError) Unwrap() error { return e.Err }
 
-// whatToCheck has a line for each code of a refusal.
+// whatToCheck has the advice for each code of a refusal.
 var whatToCheck = map[codes.Code]string{
 	codes.NotFound:           "check PUBSUB_SUBSCRIPTION and GOOGLE_CLOUD_PROJECT, and that the subscription exists",
 	codes.PermissionDenied:   "check that the worker's service account has roles/pubsub.subscriber on the subscription",
@@ -59,20 +59,20 @@ var whatToCheck = map[codes.Code]string{
 	codes.InvalidArgument:    "check PUBSUB_SUBSCRIPTION",
 }
 
-// describe names the code of an error and what Pub/Sub says about it.
+// describe returns the code and the message of a gRPC error.
 func describe(err error) string {
 	return fmt.Sprintf("%v: %s", status.Code(err), status.Convert(err).Message())
 }
 
-// refusal reports whether an error is a refusal by Pub/Sub, as opposed to a fault
-// of the network or an end by design. Those of retry.Refusal are known to pass by
-// themselves, so only a refusal that lasts ends a run. InvalidArgument has never been
-// seen to pass, and is treated alike.
+// refusal reports whether Pub/Sub refused the stream, as opposed to a network fault or an
+// end by design. Errors of class retry.Refusal are known to pass by themselves, so only
+// refusals that last end a run. InvalidArgument has never been seen to pass, but is treated
+// in the same way.
 func refusal(err error) bool {
 	return retry.ClassOf(err) == retry.Refusal || status.Code(err) == codes.InvalidArgument
 }
 
-// streamState is what health knows of one stream.
+// streamState is the state of one stream.
 type streamState struct {
 	open   bool
 	opened time.Time // when it was opened
@@ -89,18 +89,18 @@ type health struct {
 	streams      []streamState
 	receiving    bool
 	noneSince    time.Time
-	refusedSince time.Time // since when every opening has been refused; zero: not so
+	refusedSince time.Time // since when every opening has been refused; zero if the last one was not
 	everOpen     bool
 	everAnswered bool // a ping was answered
 	lastError    string
 }
 
-// begin notes that streams will be opened from now on.
+// begin notes that the receiver opens streams from now on.
 func (h *health) begin(now time.Time) {
 	h.receiving, h.noneSince, h.refusedSince = true, now, time.Time{}
 }
 
-// end notes that all streams have ended and none is wanted.
+// end notes that all streams have ended and the receiver opens no others.
 func (h *health) end() {
 	clear(h.streams)
 	h.receiving, h.noneSince, h.refusedSince = false, time.Time{}, time.Time{}
@@ -110,8 +110,8 @@ func (h *health) opened(n int, now time.Time) {
 	h.streams[n] = streamState{open: true, opened: now}
 }
 
-// heard notes that Pub/Sub has sent something over a stream. Without messages it is
-// the answer to a ping.
+// heard notes that Pub/Sub has sent a response over a stream. A response without messages
+// is the answer to a ping.
 func (h *health) heard(n int, messages bool, now time.Time) {
 	h.streams[n].heard = now
 	h.refusedSince = time.Time{}
@@ -119,8 +119,8 @@ func (h *health) heard(n int, messages bool, now time.Time) {
 	h.everAnswered = h.everAnswered || !messages
 }
 
-// ended notes that a stream ended, or could not be opened, and returns for how
-// long every opening has been refused when that is longer than patience, else 0.
+// ended notes that a stream ended or could not be opened. It returns how long every opening
+// has been refused once that exceeds patience, and 0 before.
 func (h *health) ended(n int, err error, now time.Time) (refused time.Duration) {
 	accepted := h.streams[n].accepted(now, h.proof)
 	h.everOpen = h.everOpen || accepted
@@ -151,7 +151,7 @@ func (s streamState) accepted(now time.Time, proof time.Duration) bool {
 	return s.open && (!s.heard.IsZero() || now.Sub(s.opened) >= proof)
 }
 
-// snapshot tells how the streams are.
+// snapshot returns the present state of the streams.
 func (h *health) snapshot(now time.Time) Health {
 	open := 0
 	for _, s := range h.streams {
@@ -168,9 +168,9 @@ func (h *health) snapshot(now time.Time) Health {
 	return Health{Open: open, NoneSince: h.noneSince, EverOpen: h.everOpen, EverAnswered: h.everAnswered, LastError: h.lastError}
 }
 
-// answeredSince reports whether every open stream, and at least one, has brought
-// something since then. A server that has never answered a ping, such as the
-// emulator, is not asked for it: there an open stream is all that can be known.
+// answeredSince reports whether at least one stream is open, and every open stream has had
+// a response since then. The emulator never answers pings. If no ping was ever answered, an
+// open stream is enough.
 func (h *health) answeredSince(since, now time.Time) bool {
 	open, answered := 0, 0
 	for _, s := range h.streams {

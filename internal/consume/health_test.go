@@ -12,14 +12,14 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// TestHealth plays what happens to two streams. Each row is a story; a step happens
-// at a second.
-func TestHealth(t *testing.T) {
+// TestHealthFollowsStreams plays the life of two streams. Each row is a story; a step
+// happens at a second.
+func TestHealthFollowsStreams(t *testing.T) {
 	var (
-		denied  = status.Error(codes.PermissionDenied, "no")
-		missing = status.Error(codes.NotFound, "no")
-		away    = status.Error(codes.Unavailable, "away")
-		byEnd   = errors.New("the stream has ended")
+		denied      = status.Error(codes.PermissionDenied, "no")
+		missing     = status.Error(codes.NotFound, "no")
+		unavailable = status.Error(codes.Unavailable, "unavailable")
+		byEnd       = errors.New("the stream has ended")
 	)
 	type step struct {
 		second int
@@ -32,8 +32,8 @@ func TestHealth(t *testing.T) {
 		steps   []step
 		at      int // second of the snapshot
 		open    int
-		none    int // since which second; -1: a stream is open, or none is wanted
-		refused int // at which second receiving ends; -1: it does not
+		none    int // since which second no stream is open; -1 if one is, or none is wanted
+		refused int // at which second receiving ends; -1 if it does not
 	}{
 		{"nothing has happened", nil, 5, 0, 0, -1},
 		{"an answer shows that a stream is open", []step{{1, "opened", 0, nil}, {1, "answered", 0, nil}}, 1, 1, -1, -1},
@@ -44,7 +44,7 @@ func TestHealth(t *testing.T) {
 			{0, "ended", 0, denied}, {0, "ended", 1, denied}, {60, "ended", 0, missing}, {119, "ended", 1, denied}, {120, "ended", 0, denied},
 		}, 120, 0, 0, 120},
 		{"a fault in between starts the two minutes anew", []step{
-			{0, "ended", 0, denied}, {60, "ended", 1, away}, {61, "ended", 0, denied}, {120, "ended", 0, denied}, {179, "ended", 0, denied},
+			{0, "ended", 0, denied}, {60, "ended", 1, unavailable}, {61, "ended", 0, denied}, {120, "ended", 0, denied}, {179, "ended", 0, denied},
 		}, 179, 0, 0, -1},
 		{"a stream that answers starts them anew", []step{
 			{0, "ended", 0, denied}, {60, "opened", 1, nil}, {60, "answered", 1, nil}, {61, "ended", 1, denied}, {179, "ended", 0, denied},
@@ -94,14 +94,14 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-func TestAnsweredSince(t *testing.T) {
+func TestAnsweredSinceNeedsEveryOpenStream(t *testing.T) {
 	start := time.Date(2026, 11, 26, 0, 0, 0, 0, time.UTC)
 	for _, c := range []struct {
 		name     string
 		open     int
 		heard    []int // the second at which each stream was heard last; -1: never
 		answer   bool
-		messages bool // not answers to pings were heard, but messages
+		messages bool // messages were heard, not answers to pings
 	}{
 		{"no stream is open", 0, []int{-1, -1}, false, false},
 		{"nobody ever answered, as on the emulator", 2, []int{-1, -1}, true, false},
@@ -131,8 +131,8 @@ func TestAnsweredSince(t *testing.T) {
 	}
 }
 
-// Every refusal says what to check.
-func TestRefusedError(t *testing.T) {
+// TestRefusedErrorSaysWhatToCheck has each refusal.
+func TestRefusedErrorSaysWhatToCheck(t *testing.T) {
 	for code := range whatToCheck {
 		refused := &RefusedError{Subscription: longName, For: 2 * time.Minute, Err: status.Error(code, "the reason")}
 		err := fmt.Errorf("wrapped: %w", refused)

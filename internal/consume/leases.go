@@ -7,34 +7,35 @@ import (
 	"time"
 )
 
-// leases has the outstanding messages, and queues of the acknowledgements, nacks and
-// extensions that Pub/Sub is to be sent. It owns the unexported fields of every Message.
-// All operations are in bulk, so its lock is taken a few times per response, not per
-// message.
+// leases is the table of outstanding messages. It also queues the acks, nacks and
+// extensions that are to be sent to Pub/Sub. It owns the unexported fields of every
+// Message. All operations are in bulk, so its lock is taken a few times per response, not
+// per message.
 type leases struct {
 	epoch     time.Time // from which extensions are counted
 	maxEvents int
 	maxBytes  int64
 
 	mu          sync.Mutex
-	outstanding map[string]*Message // by message id; until nacked, let expire, or confirmed
+	outstanding map[string]*Message // by message id; a message stays until it is nacked, let expire, or its ack is confirmed
 	bytes       int64
-	nextDue     time.Duration // no lease is to be extended before it
-	acks        []*Message    // to be acknowledged, in order
+	nextDue     time.Duration // no extension is due earlier
+	acks        []*Message    // to be acked, in order
 	nacks       []string      // ack ids to be nacked
-	expiring    []string      // ack ids of messages that are left to expire, whose lease was never set
-	sending     int           // acknowledgements and nacks on their way
-	// receiving ends when the streams are to be closed; nil: none are open.
+	expiring    []string      // ack ids of messages that are let expire before their lease was set
+	sending     int           // acks and nacks that are being sent
+	// receiving ends when the streams are to be closed. It is nil while none are open.
 	receiving context.Context
 
 	// Each waiter has its own signal, because one shared broadcast would wake every
 	// goroutine on every change.
-	toAck     signal // acknowledgements were queued
+	toAck     signal // acks were queued
 	toNack    signal // nacks were queued, or may be sent now
-	freed     signal // less is outstanding
-	confirmed signal // less is unconfirmed
+	freed     signal // fewer messages are outstanding
+	confirmed signal // fewer acks and nacks are unconfirmed
 
-	// How much is outstanding, for NearCapacity, which takes no lock.
+	// events and size repeat the number and the bytes of outstanding messages for
+	// NearCapacity, which takes no lock.
 	events, size atomic.Int64
 }
 
@@ -47,15 +48,14 @@ func newLeases(opts Options) *leases {
 	}
 }
 
-// count publishes how much is outstanding. The caller holds mu.
+// count updates events and size. The caller has locked mu.
 func (l *leases) count() {
 	l.events.Store(int64(len(l.outstanding)))
 	l.size.Store(l.bytes)
 }
 
-// signal wakes those who wait for something. It is under the lock of what they
-// wait for.
-type signal struct{ wait chan struct{} } // nil: nobody waits
+// signal wakes the goroutines that wait for a condition. leases.mu guards it.
+type signal struct{ wait chan struct{} } // nil if nobody waits
 
 func (s *signal) wake() {
 	if s.wait != nil {
@@ -64,8 +64,8 @@ func (s *signal) wake() {
 	}
 }
 
-// wait returns when ready does, which is called under the lock at first and
-// whenever there is a signal.
+// wait returns nil once ready returns true, or the error of ctx. It calls ready with mu
+// locked: at once, and after each signal.
 func (l *leases) wait(ctx context.Context, s *signal, ready func() bool) error {
 	for {
 		l.mu.Lock()
@@ -93,10 +93,10 @@ func (l *leases) waitForCapacity(ctx context.Context) error {
 	})
 }
 
-// add enters messages that were delivered. It returns those that were not held
-// yet, and those that were delivered again while they are: their newest ack id is
-// the one that counts. All leases are to be extended at once, because nobody knows
-// how long those are that Pub/Sub gave. The slice of what was received is used again.
+// add enters delivered messages into the table. It returns the new ones, and those that are
+// redeliveries of outstanding messages; only the newest ack id of a message counts. All
+// leases are due for extension at once, because Pub/Sub does not say how long they are. The
+// result uses the memory of received.
 func (l *leases) add(received []*Message, now time.Time) (fresh, again []*Message) {
 	fresh = received[:0]
 	due := now.Sub(l.epoch)
@@ -119,7 +119,8 @@ func (l *leases) add(received []*Message, now time.Time) (fresh, again []*Messag
 	return fresh, again
 }
 
-// drop takes a message out of the table. The caller holds mu, and calls dropped.
+// drop removes a message from the table. The caller has locked mu, and calls dropped
+// afterwards.
 func (l *leases) drop(m *Message) {
 	if m.deadMark {
 		return
@@ -129,13 +130,13 @@ func (l *leases) drop(m *Message) {
 	l.bytes -= m.Size()
 }
 
-// dropped signals that less is outstanding. The caller holds mu.
+// dropped signals that fewer messages are outstanding. The caller has locked mu.
 func (l *leases) dropped() {
 	l.count()
 	l.freed.wake()
 }
 
-// ack queues acknowledgements.
+// ack queues acks.
 func (l *leases) ack(messages []*Message) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -170,7 +171,7 @@ func (l *leases) letExpire(messages []*Message) {
 			continue
 		}
 		if !m.receipt {
-			// Its lease may last for ten minutes. It is shortened at the next tick.
+			// Its lease may last for ten minutes. The next tick shortens it.
 			l.expiring = append(l.expiring, m.ackID)
 			l.nextDue = 0
 		}
@@ -179,15 +180,13 @@ func (l *leases) letExpire(messages []*Message) {
 	l.dropped()
 }
 
-// pendingAck is an acknowledgement on its way, with the ack id that was newest
-// when it was sent.
+// pendingAck is an ack that is being sent, with the ack id that was newest at that time.
 type pendingAck struct {
 	message *Message
 	ackID   string
 }
 
-// takeAcks waits for acknowledgements to send and takes as many as fit into one
-// request.
+// takeAcks waits for queued acks and takes as many as fit into one request.
 func (l *leases) takeAcks(ctx context.Context) (batch []pendingAck, err error) {
 	err = l.wait(ctx, &l.toAck, func() bool {
 		size, n := 0, 0
@@ -209,14 +208,14 @@ func (l *leases) takeAcks(ctx context.Context) (batch []pendingAck, err error) {
 	return batch, err
 }
 
-// confirmAcks ends the acknowledgements that Pub/Sub has taken, and those whose ids
-// it does not accept any more: it will deliver those messages again. It returns what
-// is to be sent again, with the newest ack ids.
+// confirmAcks removes messages whose ack Pub/Sub has taken, and messages whose ack id it no
+// longer accepts: it will redeliver those. It returns the acks that must be sent again,
+// with the newest ack ids.
 func (l *leases) confirmAcks(batch []pendingAck, fates []fate) (left []pendingAck) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i, p := range batch {
-		// A delivery that came meanwhile has a lease of its own to end.
+		// A redelivery that came meanwhile has a lease of its own that must be ended.
 		if fates[i] == again || p.message.ackID != p.ackID {
 			left = append(left, pendingAck{p.message, p.message.ackID})
 			continue
@@ -229,8 +228,8 @@ func (l *leases) confirmAcks(batch []pendingAck, fates []fate) (left []pendingAc
 	return left
 }
 
-// receiveUntil notes that streams are open, until ctx ends and then until
-// received.
+// receiveUntil notes that streams are open. They are being closed from the end of ctx until
+// the call of received.
 func (l *leases) receiveUntil(ctx context.Context) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -245,9 +244,9 @@ func (l *leases) received() {
 	l.toNack.wake()
 }
 
-// takeNacks waits for nacks and takes as many ack ids as fit
-// into one request. While streams are being closed it waits, since Pub/Sub would
-// deliver the messages to them once more.
+// takeNacks waits for queued nacks and takes as many ack ids as fit into one request. While
+// streams are being closed it waits, because Pub/Sub would redeliver the messages over
+// these streams.
 func (l *leases) takeNacks(ctx context.Context) ([]string, error) {
 	var ids []string
 	err := l.wait(ctx, &l.toNack, func() bool {
@@ -261,7 +260,7 @@ func (l *leases) takeNacks(ctx context.Context) ([]string, error) {
 	return ids, err
 }
 
-// confirmNacks notes that so many nacks are settled.
+// confirmNacks notes that n nacks are done.
 func (l *leases) confirmNacks(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -269,9 +268,8 @@ func (l *leases) confirmNacks(n int) {
 	l.confirmed.wake()
 }
 
-// takeDue returns the ack ids of the leases that are to be set, and the messages
-// that they belong to; nil for a message that is left to expire. The others are not
-// due again before hold has passed.
+// takeDue returns the ack ids whose leases must be set now, and the message of each. The
+// message is nil if it is let expire. The others are not due again before hold has passed.
 func (l *leases) takeDue(now time.Time, hold time.Duration) (ids []string, messages []*Message) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -300,12 +298,12 @@ func (l *leases) takeDue(now time.Time, hold time.Duration) (ids []string, messa
 	return ids, messages
 }
 
-// ackGrace is how much later the lease of a message is extended that is being
-// acknowledged: usually it needs no extension any more.
+// ackGrace delays the extension of a message whose ack is being sent: usually the ack makes
+// the extension unnecessary.
 const ackGrace = 300 * time.Millisecond
 
-// extended notes what became of extensions, if the leases are still the same. due
-// says when the next extension is due.
+// extended notes the results of extensions. It ignores a message that was redelivered
+// meanwhile, because its ack id is another. due returns when the next extension is due.
 func (l *leases) extended(ids []string, messages []*Message, fates []fate, due func(fate) time.Time) {
 	at := map[fate]time.Duration{}
 	for _, f := range [...]fate{taken, again, lost} {
@@ -325,22 +323,22 @@ func (l *leases) extended(ids []string, messages []*Message, fates []fate, due f
 	}
 }
 
-// settled waits until every acknowledgement and nack has been confirmed.
+// settled waits until every ack and nack has been confirmed.
 func (l *leases) settled(ctx context.Context) error {
 	return l.wait(ctx, &l.confirmed, func() bool {
 		return len(l.acks) == 0 && len(l.nacks) == 0 && l.sending == 0
 	})
 }
 
-// unconfirmed is how many acknowledgements and nacks are not confirmed yet.
+// unconfirmed returns how many acks and nacks have not been confirmed.
 func (l *leases) unconfirmed() (n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.acks) + len(l.nacks) + l.sending
 }
 
-// Pub/Sub takes at most 512 KiB a request; ack ids have some 200 bytes, and
-// each comes with its tag and length.
+// Pub/Sub takes at most 512 KiB in a request. An ack id has some 200 bytes, plus a tag and
+// a length.
 const (
 	maxIDs     = 2500
 	maxIDBytes = 500_000

@@ -1,7 +1,7 @@
-// Package consume receives messages from a Pub/Sub subscription and settles
-// them. It works on the low-level client: messages come in bulk, their leases
-// are kept in one table and extended until they are settled, and every
-// acknowledgement is confirmed by Pub/Sub before it is believed.
+// Package consume receives messages from a Pub/Sub subscription and settles them. It uses
+// the low-level client: messages come in bulk, one table keeps their leases and extends
+// them until the messages are settled, and an ack counts only when Pub/Sub has confirmed
+// it.
 package consume
 
 import (
@@ -9,39 +9,40 @@ import (
 	"time"
 )
 
-// Message is one message that this process holds: Pub/Sub will not deliver it
-// to anybody else while its lease lasts. The exported fields are immutable.
+// Message is a message whose lease this process has: Pub/Sub delivers it to no other
+// subscriber while the lease lasts. The exported fields are immutable.
 type Message struct {
 	ID          string
 	PublishTime time.Time
 	Data        []byte
 	Attributes  map[string]string
 	OrderingKey string
-	// Same is what the messages share that have the same attributes.
+	// Same is shared by all messages with the same attributes. It is nil for a message
+	// without attributes.
 	Same *Same
 
-	// Owned by leases.
+	// leases owns the fields below.
 	ackID    string
-	due      time.Duration // when the lease is to be extended: since leases.epoch
+	due      time.Duration // when the lease must be extended, since leases.epoch
 	size     int32
 	acking   bool
-	deadMark bool // left to expire or released: no longer in the table
-	receipt  bool // the lease was set by us since the last delivery
+	deadMark bool // removed from the table: settled, nacked or let expire
+	receipt  bool // this process has set the lease since the last delivery
 }
 
-// Same is shared by messages with the same attributes. None may have one.
+// Same is state that messages with the same attributes share.
 type Same struct {
-	// Known is what the handler has made of the attributes. Nobody else has it, and it
-	// is for the calls with these messages as fresh ones only: these come one after the
-	// other.
+	// Known belongs to the handler, which can keep there what it derived from the
+	// attributes. The handler may use it only while it handles these messages as fresh
+	// ones: such calls never overlap.
 	Known any
 }
 
-// message returns a message with these texts and this data. It copies them, because
-// a message that is in flight for long must not keep in memory the response that
-// brought it: only the message's own bytes are counted against the bound.
+// message builds a Message. It copies its arguments, because a message that is in flight
+// for a long time must not keep the whole response in memory: only the message's own bytes
+// count against MaxBytes.
 func (r *reader) message(id, ordering, ackID, data []byte) *Message {
-	// One allocation for the three texts, which live equally long.
+	// One allocation serves the three texts, because they live equally long.
 	r.scratch = append(append(append(r.scratch[:0], id...), ordering...), ackID...)
 	texts := string(r.scratch)
 	return &Message{
@@ -52,5 +53,5 @@ func (r *reader) message(id, ordering, ackID, data []byte) *Message {
 	}
 }
 
-// Size is what the message counts against the bound on bytes.
+// Size returns the bytes that the message counts against MaxBytes.
 func (m *Message) Size() int64 { return int64(m.size) }

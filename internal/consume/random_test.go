@@ -7,9 +7,10 @@ import (
 	"time"
 )
 
-// Whatever goes wrong, every message is acknowledged in the end, nothing stays
-// held, and nothing that Pub/Sub was not told of is believed.
-func TestRandom(t *testing.T) {
+// TestRandomFaultsLoseNothing has requests and streams fail at random: every message is
+// acked in the end, no message stays outstanding, and no ack counts that Pub/Sub has not
+// confirmed.
+func TestRandomFaultsLoseNothing(t *testing.T) {
 	for seed := range uint64(30) {
 		synctest.Test(t, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 7))
@@ -21,13 +22,13 @@ func TestRandom(t *testing.T) {
 			seen, settled := 0, map[*Message]bool{}
 			step := func() {
 				all := r.box.all()
-				var acks, releases, abandons []*Message
+				var acks, releases, expiring []*Message
 				for _, m := range all[seen:] {
 					switch rng.IntN(10) {
 					case 0:
 						releases = append(releases, m)
 					case 1:
-						abandons = append(abandons, m)
+						expiring = append(expiring, m)
 					default:
 						acks = append(acks, m)
 					}
@@ -39,7 +40,7 @@ func TestRandom(t *testing.T) {
 				seen = len(all)
 				r.Ack(acks)
 				r.Nack(releases)
-				r.LetExpire(abandons)
+				r.LetExpire(expiring)
 			}
 			for range 60 {
 				time.Sleep(time.Duration(rng.IntN(40)) * time.Second / 4)
@@ -74,7 +75,7 @@ func TestRandom(t *testing.T) {
 			}
 			r.leases.mu.Lock()
 			if len(r.leases.outstanding) != 0 || r.leases.bytes != 0 {
-				t.Errorf("seed %d: %d messages and %d bytes are held", seed, len(r.leases.outstanding), r.leases.bytes)
+				t.Errorf("seed %d: %d messages and %d bytes are outstanding", seed, len(r.leases.outstanding), r.leases.bytes)
 			}
 			r.leases.mu.Unlock()
 			r.end()

@@ -12,33 +12,33 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/retry"
 )
 
-// Subscriber is what the receiver needs of Pub/Sub, for one subscription.
+// Subscriber is the part of Pub/Sub that the receiver needs, for one subscription.
 type Subscriber interface {
-	// Stream opens a streaming pull; it ends with ctx.
+	// Stream opens a streaming pull, which ends with ctx.
 	Stream(ctx context.Context, flow Flow) (Stream, error)
-	// Pull asks for messages once and waits for some to come until ctx ends; that is no
-	// error. It returns an encoded google.pubsub.v1.PullResponse.
-	Pull(ctx context.Context, most int) (Response, error)
-	// Acknowledge returns nil only when Pub/Sub has taken all of them.
+	// Pull requests messages once and waits for them until ctx ends, which is no error. It
+	// returns an encoded google.pubsub.v1.PullResponse.
+	Pull(ctx context.Context, limit int) (Response, error)
+	// Acknowledge returns nil only if Pub/Sub has taken all ack ids.
 	Acknowledge(ctx context.Context, ackIDs []string) error
-	// ModifyAckDeadline sets the rest of the leases; 0 releases at once.
+	// ModifyAckDeadline makes the leases end after a duration that begins now; 0 nacks.
 	ModifyAckDeadline(ctx context.Context, ackIDs []string, lease time.Duration) error
 }
 
-// Stream delivers messages, hundreds at a time. When its context ends it may
-// deliver some more before it ends, too.
+// Stream delivers messages, hundreds in a response. When its context ends it may deliver
+// some more before it ends.
 type Stream interface {
-	// Recv returns an encoded google.pubsub.v1.StreamingPullResponse. It may have no
-	// messages: that is the answer to a ping.
+	// Recv returns an encoded google.pubsub.v1.StreamingPullResponse. A response without
+	// messages is the answer to a ping.
 	Recv() (Response, error)
-	// Ping asks for an answer. It may be called while Recv waits.
+	// Ping requests an answer. It may be called while Recv waits.
 	Ping() error
 }
 
-// Flow is what one stream asks of Pub/Sub.
+// Flow has the limits that a stream requests of Pub/Sub.
 type Flow struct {
-	Lease     time.Duration // of what it delivers
-	MaxEvents int           // unacknowledged at once
+	Lease     time.Duration // of its messages
+	MaxEvents int           // outstanding at once
 	MaxBytes  int64
 }
 
@@ -46,42 +46,40 @@ type Flow struct {
 type Options struct {
 	// Subscription is the subscription's full name, for errors.
 	Subscription string
-	// MaxEvents and MaxBytes bound what is held. A response that begins below
+	// MaxEvents and MaxBytes bound the outstanding messages. A response that begins below
 	// the bound may exceed it.
 	MaxEvents int
 	MaxBytes  int64
-	// Streams is how many streams are open at once; 0 means 4. Pub/Sub gives
-	// about 10 MB/s a stream.
+	// Streams is the number of streams that are open at once; 0 means 4. Pub/Sub delivers
+	// about 10 MB/s over a stream.
 	Streams int
-	// LeaseDuration is how long Pub/Sub waits before it delivers again what a
-	// killed process held; 0 means 30 s. Pub/Sub allows 10 to 600 s. Subscriptions with
-	// exactly-once delivery have at least 60 s.
+	// LeaseDuration is the lease of each message, and so the time after which Pub/Sub
+	// redelivers the messages of a killed process; 0 means 30 s. Pub/Sub allows 10 to 600
+	// s. Subscriptions with exactly-once delivery get at least 60 s.
 	LeaseDuration time.Duration
 	// Intervals are for tests; the zero value means the defaults.
 	Intervals Intervals
 	// OnStreamEnd, if set, is called when a stream has ended or could not be opened.
-	// refused means that the error's Code says no. It is called from several goroutines.
+	// refused is true if Pub/Sub refused the stream. It is called from several goroutines.
 	OnStreamEnd func(err error, refused bool)
 	Logger      *slog.Logger
 }
 
-// Intervals are the times that the real service asks for, or that its official
-// clients use. A zero field means the default.
+// Intervals are the times that the real service requires, or that its official clients use.
+// A zero field means the default.
 type Intervals struct {
-	// Ping is how often a stream is pinged; 30 s, since Pub/Sub ends a stream whose
-	// client is silent for about 60 s.
+	// Ping is the interval between the pings of a stream; 30 s, because Pub/Sub ends a
+	// stream whose client is silent for about 60 s.
 	Ping time.Duration
-	// Answer is how long the answer to a ping may take before the stream is opened
-	// anew; 15 s.
+	// Answer is how long the answer to a ping may take before the stream is reopened; 15 s.
 	Answer time.Duration
-	// OpenGrace is how long a stream without an answer must last to count as open; 2 s.
+	// OpenGrace is how long a stream without a response must last to count as open; 2 s.
 	OpenGrace time.Duration
-	// Refused is for how long Pub/Sub may refuse every stream before receiving ends;
-	// 2 min.
+	// Refused is how long Pub/Sub may refuse every stream before receiving ends; 2 min.
 	Refused time.Duration
-	// Receipt is how soon a delivered message's lease is set to LeaseDuration; 100 ms.
-	// Until then its lease is about ten minutes, for which a killed process would
-	// keep the message from everybody (google-cloud-rust#4519, google-cloud-go#11642).
+	// Receipt is the time after which a delivered message's lease is set to LeaseDuration;
+	// 100 ms. Until then the lease is about ten minutes, and if the process is killed,
+	// nobody gets the message for so long (google-cloud-rust#4519, google-cloud-go#11642).
 	Receipt time.Duration
 	// Pull is how long one pull waits for messages; 3 s.
 	Pull time.Duration
@@ -102,10 +100,9 @@ func (in Intervals) withDefaults() Intervals {
 	return in
 }
 
-// Handler takes a part of what a response delivered: messages that are now held, and
-// messages that were delivered again while they are held. It may block to hold
-// the stream back. It is called concurrently, and does not keep the slice of fresh
-// messages.
+// Handler takes the messages of a response in pieces: fresh ones, and redeliveries of
+// messages that are outstanding. It may block to slow down the stream. It is called
+// concurrently, and must not keep the slice of fresh messages.
 type Handler func(ctx context.Context, fresh, again []*Message)
 
 // Receiver receives from one subscription.
@@ -116,11 +113,11 @@ type Receiver struct {
 	leases  *leases
 	handle  Handler
 	streams *streams
-	open    atomic.Int32 // streams that are being read
+	open    atomic.Int32 // number of streams that are being read
 	// exactlyOnce is set while the subscription says that it delivers exactly once.
 	exactlyOnce atomic.Bool
-	// Extensions have requests of their own, because slow answers to settlements would
-	// otherwise leave no slot for them until leases end.
+	// Extensions and settlements have separate slots. Otherwise slow answers to settlements
+	// would leave extensions without a slot until leases end.
 	extensions, settlements requests
 
 	stop    context.CancelFunc
@@ -134,9 +131,10 @@ const (
 	// messages of subscriptions with exactly-once delivery.
 	exactlyOnceLease = time.Minute
 	rpcTimeout       = 10 * time.Second
-	// pullPause is how long a pull that was answered early with nothing rests.
+	// pullPause is the pause after a pull that was answered early without messages.
 	pullPause = 200 * time.Millisecond
-	// A stream that lasted this long has not failed, even if it was quiet.
+	// longStream is how long a stream must last for its end to count as no failure, even if
+	// it delivered nothing.
 	longStream = time.Minute
 )
 
@@ -165,9 +163,9 @@ func NewReceiver(sub Subscriber, opts Options, handle Handler) *Receiver {
 	return r
 }
 
-// Receive delivers messages to the handler until ctx ends, and then returns nil.
-// It survives whatever passes; a *RefusedError means that the subscription cannot be
-// received from at all. It may be called again after it has returned.
+// Receive delivers messages to the handler until ctx ends, and then returns nil. It
+// survives every failure that may pass. A *RefusedError means that nothing can be received
+// from the subscription. Receive may be called again after it has returned.
 func (r *Receiver) Receive(ctx context.Context) error {
 	r.leases.receiveUntil(ctx)
 	defer r.leases.received()
@@ -184,19 +182,18 @@ func (r *Receiver) Receive(ctx context.Context) error {
 	return err
 }
 
-// NearCapacity reports whether so much is outstanding that the streams will hardly
-// bring more before something is settled and Pub/Sub has confirmed it.
+// NearCapacity reports whether the outstanding messages come so close to the bounds that
+// the streams will hardly deliver more before some are settled and confirmed.
 func (r *Receiver) NearCapacity() bool {
-	// A stream that is not open leaves its share to nobody.
+	// The share of a stream that is not open is not available to the others.
 	open, streams := int64(r.open.Load()), int64(r.opts.Streams)
 	near := func(bound int64) int64 { return bound * open / streams * 7 / 8 }
 	return r.leases.events.Load() >= near(int64(r.opts.MaxEvents)) || r.leases.size.Load() >= near(r.opts.MaxBytes)
 }
 
-// PullOnce asks for at most n messages, waits for some to come for Intervals.Pull,
-// hands them to the handler and returns how many there were. None does not mean that
-// the subscription has none: only several answers of this kind in a row do
-// (google-cloud-go#8235).
+// PullOnce requests at most n messages, waits for them for Intervals.Pull, hands them to
+// the handler and returns their number. An empty answer does not mean that the subscription
+// is empty: only several of them in a row do (google-cloud-go#8235).
 func (r *Receiver) PullOnce(ctx context.Context, n int) (int, error) {
 	wait, cancel := context.WithTimeout(ctx, r.opts.Intervals.Pull)
 	defer cancel()
@@ -205,7 +202,7 @@ func (r *Receiver) PullOnce(ctx context.Context, n int) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		// Some servers answer early with nothing: the emulator after two seconds.
+		// Some servers return an empty answer early: the emulator after two seconds.
 		if found, err := r.deliver(ctx, newReader(), response); found > 0 || err != nil {
 			return found, err
 		}
@@ -215,28 +212,27 @@ func (r *Receiver) PullOnce(ctx context.Context, n int) (int, error) {
 	}
 }
 
-// PullWait is how long PullOnce waits for messages.
+// PullWait returns how long PullOnce waits for messages.
 func (r *Receiver) PullWait() time.Duration { return r.opts.Intervals.Pull }
 
-// Ack acknowledges messages whose event is safe elsewhere.
+// Ack acks messages whose event is recorded or dead-lettered.
 func (r *Receiver) Ack(messages []*Message) { r.leases.ack(messages) }
 
-// Nack gives messages back, so that anybody can get them at once.
+// Nack nacks messages: Pub/Sub redelivers them at once, to any subscriber.
 func (r *Receiver) Nack(messages []*Message) { r.leases.nack(messages) }
 
-// LetExpire forgets messages without telling Pub/Sub: they are redelivered when their
+// LetExpire removes messages without a request to Pub/Sub, which redelivers them when their
 // lease has ended.
 func (r *Receiver) LetExpire(messages []*Message) { r.leases.letExpire(messages) }
 
-// Flush waits until Pub/Sub has confirmed every acknowledgement and release.
+// Flush waits until Pub/Sub has confirmed every ack and nack.
 func (r *Receiver) Flush(ctx context.Context) error { return r.leases.settled(ctx) }
 
-// Unconfirmed is how many acknowledgements and releases Pub/Sub has not
-// confirmed yet.
+// Unconfirmed returns how many acks and nacks Pub/Sub has not confirmed.
 func (r *Receiver) Unconfirmed() int { return r.leases.unconfirmed() }
 
-// Close ends the extension of leases and the sending of settlements and waits
-// for both. What was not flushed is lost, and delivered again by Pub/Sub.
+// Close ends the extension of leases and the sending of acks and nacks, and waits for both.
+// Pub/Sub redelivers the messages whose ack was not flushed.
 func (r *Receiver) Close() {
 	r.stop()
 	r.workers.Wait()
@@ -244,10 +240,10 @@ func (r *Receiver) Close() {
 	r.settlements.wait()
 }
 
-// deliver enters what a response brought into the table, piece by piece, and
-// returns how many messages there were.
+// deliver enters the messages of a response into the table, piece by piece, and returns
+// their number.
 func (r *Receiver) deliver(ctx context.Context, from *reader, response Response) (n int, err error) {
-	defer func() { _ = response.Close() }() // of memory: it cannot fail
+	defer func() { _ = response.Close() }() // frees memory, and cannot fail
 	for {
 		messages, err := from.next(response)
 		if from.propertiesKnown {
@@ -262,7 +258,7 @@ func (r *Receiver) deliver(ctx context.Context, from *reader, response Response)
 	}
 }
 
-// lease is how long leases are made: what a killed process held is back after it.
+// lease returns the duration of new leases.
 func (r *Receiver) lease() time.Duration {
 	if r.exactlyOnce.Load() {
 		return max(r.opts.LeaseDuration, exactlyOnceLease)

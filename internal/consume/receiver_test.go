@@ -17,7 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-var errAway = status.Error(codes.Unavailable, "away")
+var errUnavailable = status.Error(codes.Unavailable, "unavailable")
 
 // bubble runs a test in fake time.
 func bubble(t *testing.T, name string, f func(t *testing.T)) {
@@ -25,7 +25,7 @@ func bubble(t *testing.T, name string, f func(t *testing.T)) {
 	t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
 }
 
-func TestLeases(t *testing.T) {
+func TestLeasesAreExtendedUntilSettlement(t *testing.T) {
 	bubble(t, "are extended until settled", func(t *testing.T) {
 		f := newFake(t, 6000)
 		r := newRig(t, f, Options{})
@@ -60,7 +60,7 @@ func TestLeases(t *testing.T) {
 		f := newFake(t, 100)
 		r := newRig(t, f, Options{})
 		time.Sleep(5 * time.Second)
-		f.set(func() { f.onModify = func([]string, time.Duration) error { return errAway } })
+		f.set(func() { f.onModify = func([]string, time.Duration) error { return errUnavailable } })
 		time.Sleep(18 * time.Second)
 		f.set(func() { f.onModify = nil })
 		time.Sleep(time.Minute)
@@ -114,13 +114,13 @@ func TestLeases(t *testing.T) {
 		if n != 10 || err != nil {
 			t.Fatalf("%d, %v", n, err)
 		}
-		held := r.box.all()
+		outstanding := r.box.all()
 		time.Sleep(time.Minute)
-		r.Ack(held)
+		r.Ack(outstanding)
 		if err := r.flush(time.Second); err != nil {
 			t.Error(err)
 		}
-		for _, m := range held {
+		for _, m := range outstanding {
 			for _, q := range f.queue {
 				if q.id == m.ID && !q.acked {
 					t.Errorf("the lease of %s ran out", m.ID)
@@ -131,9 +131,9 @@ func TestLeases(t *testing.T) {
 	})
 }
 
-// The reader is held back while responses lie in the connection's buffers, where
-// their leases run.
-func TestLateLeases(t *testing.T) {
+// TestLeasesAreSetWhileHandlerBlocks blocks the reader while responses lie in the
+// connection's buffers, where their leases run.
+func TestLeasesAreSetWhileHandlerBlocks(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		delays []time.Duration // of the handler, by response
@@ -174,7 +174,7 @@ func TestLateLeases(t *testing.T) {
 	}
 }
 
-func TestAck(t *testing.T) {
+func TestAcksAreRepeatedUntilConfirmed(t *testing.T) {
 	bubble(t, "the newest ack id wins", func(t *testing.T) {
 		f := newFake(t, 10)
 		r := newRig(t, f, Options{})
@@ -203,7 +203,7 @@ func TestAck(t *testing.T) {
 	}{
 		{"confirmed", nil},
 		{"refused", status.Error(codes.InvalidArgument, "invalid ack id")},
-		{"failed", errAway},
+		{"failed", errUnavailable},
 	} {
 		bubble(t, "delivered again while one is on its way that is "+answer.name, func(t *testing.T) {
 			f := newFake(t, 1)
@@ -237,7 +237,7 @@ func TestAck(t *testing.T) {
 		f := newFake(t, 3000)
 		r := newRig(t, f, Options{})
 		synctest.Wait()
-		f.set(func() { f.onAck = func(context.Context, []string) error { return errAway } })
+		f.set(func() { f.onAck = func(context.Context, []string) error { return errUnavailable } })
 		r.Ack(r.box.all())
 		if err := r.flush(5 * time.Minute); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Flush: %v, and nothing was confirmed", err)
@@ -312,19 +312,19 @@ func TestSettledOnce(t *testing.T) {
 	type step func(*rig, []*Message)
 	ack := func(r *rig, m []*Message) { r.Ack(m) }
 	release := func(r *rig, m []*Message) { r.Nack(m) }
-	abandon := func(r *rig, m []*Message) { r.LetExpire(m) }
+	expire := func(r *rig, m []*Message) { r.LetExpire(m) }
 	for _, c := range []struct {
 		name           string
 		steps          []step
 		acks, releases int
 	}{
 		{"acknowledged twice", []step{ack, ack}, 1, 0},
-		{"acknowledged, then released", []step{ack, release}, 1, 0},
-		{"acknowledged, then abandoned", []step{ack, abandon}, 1, 0},
+		{"acked, then released", []step{ack, release}, 1, 0},
+		{"acked, then left to expire", []step{ack, expire}, 1, 0},
 		{"released twice", []step{release, release}, 0, 1},
 		{"released, then acknowledged", []step{release, ack}, 0, 1},
-		{"abandoned, then acknowledged", []step{abandon, ack}, 0, 0},
-		{"abandoned, then released", []step{abandon, release}, 0, 0},
+		{"left to expire, then acknowledged", []step{expire, ack}, 0, 0},
+		{"left to expire, then released", []step{expire, release}, 0, 0},
 	} {
 		bubble(t, c.name, func(t *testing.T) {
 			f := newFake(t, 1)
@@ -349,7 +349,7 @@ func TestSettledOnce(t *testing.T) {
 	}
 }
 
-func TestRelease(t *testing.T) {
+func TestNackedMessagesAreRedelivered(t *testing.T) {
 	bubble(t, "is at once", func(t *testing.T) {
 		f := newFake(t, 6000)
 		r := newRig(t, f, Options{})
@@ -364,7 +364,7 @@ func TestRelease(t *testing.T) {
 			t.Errorf("took %v", took)
 		}
 		if fresh, again := r.box.counts(); fresh != 12_000 || again != 0 {
-			t.Errorf("%d messages, %d of them again; they are not held when they come back", fresh, again)
+			t.Errorf("%d messages, %d of them again; redelivered messages must be new ones", fresh, again)
 		}
 		r.end()
 	})
@@ -373,7 +373,7 @@ func TestRelease(t *testing.T) {
 		r := newRig(t, f, Options{})
 		synctest.Wait()
 		r.stop()
-		f.set(func() { f.onModify = func([]string, time.Duration) error { return errAway } })
+		f.set(func() { f.onModify = func([]string, time.Duration) error { return errUnavailable } })
 		r.Nack(r.box.all())
 		if err := r.flush(5 * time.Second); err == nil {
 			t.Error("Flush returned, and nothing was confirmed")
@@ -412,7 +412,7 @@ func TestRelease(t *testing.T) {
 	})
 }
 
-func TestAbandon(t *testing.T) {
+func TestExpiringMessagesAreRedelivered(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		after time.Duration // of the delivery
@@ -443,9 +443,9 @@ func TestAbandon(t *testing.T) {
 func TestFlowControl(t *testing.T) {
 	const streams, answer = 4, 100
 	for _, c := range []struct {
-		name string
-		opts Options
-		most int
+		name  string
+		opts  Options
+		limit int
 	}{
 		{"events", Options{MaxEvents: 1000}, 1000},
 		{"bytes", Options{MaxBytes: 1_002_500}, 1000}, // a little more than 1000 messages with their ids
@@ -461,13 +461,13 @@ func TestFlowControl(t *testing.T) {
 			for seen < 10_000 {
 				time.Sleep(time.Minute)
 				all := r.box.all()
-				held := len(all) - seen
-				if held < c.most || held > c.most+streams*answer {
-					t.Fatalf("%d held, want %d and at most a response a stream more", held, c.most)
+				outstanding := len(all) - seen
+				if outstanding < c.limit || outstanding > c.limit+streams*answer {
+					t.Fatalf("%d outstanding, want %d and at most a response a stream more", outstanding, c.limit)
 				}
 				r.Ack(all[seen:])
 				seen = len(all)
-				if c.most+seen > 10_000 {
+				if c.limit+seen > 10_000 {
 					break
 				}
 			}
@@ -492,7 +492,7 @@ func TestFlowControl(t *testing.T) {
 		f.perAnswer = 100
 		r := newRig(t, f, Options{MaxEvents: 100, Streams: 1})
 		synctest.Wait()
-		f.set(func() { f.onAck = func(context.Context, []string) error { return errAway } })
+		f.set(func() { f.onAck = func(context.Context, []string) error { return errUnavailable } })
 		r.Ack(r.box.all())
 		time.Sleep(time.Minute)
 		if fresh, _ := r.box.counts(); fresh != 100 {
@@ -507,10 +507,10 @@ func TestFlowControl(t *testing.T) {
 	})
 }
 
-func TestStreams(t *testing.T) {
+func TestStreamsAreReopened(t *testing.T) {
 	bubble(t, "are opened again with ever longer pauses", func(t *testing.T) {
 		f := newFake(t, 10)
-		f.onStream = func() error { return errAway }
+		f.onStream = func() error { return errUnavailable }
 		r := newRig(t, f, Options{Streams: 1})
 		time.Sleep(5 * time.Minute)
 		if n := f.opened(); n < 25 || n > 100 {
@@ -641,7 +641,7 @@ func TestStreams(t *testing.T) {
 		}
 		r.end()
 	})
-	bubble(t, "that are held back are not silent", func(t *testing.T) {
+	bubble(t, "that are blocked are not silent", func(t *testing.T) {
 		f := newFake(t, 1000)
 		r := newRig(t, f, Options{MaxEvents: 100, Streams: 1})
 		time.Sleep(10 * time.Minute)
@@ -678,7 +678,7 @@ func TestStreams(t *testing.T) {
 	})
 }
 
-func TestClose(t *testing.T) {
+func TestCloseEndsRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(t, 10)
 		r := newRig(t, f, Options{})
@@ -702,8 +702,9 @@ func TestClose(t *testing.T) {
 	})
 }
 
-// What is settled must be gone, whatever came in the same response.
-func TestMemory(t *testing.T) {
+// TestSettledMessagesAreFreed: a settled message must not stay in memory because others of
+// its response are in flight.
+func TestSettledMessagesAreFreed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(t, 100)
 		r := NewReceiver(f, defaults(Options{Streams: 1}), nil)

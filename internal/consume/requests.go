@@ -11,22 +11,22 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/ackresult"
 )
 
-// requests runs requests of one kind to Pub/Sub beside each other, so that one slow
-// answer holds up nothing but what it is about.
+// requests runs requests to Pub/Sub of one kind concurrently, so that a slow answer delays
+// only the messages of its own request.
 type requests struct {
-	slots   chan struct{} // one is taken for each request under way
+	slots   chan struct{} // has an element for each running request
 	running *sync.WaitGroup
 }
 
-// maxRequests bounds the requests of one kind that are under way at once.
+// maxRequests bounds the requests of one kind that run at once.
 const maxRequests = 64
 
 func newRequests() requests {
 	return requests{slots: make(chan struct{}, maxRequests), running: new(sync.WaitGroup)}
 }
 
-// start runs a request in a goroutine of its own, once a slot is free. The channel
-// that it returns is closed at the request's end. Only the end of ctx makes it fail.
+// start runs a request in a goroutine once a slot is free. It returns a channel that is
+// closed at the end of the request. It fails only if ctx ends.
 func (q requests) start(ctx context.Context, request func()) (done <-chan struct{}, err error) {
 	select {
 	case q.slots <- struct{}{}:
@@ -44,20 +44,20 @@ func (q requests) start(ctx context.Context, request func()) (done <-chan struct
 
 func (q requests) wait() { q.running.Wait() }
 
-// fate is what became of an ack id in a request.
+// fate is the result for an ack id of a request.
 type fate uint8
 
 const (
-	taken fate = iota // Pub/Sub has done what was asked
+	taken fate = iota // Pub/Sub has done it
 	again             // another try may help
-	lost              // Pub/Sub does not accept the id any more
+	lost              // Pub/Sub no longer accepts the id
 )
 
 // call is a request about ack ids.
 type call func(ctx context.Context, ackIDs []string) error
 
-// attempt sends one request and says what became of each id. The error is that of
-// the request, and is nil if all ids were taken.
+// attempt sends one request and returns the fate of each id. The error is that of the
+// request. It is nil if all ids were taken.
 func attempt(ctx context.Context, timeout time.Duration, do call, ids []string) ([]fate, error) {
 	fates := make([]fate, len(ids))
 	do = do.within(timeout)
@@ -66,7 +66,7 @@ func attempt(ctx context.Context, timeout time.Duration, do call, ids []string) 
 		return fates, nil
 	}
 	if results, ok := ackresult.Of(err); ok {
-		// Ids that the answer does not name are sent again: twice does no harm.
+		// Ids that the answer does not name are sent again. A second time does no harm.
 		for i, id := range ids {
 			fates[i] = again
 			if results[id] == ackresult.Permanent {
@@ -79,7 +79,7 @@ func attempt(ctx context.Context, timeout time.Duration, do call, ids []string) 
 		fates[i] = again
 	}
 	if invalid(err) && len(ids) > 1 && !bisect(ctx, do, ids, fates) {
-		// Pub/Sub refuses each of them, so the ids may not be the reason.
+		// Pub/Sub refuses every id, so the ids may not be the reason.
 		for i := range fates {
 			fates[i] = again
 		}
@@ -87,7 +87,7 @@ func attempt(ctx context.Context, timeout time.Duration, do call, ids []string) 
 	return fates, err
 }
 
-// within bounds each request.
+// within bounds the duration of each request.
 func (do call) within(timeout time.Duration) call {
 	return func(ctx context.Context, ids []string) error {
 		ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -96,9 +96,9 @@ func (do call) within(timeout time.Duration) call {
 	}
 }
 
-// bisect sends both halves of a request that was refused as invalid, to find the
-// ids for which it was, and reports whether Pub/Sub took any id. The fates that it
-// does not set remain.
+// bisect sends both halves of a request that was refused as invalid, to find the invalid
+// ids. It reports whether Pub/Sub took any id, and leaves the fates of ids unchanged whose
+// request failed for another reason.
 func bisect(ctx context.Context, do call, ids []string, fates []fate) (took bool) {
 	if len(ids) == 1 {
 		fates[0] = lost
@@ -118,8 +118,7 @@ func bisect(ctx context.Context, do call, ids []string, fates []fate) (took bool
 	return took
 }
 
-// invalid reports whether Pub/Sub refused a request for what is in it. Without
-// exactly-once delivery that is how it answers to a malformed ack id. FailedPrecondition
-// is not among these codes: without results per id it means that something else is
-// missing, such as the key of the topic.
+// invalid reports whether Pub/Sub refused a request for its content: without exactly-once
+// delivery it answers so to a malformed ack id. FailedPrecondition is no such code. Without
+// a result per id it means that something else is missing, such as the topic's key.
 func invalid(err error) bool { return status.Code(err) == codes.InvalidArgument }

@@ -12,18 +12,18 @@ import (
 )
 
 const (
-	// settleWorkers is how many requests of a kind are sent at once while Pub/Sub
-	// answers quickly. More would make the requests smaller and many.
+	// settleWorkers is how many requests of a kind are sent at once while Pub/Sub answers
+	// quickly. More workers would send more and smaller requests.
 	settleWorkers = 2
-	// slowAnswer is how long a worker waits for an answer before it sends the next
-	// request beside the slow one.
+	// slowAnswer is how long a worker waits for an answer before it sends the next request
+	// concurrently.
 	slowAnswer = 50 * time.Millisecond
-	// lastRefusal is how often in a row Pub/Sub may refuse each id of a request as
-	// invalid before they are given up.
+	// lastRefusal is how often in a row Pub/Sub may refuse every id of a request as invalid
+	// before the receiver gives them up.
 	lastRefusal = 5
 )
 
-// acknowledge sends acknowledgements until ctx ends.
+// acknowledge sends acks until ctx ends.
 func (r *Receiver) acknowledge(ctx context.Context) {
 	for {
 		batch, err := r.leases.takeAcks(ctx)
@@ -49,7 +49,7 @@ func (r *Receiver) nack(ctx context.Context) {
 	}
 }
 
-// run starts a request and returns when it is done, or slow.
+// run starts a request. It returns when the request is done or slow.
 func (r *Receiver) run(ctx context.Context, request func()) error {
 	done, err := r.settlements.start(ctx, request)
 	if err != nil {
@@ -64,8 +64,7 @@ func (r *Receiver) run(ctx context.Context, request func()) error {
 	return nil
 }
 
-// sendAcks sends acknowledgements until Pub/Sub has taken or refused each of them,
-// or ctx ends.
+// sendAcks repeats acks until Pub/Sub has taken or refused each of them, or ctx ends.
 func (r *Receiver) sendAcks(ctx context.Context, batch []pendingAck) {
 	request := newSettling(r.sub.Acknowledge)
 	for {
@@ -89,8 +88,8 @@ func (r *Receiver) sendAcks(ctx context.Context, batch []pendingAck) {
 	}
 }
 
-// sendNacks sends nacks until Pub/Sub has taken each of them, or ctx ends. An id that
-// Pub/Sub does not accept needs no nack: its lease is over.
+// sendNacks repeats nacks until Pub/Sub has taken each of them, or ctx ends. An id that
+// Pub/Sub does not accept needs no nack, because its lease has ended.
 func (r *Receiver) sendNacks(ctx context.Context, ids []string) {
 	nack := func(ctx context.Context, ids []string) error { return r.sub.ModifyAckDeadline(ctx, ids, 0) }
 	request := newSettling(nack)
@@ -119,15 +118,15 @@ func (r *Receiver) sendNacks(ctx context.Context, ids []string) {
 type settling struct {
 	do       call
 	pause    *backoff.ExponentialBackOff
-	refusals int // how often every id was refused as invalid
+	refusals int // how often Pub/Sub refused every id as invalid
 }
 
 func newSettling(do call) *settling {
 	return &settling{do: do, pause: retry.NewBackOff(50*time.Millisecond, 2*time.Second)}
 }
 
-// attempt sends the request once. The lastRefusal-th time that Pub/Sub refuses every id
-// as invalid, all of them are given up.
+// attempt sends the request once. It gives up all ids when Pub/Sub refuses every one as
+// invalid for the lastRefusal-th time.
 func (s *settling) attempt(ctx context.Context, ids []string) ([]fate, error) {
 	fates, err := attempt(ctx, rpcTimeout, s.do, ids)
 	if ctx.Err() == nil && err != nil && allInvalid(err, fates) {
@@ -141,8 +140,8 @@ func (s *settling) attempt(ctx context.Context, ids []string) ([]fate, error) {
 // wait pauses before the next request.
 func (s *settling) wait(ctx context.Context) error { return retry.Sleep(ctx, s.pause.NextBackOff()) }
 
-// allInvalid reports whether Pub/Sub refused every id of a request as invalid, which
-// may be the request's fault or that of all its ids.
+// allInvalid reports whether Pub/Sub refused every id of a request as invalid. The reason
+// may be the request or each of the ids.
 func allInvalid(err error, fates []fate) bool {
 	return invalid(err) && countFates(fates, again) == len(fates)
 }
@@ -162,8 +161,8 @@ func countFates(fates []fate, of fate) (n int) {
 	return n
 }
 
-// Code names the gRPC code of an error. A code that gRPC does not have, which a server
-// may send, is as good as Unknown: the names become a metric's label.
+// Code returns the name of an error's gRPC code. Codes that gRPC does not have, which a
+// server may send, become Unknown, because the names are values of a metric's label.
 func Code(err error) string {
 	c := status.Code(err)
 	if c > codes.Unauthenticated {

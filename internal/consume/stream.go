@@ -9,8 +9,8 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/retry"
 )
 
-// streams are the streams that a Receiver keeps open. They share one health, and
-// each has a channel by which a ping of it is asked for.
+// streams are the streams that a Receiver keeps open. They share one health. Each has a
+// channel on which a ping can be requested.
 type streams struct {
 	mu     sync.Mutex // guards health
 	health *health
@@ -31,14 +31,14 @@ func newStreams(n int, in Intervals) *streams {
 	return s
 }
 
-// note changes the health.
+// note calls change with the health, under its lock.
 func (s *streams) note(change func(*health)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	change(s.health)
 }
 
-// Health returns how the streams from Pub/Sub are.
+// Health returns the state of the streams from Pub/Sub.
 func (r *Receiver) Health() (h Health) {
 	r.streams.note(func(all *health) { h = all.snapshot(time.Now()) })
 	return h
@@ -47,20 +47,20 @@ func (r *Receiver) Health() (h Health) {
 // Receiving reports whether a stream is open.
 func (r *Receiver) Receiving() bool { return r.Health().Open > 0 }
 
-// Ping asks Pub/Sub for a sign of life on every open stream. It does not wait:
-// AnsweredSince tells when the answers have come.
+// Ping requests an answer from Pub/Sub on every open stream. It does not wait for the
+// answers; see AnsweredSince.
 func (r *Receiver) Ping() {
 	for _, ping := range r.streams.pings {
 		select {
 		case ping <- struct{}{}:
-		default: // one is asked for already
+		default: // a ping is requested already
 		}
 	}
 }
 
-// AnsweredSince reports whether every open stream, and at least one, has brought
-// something since then, an answer to a ping or messages. Where no stream of this
-// process was ever answered, as on the emulator, an open stream is enough.
+// AnsweredSince reports whether at least one stream is open, and every open stream has
+// delivered something since then: an answer to a ping, or messages. If no stream of this
+// process was ever answered, as with the emulator, an open stream is enough.
 func (r *Receiver) AnsweredSince(since time.Time) (answered bool) {
 	r.streams.note(func(all *health) { answered = all.answeredSince(since, time.Now()) })
 	return answered
@@ -105,7 +105,7 @@ func (r *Receiver) receive(ctx context.Context, n int) (delivered bool, err erro
 		return false, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // a stream lives as long as its context
+	defer cancel() // ends the stream
 	stream, err := r.sub.Stream(ctx, Flow{
 		Lease:     r.lease(),
 		MaxEvents: max(1, r.opts.MaxEvents/r.opts.Streams),
@@ -142,25 +142,25 @@ func (r *Receiver) receive(ctx context.Context, n int) (delivered bool, err erro
 		if err != nil {
 			return delivered, err
 		}
-		// When ctx has ended, with or without room, the stream is read to its end: what
-		// it holds must be known to be handed back.
+		// When ctx has ended, the stream is read to its end even without capacity, because
+		// a message must be known to be nacked.
 		_ = r.leases.waitForCapacity(ctx)
 	}
 }
 
-// smallestMessage is less than a response has in bytes that brings a message: an ack
-// id alone has more. The answer to a ping has some bytes of settings at most.
+// smallestMessage is less, in bytes, than any response with a message has: an ack id alone
+// is longer. The answer to a ping has at most some bytes of settings.
 const smallestMessage = 20
 
-// watch pings a stream until ctx ends, because Pub/Sub ends a stream whose client
-// is silent for about a minute. It closes the stream when an answer is overdue:
-// streams have been seen to go silent on a connection that is well, which gRPC's
-// keepalive does not notice (java-pubsub#490, nodejs-pubsub#1779).
+// watch pings a stream until ctx ends, because Pub/Sub ends a stream whose client is silent
+// for about a minute. It closes the stream when an answer is overdue: streams have been
+// seen to go silent on a healthy connection, which gRPC's keepalive does not notice
+// (java-pubsub#490, nodejs-pubsub#1779).
 func (r *Receiver) watch(ctx context.Context, n int, stream Stream, reading *pulse, closeStream func()) {
 	in := r.opts.Intervals
 	var (
-		next   = time.Now() // of the next ping: the first one shows at once how the stream is
-		pinged time.Time    // of the oldest ping without an answer; zero: none
+		next   = time.Now() // of the next ping; the first one comes at once and shows the state of the stream
+		pinged time.Time    // of the oldest unanswered ping; zero if there is none
 	)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -180,7 +180,7 @@ func (r *Receiver) watch(ctx context.Context, n int, stream Stream, reading *pul
 		if reading.silent(pinged, now, in.Answer) {
 			level := r.log.Warn
 			if !r.everAnswered() {
-				level = r.log.Debug // the emulator answers no pings at all
+				level = r.log.Debug // the emulator never answers pings
 			}
 			level("A stream from Pub/Sub does not answer; opening it again", "silent", now.Sub(pinged).Round(time.Second))
 			closeStream()
@@ -188,7 +188,7 @@ func (r *Receiver) watch(ctx context.Context, n int, stream Stream, reading *pul
 		}
 		if asked || !now.Before(next) {
 			if stream.Ping() != nil {
-				return // the reader is told why the stream has ended
+				return // the reader gets the reason
 			}
 			if pinged.IsZero() {
 				pinged = now
@@ -199,7 +199,8 @@ func (r *Receiver) watch(ctx context.Context, n int, stream Stream, reading *pul
 		if overdue := pinged.Add(in.Answer); !pinged.IsZero() && overdue.Before(wake) {
 			wake = overdue
 		}
-		// The reader may be held back when an answer is overdue. Then it is looked at again.
+		// An answer may be overdue because the reader is blocked. The next turn looks
+		// again.
 		timer.Reset(max(wake.Sub(now), in.Answer/10))
 	}
 }
@@ -209,10 +210,10 @@ func (r *Receiver) everAnswered() (ever bool) {
 	return ever
 }
 
-// pulse tells a stream's watch what its reader does. The reader writes it.
+// pulse shows a stream's watch whether its reader waits. The reader writes it.
 type pulse struct {
-	waiting atomic.Int64 // since when the reader waits for a response; 0: it does not
-	heard   atomic.Int64 // when it received the last response
+	waiting atomic.Int64 // since when the reader waits for a response; 0 if it does not wait
+	heard   atomic.Int64 // time of the last response
 }
 
 func (p *pulse) begin(now time.Time) { p.waiting.Store(now.UnixNano()) }
@@ -222,11 +223,11 @@ func (p *pulse) end(now time.Time) {
 	p.waiting.Store(0)
 }
 
-// since reports whether a response has been received since then.
+// since reports whether a response has come since then.
 func (p *pulse) since(then time.Time) bool { return p.heard.Load() >= then.UnixNano() }
 
-// silent reports whether the answer to a ping is overdue. A reader that was held
-// back may have the answer in its buffers, so only its time of waiting counts.
+// silent reports whether the answer to a ping is overdue. Only the time that the reader
+// spends waiting counts, because a blocked reader may have the answer in its buffers.
 func (p *pulse) silent(pinged, now time.Time, limit time.Duration) bool {
 	waiting := p.waiting.Load()
 	if pinged.IsZero() || waiting == 0 {

@@ -17,11 +17,11 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// Responses are read as they come on the wire: building the generated messages
-// costs more than all that is done with them afterwards.
+// Responses are decoded by hand. Building the generated messages would cost more than all
+// further work on them.
 
-// Field numbers, see google/pubsub/v1/pubsub.proto. The messages have the same one
-// in the two responses.
+// Field numbers of google/pubsub/v1/pubsub.proto. The field of messages has the same number
+// in both responses.
 const (
 	fieldReceived   = 1 // StreamingPullResponse.received_messages
 	fieldProperties = 4 // StreamingPullResponse.subscription_properties
@@ -32,44 +32,45 @@ const (
 	fieldMessageID  = 3 // PubsubMessage.message_id
 	fieldPublished  = 4 // PubsubMessage.publish_time
 	fieldOrdering   = 5 // PubsubMessage.ordering_key
-	fieldKey        = 1 // of an entry of attributes
+	fieldKey        = 1 // key of an entry of attributes
 	fieldValue      = 2
 	fieldSeconds    = 1 // Timestamp.seconds
 	fieldNanos      = 2 // Timestamp.nanos
 )
 
 const (
-	// pieceSize is how many messages are taken out of a response at once: so few
-	// that they are still in the processor's cache when they are worked on.
+	// pieceSize is how many messages are taken out of a response at once. They are few
+	// enough to be still in the processor's cache when they are decoded.
 	pieceSize = 64
-	// maxInterned bounds the sets of attributes that are remembered.
+	// maxInterned and maxInternedBytes bound the sets of attributes that a reader
+	// remembers: their number, and the size of each.
 	maxInterned      = 1024
 	maxInternedBytes = 1024
 )
 
-// reader takes messages out of encoded responses. It is for one goroutine.
+// reader takes messages out of encoded responses. It must be used by one goroutine.
 type reader struct {
-	// known are the attributes of earlier messages, by their encoding: most messages of a
-	// publisher have the same.
+	// known has the attributes of earlier messages by their encoding, because most messages
+	// of a publisher have the same.
 	known   map[string]*attributes
 	scratch []byte
-	buffer  []byte // of the present message
-	// messages are those of the present piece.
+	buffer  []byte // the encoding of the current message
+	// messages is the result of next.
 	messages []*Message
-	// propertiesKnown is set once a response has said how the subscription is set.
+	// propertiesKnown is set once a response had the properties of the subscription.
 	propertiesKnown bool
 	exactlyOnce     bool // the subscription delivers exactly once
 	entry
 }
 
-// attributes are those of messages that have the same ones.
+// attributes is shared by all messages with the same attributes.
 type attributes struct {
 	values map[string]string
 	size   int // bytes
 	same   Same
 }
 
-// entry is where the parts of a message stand in the response.
+// entry has the parts of a message, which are slices of the response.
 type entry struct {
 	ackID, id, ordering, data []byte
 	attributes                [][]byte
@@ -81,11 +82,10 @@ func newReader() *reader {
 	return &reader{known: make(map[string]*attributes), messages: make([]*Message, 0, pieceSize)}
 }
 
-// next takes up to pieceSize messages off the front of a response; none: it is at
-// its end. Nothing of what it returns refers to the response. The slice is used again
-// by the next call.
+// next takes up to pieceSize messages off the front of a response; none at its end. The
+// messages do not refer to the response. The next call uses the slice again.
 func (r *reader) next(response Response) (messages []*Message, err error) {
-	clear(r.messages[:pieceSize]) // what is settled must not be kept alive
+	clear(r.messages[:pieceSize]) // a settled message must not be kept alive
 	messages = r.messages[:0]
 	for response.Remaining() > 0 && len(messages) < pieceSize {
 		tag, err := binary.ReadUvarint(response)
@@ -127,7 +127,7 @@ func (r *reader) next(response Response) (messages []*Message, err error) {
 	return messages, nil
 }
 
-// properties reads how the subscription is set.
+// properties reads the properties of the subscription.
 func (r *reader) properties(encoded []byte) error {
 	var p pubsubpb.StreamingPullResponse_SubscriptionProperties
 	if err := proto.Unmarshal(encoded, &p); err != nil {
@@ -137,7 +137,7 @@ func (r *reader) properties(encoded []byte) error {
 	return nil
 }
 
-// skip leaves out a field that is not of kind bytes. Pub/Sub has none so far.
+// skip discards a field whose wire type is not bytes. Pub/Sub sends none so far.
 func skip(response Response, kind protowire.Type) (err error) {
 	switch kind {
 	case protowire.VarintType:
@@ -155,7 +155,7 @@ func skip(response Response, kind protowire.Type) (err error) {
 	return nil
 }
 
-// errWireType is a field of a kind that protobuf has given up.
+// errWireType means that a field has a wire type that protobuf has deprecated.
 var errWireType = errors.New("a group")
 
 // received reads one ReceivedMessage.
@@ -222,8 +222,8 @@ func (r *reader) pubsubMessage(b []byte) error {
 	return nil
 }
 
-// attributesOf returns the attributes with these entries, nil without any. Messages
-// with the same ones share them, and nobody changes them.
+// attributesOf returns the attributes with these entries, or nil if there are none.
+// Messages with the same entries share the result, which never changes.
 func (r *reader) attributesOf(entries [][]byte) (*attributes, error) {
 	if len(entries) == 0 {
 		return nil, nil
@@ -277,8 +277,8 @@ func keyAndValue(b []byte) (key, value string, err error) {
 	return key, value, nil
 }
 
-// errNoText is an attribute whose key or value is something else than a text. Taken
-// for a field that is not known, it would become an empty one.
+// errNoText means that the key or the value of an attribute is not a text. Without this
+// error it would count as an unknown field, and the attribute would become empty.
 var errNoText = errors.New("an attribute that is no text")
 
 // timestamp reads the publish time.
@@ -310,8 +310,8 @@ func (r *reader) timestamp(b []byte) error {
 	return nil
 }
 
-// field takes a field off the front of a message. The value is nil when it is of
-// another kind than bytes.
+// field takes a field off the front of a message. The value is nil if its wire type is not
+// bytes.
 func field(b []byte) (number protowire.Number, value, rest []byte, err error) {
 	number, kind, n := protowire.ConsumeTag(b)
 	if n < 0 {
@@ -332,15 +332,15 @@ func field(b []byte) (number protowire.Number, value, rest []byte, err error) {
 
 func malformed(err error) error { return fmt.Errorf("read what Pub/Sub has sent: %w", err) }
 
-// Response is an encoded response, read once. Whoever has it closes it.
+// Response is an encoded response, to be read once. Its owner closes it.
 type Response = *mem.Reader
 
-// NewResponse returns a response of these bytes.
+// NewResponse returns a response with these bytes.
 func NewResponse(encoded []byte) Response {
 	return mem.BufferSlice{mem.SliceBuffer(encoded)}.Reader()
 }
 
-// codec leaves responses as they are.
+// codec does not decode responses.
 type codec struct{}
 
 // Name is empty, because grpc-go appends the name of a forced codec to the
@@ -348,7 +348,7 @@ type codec struct{}
 // "application/grpc" with HTTP 404 (googleapis.github.io#27, alpakka#2237).
 func (codec) Name() string { return "" }
 
-// Marshal encodes as gRPC's own codec does, into pooled memory.
+// Marshal encodes like gRPC's own codec, into pooled memory.
 func (codec) Marshal(v any) (mem.BufferSlice, error) { return protobuf.Marshal(v) }
 
 // protobuf is gRPC's own codec.
@@ -357,7 +357,7 @@ var protobuf = encoding.GetCodecV2(grpcproto.Name)
 func (codec) Unmarshal(data mem.BufferSlice, v any) error {
 	switch v := v.(type) {
 	case Response:
-		v.Reset(data) // it takes a reference of its own, and frees each buffer when it has been read
+		v.Reset(data) // takes a reference of its own, and frees each buffer when it has been read
 		return nil
 	case *emptypb.Empty:
 		return nil

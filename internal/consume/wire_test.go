@@ -15,7 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// seen is what is compared of a message.
+// seen has the compared parts of a message.
 type seen struct {
 	ID, AckID, OrderingKey, Data string
 	Published                    time.Time
@@ -36,7 +36,7 @@ func read(r *reader, response Response) (all []seen, err error) {
 	}
 }
 
-// reference is what the generated code makes of a response.
+// reference decodes a response with the generated code.
 func reference(t *testing.T, encoded []byte) (all []seen, ok bool) {
 	t.Helper()
 	var response pubsubpb.StreamingPullResponse
@@ -74,8 +74,9 @@ func encoded(t testing.TB, m proto.Message) []byte {
 	return b
 }
 
-// TestReader reads what the generated code has written, however it is cut.
-func TestReader(t *testing.T) {
+// TestReaderAgreesWithGeneratedCode reads what the generated code has written, however the
+// bytes are cut.
+func TestReaderAgreesWithGeneratedCode(t *testing.T) {
 	response := typicalResponse(3*pieceSize + 1)
 	odd := response.GetReceivedMessages()
 	odd[1].Message = nil
@@ -106,9 +107,9 @@ func TestReader(t *testing.T) {
 	}
 }
 
-// TestReaderShares has many sets of attributes: they are told apart, and not all
-// of them are remembered.
-func TestReaderShares(t *testing.T) {
+// TestReaderSharesAttributes has many sets of attributes: the reader keeps them apart, and
+// does not remember all of them.
+func TestReaderSharesAttributes(t *testing.T) {
 	r := newReader()
 	for n := range 3 * maxInterned {
 		response := typicalResponse(2)
@@ -162,8 +163,8 @@ func TestAttributesAreTexts(t *testing.T) {
 	}
 }
 
-// FuzzReader compares the reader with the generated code: whatever that reads,
-// the reader reads alike. What it does not read need not be refused.
+// FuzzReader compares the reader with the generated code: the reader reads everything alike
+// that the generated code reads. It may accept more.
 func FuzzReader(f *testing.F) {
 	f.Add(encoded(f, typicalResponse(2)))
 	f.Add(encoded(f, &pubsubpb.StreamingPullResponse{ReceivedMessages: []*pubsubpb.ReceivedMessage{{}, {AckId: "a", Message: &pubsubpb.PubsubMessage{OrderingKey: "k"}}}}))
@@ -182,8 +183,8 @@ func FuzzReader(f *testing.F) {
 	})
 }
 
-// maxAllocations of one message: itself, its text, its data; and a share of what
-// its piece needs.
+// maxAllocations is for one message: itself, its text, its data, and a share of what its
+// piece needs.
 const maxAllocations = 3.2
 
 // TestReaderAllocations guards the cost of a message.
@@ -212,7 +213,8 @@ func (p *countingPool) Get(n int) *[]byte {
 
 func (p *countingPool) Put(*[]byte) { p.out-- }
 
-// TestBuffersComeBack decodes a response as gRPC has it done: when it has been
+// TestBuffersComeBack decodes a response as gRPC does: when it has been read, or
+// given up, all its memory is free.
 // read, or given up, all its memory is free.
 func TestBuffersComeBack(t *testing.T) {
 	b := encoded(t, typicalResponse(100))
