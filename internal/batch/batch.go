@@ -1,5 +1,5 @@
-// Package batch groups what waits for company. It decides only: it knows the
-// time because it is told, and does no I/O.
+// Package batch groups the events of a publisher into batches. It only decides: it gets the
+// time from its caller and does no I/O.
 package batch
 
 import (
@@ -11,75 +11,74 @@ import (
 
 // Limits of a batch.
 type Limits struct {
-	// Events in one batch, at most.
+	// Events is how many events a batch has at most.
 	Events int
-	// Bytes of one batch, at most; a larger single event travels alone.
+	// Bytes is how many bytes a batch has at most. A larger event is a batch of its own.
 	Bytes int
-	// Delay is the longest an event waits for company.
+	// Delay is how long an event waits for others at most.
 	Delay time.Duration
 }
 
-// Batch is what travels together.
+// Batch is a set of items that are submitted together.
 type Batch[T any] struct {
 	Items []T
 	Bytes int
 }
 
-// Group is the events of one environment of a service that may travel together. It
-// belongs to the caller, so that nothing is searched for. Only its first two fields
-// are set by the caller.
+// Group has the waiting items of one environment of a service, which may share a batch. The
+// caller keeps it with its publisher, so that Add need not search for it, and sets only its
+// first two fields.
 type Group[S, E comparable, T any] struct {
 	Service     S
 	Environment E
 
 	items  []item[T]
 	bytes  int
-	due    time.Time // of its oldest item
-	queued bool      // it has its place among those that wait for their turn
-	// flushed is how many of its items are due whatever their time, as far as the
-	// flushes go that it has taken note of.
+	due    time.Time // when its oldest item is due
+	queued bool      // it is in Groups.ready
+	// flushed is how many of its items are due because of a flush, whatever their time. It
+	// is up to date if flushes equals that of Groups.
 	flushed int
 	flushes int
-	timer   int // its place among the timers, while it has items and is not queued
+	timer   int // its index in Groups.timers, while it has items and is not queued
 }
 
-// Empty reports whether nothing waits in the group.
+// Empty reports whether no item waits in the group.
 func (at *Group[S, E, T]) Empty() bool { return len(at.items) == 0 }
 
 type item[T any] struct {
 	value T
 	bytes int
-	due   time.Duration // since the epoch
+	due   time.Duration // since Groups.epoch
 }
 
-// Groups is what waits. It is not safe for concurrent use.
+// Groups has all waiting items. It is not safe for concurrent use.
 type Groups[S, E comparable, T any] struct {
 	limits Limits
-	// ready are the groups with something due.
+	// ready are the groups with a due item, in turns.
 	ready turns.Queue[S, E, *Group[S, E, T]]
-	// timers are the groups that wait for their time: those that are not queued.
+	// timers are the other groups with items, by the time at which they are due.
 	timers timers[S, E, T]
 	items  int
-	due    int       // items of the groups that are ready
-	epoch  time.Time // of the first item
-	// flushes is how often everything was flushed. A group takes note of it when it is
-	// next looked at, so that a flush need not walk over all that are ready.
+	due    int       // number of items in ready
+	epoch  time.Time // time of the first item
+	// flushes counts the calls of Flush. A group catches up with it when it is next used,
+	// so that Flush need not visit the groups in ready.
 	flushes int
-	// spare is memory of groups that have become empty.
+	// spare is the memory of groups that have become empty.
 	spare [][]item[T]
 }
 
-// maxSpare bounds the memory that waits to be used again: so many times what one
-// batch has.
+// maxSpare is the largest number of elements of spare.
 const maxSpare = 64
 
-// NewGroups returns the state of groups that are empty.
+// NewGroups returns groups without items.
 func NewGroups[S, E comparable, T any](limits Limits) *Groups[S, E, T] {
 	return &Groups[S, E, T]{limits: limits}
 }
 
-// Add puts an item of so many bytes into a group. It becomes due when its group
-// is full, and latest after the delay.
+// Add puts an item of this many bytes into a group. The item is due when its group is full,
+// and at the latest after the delay.
 func (g *Groups[S, E, T]) Add(now time.Time, at *Group[S, E, T], bytes int, value T) {
 	if g.epoch.IsZero() {
 		g.epoch = now
@@ -109,18 +108,18 @@ func (g *Groups[S, E, T]) full(at *Group[S, E, T]) bool {
 	return len(at.items) >= g.limits.Events || at.bytes >= g.limits.Bytes
 }
 
-// queue has a group that is not among the timers wait for its turn.
+// queue puts a group that is not among the timers into ready.
 func (g *Groups[S, E, T]) queue(at *Group[S, E, T]) {
 	at.queued = true
 	g.due += len(at.items)
 	g.ready.Push(at.Service, at.Environment, at)
 }
 
-// Len is how many items wait.
+// Len returns how many items wait.
 func (g *Groups[S, E, T]) Len() int { return g.items }
 
-// Due says when something becomes due by its time, or that nothing will. What is
-// due already is not counted: Next has it.
+// Due returns when the next group is due by its time; false if none waits for its time.
+// Groups that are due already do not count.
 func (g *Groups[S, E, T]) Due() (time.Time, bool) {
 	if len(g.timers) == 0 {
 		return time.Time{}, false
@@ -128,8 +127,8 @@ func (g *Groups[S, E, T]) Due() (time.Time, bool) {
 	return g.timers[0].due, true
 }
 
-// Next takes the next batch that is due, in turns by service and environment. The
-// second result is false when there is none, or only of those that are busy.
+// Next takes the next due batch, in turns by service and environment. It returns false if
+// no batch is due, or only batches of busy publishers.
 func (g *Groups[S, E, T]) Next(now time.Time, busy turns.Busy[S, E]) (Batch[T], bool) {
 	g.queueDue(now)
 	at, ok := g.ready.Next(busy)
@@ -141,21 +140,21 @@ func (g *Groups[S, E, T]) Next(now time.Time, busy turns.Busy[S, E]) (Batch[T], 
 	return g.take(now, at), true
 }
 
-// queueDue has the groups whose time has come wait for their turn.
+// queueDue moves the groups that are due to ready.
 func (g *Groups[S, E, T]) queueDue(now time.Time) {
 	for len(g.timers) > 0 && !g.timers[0].due.After(now) {
 		g.queue(heap.Pop(&g.timers).(*Group[S, E, T]))
 	}
 }
 
-// Ready is how many items are in groups with something due: how many would be taken if
-// nobody were busy, apart from the last ones of a group that wait for company again.
+// Ready returns how many items are in due groups. Next would return almost all of them if
+// no publisher were busy: the last items of a group may have to wait again.
 func (g *Groups[S, E, T]) Ready(now time.Time) int {
 	g.queueDue(now)
 	return g.due
 }
 
-// note has a group take note of the flushes since it was last looked at.
+// note updates flushed for the flushes since the group was last used.
 func (g *Groups[S, E, T]) note(at *Group[S, E, T]) {
 	if at.flushes != g.flushes {
 		at.flushed, at.flushes = len(at.items), g.flushes
@@ -177,7 +176,7 @@ func (g *Groups[S, E, T]) take(now time.Time, at *Group[S, E, T]) Batch[T] {
 	for i := range b.Items {
 		b.Items[i] = at.items[i].value
 	}
-	clear(at.items[:n]) // what has left must not be kept alive
+	clear(at.items[:n]) // so that the items can be freed
 	g.items -= n
 	at.bytes -= size
 	at.flushed = max(0, at.flushed-n)
@@ -201,7 +200,7 @@ func (g *Groups[S, E, T]) take(now time.Time, at *Group[S, E, T]) Batch[T] {
 	return b
 }
 
-// emptied takes the memory of a group that has nothing any more.
+// emptied keeps the memory of an empty group for another one.
 func (g *Groups[S, E, T]) emptied(at *Group[S, E, T]) {
 	if len(g.spare) < maxSpare && cap(at.items) <= 2*g.limits.Events {
 		g.spare = append(g.spare, at.items[:0])
@@ -209,7 +208,7 @@ func (g *Groups[S, E, T]) emptied(at *Group[S, E, T]) {
 	at.items = nil
 }
 
-// Flush makes everything that waits now due.
+// Flush makes all waiting items due.
 func (g *Groups[S, E, T]) Flush() {
 	for len(g.timers) > 0 {
 		g.queue(heap.Pop(&g.timers).(*Group[S, E, T]))
@@ -217,7 +216,7 @@ func (g *Groups[S, E, T]) Flush() {
 	g.flushes++
 }
 
-// TakeAll takes everything that waits, in a definite order.
+// TakeAll removes and returns all waiting items, in a definite order.
 func (g *Groups[S, E, T]) TakeAll() []T {
 	g.Flush()
 	all := make([]T, 0, g.items)
@@ -231,7 +230,7 @@ func (g *Groups[S, E, T]) TakeAll() []T {
 	return all
 }
 
-// timers is a heap of groups by the time at which they become due.
+// timers is a heap of groups by the time at which they are due.
 type timers[S, E comparable, T any] []*Group[S, E, T]
 
 func (t timers[S, E, T]) Len() int           { return len(t) }

@@ -48,7 +48,7 @@ func add(g *named[int], now time.Time, key string, bytes int, items ...int) {
 	}
 }
 
-// drain takes what is due at now.
+// drain takes the batches that are due now.
 func drain(g *named[int], now time.Time) (all [][]int) {
 	for {
 		b, ok := g.Next(now, nobody)
@@ -66,7 +66,7 @@ func want(t *testing.T, what string, got [][]int, want ...[]int) {
 	}
 }
 
-func TestBoundaries(t *testing.T) {
+func TestBatchesKeepLimits(t *testing.T) {
 	t.Run("count", func(t *testing.T) {
 		g := newNamed[int](limits)
 		add(g, start, "a", 1, 1, 2)
@@ -148,7 +148,7 @@ func TestLeftoversKeepTheirTime(t *testing.T) {
 	want(t, "in time", drain(g, at(1500*time.Millisecond)), []int{4})
 }
 
-func TestFlush(t *testing.T) {
+func TestFlushMakesItemsDue(t *testing.T) {
 	t.Run("also what does not fit into the first batch", func(t *testing.T) {
 		g := newNamed[int](limits)
 		add(g, start, "a", 1, 1, 2, 3, 4, 5, 6, 7)
@@ -172,7 +172,7 @@ func TestFlush(t *testing.T) {
 	})
 }
 
-func TestFairness(t *testing.T) {
+func TestQuietServicesAreNotDelayed(t *testing.T) {
 	const quiet = 20
 	g := newNamed[int](limits)
 	// The noisy service comes first, with full groups and one that has many batches.
@@ -202,7 +202,7 @@ func TestFairness(t *testing.T) {
 	if turns != quiet+1 {
 		t.Errorf("%d turns until each of %d quiet services had its own", turns, quiet)
 	}
-	// A new one has its turn after at most one of the noisy service's.
+	// A new service has its turn after at most one batch of the noisy service.
 	add(g, start, "late", 100, 99)
 	for i := 0; ; i++ {
 		b, _ := g.Next(start, nobody)
@@ -263,7 +263,7 @@ func TestTakeAll(t *testing.T) {
 			t.Fatal("the order varies", diff)
 		}
 	}
-	// It is as good as new.
+	// The group can be used again.
 	add(g, start, "a", 1, 1, 2, 3)
 	want(t, "afterwards", drain(g, start), []int{1, 2, 3})
 	if all := g.TakeAll(); len(all) != 0 {
@@ -271,7 +271,7 @@ func TestTakeAll(t *testing.T) {
 	}
 }
 
-// model does the same in the simplest way: a list of items for each group.
+// model implements the same in the simplest way: a list of items for each group.
 type model struct {
 	groups map[string][]modelItem
 }
@@ -302,7 +302,7 @@ func (m *model) ready(key string, now time.Time) (batch []int, ok bool) {
 	return batch, true
 }
 
-func TestModel(t *testing.T) {
+func TestGroupsMatchModel(t *testing.T) {
 	for seed := range uint64(300) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		g := newNamed[int](limits)
@@ -392,11 +392,11 @@ func TestModel(t *testing.T) {
 			if g.Len() != total {
 				t.Fatalf("seed %d: %d items, want %d", seed, g.Len(), total)
 			}
-			// What is due by its time already may still be among the timers.
+			// Groups that are already due by their time may still be among the timers.
 			if due, ok := g.Due(); ok && due.After(now) && !due.Equal(wantDue) || !ok && !wantDue.IsZero() {
 				t.Fatalf("seed %d: due %v (%v), want %v", seed, due, ok, wantDue)
 			}
-			// Ready queues what is due; without it, Next does.
+			// Ready queues due groups; without it, Next does.
 			if rng.IntN(2) == 0 {
 				if got := g.Ready(now); got != wantReady {
 					t.Fatalf("seed %d: %d items are ready, want %d", seed, got, wantReady)
@@ -413,8 +413,8 @@ func TestModel(t *testing.T) {
 	}
 }
 
-// Items that left a group must not stay in memory, even while the group does.
-func TestMemory(t *testing.T) {
+// TestTakenItemsAreFreed: a group must not keep items in memory that have left it.
+func TestTakenItemsAreFreed(t *testing.T) {
 	type thing struct{ _ [64]byte }
 	g := newNamed[*thing](Limits{Events: 10, Bytes: 1 << 20, Delay: time.Hour})
 	var pointers []weak.Pointer[thing]

@@ -21,31 +21,31 @@ const (
 	attrOriginPublished   = "origin_publish_time"
 )
 
-// schemaVersion is the only version of the topic message so far.
+// schemaVersion is the only version of the topic's messages so far.
 const schemaVersion = "1"
 
-// Sender is what the attributes of messages say: the same for all that have the same
-// ones.
+// Sender is the decoded form of a message's attributes. Messages with the same attributes
+// share it.
 type Sender struct {
 	service   *policy.Service
 	publisher Publisher
-	rejection *Rejection // of all its messages; nil: none
+	rejection *Rejection // of all its messages; nil if the attributes are valid
 	version   string     // of the service, valid UTF-8
-	trace     string     // id
-	origin    *origin    // nil: the messages are no replays
+	trace     string     // trace id
+	origin    *origin    // nil unless the messages are replays
 }
 
-// origin is what a replay was at first.
+// origin identifies the message that was first published, of which this one is a replay.
 type origin struct {
 	id        string
 	published time.Time
 }
 
-// Publisher is who has published the messages, empty if they are rejected for their
-// attributes.
+// Publisher returns who published the messages. It is empty if they are rejected because of
+// their attributes.
 func (s *Sender) Publisher() Publisher { return s.publisher }
 
-// Sender reads the attributes of a message.
+// Sender decodes the attributes of a message.
 func (d *Decoder) Sender(attributes map[string]string) *Sender {
 	s := d.sender(attributes)
 	return &s
@@ -62,7 +62,7 @@ func (d *Decoder) sender(attributes map[string]string) Sender {
 	}
 }
 
-// publisher reads who published the message.
+// publisher reads from the attributes who published the message.
 func (d *Decoder) publisher(attributes map[string]string) (*policy.Service, Publisher, *Rejection) {
 	if v, ok := attributes[attrSchema]; ok && v != schemaVersion {
 		return nil, Publisher{}, reject(UnsupportedSchema, "", "attribute schema_version: expected %q or none, got %s", schemaVersion, describe(v))
@@ -80,10 +80,10 @@ func (d *Decoder) publisher(attributes map[string]string) (*policy.Service, Publ
 	}
 	environment := attributes[attrEnvironment]
 	if environment == "" || environment == d.defaultEnvironment {
-		environment = d.defaultEnvironment // one string, which is quickly compared
+		environment = d.defaultEnvironment // the same string for all, which compares quickly
 	}
 	if service.ID != "" {
-		id = service.ID // likewise
+		id = service.ID // for the same reason
 	}
 	return service, Publisher{id, validUTF8(environment)}, nil
 }
@@ -97,11 +97,11 @@ func validServiceID(id string) bool {
 	return id != ""
 }
 
-// validUTF8 mends an attribute. Pub/Sub gives only valid ones; the gateway would
-// end the stream on any other.
+// validUTF8 replaces invalid bytes. Pub/Sub delivers only valid attributes, but the gateway
+// would end the stream on any other.
 func validUTF8(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
-// traceID returns the trace id that the message's attributes give, if any.
+// traceID returns the trace id that the attributes have, or "".
 func traceID(attributes map[string]string) string {
 	if id := traceparentID(attributes[attrTraceparent]); id != "" {
 		return id
@@ -109,8 +109,8 @@ func traceID(attributes map[string]string) string {
 	return traceparentID(attributes[attrGoogleTraceparent])
 }
 
-// traceparentID returns the trace id of a W3C traceparent (00-traceid-parentid-flags),
-// or "" if it is not valid. A later version may have more after a hyphen.
+// traceparentID returns the trace id of a W3C traceparent (00-traceid-parentid-flags), or
+// "" if it is not valid. Later versions may have more after another hyphen.
 func traceparentID(s string) string {
 	const size = len("00-00000000000000000000000000000000-0000000000000000-00")
 	if len(s) < size || s[2] != '-' || s[35] != '-' || s[52] != '-' {
@@ -145,9 +145,9 @@ func allZeros(s string) bool {
 	return true
 }
 
-// Replays returns how often a message with these attributes has been replayed
-// from the dead-letter queue; 0 if replay_count is missing or not a positive
-// decimal number in plain form.
+// Replays returns how often a message with these attributes has been replayed from the
+// dead-letter queue. It returns 0 if replay_count is missing or not a positive decimal
+// number in plain form.
 func Replays(attributes map[string]string) int {
 	s := attributes[attrReplayCount]
 	if s == "" || s[0] < '1' || s[0] > '9' {
@@ -160,9 +160,9 @@ func Replays(attributes map[string]string) int {
 	return n
 }
 
-// Origin returns the id and the publish time from which the event's own are
-// derived: those of the message that was first published when this one is its
-// replay, else the message's own.
+// Origin returns the message id and publish time from which the event's id and timestamp
+// are derived. For a replay they are those of the message that was first published, else
+// the message's own.
 func (m Message) Origin() (id string, published time.Time) {
 	if o := originOf(m.Attributes); o != nil {
 		return o.id, o.published
@@ -170,7 +170,7 @@ func (m Message) Origin() (id string, published time.Time) {
 	return m.ID, m.PublishTime
 }
 
-// originOf is what a message with these attributes was at first, nil if it is no
+// originOf returns the origin of a message with these attributes, or nil if it is not a
 // replay.
 func originOf(attributes map[string]string) *origin {
 	if Replays(attributes) == 0 || attributes[attrOriginID] == "" {

@@ -61,8 +61,7 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
-// manyValues are events of a few megabytes that consist of values as small as can
-// be.
+// manyValues are events of a few megabytes that consist of the smallest possible values.
 func manyValues() map[string]string {
 	list := func(n int, value string) string {
 		return with(`"privateMetadata":{"a":[` + strings.Repeat(value+",", n-1) + value + `]}`)
@@ -72,7 +71,8 @@ func manyValues() map[string]string {
 	}
 }
 
-// BenchmarkManyValues decodes them, which measures their JSON at the gateway.
+// BenchmarkManyValues decodes manyValues, which includes computing their size in the
+// gateway's JSON.
 func BenchmarkManyValues(b *testing.B) {
 	for name, data := range manyValues() {
 		m := benchMessage(data)
@@ -89,8 +89,8 @@ func BenchmarkManyValues(b *testing.B) {
 	}
 }
 
-// TestManyValues: an event of a million values takes no more memory than a few times
-// its own size, and its JSON is measured without any.
+// TestManyValues requires that an event of a million values takes no more memory than a few
+// times its own size, and that computing its JSON size takes none.
 func TestManyValues(t *testing.T) {
 	if race.Enabled {
 		t.Skip("the race detector counts differently")
@@ -111,7 +111,7 @@ func TestManyValues(t *testing.T) {
 		_, _ = d.Decode(m)
 		took := time.Since(began)
 		runtime.ReadMemStats(&after)
-		// Growing a slice copies it again and again: that is garbage at once.
+		// Growing a slice leaves its former memory as garbage.
 		if got, most := after.TotalAlloc-before.TotalAlloc, uint64(8*len(event.Wire)); got > most {
 			t.Errorf("%s: decoding allocates %d bytes, want at most %d for %d on the wire", name, got, most, len(event.Wire))
 		}
@@ -119,7 +119,7 @@ func TestManyValues(t *testing.T) {
 	}
 }
 
-func TestAllocations(t *testing.T) {
+func TestDecodeAllocations(t *testing.T) {
 	if race.Enabled {
 		t.Skip("the race detector empties sync.Pool at random")
 	}

@@ -8,30 +8,29 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/policy"
 )
 
-// Decoder turns messages into events. It is safe for concurrent use.
+// Decoder decodes messages into events. It is safe for concurrent use.
 type Decoder struct {
 	services           *policy.Set
 	defaultEnvironment string
 }
 
-// NewDecoder returns a decoder of the events of these services. A message that
-// does not name an environment belongs to defaultEnvironment.
+// NewDecoder returns a decoder for the events of these services. A message without an
+// environment belongs to defaultEnvironment.
 func NewDecoder(services *policy.Set, defaultEnvironment string) *Decoder {
 	return &Decoder{services: services, defaultEnvironment: defaultEnvironment}
 }
 
-// Decode returns the event of the message, or why it is rejected. The message's
-// data is only read, and not kept.
+// Decode returns the event of the message, or why it is rejected. It does not keep the
+// message's data.
 func (d *Decoder) Decode(m Message) (Event, *Rejection) {
 	event, _, rejection := d.DecodeInto(nil, m)
 	return event, rejection
 }
 
-// DecodeInto is Decode for many messages: it appends the event's wire bytes to
-// buf and returns the extended buffer. The event's Wire is a part of it whose
-// capacity ends with it, so that the buffer stays in memory as long as any of
-// its events. It does not have to grow if it has room for about as many bytes as
-// the messages have. A rejected message leaves it as it was.
+// DecodeInto is Decode for many messages: it appends the event's wire bytes to buf and
+// returns the extended buffer. The event's Wire is a part of buf, with its capacity cut to
+// its length, so buf stays in memory as long as any of its events. The events need about as
+// many bytes as the messages have. A rejected message leaves buf as it was.
 func (d *Decoder) DecodeInto(buf []byte, m Message) (Event, []byte, *Rejection) {
 	p := passes.Get().(*pass)
 	if p.sender = m.Sender; p.sender == nil {
@@ -46,45 +45,45 @@ func (d *Decoder) DecodeInto(buf []byte, m Message) (Event, []byte, *Rejection) 
 	return event, out, nil
 }
 
-// pass is the state of the one pass over a message. It walks the document and
-// encodes on the way. The first fault of a field is remembered and the walk goes
-// on, because a malformed document is the graver reason.
+// pass is the state of the one pass over a message, which validates the document and
+// encodes it. The pass remembers the first fault of a field and goes on, because a
+// malformed document is the more important reason.
 type pass struct {
 	scanner
 	message Message
 	sender  *Sender
-	own     Sender // if the message came without one
+	own     Sender // used if the message has no Sender
 
-	// fault is the first invalid_event, empty as long as there is none.
+	// fault is the detail of the first invalid field; empty if there is none.
 	fault string
 
-	// These are parts of the data, or of arena if they were escaped.
+	// These are parts of the data, or of arena if they had escapes.
 	feature, action, idText []byte
 
 	id           [16]byte
-	derived      [idLen]byte // idText, when the publisher gave none
+	derived      [idLen]byte // idText if the publisher gave none
 	idState      idState
 	timestamp    instant
 	hasTimestamp bool
 	hasTrace     bool
 
-	// What goes into the event's wire form: the content of source.client and of
-	// parameters, and the fields from user on.
+	// Parts of the event's wire form: the contents of source.client and of parameters, and
+	// the fields from user on.
 	client, params, rest []byte
 	hasClient            bool
 	hasInteraction       bool
 
-	// emit is off while private metadata is only to be checked, and for good
-	// once the event is too large anyway.
+	// emit is false while private metadata is checked but not encoded, and for the rest of
+	// the pass once the event is too large.
 	emit     bool
 	tooLarge bool
-	// relay is the service's rule; isPrivate means that there is any private
-	// metadata.
+	// relay is the service's rule for private metadata. isPrivate is set if the event has
+	// any.
 	relay     policy.PrivateMetadata
 	isPrivate bool
 
-	// keys are those of the open objects, innermost last; table finds
-	// duplicates among many; arena holds keys and values that were unescaped.
+	// keys are the keys of the open objects, innermost last. table finds duplicates among
+	// many. arena has keys and values without their escapes.
 	keys  []key
 	table []int32
 	arena []byte
@@ -100,11 +99,11 @@ const (
 
 var passes = sync.Pool{New: func() any { return new(pass) }}
 
-// maxKept is how many elements a scratch buffer has at most that is kept for the
-// next message: one huge event must not occupy memory for ever.
+// maxKept is the largest scratch buffer, in elements, that is kept for the next message,
+// because one huge event must not occupy memory for ever.
 const maxKept = 16 << 10
 
-// release gives the pass back without any reference to its message.
+// release returns the pass to the pool without references to its message.
 func (p *pass) release() {
 	*p = pass{
 		client: keep(p.client), params: keep(p.params), rest: keep(p.rest), arena: keep(p.arena),
@@ -153,7 +152,7 @@ func (p *pass) decode(buf []byte, m Message) (Event, []byte, *Rejection) {
 	return Event{UUID: p.id, Publisher: publisher, Wire: wire}, buf, nil
 }
 
-// document walks the whole data.
+// document decodes the whole data.
 func (p *pass) document() {
 	if p.next() != '{' {
 		p.fail(p.pos, "a JSON object"+encodingOf(p.data))
@@ -165,8 +164,8 @@ func (p *pass) document() {
 	}
 }
 
-// encodingOf says what data is that was meant as JSON but is in another encoding
-// than UTF-8 alone, "" if nothing says so.
+// encodingOf names the encoding of data that is JSON in another encoding than plain UTF-8;
+// "" if it recognises none.
 func encodingOf(data []byte) string {
 	for _, e := range []struct{ begin, what string }{
 		{"\xef\xbb\xbf", "a byte order mark, which JSON must not have"},
@@ -181,7 +180,8 @@ func encodingOf(data []byte) string {
 	return ""
 }
 
-// complete adds what the publisher left out, and checks what it must not.
+// complete adds the fields that the publisher left out, and finds required ones that are
+// missing.
 func (p *pass) complete() {
 	if p.feature == nil {
 		p.invalid("feature: missing; expected %s", nameRule)
@@ -208,7 +208,7 @@ func (p *pass) complete() {
 	}
 }
 
-// knownID returns the event's id as text, or "" if the one given is not valid.
+// knownID returns the event's id as text, or "" if the publisher's is not valid.
 func (p *pass) knownID() string {
 	if p.idState == idFaulty {
 		return ""

@@ -12,8 +12,8 @@ import (
 	gateway "github.com/sourcegraph/telemetry-relay/internal/telemetrygateway/v1"
 )
 
-// base has the required fields, an id and a timestamp; the tests put more in
-// front of the closing brace.
+// base has the required fields, an id and a timestamp. Tests insert more before the closing
+// brace.
 const base = `"feature":"cody.chat","action":"executed","id":"` + testID + `","timestamp":"2026-11-20T10:13:26.4Z"`
 
 // with returns the base event with further fields.
@@ -23,7 +23,7 @@ func nest(opening, core, closing string, levels int) string {
 	return strings.Repeat(opening, levels) + core + strings.Repeat(closing, levels)
 }
 
-// testMessage is a message from the service that may publish anything.
+// testMessage returns a message from the service that may publish anything.
 func testMessage(data string) Message {
 	return Message{
 		ID: "11122233344455", PublishTime: time.Date(2026, 11, 20, 9, 0, 43, 200999000, time.UTC), Data: []byte(data),
@@ -31,13 +31,12 @@ func testMessage(data string) Message {
 	}
 }
 
-// derivedID is the id of a testMessage that gives none.
+// derivedID is the id of a testMessage without one.
 const derivedID = "01a1f82f-c740-724b-a10f-4a6512d84dbe"
 
 var accepted = []struct {
 	name, data string
-	// want is what the event has besides the base's fields and source and
-	// parameters, as prototext.
+	// want is the event in prototext without the base's fields, source and parameters.
 	want string
 }{
 	{"base", "{" + base + "}", ``},
@@ -73,7 +72,7 @@ var accepted = []struct {
 			fields{key:"null" value{null_value:NULL_VALUE}}}}`},
 }
 
-func TestAccepted(t *testing.T) {
+func TestValidEventsAreAccepted(t *testing.T) {
 	d := NewDecoder(testServices(t), "default-env")
 	for _, test := range accepted {
 		t.Run(test.name, func(t *testing.T) {
@@ -97,7 +96,7 @@ func TestAccepted(t *testing.T) {
 	}
 }
 
-// rejected has the detail that on-call will read for every rule.
+// rejected has the detail that on-call reads, for every rule.
 var rejected = []struct {
 	name, data string
 	reason     Reason
@@ -206,7 +205,7 @@ var rejected = []struct {
 	{"the first fault is told", with(`"user":{"userId":"1"},"metadata":{"a":"b"},"x":1`), InvalidEvent, `user.userId: expected an integer, got a string`, testID},
 }
 
-func TestRejected(t *testing.T) {
+func TestInvalidEventsAreRejected(t *testing.T) {
 	d := NewDecoder(testServices(t), "default-env")
 	for _, test := range rejected {
 		t.Run(test.name, func(t *testing.T) {
@@ -221,7 +220,8 @@ func TestRejected(t *testing.T) {
 	}
 }
 
-// seeds are the documents of all tables, and some for what only fuzzing mixes.
+// seeds returns the documents of all tables, and some that combine what else only fuzzing
+// does.
 func seeds() []string {
 	var all []string
 	for _, test := range accepted {
@@ -238,7 +238,7 @@ func seeds() []string {
 		with(`"privateMetadata":{"a":`+nest("[", "", "]", 98)+"}"))
 }
 
-func TestSeeds(t *testing.T) {
+func TestSeedsAgreeWithReference(t *testing.T) {
 	for _, data := range seeds() {
 		for _, service := range []string{"allow", "drop", "reject", "narrow"} {
 			compare(t, fuzzMessage([]byte(data), "service_id="+service, "11122233344455", 1795165243, 200999000))
@@ -250,9 +250,9 @@ func TestSeeds(t *testing.T) {
 	}
 }
 
-// TestTruncated cuts a full event at every byte: never a panic, always
-// malformed.
-func TestTruncated(t *testing.T) {
+// TestTruncatedEventIsMalformed cuts a full event at every byte. The decoder must reject
+// each piece as malformed.
+func TestTruncatedEventIsMalformed(t *testing.T) {
 	d := NewDecoder(testServices(t), "")
 	for n := range len(privateEvent) {
 		_, rejection := d.Decode(testMessage(privateEvent[:n]))
@@ -262,7 +262,7 @@ func TestTruncated(t *testing.T) {
 	}
 }
 
-func TestConcurrent(t *testing.T) {
+func TestDecoderIsConcurrent(t *testing.T) {
 	d := NewDecoder(testServices(t), "")
 	var wg sync.WaitGroup
 	for range 8 {

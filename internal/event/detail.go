@@ -7,16 +7,16 @@ import (
 	"unicode/utf8"
 )
 
-// maxEcho is the longest part of a message that a detail repeats, in bytes.
+// maxEcho is how many bytes of a message's text a detail repeats.
 const maxEcho = 80
 
-// reject builds a rejection. Arguments that come from a message must have gone
-// through describe or path.
+// reject returns a rejection. Arguments from the message must have gone through describe or
+// path, which keep private values out.
 func reject(reason Reason, eventID, format string, args ...any) *Rejection {
 	return &Rejection{Reason: reason, Detail: limit(fmt.Sprintf(format, args...)), EventID: eventID}
 }
 
-// limit makes a detail fit into an attribute.
+// limit cuts a detail to the size of an attribute.
 func limit(detail string) string {
 	detail = strings.ToValidUTF8(detail, "\uFFFD")
 	if len(detail) <= MaxDetail {
@@ -36,7 +36,7 @@ func cut[T string | []byte](s T, n int) T {
 	return s[:n]
 }
 
-// quote repeats a short part of s as plain ASCII in quotes.
+// quote returns the beginning of s as plain ASCII in quotes.
 func quote[T string | []byte](s T) string {
 	short := cut(s, maxEcho)
 	quoted := strconv.QuoteToASCII(string(short))
@@ -46,8 +46,8 @@ func quote[T string | []byte](s T) string {
 	return quoted
 }
 
-// describe repeats s in quotes if it is a word such as names are made of. Anything
-// else may be an address or a sentence about somebody, so its form is described.
+// describe returns s in quotes if it looks like a name. Any other text may be an address or
+// a sentence about a person, so describe only returns its length.
 func describe[T string | []byte](s T) string {
 	if len(s) == 0 || isWord(string(s)) {
 		return quote(s)
@@ -62,8 +62,8 @@ func bytesOf(n int) string {
 	return strconv.Itoa(n) + " bytes"
 }
 
-// isWord reports whether s consists of letters, digits and the signs that join
-// them in names.
+// isWord reports whether s is made of the characters that names have: a-z, A-Z, 0-9, and
+// the signs that join them.
 func isWord(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; c|0x20-'a' > 'z'-'a' && !isDigit(c) && c != '_' && c != '-' && c != '.' {
@@ -73,8 +73,8 @@ func isWord(s string) bool {
 	return s != "" && len(s) <= maxEcho
 }
 
-// path names a field: object.key, or what the key is like if it is not plain. The
-// event itself is the object "".
+// path names a field: object.key, or a description of the key if it is not plain. The event
+// itself is the object "".
 func path(object string, key []byte) string {
 	switch name := string(key); {
 	case name == "":
@@ -98,8 +98,8 @@ func plain(key []byte) bool {
 	return len(key) > 0 && len(key) <= maxEcho
 }
 
-// similar returns which of the names was probably meant: one that differs only
-// in letter case or by one edit.
+// similar returns the name that was probably meant: one that differs only in letter case or
+// by one edit; "" if there is none.
 func similar(key []byte, names []string) string {
 	if len(key) > maxEcho {
 		return ""
@@ -113,8 +113,8 @@ func similar(key []byte, names []string) string {
 	return ""
 }
 
-// oneEdit reports whether a and b are equal or differ by one byte that is added,
-// left out or replaced, or by two neighbours that are swapped.
+// oneEdit reports whether a and b are equal or differ by one byte that is added, left out
+// or replaced, or by two neighbours that are swapped.
 func oneEdit(a, b string) bool {
 	if len(a) > len(b) {
 		a, b = b, a

@@ -7,8 +7,8 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// Field numbers of telemetrygateway.v1 and of google.protobuf.Struct. All are
-// below 16, so that every tag is one byte.
+// Field numbers of telemetrygateway.v1 and of google.protobuf.Struct. All are below 16, so
+// every tag is one byte.
 const (
 	numID           = 1
 	numTimestamp    = 2
@@ -72,7 +72,7 @@ func appendBytesField[T string | []byte](dst []byte, num byte, b T) []byte {
 	return append(appendLen(appendTag(dst, num, protowire.BytesType), len(b)), b...)
 }
 
-// appendNested appends a message that has nothing but field 1.
+// appendNested appends a message that has only field 1.
 func appendNested(dst []byte, num byte, b []byte) []byte {
 	size := 0
 	if len(b) > 0 {
@@ -85,7 +85,7 @@ func appendNested(dst []byte, num byte, b []byte) []byte {
 	return appendBytesField(dst, 1, b)
 }
 
-// bytesFieldSize is the size of a field of n bytes with its tag and length.
+// bytesFieldSize returns the size of a field of n bytes with its tag and length.
 func bytesFieldSize(n int) int { return 1 + protowire.SizeBytes(n) }
 
 // appendDoubleEntry appends an entry of parameters.metadata.
@@ -104,14 +104,14 @@ func appendStringEntry(dst, key, value []byte) []byte {
 	return appendBytesField(dst, numEntryValue, value)
 }
 
-// open begins a message whose length is not known yet. It leaves one byte for
-// it, at the position that it returns; most messages need no more.
+// open begins a message whose length is not known yet. It reserves one byte for the length,
+// which suffices for most messages, and returns its position.
 func open(dst []byte, num byte) ([]byte, int) {
 	dst = append(dst, num<<3|byte(protowire.BytesType), 0)
 	return dst, len(dst) - 1
 }
 
-// closeAt ends the message that was opened at the position.
+// closeAt ends the message whose length is at this position.
 func closeAt(dst []byte, at int) []byte {
 	if n := len(dst) - at - 1; n < 0x80 {
 		dst[at] = byte(n)
@@ -120,10 +120,10 @@ func closeAt(dst []byte, at int) []byte {
 	return closeAll(dst, at, at, at)
 }
 
-// closeAll ends three messages at once, each within the one before; equal
-// positions are one message. What a longer length needs is made room for by
-// moving every byte at most once, so that a document with n bytes at the deepest
-// of its levels costs n per level rather than n per message.
+// closeAll ends three messages at once, each inside the one before. Equal positions mean
+// the same message. Longer lengths need more room, for which every byte moves at most once.
+// So a document with n bytes at its deepest level costs n moves per level rather than per
+// message.
 func closeAll(dst []byte, outer, middle, inner int) []byte {
 	end := len(dst)
 	if end-outer-1 < 0x80 {
@@ -149,8 +149,8 @@ func closeAll(dst []byte, outer, middle, inner int) []byte {
 	}
 	dst = slices.Grow(dst, extra)[:end+extra]
 	for i := count - 1; i >= 0; i-- {
-		// What follows this length moves by the room for it and for those
-		// before it.
+		// The bytes after this length move by the room for it and for the lengths before
+		// it.
 		copy(dst[marks[i]+1+extra:], dst[marks[i]+1:end])
 		end = marks[i]
 		extra -= protowire.SizeVarint(uint64(sizes[i])) - 1
@@ -159,7 +159,7 @@ func closeAll(dst []byte, outer, middle, inner int) []byte {
 	return dst
 }
 
-// assemble appends the event. It begins with the id, which Event.ID relies on.
+// assemble appends the encoded event. The id comes first, as Event.ID requires.
 func (p *pass) assemble(buf []byte) []byte {
 	version := p.sender.version
 	server := 0
@@ -176,8 +176,7 @@ func (p *pass) assemble(buf []byte) []byte {
 			p.rest = closeAt(appendBytesField(dst, numTraceID, trace), at)
 		}
 	}
-	// The timestamp has at most two tags, ten bytes of seconds and five of
-	// nanoseconds.
+	// The timestamp has at most two tags, ten bytes of seconds and five of nanoseconds.
 	const timestamp = 2 + 2 + 10 + 5
 	buf = slices.Grow(buf, bytesFieldSize(len(p.idText))+timestamp+bytesFieldSize(len(p.feature))+bytesFieldSize(len(p.action))+
 		bytesFieldSize(source)+bytesFieldSize(len(p.params))+len(p.rest))

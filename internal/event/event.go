@@ -1,19 +1,18 @@
-// Package event is the message on the topic: it decodes, validates and
-// completes an event and maps it to Telemetry Gateway's form. It is the only
-// place that knows what a valid event is.
+// Package event defines the message on the topic: it decodes, validates and completes an
+// event and encodes it for Telemetry Gateway. It is the only place that knows what a valid
+// event is.
 package event
 
 import "time"
 
-// Message is what the decoder sees of a Pub/Sub message.
+// Message is the part of a Pub/Sub message that the decoder needs.
 type Message struct {
-	// ID and PublishTime are given by Pub/Sub.
+	// ID and PublishTime are assigned by Pub/Sub.
 	ID          string
 	PublishTime time.Time
 	Data        []byte
 	Attributes  map[string]string
-	// Sender is what the same decoder has read in Attributes; it reads them itself if
-	// this is nil.
+	// Sender, if set, is the result of the decoder's method Sender for Attributes.
 	Sender *Sender
 }
 
@@ -28,14 +27,13 @@ type Publisher struct {
 type Event struct {
 	// Wire is the encoded telemetrygateway.v1.Event.
 	Wire []byte
-	// UUID is the id: the publisher's own, or derived from the message.
+	// UUID is the event's id: the publisher's own, or derived from the message.
 	UUID [16]byte
-	// Publisher is who recorded it.
+	// Publisher is the service and environment that published the event.
 	Publisher Publisher
 }
 
-// ID is the id in text form, as the publisher wrote it. It is a part of Wire,
-// which begins with it.
+// ID returns the id as the publisher wrote it. It is a part of Wire.
 func (e *Event) ID() []byte {
 	if len(e.Wire) < idAt {
 		return nil
@@ -43,25 +41,26 @@ func (e *Event) ID() []byte {
 	return e.Wire[idAt:e.IDEnd()]
 }
 
-// IDEnd is where the id ends in Wire. What is before it is enough for ID.
+// IDEnd returns the index in Wire at which the id ends. ID needs only the bytes before it.
 func (e *Event) IDEnd() int { return idAt + int(e.Wire[idAt-1]) }
 
-// idAt is where the id begins in Wire: after its tag and its length, a byte each.
+// idAt is the index in Wire at which the id begins: after its tag and its length, a byte
+// each.
 const idAt = 2
 
-// Rejection says why a message is not a valid event.
+// Rejection is why a message is not a valid event.
 type Rejection struct {
 	Reason Reason
-	// Detail is one readable sentence, at most MaxDetail bytes of UTF-8: what,
-	// where in the event, and what was expected. It never holds a value of
-	// privateMetadata, nor one that was found where it does not belong.
+	// Detail is one readable sentence, at most MaxDetail bytes of UTF-8: the fault, its
+	// place in the event, and the expected form. It never has a value of privateMetadata,
+	// nor any value at an unexpected place.
 	Detail string
-	// EventID is the event's id as far as it is known, else empty.
+	// EventID is the event's id, or empty if it is not known.
 	EventID string
 }
 
 // MaxDetail is the longest detail, in bytes: the limit of a Pub/Sub attribute.
 const MaxDetail = 1024
 
-// Error makes a rejection an error, for commands that print it.
+// Error returns reason and detail.
 func (r *Rejection) Error() string { return string(r.Reason) + ": " + r.Detail }

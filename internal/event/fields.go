@@ -6,16 +6,15 @@ import (
 	"strings"
 )
 
-// invalid remembers the first fault of a field. Arguments that come from the
-// document must have gone through describe or path.
+// invalid remembers the first fault of a field. Arguments from the document must have gone
+// through describe or path.
 func (p *pass) invalid(format string, args ...any) {
 	if p.fault == "" {
 		p.fault = fmt.Sprintf(format, args...)
 	}
 }
 
-// bytes returns the content of a string. It stays valid until the end of the
-// pass.
+// bytes returns the content of a string. It is valid until the end of the pass.
 func (p *pass) bytes(t text) []byte {
 	raw := p.data[t.start:t.end]
 	if !t.escaped {
@@ -26,7 +25,7 @@ func (p *pass) bytes(t text) []byte {
 	return p.arena[start:len(p.arena):len(p.arena)]
 }
 
-// null steps over a null.
+// null skips a null, and reports whether there was one.
 func (p *pass) null() bool {
 	if p.peek() != 'n' {
 		return false
@@ -35,8 +34,8 @@ func (p *pass) null() bool {
 	return true
 }
 
-// wrongType remembers the fault and steps over the value, whose level it would be
-// if it is a container.
+// wrongType remembers the fault and skips the value. level is the level of the value if it
+// is a container.
 func (p *pass) wrongType(object string, key []byte, expected string, level int) {
 	if p.fault == "" {
 		p.invalid("%s: expected %s, got %s", path(object, key), expected, kind(p.peek()))
@@ -44,7 +43,7 @@ func (p *pass) wrongType(object string, key []byte, expected string, level int) 
 	p.skip(level)
 }
 
-// unknown remembers a field that does not exist and steps over its value.
+// unknown remembers a field that does not exist and skips its value.
 func (p *pass) unknown(object string, key []byte, names []string, level int) {
 	if p.fault == "" {
 		hint := "expected one of " + strings.Join(names, ", ")
@@ -56,7 +55,7 @@ func (p *pass) unknown(object string, key []byte, names []string, level int) {
 	p.skip(level)
 }
 
-// duplicate remembers a key that is there twice and steps over its value.
+// duplicate remembers a key that occurs twice and skips its value.
 func (p *pass) duplicate(object string, key []byte, level int) {
 	if p.fault == "" {
 		p.invalid("%s: duplicate key; expected it once", path(object, key))
@@ -64,7 +63,7 @@ func (p *pass) duplicate(object string, key []byte, level int) {
 	p.skip(level)
 }
 
-// shape is an object whose fields are all known.
+// shape is a kind of object whose fields are all known.
 type shape struct {
 	name   string
 	fields []field
@@ -75,11 +74,10 @@ type shape struct {
 type field struct {
 	name string
 	num  byte
-	// implicit fields have no presence on the wire: the empty string is as good
-	// as none.
+	// An implicit field has no presence on the wire: the empty string is the same as none.
 	implicit bool
 	integer  bool
-	// nested fields are the only one of a message of their own.
+	// A nested field is the only one of a message of its own.
 	nested bool
 }
 
@@ -117,8 +115,7 @@ var (
 		field{name: "sessionFirstUrl", num: 8})
 )
 
-// object appends the content of the message that the object of this shape
-// stands for.
+// object decodes an object of this shape and appends the content of its message.
 func (p *pass) object(dst []byte, sh *shape) []byte {
 	if p.peek() != '{' {
 		p.wrongType("", []byte(sh.name), "an object", 2)
@@ -180,9 +177,9 @@ func (p *pass) fieldValue(dst []byte, sh *shape, f *field) []byte {
 	return appendBytesField(dst, f.num, b)
 }
 
-// integer reads an integer within the bounds. If a container is there instead,
-// it has the given level.
-func (p *pass) integer(object, name string, level int, least, most int64) (int64, bool) {
+// integer reads an integer between low and high. level is the level of the value if it is a
+// container instead.
+func (p *pass) integer(object, name string, level int, low, high int64) (int64, bool) {
 	if c := p.peek(); c != '-' && !isDigit(c) {
 		p.wrongType(object, []byte(name), "an integer", level)
 		return 0, false
@@ -196,8 +193,8 @@ func (p *pass) integer(object, name string, level int, least, most int64) (int64
 		return 0, false
 	}
 	i, ok := parseInt(p.data[n.start:n.end])
-	if !ok || i < least || i > most {
-		p.invalid("%s: expected an integer from %d to %d, got one out of range", path(object, []byte(name)), least, most)
+	if !ok || i < low || i > high {
+		p.invalid("%s: expected an integer from %d to %d, got one out of range", path(object, []byte(name)), low, high)
 		return 0, false
 	}
 	return i, true

@@ -26,7 +26,7 @@ func testServices(tb testing.TB) *policy.Set {
 	return set
 }
 
-// compare holds the decoder against the reference for one message.
+// compare compares the decoder with the reference for one message.
 func compare(tb testing.TB, m Message) {
 	tb.Helper()
 	services := testServices(tb)
@@ -41,7 +41,7 @@ func compare(tb testing.TB, m Message) {
 		tb.Fatalf("%q %q: %s", m.Data, m.Attributes, diff)
 	}
 
-	// The variant with a shared buffer must not differ, nor touch what is there.
+	// DecodeInto must give the same result, and not change the buffer's content.
 	prefix := []byte("earlier")
 	into, buf, again := d.DecodeInto(prefix, m)
 	if diff := refEqual(want, into, again); diff != "" {
@@ -81,8 +81,7 @@ const (
 	testTrace = "1386b39c59355d4cc09710021d13be3c"
 )
 
-// FuzzDecode looks for messages that the decoder and the reference judge
-// differently.
+// FuzzDecode looks for messages for which decoder and reference differ.
 func FuzzDecode(f *testing.F) {
 	for _, data := range seeds() {
 		for _, service := range []string{"allow", "drop", "reject", "narrow"} {
@@ -115,7 +114,7 @@ var attributeSeeds = []string{
 	"service_id=allow\nreplay_count=1\norigin_message_id=7\norigin_publish_time=2026-11-20",
 }
 
-// FuzzTimestamp compares with time.Parse, as far as that is strict.
+// FuzzTimestamp compares with time.Parse where that is strict.
 func FuzzTimestamp(f *testing.F) {
 	for _, test := range timestampTests {
 		f.Add(test.text)

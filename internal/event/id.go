@@ -8,7 +8,7 @@ import (
 
 const idLen = len("00000000-0000-0000-0000-000000000000")
 
-// parseID reads a UUID of any version in its canonical form, in either case.
+// parseID reads a UUID of any version in its canonical form, in upper or lower case.
 func parseID(b []byte) (id [16]byte, ok bool) {
 	if len(b) != idLen || b[8] != '-' || b[13] != '-' || b[18] != '-' || b[23] != '-' {
 		return id, false
@@ -26,8 +26,8 @@ func parseID(b []byte) (id [16]byte, ok bool) {
 	return id, bad <= 15
 }
 
-// deriveID returns the id of an event that has none: a UUIDv7 that depends on
-// nothing but the message, so that every delivery of it gives the same.
+// deriveID returns the id of an event that has none: a UUIDv7 that depends only on the
+// message, so that every delivery of the message gives the same id.
 func deriveID(published time.Time, messageID string) (id [16]byte) {
 	milli := uint64(published.UnixMilli())
 	for i := range 6 {

@@ -8,14 +8,13 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// The gateway renders an event with protojson and passes the result through
-// encoding/json, which writes < > & and U+2028 and U+2029 as six bytes each. The
-// size of that is computed here from the wire bytes, in one pass and without
-// building anything: an event of 3 MB may have a million values, and the messages
-// for them take hundreds of megabytes.
+// The gateway renders an event with protojson and passes the result through encoding/json,
+// which writes < > & and U+2028 and U+2029 as six bytes each. This file computes the size
+// of the result from the wire bytes, in one pass and without building messages: an event of
+// 3 MB may have a million values, for which the messages would take hundreds of megabytes.
 
-// jsonSize returns how many bytes the event and the metadata of its request take in
-// the gateway's JSON. The bytes must be an event that this package has encoded.
+// jsonSize returns how many bytes the event and the metadata of its request take in the
+// gateway's JSON. The bytes must be an event that this package has encoded.
 func jsonSize(wire []byte, publisher Publisher) int {
 	return eventJSON.size(wire) + metadataJSON + textExtra(publisher.ServiceID) + textExtra(publisher.Environment)
 }
@@ -23,10 +22,10 @@ func jsonSize(wire []byte, publisher Publisher) int {
 // metadataJSON is the size of a request's metadata without the publisher's texts.
 const metadataJSON = len(`{"requestId":"","identifier":{"managedService":{"serviceId":"","serviceEnvironment":""}}}`) + idLen
 
-// jsonMessage is how a message is rendered: an object with a member for each field.
+// jsonMessage describes the JSON of a message: an object with a member for each field.
 type jsonMessage [numInteraction + 1]jsonField
 
-// jsonField is one member. Fields without a name are not encoded here.
+// jsonField is one member. A field without a name is not encoded by this package.
 type jsonField struct {
 	name string
 	// value returns the size of a field's value as JSON.
@@ -36,8 +35,7 @@ type jsonField struct {
 	entry func(wireValue) int
 }
 
-// wireValue is the value of a field on the wire; which of the two depends on its
-// type.
+// wireValue is the value of a field: bytes, or bits for a number.
 type wireValue struct {
 	bits  uint64
 	bytes []byte
@@ -68,8 +66,8 @@ func message(name string, m *jsonMessage) jsonField {
 	return jsonField{name: name, value: func(v wireValue) int { return m.size(v.bytes) }}
 }
 
-// texts are the fields of a shape, whose names are the gateway's, too, but for the
-// one that is nested.
+// texts returns the members for the fields of a shape. The gateway uses the same names,
+// except for the nested field.
 func texts(s *shape) *jsonMessage {
 	m := new(jsonMessage)
 	for _, f := range s.fields {
@@ -116,8 +114,8 @@ func (m *jsonMessage) size(b []byte) int {
 	return size + max(0, members-1)
 }
 
-// nextField takes a field off the front of a message that was encoded here: the
-// number is below 16, so that the tag is one byte.
+// nextField takes a field off the front of a message that this package has encoded: its
+// number is below 16, so the tag is one byte.
 func nextField(b []byte) (num byte, v wireValue, rest []byte) {
 	tag := b[0]
 	b = b[1:]
@@ -153,7 +151,7 @@ func textExtra[T string | []byte](text T) int {
 	return size
 }
 
-// escapes says how many bytes more than one a byte takes.
+// escapes has, for each byte, how many bytes it takes beyond the first.
 var escapes = func() (table [256]uint8) {
 	const unicode = len(`\u0000`) - 1
 	for c := range table[:' '] {
@@ -170,7 +168,7 @@ var escapes = func() (table [256]uint8) {
 
 func int32Size(v wireValue) int { return decimals(int64(int32(v.bits))) }
 
-// int64Size: protojson writes 64-bit integers as strings.
+// int64Size includes quotes, because protojson writes 64-bit integers as strings.
 func int64Size(v wireValue) int { return len(`""`) + decimals(int64(v.bits)) }
 
 func decimals(n int64) int {
@@ -195,7 +193,7 @@ func doubleSize(v wireValue) int {
 	return len(text)
 }
 
-// timestampSize: 0, 3, 6 or 9 digits of a second.
+// timestampSize includes 0, 3, 6 or 9 digits of a second, as protojson writes them.
 func timestampSize(v wireValue) int {
 	nanos := uint64(0)
 	for b := v.bytes; len(b) > 0; {
@@ -220,14 +218,14 @@ func timestampSize(v wireValue) int {
 func doubleEntrySize(v wireValue) int { return entrySize(v, doubleSize) }
 func textEntrySize(v wireValue) int   { return entrySize(v, textSize) }
 
-// entrySize is the size of a member of a map, whose entry has both fields.
+// entrySize returns the size of a member of a map, whose entry has both fields.
 func entrySize(v wireValue, value func(wireValue) int) int {
 	_, key, rest := nextField(v.bytes)
 	_, content, _ := nextField(rest)
 	return textSize(key) + len(":") + value(content)
 }
 
-// structSize is the size of a google.protobuf.Struct.
+// structSize returns the size of a google.protobuf.Struct.
 func structSize(v wireValue) int {
 	size, n := len("{}"), 0
 	for b := v.bytes; len(b) > 0; n++ {
@@ -238,7 +236,7 @@ func structSize(v wireValue) int {
 	return size + max(0, n-1)
 }
 
-// listSize is the size of a google.protobuf.ListValue.
+// listSize returns the size of a google.protobuf.ListValue.
 func listSize(v wireValue) int {
 	size, n := len("[]"), 0
 	for b := v.bytes; len(b) > 0; n++ {
@@ -249,7 +247,7 @@ func listSize(v wireValue) int {
 	return size + max(0, n-1)
 }
 
-// valueSize is the size of a google.protobuf.Value.
+// valueSize returns the size of a google.protobuf.Value.
 func valueSize(v wireValue) int {
 	num, content, _ := nextField(v.bytes)
 	switch num {

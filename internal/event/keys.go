@@ -6,8 +6,7 @@ import (
 	"math/bits"
 )
 
-// key is a key of an open object: a part of the data, or of the arena if it had
-// to be unescaped.
+// key is a key of an open object: a part of the data, or of the arena if it had escapes.
 type key struct {
 	start, end int32
 	unescaped  bool
@@ -32,9 +31,9 @@ func (p *pass) push() []byte {
 	return p.keyBytes(k)
 }
 
-// pop forgets the keys of the innermost object, which begin at base, after a
-// look for duplicates. The name is that of the object, or "" within private
-// metadata, where no key may be shown.
+// pop removes the keys of the innermost object, which begin at base, after it has looked
+// for duplicates. name is that of the object, or "" within private metadata, where no key
+// may be shown.
 func (p *pass) pop(base int, name string) {
 	keys := p.keys[base:]
 	p.keys = p.keys[:base]
@@ -53,7 +52,7 @@ func (p *pass) pop(base int, name string) {
 	}
 }
 
-// fewKeys is how many are compared with each other rather than hashed.
+// fewKeys is the number of keys up to which comparing them is cheaper than hashing.
 const fewKeys = 10
 
 func (p *pass) findDuplicate(keys []key) (key, bool) {
@@ -74,8 +73,7 @@ func (p *pass) findDuplicate(keys []key) (key, bool) {
 // keySeed keeps publishers from choosing keys whose hashes collide.
 var keySeed = maphash.MakeSeed()
 
-// findDuplicateHashed puts the keys into a table with open addressing that is at
-// most half full.
+// findDuplicateHashed uses a hash table with open addressing that is at most half full.
 func (p *pass) findDuplicateHashed(keys []key) (key, bool) {
 	size := 1 << bits.Len(uint(2*len(keys)-1))
 	if cap(p.table) < size {

@@ -10,7 +10,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/race"
 )
 
-func TestAttributes(t *testing.T) {
+func TestAttributesIdentifyPublisher(t *testing.T) {
 	d := NewDecoder(testServices(t), "default-env")
 	for _, test := range []struct {
 		name       string
@@ -81,7 +81,7 @@ func TestUnknownServicesAllowed(t *testing.T) {
 	}
 }
 
-// TestReplayKeepsID has the same event in a message and in its replays.
+// TestReplayKeepsID decodes the same event in a message and in its replays.
 func TestReplayKeepsID(t *testing.T) {
 	d := NewDecoder(testServices(t), "")
 	const data = `{"feature":"ab","action":"cd"}`
@@ -132,8 +132,8 @@ func TestPublishTimeOutOfRange(t *testing.T) {
 	}
 }
 
-// TestPrivateStaysPrivate puts a secret wherever a publisher could, by mistake
-// or not, and looks for it in the details.
+// TestPrivateStaysPrivate puts a secret wherever a publisher could, by mistake or on
+// purpose, and looks for it in the details.
 func TestPrivateStaysPrivate(t *testing.T) {
 	const secret = "sEcReT"
 	var inside []string // values of privateMetadata
@@ -237,9 +237,9 @@ func TestDuplicatesAmongMany(t *testing.T) {
 	}
 }
 
-// TestHostile has documents near Pub/Sub's limit of 10 MB that would be slow
-// with any step that is quadratic.
-func TestHostile(t *testing.T) {
+// TestHostileDocumentsTakeLinearTime has documents near Pub/Sub's limit of 10 MB for which
+// any quadratic step would be slow.
+func TestHostileDocumentsTakeLinearTime(t *testing.T) {
 	if race.Enabled {
 		t.Skip("slow with the race detector, and nothing in it is concurrent")
 	}
@@ -281,7 +281,7 @@ func TestHostile(t *testing.T) {
 			if reason != test.reason {
 				t.Errorf("%v, want %q", rejection, test.reason)
 			}
-			// Generous, for a busy machine: quadratic means hours.
+			// Generous for a busy machine: a quadratic step would take hours.
 			if took > 20*time.Second {
 				t.Errorf("took %v", took)
 			}
@@ -289,8 +289,8 @@ func TestHostile(t *testing.T) {
 	}
 }
 
-// TestOversized finds the exact limits.
-func TestOversized(t *testing.T) {
+// TestOversizedLimitIsExact finds the exact limits.
+func TestOversizedLimitIsExact(t *testing.T) {
 	if race.Enabled {
 		t.Skip("slow with the race detector, and nothing in it is concurrent")
 	}
@@ -298,7 +298,7 @@ func TestOversized(t *testing.T) {
 	decode := func(before, filler, after string, n int) (Event, *Rejection) {
 		return d.Decode(testMessage(with(before + strings.Repeat(filler, n) + after)))
 	}
-	// Below that, size is no reason: one byte of JSON for one on the wire.
+	// An event of that size is accepted: one byte of JSON for one on the wire.
 	t.Run("plain", func(t *testing.T) {
 		const before, after = `"user":{"anonymousUserId":"`, `"}`
 		event, _ := decode(before, "a", after, 9_000_000)
@@ -331,8 +331,7 @@ func TestOversized(t *testing.T) {
 	}
 }
 
-// TestJSONSize compares with what encoding/json makes of protojson's output, as
-// the gateway does.
+// TestJSONSize compares with encoding/json on protojson's output, as in the gateway.
 func TestJSONSize(t *testing.T) {
 	d := NewDecoder(testServices(t), "<dev>")
 	var runes strings.Builder
@@ -369,7 +368,7 @@ func TestJSONSize(t *testing.T) {
 	}
 }
 
-// TestJSONBound compares the bound with the size for what grows most.
+// TestJSONBound compares the bound with the size for values that grow most.
 func TestJSONBound(t *testing.T) {
 	d := NewDecoder(testServices(t), "dev")
 	many := func(s string) string { return strings.TrimSuffix(strings.Repeat(s, 1000), ",") }
@@ -397,15 +396,14 @@ func TestJSONBound(t *testing.T) {
 		if size > bound {
 			t.Errorf("%.100s: %d bytes of JSON, bound %d", fields, size, bound)
 		}
-		// What does not grow is to stay well within its allowance.
+		// The parts that do not grow must stay well below maxFixed.
 		if fixed := size - maxGrowth*len(event.Wire); fixed > maxFixed/2 {
 			t.Errorf("%.100s: %d bytes more than six times the wire", fields, fixed)
 		}
 	}
 }
 
-// TestAttributeKeys has the keys of metadata of which the gateway makes
-// attributes.
+// TestAttributeKeys has keys of metadata that become attributes at the gateway.
 func TestAttributeKeys(t *testing.T) {
 	d := NewDecoder(testServices(t), "dev")
 	long := func(n int) string { return attributePrefix + strings.Repeat("k", n-len(attributePrefix)) }

@@ -5,20 +5,19 @@ import (
 	"math"
 )
 
-// A key of metadata that begins with attributePrefix, has at least two more bytes
-// and a value above 0 becomes an attribute of the message that the gateway
-// publishes. Pub/Sub refuses a message with longer or with more attributes, and
-// the gateway then leaves the event out of every answer. The gateway puts
-// "event." before the key and has four attributes of its own; Pub/Sub takes keys
-// of 256 bytes and 100 attributes (cloud.google.com/pubsub/quotas).
+// The gateway publishes events with attributes. A key of metadata that begins with
+// attributePrefix, has at least two more bytes and a value above 0 becomes such an
+// attribute, "event." before the key. The gateway adds four attributes of its own. Pub/Sub
+// accepts keys of 256 bytes and 100 attributes (cloud.google.com/pubsub/quotas). It refuses
+// a message with more, and then the gateway leaves the event out of every answer.
 const (
 	attributePrefix  = "recordsPrivateMetadata"
 	maxAttributeKey  = 256 - len("event.")
 	maxAttributeKeys = 100 - 4
 )
 
-// becomesAttribute reports whether the gateway makes an attribute of an entry of
-// metadata.
+// becomesAttribute reports whether the gateway turns an entry of metadata into an
+// attribute.
 func becomesAttribute(key []byte, value float64) bool {
 	return value > 0 && len(key) >= len(attributePrefix)+2 && bytes.HasPrefix(key, []byte(attributePrefix))
 }
@@ -88,9 +87,8 @@ func (p *pass) featureFlags() {
 	p.pop(base, name)
 }
 
-// hasRoom reports whether encoding makes sense still. A number of two bytes
-// becomes eleven on the wire, so what is too large must stop growing early. Only a
-// bound on memory: what exceeds it is too large in JSON, too.
+// hasRoom reports whether encoding should go on. It bounds memory: a number of two bytes
+// becomes eleven on the wire. An event that exceeds maxWire is too large in JSON, too.
 func (p *pass) hasRoom() bool {
 	if p.emit && len(p.params) > maxWire {
 		p.emit, p.tooLarge = false, true

@@ -1,7 +1,6 @@
 package event
 
-// The attributes of a message that other parts of the worker, and the recorder,
-// read and write.
+// The attributes of a message that other parts of the worker and the recorder use.
 const (
 	AttrSchemaVersion      = attrSchema
 	AttrServiceID          = attrService
@@ -10,13 +9,13 @@ const (
 	AttrReplayCount        = attrReplayCount
 	AttrOriginMessageID    = attrOriginID
 	AttrOriginPublishTime  = attrOriginPublished
-	// AttrReplayID and AttrOriginRejectedAt are on replayed messages, beside the three
-	// above. The decoder ignores them.
+	// Replayed messages have AttrReplayID and AttrOriginRejectedAt, too. The decoder
+	// ignores them.
 	AttrReplayID          = "replay_id"
 	AttrOriginRejectedAt  = "origin_rejected_at"
 	AttrTraceparent       = attrTraceparent
 	AttrGoogleTraceparent = attrGoogleTraceparent
 )
 
-// SchemaVersion is the only version of the topic message so far.
+// SchemaVersion is the only version of the topic's messages so far.
 const SchemaVersion = schemaVersion

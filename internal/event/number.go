@@ -5,14 +5,14 @@ import (
 	"strconv"
 )
 
-// exactPowers are the powers of ten that a float64 holds exactly.
+// exactPowers are the powers of ten that a float64 represents exactly.
 var exactPowers = [...]float64{
 	1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11,
 	1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
 }
 
-// parseDouble converts a JSON number, and reports whether it is finite as a
-// double. What is too small becomes zero.
+// parseDouble converts a JSON number, and reports whether it is finite as a double. A
+// number that is too small becomes zero.
 func parseDouble(b []byte) (float64, bool) {
 	if f, ok := shortDouble(b); ok {
 		return f, true

@@ -9,8 +9,8 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/policy"
 )
 
-// TestDetailIsNotPersonal puts an address wherever a publisher can write one: a
-// detail, which is logged and shown to many, describes it and does not repeat it.
+// TestDetailIsNotPersonal puts an address wherever a publisher can write one. A detail is
+// logged and shown to many people, so it must describe the address without repeating it.
 func TestDetailIsNotPersonal(t *testing.T) {
 	const address = "alice.smith@example.com"
 	services, err := policy.NewSet([]*policy.Service{{ID: "sams", Environments: []string{"dev"}}}, false)
@@ -52,7 +52,7 @@ func TestDetailIsNotPersonal(t *testing.T) {
 	}
 }
 
-// TestDetailNamesTheEncoding of data that was meant as JSON.
+// TestDetailNamesTheEncoding has JSON in other encodings than UTF-8.
 func TestDetailNamesTheEncoding(t *testing.T) {
 	services, err := policy.NewSet(nil, true)
 	if err != nil {

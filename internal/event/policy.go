@@ -7,7 +7,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/policy"
 )
 
-// violation says which rule of services.yaml forbids the event, "" if none does.
+// violation says which rule of services.yaml forbids the event; "" if none does.
 func (p *pass) violation(service *policy.Service, publisher Publisher) string {
 	if !service.AllowsEnvironment(publisher.Environment) {
 		return fmt.Sprintf("service %s may not publish for environment %s; services.yaml allows %s",
@@ -24,13 +24,13 @@ func (p *pass) violation(service *policy.Service, publisher Publisher) string {
 	return ""
 }
 
-// list quotes the values of a rule, or the first of them if they are many.
+// list quotes the values of a rule, but not more than shown.
 func list(values []string) string {
-	const most = 8
+	const shown = 8
 	var b strings.Builder
 	for i, v := range values {
-		if i == most {
-			fmt.Fprintf(&b, " and %d more", len(values)-most)
+		if i == shown {
+			fmt.Fprintf(&b, " and %d more", len(values)-shown)
 			break
 		}
 		if i > 0 {

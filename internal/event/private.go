@@ -7,7 +7,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/policy"
 )
 
-// Nothing in this file may put a key or a value into a detail.
+// No code in this file may put a key or a value into a detail.
 
 // privateMetadata encodes parameters.private_metadata, a google.protobuf.Struct.
 func (p *pass) privateMetadata() {
@@ -18,8 +18,8 @@ func (p *pass) privateMetadata() {
 	emit := p.emit
 	p.emit = emit && p.relay == policy.AllowPrivate
 	if p.emit {
-		// Most values are not longer on the wire. A large one must not be copied
-		// again and again while the buffer grows.
+		// Most values are not longer on the wire. Growing once keeps a large one from being
+		// copied repeatedly.
 		if left := len(p.data) - p.pos; left > maxKept {
 			p.params = slices.Grow(p.params, min(left, maxWire))
 		}
@@ -55,7 +55,7 @@ func (p *pass) structFields(level int) {
 	p.pop(base, "")
 }
 
-// listValues encodes the elements of an array as those of a ListValue.
+// listValues encodes the elements of an array as the values of a ListValue.
 func (p *pass) listValues(level int) {
 	if !p.enter(level) {
 		return
@@ -69,8 +69,8 @@ func (p *pass) listValues(level int) {
 	}
 }
 
-// value encodes one value of any type as the content of a Value. It closes the
-// messages that are open at entry and value, which are the same in a list.
+// value encodes a value of any type as the content of a Value. It closes the messages that
+// are open at entry and value, which are the same in a list.
 func (p *pass) value(level, entry, value int) {
 	inner := value
 	switch c := p.peek(); {

@@ -2,10 +2,10 @@ package event
 
 import "strings"
 
-// Reason says why an event was rejected. The values are a promise to on-call.
+// Reason is why an event was rejected. On-call relies on the values, so they never change.
 type Reason string
 
-// The reasons that the decoder gives, in the order in which it checks them.
+// The reasons of the decoder, in the order in which it checks them.
 const (
 	UnsupportedSchema Reason = "unsupported_schema"
 	UnknownService    Reason = "unknown_service"
@@ -15,13 +15,13 @@ const (
 	Oversized         Reason = "oversized"
 )
 
-// The reasons that only an attempt to submit the event can give.
+// The reasons that only the submission of an event can show.
 const (
 	GatewayRejected Reason = "gateway_rejected"
 	GatewayRefused  Reason = "gateway_refused"
 )
 
-// Party is who is at fault for a rejection, in words for a table.
+// Party names who is at fault for a rejection, in words for a table.
 type Party string
 
 // The parties that a reason may point at.
@@ -33,9 +33,8 @@ const (
 	AtStranger  Party = "somebody with access to the topic"
 )
 
-// ReasonInfo is everything that the project says about a reason. The metrics, the
-// colours and the advice of `worker dlq`, and the table in docs/oncall.md are made
-// from it.
+// ReasonInfo is everything that the project says about a reason. The metrics, the colours
+// and the advice of `worker dlq`, and the table in docs/oncall.md are made from it.
 type ReasonInfo struct {
 	Reason Reason
 	Fault  Party
@@ -45,7 +44,7 @@ type ReasonInfo struct {
 	Remedy string
 }
 
-// Summary is the first sentence of the remedy, without the full stop.
+// Summary returns the first sentence of the remedy, without the full stop.
 func (r ReasonInfo) Summary() string {
 	first, _, _ := strings.Cut(r.Remedy, ". ")
 	return strings.TrimSuffix(first, ".")

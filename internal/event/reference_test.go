@@ -26,14 +26,14 @@ import (
 	gateway "github.com/sourcegraph/telemetry-relay/internal/telemetrygateway/v1"
 )
 
-// reference is the decoder written for obviousness: a tree, regular expressions,
-// the generated types. The tests hold the fast one against it.
+// reference is a decoder written to be obviously right: a tree, regular expressions, the
+// generated types. The tests compare the fast one with it.
 type reference struct {
 	services           *policy.Set
 	defaultEnvironment string
 }
 
-// outcome is what both decoders must agree on.
+// outcome has the results that both decoders must share.
 type outcome struct {
 	reason    Reason
 	id        string
@@ -118,7 +118,7 @@ func (r reference) decode(m Message) outcome {
 	return outcome{id: id, publisher: publisher, event: event}
 }
 
-// refJSONSize does what the gateway does to know the size of an event.
+// refJSONSize computes the size of an event as the gateway does.
 func refJSONSize(wire []byte, publisher Publisher) (int, error) {
 	var event gateway.Event
 	if err := proto.Unmarshal(wire, &event); err != nil {
@@ -139,7 +139,7 @@ func refJSONSize(wire []byte, publisher Publisher) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		// encoding/json compacts what a Marshaler returns and escapes HTML in it.
+		// encoding/json compacts the output of a Marshaler and escapes HTML in it.
 		escaped, err := json.Marshal(json.RawMessage(rendered))
 		if err != nil {
 			return 0, err
@@ -149,7 +149,7 @@ func refJSONSize(wire []byte, publisher Publisher) (int, error) {
 	return total, nil
 }
 
-// refSyntax reports whether data is one object, not nested too deeply.
+// refSyntax reports whether data is one object that is not nested too deeply.
 func refSyntax(data []byte) bool {
 	dec := jsontext.NewDecoder(bytes.NewReader(data), jsontext.AllowDuplicateNames(true))
 	if dec.PeekKind() != '{' {
@@ -215,8 +215,8 @@ func refCheck(ok bool) {
 	}
 }
 
-// fields returns the members that are not null; all must be among the names, and
-// none be there twice.
+// fields returns the members that are not null. Each must be among the names, and none may
+// occur twice.
 func (o refObject) fields(names ...string) map[string]any {
 	all, given := map[string]bool{}, map[string]any{}
 	for _, m := range o {
@@ -341,7 +341,7 @@ func refEvent(doc refObject, published time.Time) (event *gateway.Event, private
 	return event, private, nil
 }
 
-// refAttributes checks what becomes an attribute at the gateway.
+// refAttributes checks the entries that become attributes at the gateway.
 func refAttributes(metadata map[string]float64) {
 	n := 0
 	for key, value := range metadata {
@@ -365,7 +365,7 @@ func refFeature(v any) string {
 	return s
 }
 
-// refString returns the string of this name, nil if there is none.
+// refString returns the string of this name, or nil.
 func refString(fields map[string]any, name string) *string {
 	v, ok := fields[name]
 	if !ok {
@@ -440,7 +440,7 @@ func refTraceID(s string) string {
 	return m[2]
 }
 
-// refEqual says how the outcome of the fast decoder differs, "" if it does not.
+// refEqual says how the outcome of the fast decoder differs; "" if it does not.
 func refEqual(want outcome, event Event, rejection *Rejection) string {
 	if rejection != nil {
 		switch {

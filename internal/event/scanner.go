@@ -9,15 +9,15 @@ import (
 // maxLevels bounds the nesting of a document; its outermost object is level 1.
 const maxLevels = 100
 
-// scanner reads JSON strictly (RFC 8259, UTF-8 only, no lone surrogates). The
-// first syntax error sticks and ends every loop over members and elements, so
-// callers need not look at it after each step.
+// scanner reads JSON strictly (RFC 8259, UTF-8 only, no lone surrogates). It remembers the
+// first syntax error, which ends every loop over members and elements, so callers need not
+// check after each step.
 type scanner struct {
 	data []byte
 	pos  int
-	// key is the member's key, as member left it.
+	// key is set by member.
 	key text
-	// syntax says what is wrong at byte syntaxAt; empty as long as all is well.
+	// syntax is what was expected at byte syntaxAt; empty if there is no error.
 	syntax   string
 	syntaxAt int
 }
@@ -34,7 +34,7 @@ func (s *scanner) fail(at int, what string) {
 	}
 }
 
-// next skips white space and returns the byte after it, 0 at the end.
+// next skips white space and returns the byte after it, or 0 at the end.
 func (s *scanner) next() byte {
 	for s.pos < len(s.data) {
 		c := s.data[s.pos]
@@ -46,7 +46,7 @@ func (s *scanner) next() byte {
 	return 0
 }
 
-// peek returns the byte at the position, 0 at the end.
+// peek returns the byte at the position, or 0 at the end.
 func (s *scanner) peek() byte {
 	if s.pos < len(s.data) {
 		return s.data[s.pos]
@@ -54,7 +54,7 @@ func (s *scanner) peek() byte {
 	return 0
 }
 
-// enter steps over the bracket that opens an object or array of this level.
+// enter skips the bracket that opens an object or array of this level.
 func (s *scanner) enter(level int) bool {
 	if level > maxLevels {
 		s.fail(s.pos, "at most 100 levels of nesting")
@@ -64,8 +64,8 @@ func (s *scanner) enter(level int) bool {
 	return true
 }
 
-// member moves to the value of the object's next member and leaves its key in
-// s.key. It returns false after the closing brace or a syntax error.
+// member moves to the value of the object's next member and sets key. It returns false
+// after the closing brace or a syntax error.
 func (s *scanner) member(first bool) bool {
 	if s.syntax != "" {
 		return false
@@ -108,7 +108,8 @@ func (s *scanner) element(first bool) bool {
 	}
 	c := s.next()
 	if c == ']' {
-		// After a comma the value is asked for first, so this is no [1,].
+		// After a comma, element returns true without looking for a bracket, so [1,] is a
+		// syntax error.
 		s.pos++
 		return false
 	}
@@ -138,9 +139,8 @@ func (s *scanner) str() text {
 	for {
 		for i+8 <= len(data) {
 			w := binary.LittleEndian.Uint64(data[i:])
-			// The lowest high bit marks the first byte that is a quote, a
-			// backslash, a control character or not ASCII. Borrows can only
-			// make later marks wrong.
+			// The lowest high bit marks the first byte that is a quote, a backslash, a
+			// control character or not ASCII. A borrow can set only later marks wrongly.
 			quote, backslash := w^'"'*lowBits, w^'\\'*lowBits
 			m := ((quote - lowBits) | (backslash - lowBits) | (w - ' '*lowBits) | w) & highBits
 			if m != 0 {
@@ -185,7 +185,7 @@ func (s *scanner) str() text {
 // number is a number in the data.
 type number struct {
 	start, end int
-	// integer means that it has neither fraction nor exponent.
+	// integer is set if the number has neither fraction nor exponent.
 	integer bool
 }
 
@@ -230,7 +230,7 @@ func (s *scanner) digits() {
 
 func isDigit(c byte) bool { return c-'0' <= 9 }
 
-// literal steps over one of the three bare words.
+// literal skips null, true or false.
 func (s *scanner) literal(word string) {
 	if rest := s.data[s.pos:]; len(rest) < len(word) || string(rest[:len(word)]) != word {
 		s.fail(s.pos, "a value")
@@ -239,7 +239,7 @@ func (s *scanner) literal(word string) {
 	s.pos += len(word)
 }
 
-// skip scans any value; level is that of the value if it is a container.
+// skip skips any value. level is the level of the value if it is a container.
 func (s *scanner) skip(level int) {
 	switch s.peek() {
 	case '{':
@@ -276,7 +276,7 @@ func (s *scanner) skipScalar() {
 	}
 }
 
-// kind names the type of the value that begins with c.
+// kind returns the type of the value that begins with c.
 func kind(c byte) string {
 	switch c {
 	case '"':

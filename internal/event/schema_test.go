@@ -16,9 +16,9 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/race"
 )
 
-// The JSON Schema in docs/ is for publishers in other languages. These tests hold
-// it against the decoder: valid by the schema is what the decoder takes, and
-// nothing else, but for what docs/publishing.md lists as out of a schema's sight.
+// The JSON Schema in docs/ is for publishers in other languages. These tests compare it
+// with the decoder: an event is valid by the schema exactly if the decoder accepts it,
+// except for the cases that docs/publishing.md lists as invisible to a schema.
 
 const schemaFile = "../../docs/event.schema.json"
 
@@ -31,8 +31,8 @@ func compileSchema(t *testing.T) *jsonschema.Schema {
 	return schema
 }
 
-// schemaSays reports whether data is valid by the schema. What is not one JSON
-// document, with keys that are unique, has no meaning to a schema.
+// schemaSays reports whether data is valid by the schema. A schema can judge only one JSON
+// document with unique keys; document is false for other data.
 func schemaSays(schema *jsonschema.Schema, data []byte) (valid, document bool) {
 	dec := jsontext.NewDecoder(bytes.NewReader(data))
 	if _, err := dec.ReadValue(); err != nil || dec.PeekKind() != 0 {
@@ -45,7 +45,7 @@ func schemaSays(schema *jsonschema.Schema, data []byte) (valid, document bool) {
 	return schema.Validate(v) == nil, true
 }
 
-// decoderSays reports whether the decoder takes the data, and why not.
+// decoderSays reports whether the decoder accepts the data, and why not.
 func decoderSays(t testing.TB, data []byte) (bool, string) {
 	_, rejection := NewDecoder(testServices(t), "dev").Decode(testMessage(string(data)))
 	if rejection != nil {
@@ -58,9 +58,9 @@ var utf8Free = regexp.MustCompile(`^[\x00-\x7f]*$`)
 
 var edgeOfTime = regexp.MustCompile(`"timestamp":"(0001-01-01T|9999-12-31T)`)
 
-// stricter says which of the listed things explains that the schema refuses what
-// the decoder takes: the schema must be loaded by every validator, and RFC 3339 has a
-// year 0000, of which an offset makes the year 0001.
+// stricter names the listed exception because of which the schema refuses an event that the
+// decoder accepts. The schema is limited to features that every validator loads. And RFC
+// 3339 has a year 0000, which an offset can move to the year 0001.
 func stricter(data []byte) bool {
 	return yearZero.Match(data) || aboveLargest.Match(data)
 }
@@ -71,15 +71,15 @@ var (
 	aboveLargest = regexp.MustCompile(`1\.7976931348623158e308`)
 )
 
-// beyond says which of the listed things that a schema cannot see explains that
-// the decoder rejects what the schema takes.
+// beyond names the listed exception that a schema cannot see and because of which the
+// decoder rejects an event that the schema accepts.
 func beyond(data []byte, detail string) bool {
 	if strings.HasPrefix(detail, "invalid_event: timestamp: ") {
-		// Within or without the years that exist: that depends on the offset.
+		// The offset decides whether the time is within the years that exist.
 		return edgeOfTime.Match(data)
 	}
 	if strings.Contains(detail, "expected a key of at most 250 bytes") {
-		// A schema counts characters.
+		// A schema counts characters, not bytes.
 		return !utf8Free.Match(data)
 	}
 	for _, listed := range []string{
@@ -95,7 +95,7 @@ func beyond(data []byte, detail string) bool {
 	return false
 }
 
-// agree fails unless schema and decoder judge the same.
+// agree fails unless schema and decoder give the same verdict.
 func agree(t interface{ Errorf(string, ...any) }, tb testing.TB, schema *jsonschema.Schema, data []byte) (accepted bool) {
 	valid, document := schemaSays(schema, data)
 	accepted, detail := decoderSays(tb, data)
@@ -108,12 +108,12 @@ func agree(t interface{ Errorf(string, ...any) }, tb testing.TB, schema *jsonsch
 	return accepted
 }
 
-// TestSchemaCorpus goes through everything that this package's other tests decode,
-// and the sample events.
+// TestSchemaCorpus compares for all documents of this package's other tests, and for the
+// sample events.
 func TestSchemaCorpus(t *testing.T) {
 	schema := compileSchema(t)
 	corpus := seeds()
-	for _, file := range []string{"../local/sample/events.ndjson", "../local/sample/bad.ndjson"} {
+	for _, file := range []string{"../devstack/sample/events.ndjson", "../devstack/sample/bad.ndjson"} {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -156,13 +156,13 @@ func longKey(bytes int, value string) string {
 	return `{"` + attributePrefix + strings.Repeat("k", bytes-len(attributePrefix)) + `":` + value + `}`
 }
 
-// known are the fields of each object; the event itself is "".
+// known has the fields of each object; the event itself is "".
 var known = map[string][]string{
 	"": topNames, "user": userShape.names, "client": clientShape.names, "interaction": interactionShape.names,
 	"billingMetadata": billingShape.names, "marketingTracking": marketingShape.names,
 }
 
-// drawObject makes an object of known fields, and now and then of another.
+// drawObject returns an object of known fields, and sometimes an unknown one.
 func drawObject(t *rapid.T, name string) string {
 	fields := rapid.SliceOfNDistinct(rapid.SampledFrom(known[name]), 0, 3, rapid.ID[string]).Draw(t, name)
 	if rapid.IntRange(0, 19).Draw(t, "unknown?") == 0 {
@@ -211,7 +211,7 @@ func TestSchemaGenerated(t *testing.T) {
 	if counts[true] < 50 || counts[false] < 50 {
 		t.Errorf("%d accepted, %d rejected: not much of a test", counts[true], counts[false])
 	}
-	// And each fragment in each place.
+	// Compare each fragment in each place, too.
 	for object, fields := range known {
 		for _, field := range append(fields, "unknown") {
 			for _, value := range fragments {
@@ -232,7 +232,7 @@ func TestSchemaGenerated(t *testing.T) {
 	}
 }
 
-// TestSchemaCalendar compares every day that there may be, and every leap day.
+// TestSchemaCalendar compares every possible day, and every leap day.
 func TestSchemaCalendar(t *testing.T) {
 	if race.Enabled {
 		t.Skip("the race detector is slow, and there is one goroutine")
@@ -261,8 +261,8 @@ func TestSchemaCalendar(t *testing.T) {
 	}
 }
 
-// TestSchemaIsNarrow makes sure that the exceptions are ones: each is out of the
-// schema's sight, and the decoder rejects it.
+// TestSchemaIsNarrow requires that each listed exception is needed: the schema accepts it,
+// and the decoder rejects it.
 func TestSchemaIsNarrow(t *testing.T) {
 	schema := compileSchema(t)
 	var manyAttributes strings.Builder

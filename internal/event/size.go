@@ -3,17 +3,18 @@ package event
 import "fmt"
 
 const (
-	// maxJSON stays below the 10,000,000 bytes from which on the gateway drops
-	// an event and yet reports it as recorded. Just below them it leaves the event
-	// out of every answer.
+	// maxJSON is the largest event in JSON, in bytes. From 10,000,000 bytes on, the gateway
+	// drops an event and yet reports it as recorded. Just below, it leaves the event out of
+	// every answer.
 	maxJSON = 9_900_000
-	// maxWire is where encoding an event ends early, in bytes. It is no limit of
-	// its own: a byte of JSON takes less than maxShrink bytes on the wire, so an
-	// event that exceeds it is too large in JSON, too. It lies below the 90 MiB
-	// that the gateway takes as one message.
+	// maxWire is the size on the wire, in bytes, at which encoding stops. It is not a limit
+	// of its own: a byte of JSON takes less than maxShrink bytes on the wire, so an event
+	// that exceeds it is too large in JSON, too. It is below the 90 MiB that the gateway
+	// accepts as one message.
 	maxWire = maxShrink * maxJSON
-	// maxShrink: the worst is an element of a list in private metadata. A number
-	// such as 1 has two bytes in JSON, with its comma, and eleven on the wire.
+	// maxShrink is how many bytes on the wire a byte of JSON takes at most. The worst case
+	// is an element of a list in private metadata: a number such as 1 has two bytes in
+	// JSON, with its comma, and eleven on the wire.
 	maxShrink = 6
 )
 
@@ -34,13 +35,12 @@ const (
 	maxFixed  = 4096
 )
 
-// jsonBound returns at least as much as jsonSize at a small part of its cost.
+// jsonBound returns an upper bound of jsonSize at a small part of its cost.
 func jsonBound(wire []byte, publisher Publisher) int {
 	return maxGrowth*(len(wire)+len(publisher.ServiceID)+len(publisher.Environment)) + maxFixed
 }
 
-// tooLarge says what about an event is too large for the gateway, "" if nothing
-// is.
+// tooLarge says how the event is too large for the gateway; "" if it is not.
 func tooLarge(wire []byte, publisher Publisher) string {
 	if jsonBound(wire, publisher) < maxJSON {
 		return ""

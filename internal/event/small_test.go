@@ -62,7 +62,7 @@ var timestampTests = []struct {
 	{text: ""},
 }
 
-func TestTimestamp(t *testing.T) {
+func TestTimestampsAreParsed(t *testing.T) {
 	for _, test := range timestampTests {
 		at, ok := parseInstant([]byte(test.text))
 		if ok != test.ok || ok && at != (instant{test.seconds, test.nanos}) {
@@ -87,8 +87,8 @@ func TestTimestampAllDays(t *testing.T) {
 	}
 }
 
-// TestDeriveID has vectors computed with Python's hashlib and uuid. They must
-// never change: an event that is delivered again must keep its id.
+// TestDeriveID has vectors computed with Python's hashlib and uuid. They must never change,
+// because a redelivered event must keep its id.
 func TestDeriveID(t *testing.T) {
 	for _, test := range []struct {
 		published time.Time
@@ -164,7 +164,7 @@ func TestHexDigits(t *testing.T) {
 	}
 }
 
-func TestTraceparent(t *testing.T) {
+func TestTraceparentsAreParsed(t *testing.T) {
 	const parent = "0123456789abcdef"
 	for _, test := range []struct{ value, want string }{
 		{"00-" + testTrace + "-" + parent + "-01", testTrace},
@@ -193,7 +193,7 @@ func TestTraceparent(t *testing.T) {
 	}
 }
 
-func TestReplays(t *testing.T) {
+func TestReplayCountsAreParsed(t *testing.T) {
 	for value, want := range map[string]int{
 		"": 0, "0": 0, "1": 1, "12": 12, "01": 0, "+1": 0, "-1": 0, "1.0": 0, "1e2": 0, " 1": 0, "1 ": 0, "１": 0,
 		"9223372036854775807": math.MaxInt64, "9223372036854775808": 0,
@@ -207,7 +207,7 @@ func TestReplays(t *testing.T) {
 	}
 }
 
-func TestSimilar(t *testing.T) {
+func TestSimilarNamesAreSuggested(t *testing.T) {
 	for key, want := range map[string]string{
 		"Feature": "feature", "featur": "feature", "featuure": "feature", "feautre": "feature", "fwature": "feature",
 		"private_metadata": "privateMetadata", "metaData": "metadata", "users": "user", "fea": "", "": "", "source": "",
@@ -219,7 +219,7 @@ func TestSimilar(t *testing.T) {
 	}
 }
 
-func TestQuote(t *testing.T) {
+func TestQuotesArePlainASCII(t *testing.T) {
 	for value, want := range map[string]string{
 		"":                                  `""`,
 		"a\"\n\x00\xff":                     `"a\"\n\x00\xff"`,

@@ -6,9 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// escapeLen returns the length of the escape sequence at the start of b, which
-// is a backslash; a surrogate pair is one sequence. It returns 0 if it is not
-// valid.
+// escapeLen returns the length of the escape sequence at the start of b, which is a
+// backslash, or 0 if it is not valid. A surrogate pair is one sequence.
 func escapeLen(b []byte) int {
 	if len(b) < 2 {
 		return 0
@@ -67,8 +66,8 @@ var hexDigits = func() (table [256]byte) {
 	return table
 }()
 
-// appendUnescaped appends the content of a string that the scanner has found
-// valid.
+// appendUnescaped appends the content of a string without its escapes. The scanner has
+// checked the string.
 func appendUnescaped(dst, raw []byte) []byte {
 	for {
 		i := bytes.IndexByte(raw, '\\')

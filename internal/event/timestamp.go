@@ -2,7 +2,7 @@ package event
 
 import "time"
 
-// What google.protobuf.Timestamp can hold: the years 0001 to 9999.
+// The bounds of google.protobuf.Timestamp: the years 0001 to 9999.
 const (
 	minSeconds = -62135596800
 	maxSeconds = 253402300799
@@ -23,9 +23,9 @@ func instantOf(t time.Time) (instant, bool) {
 
 func (i instant) valid() bool { return i.seconds >= minSeconds && i.seconds <= maxSeconds }
 
-// parseInstant reads RFC 3339 to the letter: upper case T and Z, two digits
-// everywhere, a full stop and one to nine digits as the fraction, no leap second.
-// time.Parse takes more than that.
+// parseInstant reads RFC 3339 strictly: upper case T and Z, two digits everywhere, a full
+// stop before one to nine digits of a fraction, no leap second. time.Parse accepts more
+// than that.
 func parseInstant(b []byte) (instant, bool) {
 	if len(b) < len("2006-01-02T15:04:05Z") ||
 		b[4] != '-' || b[7] != '-' || b[10] != 'T' || b[13] != ':' || b[16] != ':' {
@@ -82,7 +82,7 @@ func parseOffset(b []byte) (int, bool) {
 	return offset, true
 }
 
-// twoDigits reads two digits; what is none gives more than 99.
+// twoDigits reads two digits. It returns more than 99 if they are not digits.
 func twoDigits(b []byte) uint {
 	tens, ones := b[0]-'0', b[1]-'0'
 	if tens > 9 || ones > 9 {
@@ -105,9 +105,8 @@ func daysIn(year, month uint) uint {
 	}
 }
 
-// daysSinceEpoch counts the days from 1970-01-01. Its years begin in March, so
-// that the leap day is the last one; 719468 days lie between March of year 0 and
-// the epoch.
+// daysSinceEpoch counts the days from 1970-01-01. Its years begin in March, so that the
+// leap day is the last one; 719468 days lie between March of year 0 and the epoch.
 func daysSinceEpoch(year, month, day int) int64 {
 	if month <= 2 {
 		year--

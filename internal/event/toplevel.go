@@ -5,8 +5,7 @@ import "math"
 // nameRule describes the gateway's rule for feature and action.
 const nameRule = `2 to 64 bytes of the form ^[a-z][a-zA-Z-\.]+$`
 
-// topNames are the fields of an event. The order is that of the bits in
-// topLevel's seen.
+// topNames are the fields of an event, in the order of the bits of seen in topLevel.
 var topNames = []string{
 	"feature", "action", "id", "timestamp", "metadata", "metadataVersion", "privateMetadata",
 	"billingMetadata", "user", "client", "interaction", "featureFlags", "marketingTracking",
@@ -29,7 +28,7 @@ const (
 	topUnknown
 )
 
-// topIndex is a switch because the compiler makes a search by length of it.
+// topIndex is a switch, because the compiler turns that into a search by length.
 func topIndex(key []byte) int {
 	switch string(key) {
 	case "feature":
@@ -63,7 +62,7 @@ func topIndex(key []byte) int {
 	}
 }
 
-// topLevel walks the event.
+// topLevel decodes the members of the event.
 func (p *pass) topLevel() {
 	p.enter(1)
 	seen := 0
@@ -121,14 +120,14 @@ func (p *pass) topField(i int) {
 	}
 }
 
-// submessage appends the object of this shape as field num.
+// submessage decodes an object of this shape and appends it as field num.
 func (p *pass) submessage(dst []byte, num byte, sh *shape) []byte {
 	dst, at := open(dst, num)
 	return closeAt(p.object(dst, sh), at)
 }
 
-// interaction encodes the object, with the trace id of the message's attributes
-// if it has none.
+// interaction encodes the object. If it has no trace id, that of the message's attributes
+// is added.
 func (p *pass) interaction() {
 	dst, at := open(p.rest, numInteraction)
 	dst = p.object(dst, interactionShape)
@@ -162,8 +161,8 @@ func validName(b []byte) bool {
 	return true
 }
 
-// topString reads a string, which is not nil even if it is empty. It returns nil
-// if there is none.
+// topString reads a string. The result is not nil even if the string is empty, and nil if
+// there is none.
 func (p *pass) topString(field string) []byte {
 	if p.peek() != '"' {
 		p.wrongType("", []byte(field), "a string", 2)

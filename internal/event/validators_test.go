@@ -20,11 +20,11 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 
-// Publishers choose their own validator. These tests load the schema in others than
-// the exact one of TestSchemaGenerated, and compare what they say of a generated
-// corpus. All of them read numbers as 64-bit floats.
+// Publishers choose their own validator. These tests load the schema in others than the
+// exact one of TestSchemaGenerated and compare their results for a generated corpus. All of
+// them read numbers as 64-bit floats.
 
-// validatorCorpus are documents that a validator can read, a JSON text a line.
+// validatorCorpus returns documents that a validator can read, one JSON text a line.
 func validatorCorpus(t *testing.T) []string {
 	t.Helper()
 	var all []string
@@ -70,8 +70,8 @@ func compileSchemaOnce(t *testing.T) *jsonschema.Schema {
 // edgeOfIntegers is an integer that a 64-bit float cannot tell from one in range.
 var edgeOfIntegers = regexp.MustCompile(`"userId":(9223372036854775808|-9223372036854775809)[,}]`)
 
-// compareValidator fails unless a validator says of each document what the decoder
-// does, but for what docs/publishing.md lists.
+// compareValidator fails unless a validator and the decoder agree on each document, except
+// for the cases that docs/publishing.md lists.
 func compareValidator(t *testing.T, corpus []string, says func(i int) bool) {
 	t.Helper()
 	counts := map[bool]int{}
@@ -91,8 +91,8 @@ func compareValidator(t *testing.T, corpus []string, says func(i int) bool) {
 	}
 }
 
-// TestSchemaGoogle: google/jsonschema-go reads the schema's own numbers as floats,
-// too.
+// TestSchemaGoogle uses google/jsonschema-go, which reads the schema's own numbers as
+// floats, too.
 func TestSchemaGoogle(t *testing.T) {
 	text, err := os.ReadFile(schemaFile)
 	if err != nil {
@@ -113,7 +113,7 @@ func TestSchemaGoogle(t *testing.T) {
 	})
 }
 
-// run compares what a program prints of the corpus, 1 or 0 a line.
+// run compares the output of a program for the corpus: 1 or 0 for each line.
 func runValidator(ctx context.Context, t *testing.T, corpus []string, name string, args ...string) {
 	t.Helper()
 	schema, err := filepath.Abs(schemaFile)
@@ -138,7 +138,7 @@ func runValidator(ctx context.Context, t *testing.T, corpus []string, name strin
 	compareValidator(t, corpus, func(i int) bool { return verdicts[i] == "1" })
 }
 
-// TestSchemaAjv: Ajv with its defaults, as Node's services have it.
+// TestSchemaAjv uses Ajv with its defaults, as Node services do.
 func TestSchemaAjv(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -146,7 +146,7 @@ func TestSchemaAjv(t *testing.T) {
 	runValidator(ctx, t, validatorCorpus(t), "node", filepath.Join(dir, "ajv.mjs"))
 }
 
-// TestSchemaPython: jsonschema, whose patterns are Python's.
+// TestSchemaPython uses jsonschema, whose patterns are Python's.
 func TestSchemaPython(t *testing.T) {
 	testenv.Needs(t, "python3")
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)

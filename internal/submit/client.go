@@ -1,5 +1,5 @@
-// Package submit records events at Telemetry Gateway: it authenticates through
-// SAMS, sends one batch a stream, and tells for each event what became of it.
+// Package submit records events at Telemetry Gateway: it authenticates through SAMS, sends
+// one batch over one stream, and returns the result for each event.
 package submit
 
 import (
@@ -14,44 +14,43 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/secrets"
 )
 
-// Batch is what one stream carries: events of one publisher, of less than the 90 MiB
-// together that the gateway receives as one message. Several of them may have one id;
-// see Collision. Without events it asks whether the gateway is there and takes the
-// publisher.
+// Batch is the content of one stream: events of one publisher, less than the 90 MiB that
+// the gateway accepts as one message. Several events may have the same id; see Collision. A
+// batch without events asks whether the gateway is available and accepts the publisher.
 type Batch struct {
-	// RequestID names the stream in the gateway's logs and ours.
+	// RequestID identifies the stream in the logs of the gateway and of the worker.
 	RequestID string
 	Publisher event.Publisher
 	Events    []*event.Event
-	// Connection chooses one of the client's connections. Different numbers below
-	// limit.ConnectionsFor(Options.Streams) are different connections.
+	// Connection selects one of the client's connections. Different numbers below
+	// limit.ConnectionsFor(Options.Streams) select different connections.
 	Connection int
-	// Canary asks for a canary when the stream fails with a transient error: a
-	// stream with the same identity and no events.
+	// Canary requests a canary if the stream fails with a transient error: a stream with
+	// the same identity and no events.
 	Canary bool
 }
 
-// withoutEvents is the canary of a batch: the same stream, as that publisher.
+// withoutEvents returns a batch without events for another stream of this publisher, over
+// the same connection.
 func (b Batch) withoutEvents(as event.Publisher) Batch {
 	return Batch{RequestID: b.RequestID, Publisher: as, Connection: b.Connection}
 }
 
-// Result is what became of a batch.
+// Result is the result of a batch.
 type Result struct {
-	// Listed says for each event whether the gateway has recorded it. It is nil
-	// when there was no answer.
+	// Listed says for each event whether the gateway has recorded it. It is nil if there
+	// was no answer.
 	Listed []bool
-	// Collisions are the events of which the answer does not tell whether they are
-	// recorded, because others have the same id. Listed is false for them.
+	// Collisions are events for which the answer does not say whether they are recorded,
+	// because others have the same id. Listed is false for them.
 	Collisions []Collision
-	// Failure is why the stream failed; nil when it ended well. It may have
-	// failed after the answer.
+	// Failure is why the stream failed, or nil. A stream may fail after its answer.
 	Failure *Failure
-	// Took is how long it took, without the wait for a token.
+	// Took is the duration of the stream, without the wait for a token.
 	Took time.Duration
 }
 
-// Code is the gRPC code with which the stream ended.
+// Code returns the gRPC code with which the stream ended.
 func (r Result) Code() codes.Code {
 	if r.Failure == nil {
 		return codes.OK
@@ -63,21 +62,22 @@ func (r Result) Code() codes.Code {
 type Options struct {
 	// URL of the gateway: https://…, or http://… for plain text.
 	URL string
-	// Streams are in flight at most. They decide how many connections there are.
+	// Streams is the largest number of streams in flight. The number of connections follows
+	// from it.
 	Streams int
 	// Timeout of one stream.
 	Timeout time.Duration
 	// Tokens authenticate the streams.
 	Tokens *Tokens
-	// Self is the identity under which the worker itself asks.
+	// Self is the identity of streams that the worker opens for itself.
 	Self event.Publisher
 }
 
-// Transport speaks to the gateway.
+// Transport sends streams to the gateway.
 type Transport interface {
-	// Exchange is one stream: metadata, the events as one payload if there are
-	// any, the answer, the end. It enters the answer into the listing, and returns why
-	// the stream failed.
+	// Exchange runs one stream: it sends the metadata, and the events, if any, as one
+	// payload, and receives the answer until the end. It enters the answer into the
+	// listing, and returns why the stream failed.
 	Exchange(ctx context.Context, token string, b Batch, answer *Listing) error
 	// Close closes the connection.
 	Close() error
@@ -89,7 +89,7 @@ type Client struct {
 	timeout   time.Duration
 	tokens    *Tokens
 	self      event.Publisher
-	// eventsSent: the gateway was sent at least one event.
+	// eventsSent is set once the gateway was sent an event.
 	eventsSent atomic.Bool
 }
 
@@ -102,7 +102,7 @@ func NewClient(opts Options) (*Client, error) {
 	return NewClientOver(transport, opts), nil
 }
 
-// NewClientOver is NewClient over a transport; the URL is not used.
+// NewClientOver returns a client over a transport. It ignores the URL.
 func NewClientOver(transport Transport, opts Options) *Client {
 	return &Client{transport: transport, timeout: opts.Timeout, tokens: opts.Tokens, self: opts.Self}
 }
@@ -110,12 +110,12 @@ func NewClientOver(transport Transport, opts Options) *Client {
 // Close closes the connection.
 func (c *Client) Close() error { return c.transport.Close() }
 
-// Tokenless reports whether streams have no token yet, and so wait for SAMS rather
+// Tokenless reports whether there is no token yet, so that streams wait for SAMS rather
 // than for the gateway.
 func (c *Client) Tokenless() bool { return c.tokens.Missing() }
 
-// Probe asks without recording anything whether the gateway can be reached and
-// accepts a token. The error is a *Failure.
+// Probe asks whether the gateway is available and accepts a token. It records nothing. The
+// error is a *Failure.
 func (c *Client) Probe(ctx context.Context, requestID string) error {
 	if f := c.Submit(ctx, Batch{RequestID: requestID, Publisher: c.self}).Failure; f != nil {
 		return f
@@ -123,7 +123,7 @@ func (c *Client) Probe(ctx context.Context, requestID string) error {
 	return nil
 }
 
-// Submit sends a batch in a stream of its own and waits for the outcome.
+// Submit sends a batch over a stream of its own and waits for the result.
 func (c *Client) Submit(ctx context.Context, b Batch) Result {
 	r := c.authenticated(ctx, b)
 	switch {
@@ -139,8 +139,9 @@ func (c *Client) Submit(ctx context.Context, b Batch) Result {
 	return r
 }
 
-// whoseFault asks again without the events, and then under another identity:
-// only then does a refusal of the stream say what is the matter.
+// whoseFault repeats a refused stream without events, and then under another identity,
+// because the refusal alone does not say whether it means the events, the identity or the
+// worker.
 func (c *Client) whoseFault(ctx context.Context, b Batch) Class {
 	if len(b.Events) > 0 {
 		same := c.authenticated(ctx, b.withoutEvents(b.Publisher))
@@ -164,8 +165,8 @@ func (c *Client) whoseFault(ctx context.Context, b Batch) Class {
 	return Transient
 }
 
-// authenticated sends a batch with a token. A refused token is replaced once,
-// at once: it may have been revoked.
+// authenticated sends a batch with a token. If the gateway refuses the token, it tries once
+// more with a new one, because the token may have been revoked.
 func (c *Client) authenticated(ctx context.Context, b Batch) Result {
 	for attempt := 0; ; attempt++ {
 		token, err := c.tokens.Token(ctx)
@@ -192,8 +193,8 @@ func (c *Client) tokenFailure(err error) *Failure {
 	return f
 }
 
-// questionTimeout bounds a stream without events: one that hangs must not delay
-// the moment at which a recovery is seen for as long as a full one may take.
+// questionTimeout bounds a stream without events. If the full timeout applied, one that
+// hangs would delay the detection of a recovery.
 const questionTimeout = 10 * time.Second
 
 func (c *Client) stream(ctx context.Context, token string, b Batch) Result {

@@ -93,7 +93,7 @@ func (f *fixture) onPayload(fault gatewayserver.Fault) {
 	f.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault { return fault })
 }
 
-// wantStreams checks which streams there were since the last call, by service.
+// wantStreams compares the streams since the last call, by service.
 func (f *fixture) wantStreams(want ...string) {
 	f.t.Helper()
 	f.mu.Lock()
@@ -120,7 +120,7 @@ func (f *fixture) wantFailure(got Result, class Class, code codes.Code) {
 	}
 }
 
-func TestSubmit(t *testing.T) {
+func TestBatchIsRecorded(t *testing.T) {
 	f := newFixture(t)
 	all := gatewayEvents(1000, 100)
 	b := Batch{RequestID: "request-1", Publisher: publisher, Events: encoded(t, all)}
@@ -158,7 +158,7 @@ func TestSubmit(t *testing.T) {
 	wait.Wait()
 }
 
-func TestOmitted(t *testing.T) {
+func TestOmittedEventsAreNotListed(t *testing.T) {
 	f := newFixture(t)
 	b := batchOf(t, 5)
 	f.onPayload(gatewayserver.Fault{Omit: []string{string(b.Events[0].ID()), string(b.Events[3].ID())}})
@@ -171,7 +171,7 @@ func TestOmitted(t *testing.T) {
 	}
 }
 
-func TestCut(t *testing.T) {
+func TestCutStreamKeepsAnswer(t *testing.T) {
 	for phase, answered := range map[gatewayserver.Phase]bool{
 		gatewayserver.BeforeRecording:  false,
 		gatewayserver.BeforeResponding: false,
@@ -242,7 +242,7 @@ func TestRefusedToken(t *testing.T) {
 	})
 }
 
-func TestClassify(t *testing.T) {
+func TestCodesHaveClasses(t *testing.T) {
 	want := map[codes.Code]Class{
 		codes.Unauthenticated: Credentials, codes.PermissionDenied: Credentials,
 		codes.InvalidArgument: BatchRefused, codes.FailedPrecondition: BatchRefused, codes.OutOfRange: BatchRefused,
@@ -275,7 +275,7 @@ func TestClassify(t *testing.T) {
 	}
 }
 
-func TestControls(t *testing.T) {
+func TestRefusalIsAttributed(t *testing.T) {
 	refuse := status.Error(codes.InvalidArgument, "no")
 	away := status.Error(codes.Unavailable, "away")
 	by := func(errs map[string]error) func(gatewayserver.StreamInfo) error {
@@ -361,7 +361,7 @@ func TestControls(t *testing.T) {
 	})
 }
 
-func TestTimeout(t *testing.T) {
+func TestStreamTimesOut(t *testing.T) {
 	f := newFixture(t)
 	f.onPayload(gatewayserver.Fault{Hang: true})
 	c := f.client(f.gateway.URL(), 50*time.Millisecond)
@@ -371,7 +371,7 @@ func TestTimeout(t *testing.T) {
 	f.wantFailure(f.Submit(ctx, batchOf(t, 2)), Transient, codes.Canceled)
 }
 
-func TestProbe(t *testing.T) {
+func TestProbeRecordsNothing(t *testing.T) {
 	f := newFixture(t)
 	if err := f.Probe(t.Context(), "probe-1"); err != nil {
 		t.Error(err)
@@ -389,7 +389,7 @@ func TestProbe(t *testing.T) {
 	}
 }
 
-func TestSize(t *testing.T) {
+func TestLargeEventsAreSubmitted(t *testing.T) {
 	f := newFixture(t)
 	b := Batch{Publisher: publisher, Events: encoded(t, gatewayEvents(1, 9<<20))}
 	if r := f.Submit(t.Context(), b); r.Failure != nil || !slices.Equal(r.Listed, []bool{true}) {
@@ -442,7 +442,7 @@ func (f *fixture) scripted(serve func(telemetrygatewayv1.TelemeteryGatewayServic
 	return f.client("http://"+listener.Addr().String(), 10*time.Second)
 }
 
-func TestExchange(t *testing.T) {
+func TestExchangeFollowsProtocol(t *testing.T) {
 	f := newFixture(t)
 	t.Run("exactly metadata, payload, end", func(t *testing.T) {
 		var requests []*telemetrygatewayv1.RecordEventsRequest
@@ -575,8 +575,8 @@ func TestNewClient(t *testing.T) {
 	}
 }
 
-// TestConnections sends batches over different connections.
-func TestConnections(t *testing.T) {
+// TestBatchSelectsConnection sends batches over different connections.
+func TestBatchSelectsConnection(t *testing.T) {
 	f := newFixture(t)
 	var mu sync.Mutex
 	peers := map[string]bool{}

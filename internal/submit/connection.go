@@ -25,30 +25,31 @@ import (
 // connection is the Transport over gRPC.
 type connection struct {
 	conn *grpc.ClientConn
-	tls  *handshakes // nil: plain text
+	tls  *handshakes // nil for plain text
 }
 
-// The contract's settings for connections.
+// The settings that the gateway's operators ask for.
 const (
 	keepaliveTime    = 20 * time.Second
 	keepaliveTimeout = 10 * time.Second
 	idleTimeout      = time.Minute
-	// A gateway that returns is found again this soon.
+	// reconnectDelay bounds the time until a recovered gateway is found again.
 	reconnectDelay = 2 * time.Second
 	connectTimeout = 10 * time.Second
 )
 
-// What the gateway may send at once, in bytes: an answer has some 40 an event.
+// The windows bound the bytes that the gateway may send at once. An answer has some 40
+// bytes per event.
 const (
 	answerWindow  = 128 << 10
 	answersWindow = 1 << 20
 )
 
-// writeBuffer is how many bytes a connection collects before it writes them: what many
-// small streams, or one large batch, send leaves in few system calls.
+// writeBuffer is how many bytes a connection collects before it writes them, so that many
+// small streams, or one large batch, need few system calls.
 const writeBuffer = 128 << 10
 
-// dial prepares a connection; it is made when it is first used.
+// dial prepares a connection. gRPC opens it at the first use.
 func dial(address string) (*connection, error) {
 	u, err := url.Parse(address)
 	if err != nil {
@@ -78,12 +79,13 @@ func dial(address string) (*connection, error) {
 			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: reconnectDelay},
 			MinConnectTimeout: connectTimeout,
 		}),
-		// What is submitted again, and when, is decided in one place.
+		// The loop decides which events are submitted again, and when.
 		grpc.WithDisableRetry(),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithUserAgent("telemetry-relay"),
 		grpc.WithWriteBufferSize(writeBuffer),
-		// Fixed, so that the line is not measured: that is a ping for each answer.
+		// Fixed windows switch off gRPC's estimation of bandwidth, which sends a ping for
+		// each answer.
 		grpc.WithInitialWindowSize(answerWindow),
 		grpc.WithInitialConnWindowSize(answersWindow),
 	)
@@ -95,7 +97,7 @@ func dial(address string) (*connection, error) {
 
 var streamDesc = &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}
 
-// Exchange is one stream.
+// Exchange runs one stream.
 func (c *connection) Exchange(ctx context.Context, token string, b Batch, l *Listing) error {
 	return c.exchange(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token), b, l)
 }
@@ -104,7 +106,8 @@ func (c *connection) Exchange(ctx context.Context, token string, b Batch, l *Lis
 func (c *connection) Close() error { return c.conn.Close() }
 
 func (c *connection) exchange(ctx context.Context, b Batch, l *Listing) error {
-	// Encoded before there is a stream, so that all that it sends leaves at once.
+	// The events are encoded before the stream is opened, so that metadata and events leave
+	// together.
 	var events mem.BufferSlice
 	if len(b.Events) > 0 {
 		events = payload(b.Events).marshal()
@@ -140,8 +143,8 @@ func (c *connection) exchange(ctx context.Context, b Batch, l *Listing) error {
 	}
 }
 
-// send sends a message. When the gateway has ended the stream already, its
-// reason is what receiving returns.
+// send sends a message. If the gateway has already ended the stream, it returns the reason,
+// which only receiving yields.
 func send(stream grpc.ClientStream, message any, l *Listing) error {
 	err := stream.SendMsg(message)
 	for errors.Is(err, io.EOF) {

@@ -7,8 +7,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// TestConstantWords has what on-call is shown of the gateway's own words once it has
-// been sent events: only what cannot quote one.
+// TestConstantWords has error messages of the gateway. Once it has been sent events,
+// on-call sees only those that cannot quote one.
 func TestConstantWords(t *testing.T) {
 	for _, test := range []struct {
 		code          codes.Code

@@ -14,15 +14,15 @@ type Class int
 const (
 	// Transient errors say nothing about the events.
 	Transient Class = iota
-	// SAMS gave no token. It says nothing about the events.
+	// SAMS gave no token, which says nothing about the events.
 	SAMS
 	// Credentials were refused twice, with a new token the second time.
 	Credentials
-	// BatchRefused: the gateway takes the identity, but not these events.
+	// BatchRefused means that the gateway accepts the identity, but not these events.
 	BatchRefused
-	// IdentityRefused: the gateway takes others, but not this identity.
+	// IdentityRefused means that the gateway accepts others, but not this identity.
 	IdentityRefused
-	// Fatal: the gateway refuses every identity, or does not know the method.
+	// Fatal means that the gateway refuses every identity, or does not know the method.
 	Fatal
 )
 
@@ -30,44 +30,45 @@ func (c Class) String() string {
 	return [...]string{"passing", "sams", "credentials", "batch_refused", "identity_refused", "unusable"}[c]
 }
 
-// Canary is the outcome of a stream with the same identity and no events.
+// Canary is the result of a stream with the same identity and no events.
 type Canary int
 
 const (
-	// NoCanary: there was none.
+	// NoCanary means that no canary was sent.
 	NoCanary Canary = iota
-	// CanaryPassed: the gateway takes such a stream, so the events matter.
+	// CanaryPassed means that the gateway accepted the canary, so the stream failed because
+	// of its events.
 	CanaryPassed
-	// CanaryFailed: it does not, so they do not.
+	// CanaryFailed means that the canary failed, too, so the events are not the reason.
 	CanaryFailed
 )
 
-// Failure is a stream that did not end well. It was decided here, once, whether
-// and when it is worth another try.
+// Failure is the error of a stream. Whether and when another try is worth it is decided
+// once, here.
 type Failure struct {
 	Class Class
 	Code  codes.Code
-	// Canary is what came of asking the gateway for the same, without events.
+	// Canary is the result of the canary.
 	Canary Canary
-	// RetryAfter is the delay that the gateway or SAMS asked for, at most
-	// maxRetryAfter; 0: none.
+	// RetryAfter is the delay that the gateway or SAMS asked for, at most maxRetryAfter; 0
+	// if neither did.
 	RetryAfter time.Duration
 	Err        error
-	// words are what may be shown.
+	// words is the text that may be shown; see Detail.
 	words string
 }
 
-// Error is what may be shown of the failure: neither credentials nor anything
-// that may quote an event.
+// Error returns the same as Detail.
 func (f *Failure) Error() string { return f.Detail() }
 
 // Unwrap returns the cause.
 func (f *Failure) Unwrap() error { return f.Err }
 
-// NotSent is the failure of a batch that was given up before there was a stream.
+// NotSent returns the failure of a batch that was given up before its stream was opened.
 func NotSent(err error) *Failure { return &Failure{Class: Transient, Code: codes.Canceled, Err: err} }
 
-// classify judges the error of a stream. Only a canary can tell whose fault a refusal is.
+// classify derives the class of a stream's error. Only a canary can tell whose fault a
+// refusal is.
 func classify(err error) *Failure {
 	s := status.Convert(err)
 	f := &Failure{Class: Transient, Code: listedCode(s.Code()), Err: err}
@@ -87,8 +88,8 @@ func classify(err error) *Failure {
 	return f
 }
 
-// listedCode returns the code if it is one of gRPC's, else Unknown: a code becomes the
-// value of a metric's label, and a server may send any number.
+// listedCode returns the code if gRPC defines it, else Unknown: a code becomes the value of
+// a metric's label, and a server may send any number.
 func listedCode(code codes.Code) codes.Code {
 	if code > codes.Unauthenticated {
 		return codes.Unknown
@@ -103,11 +104,10 @@ func (f *Failure) TimedOut() bool { return f.Code == codes.DeadlineExceeded }
 // its message to be too large: both have the code ResourceExhausted.
 func (f *Failure) NoCapacity() bool { return f.Code == codes.ResourceExhausted }
 
-// NoGateway reports whether what answered is no Telemetry Gateway.
+// NoGateway reports whether the server that answered is not Telemetry Gateway.
 func (f *Failure) NoGateway() bool { return f.Code == codes.Unimplemented }
 
-// TransportError reports whether the stream failed with a code with which connections
-// fail by chance.
+// TransportError reports whether connections fail with this code by chance.
 func (f *Failure) TransportError() bool {
 	switch f.Code {
 	case codes.Unavailable, codes.DeadlineExceeded, codes.Aborted, codes.Canceled:
@@ -116,7 +116,8 @@ func (f *Failure) TransportError() bool {
 	return false
 }
 
-// Detail is what may be shown of the failure.
+// Detail returns a text that may be shown: it has neither credentials nor anything that may
+// quote an event.
 func (f *Failure) Detail() string {
 	if f.words == "" {
 		return f.Code.String()

@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
-// handshakes remembers how the last TLS handshake ended, for who asks.
+// handshakes remembers the result of the last TLS handshake.
 type handshakes struct {
 	credentials.TransportCredentials
 	last *lastHandshake
@@ -37,12 +37,13 @@ func (h *handshakes) ClientHandshake(ctx context.Context, authority string, conn
 	return secured, info, err
 }
 
-// Clone returns a copy that remembers in the same place.
+// Clone returns a copy that remembers results in the same place.
 func (h *handshakes) Clone() credentials.TransportCredentials {
 	return &handshakes{TransportCredentials: h.TransportCredentials.Clone(), last: h.last}
 }
 
-// first is the connection that probes travel over; nil: the client has none.
+// first returns the connection over which probes travel, or nil if the transport is none of
+// this package.
 func (c *Client) first() *connection {
 	switch over := c.transport.(type) {
 	case pool:
@@ -53,9 +54,8 @@ func (c *Client) first() *connection {
 	return nil
 }
 
-// Connect connects, and tries again until it works or ctx ends. Streams connect
-// by themselves; this is for who asks whether it works. The error is the last of
-// TLS, or ctx's.
+// Connect opens the connection, and tries again until it succeeds or ctx ends. Streams do
+// not need it; it is for checks. The error is the last one of TLS, or that of ctx.
 func (c *Client) Connect(ctx context.Context) error {
 	over := c.first()
 	if over == nil {
@@ -66,7 +66,7 @@ func (c *Client) Connect(ctx context.Context) error {
 		if state == connectivity.Ready {
 			return nil
 		}
-		over.conn.Connect() // if it is idle
+		over.conn.Connect() // no effect unless idle
 		if !over.conn.WaitForStateChange(ctx, state) {
 			if _, err := c.TLS(); err != nil {
 				return err
@@ -76,7 +76,7 @@ func (c *Client) Connect(ctx context.Context) error {
 	}
 }
 
-// reason says why a connection cannot be made, which gRPC tells to RPCs only.
+// reason returns why no connection can be made. gRPC reports it to RPCs only.
 func reason(ctx context.Context, target string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reasonTimeout)
 	defer cancel()
@@ -89,8 +89,8 @@ func reason(ctx context.Context, target string) error {
 
 const reasonTimeout = 2 * time.Second
 
-// TLS returns the state of the last connection with TLS, or why there is none;
-// both are nil when none was tried.
+// TLS returns the state of the last TLS connection, or why it failed. Both are nil if none
+// was tried.
 func (c *Client) TLS() (*tls.ConnectionState, error) {
 	over := c.first()
 	if over == nil || over.tls == nil {

@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// TestListing has payloads in which several events have one id. Events are named by
-// their ids, in the order of the payload; the result has a + for one that is recorded,
-// a - for one that is not, and a ? for one of which the answer does not tell.
-func TestListing(t *testing.T) {
+// TestListingOfSharedIDs has payloads in which several events have one id. Events are named
+// by their ids, in the order of the payload. The result has a + for an event that is
+// recorded, a - for one that is not, and a ? for one for which the answer does not tell.
+func TestListingOfSharedIDs(t *testing.T) {
 	for _, c := range []struct {
 		name, payload, answer, want string
 	}{
@@ -63,8 +63,8 @@ func TestListing(t *testing.T) {
 }
 
 // TestListingOfOneID guards that the answer to a payload with a single id costs no more
-// than that to any other one: a search among all of its events for each of them would
-// take a hundred times as long.
+// than that to any other. A search among all of its events for each of them would take a
+// hundred times as long.
 func TestListingOfOneID(t *testing.T) {
 	const events = 20_000
 	cost := func(id func(i int) string) time.Duration {

@@ -7,11 +7,11 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/limit"
 )
 
-// pool is a Transport over several connections. One that no batch chooses is never
-// made, and one without streams closes after idleTimeout.
+// pool is a Transport over several connections. A connection that no batch selects is never
+// opened, and one without streams is closed after idleTimeout.
 type pool []*connection
 
-// dialPool prepares the connections that so many streams need.
+// dialPool prepares as many connections as this number of streams needs.
 func dialPool(address string, streams int) (pool, error) {
 	var p pool
 	for range limit.ConnectionsFor(streams) {
@@ -24,7 +24,7 @@ func dialPool(address string, streams int) (pool, error) {
 	return p, nil
 }
 
-// Exchange is one stream, over the connection that the batch chooses.
+// Exchange runs one stream over the connection that the batch selects.
 func (p pool) Exchange(ctx context.Context, token string, b Batch, l *Listing) error {
 	return p[b.Connection%len(p)].Exchange(ctx, token, b, l)
 }

@@ -17,59 +17,59 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/secrets"
 )
 
-// Scope is what SAMS must grant for events to be recorded.
+// Scope is the scope that recording events requires.
 const Scope = "telemetry_gateway::events::write"
 
-// OtherScope stands for a scope that is not of the form of SAMS' scopes: its text
+// OtherScope replaces a scope that does not have the form of SAMS' scopes, because its text
 // could be anything.
 const OtherScope = "(another)"
 
-// scopeForm is SAMS' form service::permission::action, and the scopes of OpenID.
+// scopeForm matches SAMS' form service::permission::action, and the scopes of OpenID.
 var scopeForm = regexp.MustCompile(`^([a-z_]{1,30}::[a-z_.]{1,215}::(read|write|delete)|openid|profile|email|offline_access)$`)
 
 const (
 	// fetchTimeout bounds one fetch from SAMS.
 	fetchTimeout = 10 * time.Second
-	// A token is renewed this long before its end: the smaller of renewMargin
-	// and renewShare of its lifetime.
+	// A token is renewed before it expires, earlier by renewMargin or by 1/renewShare of
+	// its lifetime, whichever is shorter.
 	renewMargin = time.Minute
 	renewShare  = 5
-	// renewPause is the time from a renewal that failed to the next.
+	// renewPause is the pause after a renewal that failed.
 	renewPause = 2 * time.Second
 )
 
-// TokenOptions say where tokens come from.
+// TokenOptions are the options of Tokens.
 type TokenOptions struct {
 	URL          string // of the token endpoint
 	ClientID     string
 	ClientSecret string
-	// OnFetch, if set, is told the result of each fetch.
+	// OnFetch, if set, is called with the result of each fetch.
 	OnFetch func(err error)
 	// Fetch, if set, replaces the request to SAMS.
 	Fetch func(context.Context) (*oauth2.Token, error)
 }
 
-// Tokens keeps one access token and renews it before it expires. However many
-// streams want one, there is one fetch at a time. It is safe for concurrent use.
+// Tokens keeps one access token and renews it before it expires. All streams share one
+// fetch. Tokens is safe for concurrent use.
 type Tokens struct {
-	// The styles in which SAMS may want the client's secret; the one that worked
-	// last comes first. Used by the one fetch only.
+	// styles are the ways in which SAMS may accept the client's secret. The one that worked
+	// last comes first. Only the running fetch uses them.
 	styles  []*clientcredentials.Config
 	client  *http.Client
 	onFetch func(error)
 	fetch   func(context.Context) (*oauth2.Token, error)
-	ctx     context.Context // ends with Close
-	own     []string        // secrets; immutable
+	ctx     context.Context // canceled by Close
+	own     []string        // the client's secret, as texts that must be masked; immutable
 	stop    context.CancelFunc
 
 	mu       sync.Mutex
-	token    string // empty: none
+	token    string // empty if there is none
 	renew    time.Time
-	expires  time.Time // zero: never
-	scopes   []string  // as SAMS tells them; nil: it did not
-	fetching *fetch    // nil: none
+	expires  time.Time // zero if SAMS did not say
+	scopes   []string  // nil if SAMS did not say
+	fetching *fetch    // nil if none is running
 	fetches  sync.WaitGroup
-	// Until pause SAMS wants no request; refusal is what it said.
+	// SAMS asked for no request before pause. refusal is the error with which it did so.
 	pause   time.Time
 	refusal error
 }
@@ -80,14 +80,14 @@ type fetch struct {
 	err   error
 }
 
-// NewTokens returns an empty cache; nothing is fetched yet.
+// NewTokens returns an empty cache. Nothing is fetched yet.
 func NewTokens(opts TokenOptions) *Tokens {
 	ctx, stop := context.WithCancel(context.Background())
 	t := &Tokens{
 		client: &http.Client{
 			Timeout:   fetchTimeout,
 			Transport: tokenAnswers{http.DefaultTransport.(*http.Transport).Clone()},
-			// The secret goes nowhere but to the configured address.
+			// A redirect could send the secret to another address.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		onFetch: opts.OnFetch,
@@ -111,15 +111,15 @@ func NewTokens(opts TokenOptions) *Tokens {
 	return t
 }
 
-// Close ends a fetch that is under way and waits for it.
+// Close cancels a running fetch and waits for its end.
 func (t *Tokens) Close() {
 	t.stop()
 	t.fetches.Wait()
 	t.client.CloseIdleConnections()
 }
 
-// Token returns a token that is good for a while as far as is known. The error
-// is a *CredentialsError when SAMS refuses the client.
+// Token returns a token that has not expired, as far as the worker knows. The error is a
+// *CredentialsError if SAMS refuses the client.
 func (t *Tokens) Token(ctx context.Context) (string, error) {
 	t.mu.Lock()
 	now := time.Now()
@@ -135,7 +135,7 @@ func (t *Tokens) Token(ctx context.Context) (string, error) {
 		f = t.startFetch()
 	}
 	if t.token != "" && (t.expires.IsZero() || now.Before(t.expires)) {
-		// Still good: nobody waits for its renewal.
+		// The token is still good, so the caller need not wait for the renewal.
 		token := t.token
 		t.mu.Unlock()
 		return token, nil
@@ -150,19 +150,19 @@ func (t *Tokens) Token(ctx context.Context) (string, error) {
 	}
 }
 
-// Grant is what a token is good for.
+// Grant is what SAMS says about a token.
 type Grant struct {
-	// Scopes are those that SAMS tells; none when it does not tell.
+	// Scopes are the granted scopes; none if SAMS does not say.
 	Scopes []string
-	// Expires is when the token ends; zero when SAMS does not tell.
+	// Expires is when the token expires; zero if SAMS does not say.
 	Expires time.Time
 }
 
-// Has reports whether a scope is among those that SAMS tells.
+// Has reports whether SAMS says that it granted a scope.
 func (g Grant) Has(scope string) bool { return slices.Contains(g.Scopes, scope) }
 
-// Grant fetches a token if there is none, and says what it is good for. The error
-// is as Token's.
+// Grant returns what SAMS says about the token, and fetches one if there is none. The error
+// is that of Token.
 func (t *Tokens) Grant(ctx context.Context) (Grant, error) {
 	if _, err := t.Token(ctx); err != nil {
 		return Grant{}, err
@@ -172,7 +172,7 @@ func (t *Tokens) Grant(ctx context.Context) (Grant, error) {
 	return Grant{Scopes: t.scopes, Expires: t.expires}, nil
 }
 
-// Invalidate forgets a token that was refused, if it is still the current one.
+// Invalidate discards a token that was refused, if it is still the current one.
 func (t *Tokens) Invalidate(token string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -181,37 +181,38 @@ func (t *Tokens) Invalidate(token string) {
 	}
 }
 
-// pausedFetch is a fetch that is not made, since SAMS asked for a pause.
+// pausedFetch returns the result of a fetch that was not made because SAMS asked for a
+// pause.
 func pausedFetch(refusal error) *fetch {
 	f := &fetch{done: make(chan struct{}), err: refusal}
 	close(f.done)
 	return f
 }
 
-// Missing reports whether there is no token, so that streams wait for SAMS.
+// Missing reports whether there is no token.
 func (t *Tokens) Missing() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.token == ""
 }
 
-// PauseLeft is how long SAMS wants no request; 0: it takes requests.
+// PauseLeft returns how long SAMS asked for no request, from now on; 0 if it accepts
+// requests.
 func (t *Tokens) PauseLeft() time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return max(0, time.Until(t.pause))
 }
 
-// secrets are what must not be shown: the client's secret in the forms in which it
-// travels, and the token.
+// secrets returns the texts that must not be shown: the client's secret in the forms in
+// which it travels, and the token.
 func (t *Tokens) secrets() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return append(t.own, t.token)
 }
 
-// startFetch returns the fetch that is under way, or a new one. The caller
-// holds mu.
+// startFetch returns the running fetch, or starts one. The caller has locked mu.
 func (t *Tokens) startFetch() *fetch {
 	if t.fetching != nil {
 		return t.fetching
@@ -232,8 +233,8 @@ func (t *Tokens) startFetch() *fetch {
 			t.keep(token)
 			f.token = token.AccessToken
 		} else {
-			// Without a token whoever asks decides when to ask again; a renewal
-			// would be tried with every stream.
+			// Without a token the caller decides when to ask again. A renewal without a
+			// pause would be repeated for every stream.
 			t.renew = time.Now().Add(renewPause)
 			if wait := retryAfterOf(err); wait > 0 {
 				t.pause, t.refusal = time.Now().Add(wait), err
@@ -249,7 +250,7 @@ func (t *Tokens) startFetch() *fetch {
 	return f
 }
 
-// keep makes a token the current one. The caller holds mu.
+// keep makes a token the current one. The caller has locked mu.
 func (t *Tokens) keep(token *oauth2.Token) {
 	now := time.Now()
 	t.token, t.expires = token.AccessToken, token.Expiry
@@ -261,7 +262,7 @@ func (t *Tokens) keep(token *oauth2.Token) {
 		}
 	}
 	if t.expires.IsZero() {
-		// SAMS did not say. The gateway's refusal will tell.
+		// SAMS did not say when the token expires. The gateway refuses it then.
 		t.renew = now.Add(time.Hour)
 		return
 	}
@@ -281,8 +282,7 @@ func (t *Tokens) retrieve(ctx context.Context) (*oauth2.Token, error) {
 		if first == nil {
 			first = err
 		}
-		// Only a client that SAMS does not recognise may be one that it wants
-		// to see in the other style.
+		// The other style can help only if SAMS does not recognise the client.
 		var refused *CredentialsError
 		if !errors.As(err, &refused) || refused.Status != http.StatusUnauthorized {
 			return nil, err

@@ -23,8 +23,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const secret = "s3cret/+&=:%"
 
-// issuer is a SAMS for bubbles: it answers in the bubble's time, without a
-// network.
+// issuer is a SAMS for bubbles of fake time, without a network.
 type issuer struct {
 	mu       sync.Mutex
 	requests int
@@ -110,7 +109,7 @@ func TestWaitersHonourTheirContext(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != time.Second {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}
-		// The fetch goes on for the next one.
+		// The fetch goes on for the next caller.
 		mustToken(t, tokens, "token1")
 		if time.Since(began) != 5*time.Second || i.count() != 1 {
 			t.Errorf("%d requests after %v", i.count(), time.Since(began))
@@ -119,7 +118,7 @@ func TestWaitersHonourTheirContext(t *testing.T) {
 	})
 }
 
-func TestRenewal(t *testing.T) {
+func TestTokenIsRenewedEarly(t *testing.T) {
 	for _, c := range []struct {
 		ttl   int
 		renew time.Duration
@@ -178,7 +177,7 @@ func TestRenewalFails(t *testing.T) {
 		if _, err := tokens.Token(t.Context()); err == nil {
 			t.Error("the token has expired and is still given")
 		}
-		// Whoever has no token asks at once.
+		// Without a token the next call asks SAMS at once.
 		i.set(3600, 0, nil)
 		if got, err := tokens.Token(t.Context()); err != nil || got == "token1" {
 			t.Errorf("got %q, %v", got, err)
@@ -187,7 +186,7 @@ func TestRenewalFails(t *testing.T) {
 	})
 }
 
-func TestInvalidate(t *testing.T) {
+func TestInvalidatedTokenIsReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		i := &issuer{ttl: 3600}
 		tokens := i.tokens()
@@ -233,7 +232,7 @@ func TestCloseEndsTheFetch(t *testing.T) {
 	})
 }
 
-// requests is a token endpoint that notes in which style it was asked.
+// requests is a token endpoint that records the style of each request.
 type requests struct {
 	mu     sync.Mutex
 	styles []string

@@ -12,15 +12,14 @@ import (
 	"strings"
 )
 
-// tokenAnswers is the transport below golang.org/x/oauth2. It reads an answer
-// with a token strictly, and passes a plain form of it on: the library quotes
-// parts of an answer that it cannot read, refuses a lifetime such as 3600.0, and
-// accepts any bytes as a token.
+// tokenAnswers is the transport below golang.org/x/oauth2. It reads an answer with a token
+// strictly and hands it on in a plain form, because the library quotes parts of an answer
+// that it cannot read, refuses a lifetime such as 3600.0, and accepts any bytes as a token.
 type tokenAnswers struct {
 	next http.RoundTripper
 }
 
-// An answerError says what is wrong with an answer of SAMS, without quoting it.
+// answerError says what is wrong with an answer of SAMS, without a quotation from it.
 type answerError string
 
 func (e answerError) Error() string { return string(e) }
@@ -35,10 +34,10 @@ const (
 )
 
 const (
-	// maxAnswer bounds what is read of an answer, in bytes.
+	// maxAnswer is how many bytes of an answer are read.
 	maxAnswer = 64 << 10
-	// maxToken is the longest access token, in bytes: servers take headers of 8 KiB
-	// at least, and few take more.
+	// maxToken is the longest access token, in bytes. All servers accept headers of 8 KiB,
+	// and few accept longer ones.
 	maxToken = 8000
 )
 
@@ -52,7 +51,7 @@ type tokenAnswer struct {
 	Error       string          `json:"error,omitempty"`
 }
 
-// RoundTrip fails when an answer of success cannot be used.
+// RoundTrip fails if a successful answer cannot be used.
 func (t tokenAnswers) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := t.next.RoundTrip(r)
 	if err != nil || resp.StatusCode/100 != 2 {
@@ -75,7 +74,7 @@ func (t tokenAnswers) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// CloseIdleConnections is what http.Client calls.
+// CloseIdleConnections implements the method that http.Client looks for.
 func (t tokenAnswers) CloseIdleConnections() {
 	if c, ok := t.next.(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()
@@ -103,8 +102,8 @@ func readTokenAnswer(body []byte) (a tokenAnswer, err error) {
 	return a, err
 }
 
-// readLifetime returns the seconds as a whole number. Some servers write them as a
-// string or with a fraction. None: SAMS does not say.
+// readLifetime returns the seconds as a whole number, because some servers write them as a
+// string or with a fraction. It returns nil if SAMS does not say.
 func readLifetime(raw json.RawMessage) (json.RawMessage, error) {
 	text := strings.Trim(string(raw), `"`)
 	if text == "" || text == "null" {

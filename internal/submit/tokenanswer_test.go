@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// TestTokenAnswers reads what servers of OAuth are known to send, and worse.
+// TestTokenAnswers reads answers that OAuth servers are known to send, and worse ones.
 func TestTokenAnswers(t *testing.T) {
 	const good = `"access_token":"sams_at_x"`
 	for _, c := range []struct {
@@ -71,7 +71,7 @@ func TestTokenAnswers(t *testing.T) {
 	}
 }
 
-// TestBadTokenIsNotKept: the next one is asked for.
+// TestBadTokenIsNotKept requires that the next call fetches another.
 func TestBadTokenIsNotKept(t *testing.T) {
 	n := 0
 	sams := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -90,8 +90,8 @@ func TestBadTokenIsNotKept(t *testing.T) {
 	}
 }
 
-// TestScopes: of the scopes that SAMS tells, only those are shown that look like one.
-func TestScopes(t *testing.T) {
+// TestOnlyWellFormedScopesAreShown has an answer with scopes of other forms.
+func TestOnlyWellFormedScopesAreShown(t *testing.T) {
 	sams := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, `{"access_token":"x","scope":"openid `+Scope+` s3cret <b>"}`)
 	}))
@@ -132,7 +132,7 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-// busy is a SAMS that asks for patience.
+// busy is a SAMS that asks for a pause.
 type busy struct {
 	issuer
 	status int
@@ -148,8 +148,7 @@ func (b *busy) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: b.status, Request: r, Body: io.NopCloser(strings.NewReader("{}")), Header: http.Header{"Retry-After": {"40"}}}, nil
 }
 
-// TestRetryAfterIsHonoured: however many ask, SAMS is left alone for as long as it
-// wants.
+// TestRetryAfterIsHonoured has many callers: SAMS gets no request for as long as it asked.
 func TestRetryAfterIsHonoured(t *testing.T) {
 	for _, status := range []int{http.StatusTooManyRequests, http.StatusServiceUnavailable} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {

@@ -15,11 +15,11 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// CredentialsError means that SAMS refuses the client or the scope: the
-// operator's mistake, which does not pass by itself.
+// CredentialsError means that SAMS refuses the client or the scope. This is the operator's
+// mistake and does not pass by itself.
 type CredentialsError struct {
 	Status int // of HTTP
-	// Code is one of OAuth's error codes, such as invalid_client; empty if SAMS gave
+	// Code is one of OAuth's error codes, such as invalid_client. It is empty if SAMS gave
 	// none, or another text.
 	Code string
 }
@@ -34,8 +34,8 @@ func (e *CredentialsError) Error() string {
 	return fmt.Sprintf("SAMS refuses to give a token (HTTP %d): check SAMS_URL, SAMS_API_URL, SAMS_CLIENT_ID and SAMS_CLIENT_SECRET", e.Status)
 }
 
-// oauthCodes are the error codes of RFC 6749, sections 4.1.2.1 and 5.2. Any other
-// text in their place is the server's own, and is not shown.
+// oauthCodes are the error codes of RFC 6749, sections 4.1.2.1 and 5.2. Any other text is
+// the server's own and must not be shown.
 var oauthCodes = []string{
 	"invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type", "invalid_scope",
 	"access_denied", "unsupported_response_type", "server_error", "temporarily_unavailable",
@@ -48,18 +48,18 @@ func oauthCode(code string) string {
 	return ""
 }
 
-// tokenError is a fetch that failed in a way that may pass. Its text has none of
-// SAMS' own words.
+// tokenError is the error of a fetch that may succeed later. Its text quotes nothing of
+// SAMS.
 type tokenError struct {
 	text       string
-	retryAfter time.Duration // that SAMS asked for; 0: none
+	retryAfter time.Duration // that SAMS asked for; 0 if it did not
 	err        error
 }
 
 func (e *tokenError) Error() string { return "fetch a token from SAMS: " + e.text }
 func (e *tokenError) Unwrap() error { return e.err }
 
-// retryAfterOf is the delay that SAMS asked for; 0: none.
+// retryAfterOf returns the delay that SAMS asked for; 0 if it did not.
 func retryAfterOf(err error) time.Duration {
 	if e, ok := errors.AsType[*tokenError](err); ok {
 		return e.retryAfter
@@ -67,12 +67,12 @@ func retryAfterOf(err error) time.Duration {
 	return 0
 }
 
-// maxRetryAfter bounds the delay that SAMS or the gateway may ask for: a wrong
+// maxRetryAfter bounds the delay that SAMS or the gateway may ask for, because a wrong
 // header must not stop the worker for days.
 const maxRetryAfter = 5 * time.Minute
 
-// retrieveError says what the error of a fetch means. The answer's body may quote
-// the request, which has the client's secret, so nothing of it is shown.
+// retrieveError translates the error of a fetch. It quotes nothing of the answer's body,
+// which may repeat the request with the client's secret.
 func retrieveError(err error) error {
 	refused, ok := errors.AsType[*oauth2.RetrieveError](err)
 	if !ok || refused.Response == nil {
@@ -88,9 +88,9 @@ func retrieveError(err error) error {
 	return &CredentialsError{Status: code, Code: oauthCode(refused.ErrorCode)}
 }
 
-// retryAfter reads the header Retry-After: seconds, or a time, which is compared
-// with the server's own clock if it tells it. The result is between 0, for none,
-// and maxRetryAfter.
+// retryAfter reads the header Retry-After: seconds, or a time, which it compares with the
+// server's clock if the answer has a Date. The result is between 0, if there is none, and
+// maxRetryAfter.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	text := h.Get("Retry-After")
 	if seconds, err := strconv.ParseUint(text, 10, 64); err == nil {
@@ -106,8 +106,8 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	return min(max(0, at.Sub(now)), maxRetryAfter)
 }
 
-// networkText says why there is no answer. Of the errors of net/http only those
-// are shown whose text is of this machine: others quote what the other side sent.
+// networkText says why there is no answer. It shows only those errors of net/http whose
+// text is made on this machine, because others quote the server.
 func networkText(err error) string {
 	if answer, ok := errors.AsType[answerError](err); ok {
 		return answer.Error()

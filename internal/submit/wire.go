@@ -11,14 +11,14 @@ import (
 	telemetrygatewayv1 "github.com/sourcegraph/telemetry-relay/internal/telemetrygateway/v1"
 )
 
-// Field numbers of the gateway's messages, see telemetrygateway.proto.
+// Field numbers of the gateway's messages in telemetrygateway.proto.
 const (
 	fieldPayload   = 2 // RecordEventsRequest.events
 	fieldEvents    = 1 // EventsPayload.events
 	fieldSucceeded = 1 // RecordEventsResponse.succeeded_events
 )
 
-// payload is a RecordEventsRequest whose events are encoded already.
+// payload is a RecordEventsRequest with events, which are already encoded.
 type payload []*event.Event
 
 // codec encodes requests without building messages, and decodes responses
@@ -33,7 +33,7 @@ func (codec) Name() string { return "" }
 
 func (codec) Marshal(v any) (mem.BufferSlice, error) {
 	switch v := v.(type) {
-	case mem.BufferSlice: // encoded already
+	case mem.BufferSlice: // already encoded
 		return v, nil
 	case *telemetrygatewayv1.RecordEventsRequest:
 		b, err := proto.Marshal(v)
@@ -52,25 +52,26 @@ func (codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return l.unmarshal(buf.ReadOnlyData())
 }
 
-// buffers is the memory of payloads and answers. It is gRPC's pool, with more sizes: gRPC clears
-// a whole buffer, and its default pool has a single size above 32 KiB, of 1 MiB, where
-// an answer has 40 KB. With that one, clearing took 8 % of the worker's time.
+// buffers is the memory of payloads and answers. It is gRPC's pool with more sizes. gRPC
+// clears a whole buffer, and its default pool has only one size above 32 KiB, which is 1
+// MiB, while an answer has 40 KB. With the default pool, clearing took 8 % of the worker's
+// time.
 var buffers = newBuffers()
 
 func newBuffers() mem.BufferPool {
 	p, err := mem.NewBinaryTieredBufferPool(8, 10, 12, 14, 15, 16, 17, 18, 19, 20) // powers of two
 	if err != nil {
-		panic(err) // only sizes that the machine does not have are refused
+		panic(err) // only sizes that the machine cannot have are refused
 	}
 	return p
 }
 
-// maxCopied is the longest payload, in bytes, that is copied into one pooled buffer:
-// the largest size of the pool.
+// maxCopied is the longest payload, in bytes, that is copied into one pooled buffer: the
+// largest size of the pool.
 const maxCopied = 1 << 20
 
-// marshal encodes the payload. The events of a longer one are not copied: several
-// payloads of long events at a time would double what is in memory.
+// marshal encodes the payload. It does not copy the events of a payload longer than
+// maxCopied, because several such payloads at a time would double the memory in use.
 func (p payload) marshal() mem.BufferSlice {
 	size := 0
 	for _, e := range p {
@@ -92,12 +93,12 @@ func (p payload) marshal() mem.BufferSlice {
 	return mem.BufferSlice{mem.NewBuffer(buf, buffers)}
 }
 
-// appendHeader begins a field of so many bytes.
+// appendHeader appends the tag of a field and its size.
 func appendHeader(b []byte, number protowire.Number, size int) []byte {
 	return protowire.AppendVarint(protowire.AppendTag(b, number, protowire.BytesType), uint64(size))
 }
 
-// unmarshal takes a RecordEventsResponse to the payload.
+// unmarshal enters an encoded RecordEventsResponse into the listing.
 func (l *Listing) unmarshal(b []byte) error {
 	l.Answer()
 	for len(b) > 0 {

@@ -45,7 +45,7 @@ func encoded(t testing.TB, all []*telemetrygatewayv1.Event) []*event.Event {
 	return events
 }
 
-func TestPayload(t *testing.T) {
+func TestPayloadMatchesGeneratedCode(t *testing.T) {
 	for _, c := range []struct{ n, size int }{{1, 0}, {1, 100}, {1, 2 << 20}, {127, 1}, {1000, 300}} {
 		all := gatewayEvents(c.n, c.size)
 		want := &telemetrygatewayv1.RecordEventsRequest{Payload: &telemetrygatewayv1.RecordEventsRequest_Events{
@@ -97,7 +97,7 @@ func named(ids ...string) []*event.Event {
 	return events
 }
 
-func TestAnswer(t *testing.T) {
+func TestAnswerIsRead(t *testing.T) {
 	unknown := protowire.AppendString(protowire.AppendTag(nil, 99, protowire.BytesType), "a")
 	otherType := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), 7)
 	group := protowire.AppendTag(nil, 5, protowire.StartGroupType)
@@ -201,8 +201,8 @@ func BenchmarkAnswer(b *testing.B) {
 	}
 }
 
-// maxPayloadAllocations of a batch, however many events it has: the list of
-// buffers, and what goes with it.
+// maxPayloadAllocations is for a batch of any number of events: the list of buffers, and
+// its parts.
 const maxPayloadAllocations = 4
 
 // TestPayloadAllocations guards that a batch is assembled in pooled buffers.

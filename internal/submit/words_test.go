@@ -17,9 +17,9 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/devstack/gatewayserver"
 )
 
-// TestWordsOfTheGateway has a gateway that quotes an event and the token in every
-// refusal. Its words are shown until it has been sent an event, and never after
-// that, also not of the streams without events.
+// TestWordsOfTheGateway has a gateway that quotes an event and the token in every refusal.
+// Its text is shown until it has been sent an event, and never afterwards, not even for
+// streams without events.
 func TestWordsOfTheGateway(t *testing.T) {
 	const quoted = "alice@example.com"
 	for code := codes.Canceled; code <= codes.Unauthenticated; code++ {
@@ -50,8 +50,8 @@ func TestWordsOfTheGateway(t *testing.T) {
 	}
 }
 
-// TestWordsOfAPage has something else than a gateway answer, with a page that
-// quotes what it was sent.
+// TestWordsOfAPage has another server than a gateway answer, with a page that quotes the
+// request.
 func TestWordsOfAPage(t *testing.T) {
 	for code, want := range map[int]string{
 		http.StatusNotFound:            "Unimplemented",
@@ -87,7 +87,8 @@ func TestWordsOfAPage(t *testing.T) {
 	}
 }
 
-// TestWordsOfThisMachine: that nobody listens is said also after events were sent.
+// TestWordsOfThisMachine requires that a refused connection is reported also after events
+// were sent.
 func TestWordsOfThisMachine(t *testing.T) {
 	f := newFixture(t)
 	f.gateway.Stop()
