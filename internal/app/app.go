@@ -27,11 +27,12 @@ import (
 // ServiceID is the worker's own id at MSP.
 const ServiceID = "telemetry-relay"
 
-// Options are those settings that have no environment variable.
+// Options are the settings without an environment variable.
 type Options struct {
 	Version string
 	Logger  *slog.Logger
-	// Ending, if set, bounds the last reports of the run together with others.
+	// Ending, if set, bounds the last reports of this run together with those of the
+	// caller.
 	Ending *Ending
 	// StartWait is how long the run waits for resources that are missing at the start; 0
 	// means preflight.StartWait.
@@ -47,8 +48,8 @@ type Options struct {
 	OnListen func(addr string)
 }
 
-// Run does the main job, until it is done or ctx ends. The summary is valid in
-// any case; the error says why the run failed.
+// Run relays events until the run is done or ctx ends. The summary is valid in any case.
+// The error says why the run failed.
 func Run(ctx context.Context, cfg *config.Config, opts Options) (summary relay.Summary, err error) {
 	summary = relay.Summary{Accounting: relay.NewAccounting(), Ended: relay.Failed}
 	var closers []func() error
@@ -203,7 +204,7 @@ func newMetrics(services *policy.Set) *metrics.Metrics {
 	return m
 }
 
-// fetchResult is the value of the label result.
+// fetchResult returns the value of the label result.
 func fetchResult(err error) string {
 	var refused *submit.CredentialsError
 	switch {

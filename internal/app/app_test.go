@@ -17,7 +17,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-func TestDrain(t *testing.T) {
+func TestDrainRelaysAll(t *testing.T) {
 	h := newEnv(t)
 	h.publish(numbered(2500)...)
 	h.publish(message(`{"feature":"Bad","action":"sent"}`), message(`[]`))

@@ -13,9 +13,8 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/devstack/gatewayserver"
 )
 
-// TestBulkyEvents has events that are much longer in the gateway's encoding than in
-// their messages, which is not kept: they are recorded whole, beside others, also when
-// their first streams fail.
+// TestBulkyEvents has events whose encoding is much longer than their messages. They are
+// recorded whole, beside others, also if their first streams fail.
 func TestBulkyEvents(t *testing.T) {
 	t.Parallel()
 	h := newEnv(t)
@@ -36,7 +35,7 @@ func TestBulkyEvents(t *testing.T) {
 		messages = append(messages, message(fmt.Sprintf(`{"feature":"cody.chat","action":"sent","id":%q,"privateMetadata":%s}`, eventID(i), private)))
 	}
 	h.publish(messages...)
-	// Of four such events there is room for the encodings of two.
+	// The bound allows the encodings of two of four such events.
 	s, err := h.run(t.Context(), "WORKER_MAX_OUTSTANDING_BYTES=200kB", "WORKER_BATCH_MAX_BYTES=150kB")
 	h.drained(s, err, 20, none{})
 	h.once(20)

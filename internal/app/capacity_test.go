@@ -41,7 +41,7 @@ func TestGatewayWithLittleCapacity(t *testing.T) {
 		return gatewayserver.Fault{Delay: took}
 	})
 	h.publish(numbered(events)...)
-	// Without verdicts no events are kept back, to be submitted in parts.
+	// Without verdicts, no events wait to be submitted in parts.
 	s, err := h.run(t.Context(), "WORKER_BATCH_MAX_EVENTS=10", "WORKER_REJECT_AFTER=0")
 	h.drained(s, err, events, none{})
 	if log := h.log.String(); strings.Contains(log, "Not delivering") {

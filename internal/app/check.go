@@ -9,8 +9,8 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/preflight"
 )
 
-// Check checks everything that a run needs, and changes nothing. It waits for each answer
-// until patience is over.
+// Check checks everything that a run needs, and changes nothing. It waits for answers until
+// patience is over.
 func Check(ctx context.Context, cfg *config.Config, patience time.Duration) ([]preflight.Finding, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

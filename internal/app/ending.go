@@ -9,19 +9,20 @@ import (
 )
 
 // Ending bounds the time for the last reports of a run, to OpenTelemetry and Sentry, so
-// that Cloud Run does not kill the process meanwhile.
+// that Cloud Run does not kill the process before they are sent.
 type Ending struct {
 	started  time.Time
-	deadline time.Duration // of the job; 0: none
+	deadline time.Duration // of the job; 0 if it has none
 	signal   atomic.Pointer[time.Time]
 }
 
 const (
-	// reportMost is the time without a deadline.
-	reportMost = 10 * time.Second
-	// reportLeast is the time in any case. Most reports need a fraction of it.
-	reportLeast = time.Second
-	// killAfter is when Cloud Run kills a process after SIGTERM, less some reserve.
+	// maxReport is the time without a deadline.
+	maxReport = 10 * time.Second
+	// minReport is the shortest time. Most reports need a fraction of it.
+	minReport = time.Second
+	// killAfter is the time from SIGTERM until Cloud Run kills a process, less some
+	// reserve.
 	killAfter = 9 * time.Second
 	// startReserve is for the time that Cloud Run counts before the process starts.
 	startReserve = 3 * time.Second
@@ -37,14 +38,14 @@ func NewEnding(ctx context.Context, cfg *config.Config) *Ending {
 	return e
 }
 
-// Time is how long one of the two may take from now.
+// Time returns how long one of the two reports may take from now on.
 func (e *Ending) Time() time.Duration {
-	left := reportMost
+	left := maxReport
 	if e.deadline > 0 {
 		left = min(left, time.Until(e.started.Add(e.deadline-startReserve)))
 	}
 	if at := e.signal.Load(); at != nil {
 		left = min(left, time.Until(at.Add(killAfter)))
 	}
-	return max(left/2, reportLeast)
+	return max(left/2, minReport)
 }

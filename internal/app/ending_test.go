@@ -10,7 +10,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/app"
 )
 
-func TestEnding(t *testing.T) {
+func TestReportsEndBeforeKill(t *testing.T) {
 	for _, c := range []struct {
 		deadline, ran, since time.Duration // since: a signal; negative: there was none
 		want                 time.Duration

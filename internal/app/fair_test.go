@@ -10,10 +10,10 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/devstack/gatewayserver"
 )
 
-// TestFloods has one service send what would take a stream for each event, and then
-// another service a single event, which comes last. It is not counted in seconds, since
-// the machine has other things to do, but in streams of the flood that come before it.
-func TestFloods(t *testing.T) {
+// TestFloodDelaysNoOtherService has one service publish events that each need a stream, and
+// then another service a single event, which comes last. It counts the flood's streams
+// before that event rather than seconds, because the machine has other work.
+func TestFloodDelaysNoOtherService(t *testing.T) {
 	t.Parallel()
 	const events = 3000
 	for _, c := range []struct {

@@ -93,7 +93,8 @@ func TestStreamCutAfterResponse(t *testing.T) {
 	})
 	h.publish(numbered(40)...)
 	s, err := h.run(t.Context(), "WORKER_REJECT_AFTER=1")
-	// With one submission allowed, an omission that counted would dead-letter.
+	// Only one submission is allowed, so an omission that counted would dead-letter the
+	// event.
 	h.drained(s, err, 40, none{})
 	h.once(40)
 }
@@ -130,8 +131,8 @@ func TestPoisonByPassingCode(t *testing.T) {
 	h.once(64, 13)
 }
 
-// TestLeftOut has an event that Pub/Sub refuses, in a real gateway's bundles: it
-// takes its neighbours with it. TestRows of test/sim has the times.
+// TestLeftOut has an event that Pub/Sub refuses, in a real gateway's bundles, where its
+// neighbours are left out with it. TestKnownGatewayFailures of test/sim has the times.
 func TestLeftOut(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{20, 150} {
@@ -150,7 +151,7 @@ func TestLeftOut(t *testing.T) {
 	}
 }
 
-// TestLargeEvent has events beyond the size of a batch: each travels alone.
+// TestLargeEvent has events beyond the size of a batch. Each is a batch of its own.
 func TestLargeEvent(t *testing.T) {
 	t.Parallel()
 	h := newEnv(t)
@@ -273,7 +274,7 @@ func TestWrongClientAtStart(t *testing.T) {
 	}
 }
 
-func TestRefusals(t *testing.T) {
+func TestRefusalsAreAttributed(t *testing.T) {
 	t.Parallel()
 	for _, code := range []codes.Code{codes.InvalidArgument, codes.FailedPrecondition, codes.OutOfRange} {
 		t.Run("an event "+code.String(), func(t *testing.T) {
@@ -338,7 +339,7 @@ func TestRefusals(t *testing.T) {
 				return gatewayserver.Fault{}
 			})
 			h.publish(numbered(10)...)
-			// It was a gateway once in this run, so this is an outage.
+			// The gateway answered before in this run, so this is an outage.
 			s, err := h.run(t.Context(), "WORKER_SHUTDOWN_TIMEOUT=1s", "JOB_EXECUTION_DEADLINE=16s")
 			if err == nil || s.Ended != relay.Deadline || s.Submitted != 0 || s.AllRejected() != 0 || s.Released != s.Received {
 				t.Errorf("got %s, %v", toJSON(s), err)
@@ -412,8 +413,7 @@ func TestSignalFinishesWhatIsInFlight(t *testing.T) {
 		t.Errorf("%d messages in the subscription, want %d", got, 100-s.Submitted)
 	}
 	if leased := h.pubsub.Stats(subName).Leased; leased > 0 && s.Released > 0 {
-		// Messages in the connection's buffers expire; the received ones
-		// is released.
+		// Messages in the connection's buffers expire; the received ones are released.
 		t.Logf("%d messages are still leased", leased)
 	}
 }
@@ -455,8 +455,8 @@ func TestNoisyPublisherHoldsUpNobody(t *testing.T) {
 	}
 	s, err := h.run(t.Context(), "WORKER_BATCH_MAX_EVENTS=50", "WORKER_SUBMIT_CONCURRENCY=2")
 	h.drained(s, err, noisy+quiet, none{})
-	// The noisy one needs some 60 streams, one after another. The others need 20,
-	// beside it and in turn with it.
+	// The noisy publisher needs some 60 streams, one after another. The others need 20,
+	// concurrently and in turn with it.
 	before := 0
 	for at, r := range h.gateway.Recorded() {
 		if r.Environment != "test" {
@@ -490,9 +490,9 @@ func TestSubscriptionDeletedMidway(t *testing.T) {
 	}
 }
 
-// TestPanic breaks the processing of one message: the others are relayed, and it
-// is left to come back by itself.
-func TestPanic(t *testing.T) {
+// TestPanicLetsMessageExpire breaks the processing of one message. The others are relayed,
+// and it is redelivered when its lease ends.
+func TestPanicLetsMessageExpire(t *testing.T) {
 	t.Parallel()
 	h := newEnv(t)
 	ids := h.publish(numbered(10)...)
@@ -537,8 +537,7 @@ func TestPanic(t *testing.T) {
 	}
 }
 
-// TestNoDelayOneStream has settings that leave no room, and an outage: nothing
-// stalls.
+// TestNoDelayOneStream has the tightest settings, and an outage. The worker must not stall.
 func TestNoDelayOneStream(t *testing.T) {
 	t.Parallel()
 	h := newEnv(t)
@@ -556,9 +555,9 @@ func TestNoDelayOneStream(t *testing.T) {
 	h.once(300)
 }
 
-// TestFull has more publishers than fit beside each other: when nothing more can
-// be held, no batch waits for company that cannot come.
-func TestFull(t *testing.T) {
+// TestFullWorkerSubmitsPartialBatches has so many publishers that the bound on events in
+// flight is reached before any batch is full. Waiting for more events would stall.
+func TestFullWorkerSubmitsPartialBatches(t *testing.T) {
 	t.Parallel()
 	const events, held = 2000, 400
 	h := newEnv(t)

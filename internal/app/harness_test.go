@@ -80,7 +80,7 @@ func (h *env) check(err error) {
 	}
 }
 
-// config returns a drain's settings with what vars change.
+// config returns a drain's settings with the changes of vars.
 func (h *env) config(vars ...string) *config.Config {
 	h.t.Helper()
 	environ := append([]string{
@@ -107,8 +107,8 @@ func (h *env) config(vars ...string) *config.Config {
 // run runs the worker to its end.
 func (h *env) run(ctx context.Context, vars ...string) (relay.Summary, error) {
 	h.t.Helper()
-	// The embedded Pub/Sub needs no minutes to be believed, but a busy machine some time to
-	// answer a pull.
+	// The embedded Pub/Sub does not need the intervals of minutes of the real one. But a
+	// busy machine needs some time to answer a pull.
 	return h.runWith(ctx, consume.Intervals{Pull: 300 * time.Millisecond, Refused: 5 * time.Second}, vars...)
 }
 

@@ -8,19 +8,20 @@ import (
 )
 
 const (
-	// An event in flight has its message and its encoding in memory, and the encoding is
-	// kept up to 140 % of the message's size. Some of both are copied while they are sent.
-	// memoryBase is for a worker without events. By default the sum, with the program
-	// itself, stays within three times WORKER_MAX_OUTSTANDING_BYTES.
+	// memoryPercent is the memory of events in flight, as a share of their bound. An event
+	// in flight is in memory as its message and as its encoding, whose buffer has up to 140
+	// % of the message's size, and parts of both are copied while they are sent. memoryBase
+	// is for a worker without events. By default the sum, with the program itself, is at
+	// most three times WORKER_MAX_OUTSTANDING_BYTES.
 	memoryPercent = 250
 	memoryBase    = 40 << 20
 
-	// With 500 publishers and as much outstanding as may be by default, the runtime's own
-	// share of 100 % takes some 130 MiB, and this one less than 128.
+	// With 500 publishers and as many bytes in flight as the default allows, the process
+	// takes some 130 MiB with Go's default of 100 %, and less than 128 MiB with this one.
 	garbagePercent = 80
 )
 
-// LimitMemory sets the process's share of garbage and its memory limit from the bounds of
+// LimitMemory sets the garbage collector's target and the memory limit from the bounds of
 // the configuration, unless GOGC or GOMEMLIMIT are set.
 func LimitMemory(cfg *config.Config) {
 	if os.Getenv("GOGC") == "" {

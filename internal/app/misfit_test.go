@@ -14,8 +14,8 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/relay"
 )
 
-// TestMisfitIsAnOutage has something else than the gateway answer for a while in
-// the middle of a run, as a proxy does while the gateway is being replaced.
+// TestMisfitIsAnOutage has another server than the gateway answer for some time in the
+// middle of a run, as a proxy does while the gateway is being replaced.
 func TestMisfitIsAnOutage(t *testing.T) {
 	t.Parallel()
 	h := newEnv(t)
@@ -32,8 +32,8 @@ func TestMisfitIsAnOutage(t *testing.T) {
 	h.once(20)
 }
 
-// TestMisfitAtStart: a single answer of something else is no verdict on the address,
-// and several in a row are.
+// TestMisfitAtStart requires that several wrong answers in a row, but not a single one,
+// mean that the address is wrong.
 func TestMisfitAtStart(t *testing.T) {
 	misfit := status.Error(codes.Unimplemented, "unknown service")
 	t.Run("gateway, for a moment", func(t *testing.T) {

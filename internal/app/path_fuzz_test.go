@@ -46,7 +46,7 @@ func pathServices(tb testing.TB) *policy.Set {
 	return set
 }
 
-// fakeTopic takes what Pub/Sub takes.
+// fakeTopic accepts the messages that Pub/Sub accepts.
 type fakeTopic struct {
 	tb       testing.TB
 	messages []*pubsubpb.PubsubMessage
@@ -71,9 +71,9 @@ func (f *fakeTopic) Publish(_ context.Context, messages []*pubsubpb.PubsubMessag
 	return nil
 }
 
-// relayed takes a message along the path: it ends as an event that the gateway
-// can decode or as a dead-lettered message that restores exactly to the original. If it fits
-// into none, the writer must report that.
+// relayed takes a message along the path. It ends as an event that the gateway can decode,
+// or as a dead-lettered message from which the original can be restored exactly. If it fits
+// into neither, the writer must report that.
 func relayed(tb testing.TB, m hostile) (reason event.Reason) {
 	tb.Helper()
 	published := time.Date(2026, 11, 20, 9, 0, 43, 200, time.UTC)
@@ -142,7 +142,7 @@ func relayed(tb testing.TB, m hostile) (reason event.Reason) {
 	return reason
 }
 
-// restore makes the original message again, as the encodings are documented.
+// restore restores the original message by the documented encodings.
 func restore(letter *pubsubpb.PubsubMessage) (hostile, error) {
 	a := letter.GetAttributes()
 	plain := letter.GetData()
@@ -281,7 +281,7 @@ func nested(depth int) []byte {
 		strings.Repeat("[", depth-2) + strings.Repeat("]", depth-2) + `}}`)
 }
 
-// TestHostileMessages has what is too large for a fuzzer.
+// TestHostileMessages has messages that are too large for a fuzzer.
 func TestHostileMessages(t *testing.T) {
 	t.Parallel()
 	noise := make([]byte, 10_485_700)

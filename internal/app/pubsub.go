@@ -28,21 +28,21 @@ const (
 	keepaliveTime = 5 * time.Minute
 )
 
-// The windows bound the bytes that are received and not read yet. gRPC's own windows grow
-// with the bandwidth, to megabytes outside every other bound. A stream's window is enough
+// The windows bound the bytes that were received and not read yet. gRPC's own windows grow
+// with the bandwidth, to megabytes that no other bound covers. A stream's window suffices
 // for the 10 MB/s of a Pub/Sub stream over a round trip of 50 ms. A connection's window
-// is enough for two streams, which may share one after they were reopened. So a client
-// buffers at most connections × connectionWindow, 4 MiB.
+// suffices for two streams, which may share a connection after they were reopened. So a
+// client buffers at most connections × connectionWindow, 4 MiB.
 const (
 	streamWindow     = 512 << 10
 	connectionWindow = 1 << 20
 )
 
-// writeBuffer is how many bytes a connection collects before it writes them: a request
-// to acknowledge has up to 500 KB, which leave in few system calls.
+// writeBuffer is how many bytes a connection collects before it writes them. A request with
+// acks has up to 500 KB and so needs few system calls.
 const writeBuffer = 128 << 10
 
-// PubSubOptions are the options of every Pub/Sub client.
+// PubSubOptions returns the options of every Pub/Sub client.
 func PubSubOptions(cfg *config.Config) []option.ClientOption {
 	opts := []option.ClientOption{
 		option.WithGRPCConnectionPool(connections),
@@ -64,8 +64,8 @@ func PubSubOptions(cfg *config.Config) []option.ClientOption {
 	return append(opts, option.WithGRPCDialOption(grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime})))
 }
 
-// connect makes the run's clients. They need credentials, for which it waits like for
-// everything else that may be missing at the start.
+// connect makes the clients of the run. They need credentials, for which it waits as for
+// other resources that may be missing at the start.
 func connect(ctx context.Context, cfg *config.Config, opts Options) (events *consume.Client, deadLetters *topic.Client, err error) {
 	pubsub := PubSubOptions(cfg)
 	err = preflight.Wait(ctx, opts.StartWait, opts.Logger, func() (fault error, passes bool) {

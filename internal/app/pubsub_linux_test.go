@@ -17,8 +17,8 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/app"
 )
 
-// TestDeadConnectionIsNoticed: a connection to the real Pub/Sub has a TCP user
-// timeout, so that one whose packets vanish ends.
+// TestDeadConnectionIsNoticed requires a TCP user timeout on a connection to the real
+// Pub/Sub, so that a connection ends whose packets are lost.
 func TestDeadConnectionIsNoticed(t *testing.T) {
 	t.Parallel()
 	server := startPubSub(t)
@@ -38,7 +38,7 @@ func TestDeadConnectionIsNoticed(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Close() })
-	// An answer, of whatever kind, shows that a connection is set up.
+	// Any answer shows that a connection is set up.
 	for range 4 {
 		_, _ = client.GetTopic(t.Context(), &pubsubpb.GetTopicRequest{Topic: topicName})
 	}

@@ -15,9 +15,9 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/app"
 )
 
-// TestConnections: a client has four connections, also to an emulator, and when
-// one of them is dead, so that nothing comes back on it, the others go on.
-func TestConnections(t *testing.T) {
+// TestClientSurvivesDeadConnection requires that a client has four connections, also to an
+// emulator, and that the others go on when one of them delivers nothing more.
+func TestClientSurvivesDeadConnection(t *testing.T) {
 	t.Parallel()
 	server := startPubSub(t)
 	if err := server.CreateTopic(topicName); err != nil {

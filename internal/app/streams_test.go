@@ -23,7 +23,7 @@ import (
 // refusalCodes are those with which Pub/Sub refuses a stream.
 var refusalCodes = []codes.Code{codes.Unauthenticated, codes.PermissionDenied, codes.NotFound, codes.FailedPrecondition, codes.Unimplemented}
 
-// TestRefusedStreams has Pub/Sub refuse streams. Only what lasts ends a run.
+// TestRefusedStreams has Pub/Sub refuse streams. Only refusals that last end a run.
 func TestRefusedStreams(t *testing.T) {
 	t.Parallel()
 	for _, code := range refusalCodes {
@@ -70,8 +70,8 @@ func TestRefusedStreams(t *testing.T) {
 	})
 }
 
-// TestDrainProvesEmptiness has everything that a drain looks at bring nothing for a
-// while, although there are messages.
+// TestDrainProvesEmptiness has all sources of a drain's proof be empty for some time
+// although there are messages.
 func TestDrainProvesEmptiness(t *testing.T) {
 	t.Parallel()
 	h := newEnv(t)
@@ -99,8 +99,8 @@ func TestDrainProvesEmptiness(t *testing.T) {
 	h.empty()
 }
 
-// TestDrainWithoutProof has Pub/Sub answer one stream, and go silent on all others for
-// good: the run cannot know that the subscription is empty.
+// TestDrainWithoutProof has Pub/Sub answer one stream and stay silent on all others, so the
+// run cannot know that the subscription is empty.
 func TestDrainWithoutProof(t *testing.T) {
 	t.Parallel()
 	h := newEnv(t)

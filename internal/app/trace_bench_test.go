@@ -12,8 +12,8 @@ import (
 	"github.com/sourcegraph/telemetry-relay/config"
 )
 
-// BenchmarkObserved relays 20,000 events with all around in the same process:
-// without reports, with metrics pushed, and with every batch traced as well.
+// BenchmarkObserved relays 20,000 events in one process: without reports, with metrics
+// pushed, and with every batch traced as well.
 func BenchmarkObserved(b *testing.B) {
 	const n = 20_000
 	receiver := otlptest.Start(b)

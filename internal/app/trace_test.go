@@ -16,9 +16,9 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/otelexport/otlptest"
 )
 
-// TestTraces follows a batch whose first stream fails, of which one event is left
-// out for ever, and an event that is rejected on arrival.
-func TestTraces(t *testing.T) {
+// TestTraceLinksEveryTry follows a batch whose first stream fails, of which one event is
+// always left out, and an event that is rejected on arrival.
+func TestTraceLinksEveryTry(t *testing.T) {
 	t.Parallel()
 	const poison = 3
 	h := newEnv(t)
@@ -49,7 +49,7 @@ func TestTraces(t *testing.T) {
 	if len(submits) != s.Batches {
 		t.Errorf("%d spans of %d submissions", len(submits), s.Batches)
 	}
-	// However the events were put together: each is in one batch, with its links.
+	// Each event is in one batch, with its link, whatever the batches are.
 	count := map[string]int{}
 	links := map[string]bool{}
 	retries := 0
@@ -86,7 +86,7 @@ func TestTraces(t *testing.T) {
 	if len(links) != 5 {
 		t.Errorf("links %v", links)
 	}
-	// The first failed, and what was left out was submitted again.
+	// The first stream failed, and the events that were left out were submitted again.
 	if retries < 2 {
 		t.Errorf("%d retries", retries)
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/relay"
 )
 
-// TestNeverAnswered has somebody hang from the start to the end of the run. That is
-// an outage although nothing has failed, and the log says so while it lasts.
+// TestNeverAnswered has a dependency that never answers, from the start to the end of the
+// run. That is an outage although no call has failed, and the log says so while it lasts.
 func TestNeverAnswered(t *testing.T) {
 	for _, c := range []struct {
 		name     string

@@ -94,7 +94,7 @@ func (r *rig) waitFor(fresh, again int) {
 	}
 }
 
-func TestServer(t *testing.T) {
+func TestReceiveFromServer(t *testing.T) {
 	s, c := newServer(t)
 	ids := publish(t, s, 6000)
 	r := newRig(t, c, Options{})
