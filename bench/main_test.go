@@ -24,9 +24,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestCounts runs the benchmark on a small backlog, which checks that every event
+// TestCostsPerEvent runs the benchmark on a small backlog, which checks that every event
 // arrives exactly once, and guards what does not depend on the machine.
-func TestCounts(t *testing.T) {
+func TestCostsPerEvent(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the worker")
 	}
@@ -63,12 +63,12 @@ func TestCounts(t *testing.T) {
 	t.Error("the worker was not measured")
 }
 
-// TestValues has valid events that take little memory as bytes and very much as values:
+// TestMemoryOfManyValues has valid events that take little memory as bytes and very much as values:
 // hundreds of thousands of empty objects, nulls and numbers each. The worker stays within
 // three times the bound on what is in flight, beside what the program itself and one such
 // event on its way take, and an honest event beside 30 of them waits for seconds. An event
 // of this kind took 6 s and 16 MiB or more when its size was computed from the values.
-func TestValues(t *testing.T) {
+func TestMemoryOfManyValues(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the worker")
 	}

@@ -33,7 +33,7 @@ func mustLoad(t *testing.T, vars ...string) *Config {
 	return c
 }
 
-func TestDefaults(t *testing.T) {
+func TestUnsetVariablesHaveDefaults(t *testing.T) {
 	// The process's own variables must not be read.
 	t.Setenv("ENVIRONMENT_ID", "leaked")
 	t.Setenv("WORKER_MODE", "drain")
@@ -125,7 +125,7 @@ func TestEverythingSet(t *testing.T) {
 	}
 }
 
-func TestModes(t *testing.T) {
+func TestModeFollowsFromEnvironment(t *testing.T) {
 	for _, c := range []struct {
 		vars   []string
 		mode   Mode
@@ -173,7 +173,7 @@ func wantFaults(t *testing.T, err error, want ...string) {
 	}
 }
 
-func TestFaults(t *testing.T) {
+func TestEveryFaultIsReported(t *testing.T) {
 	const (
 		number   = "expected a whole number, got "
 		duration = "expected a duration such as 500ms, 8s or 5m, got "
@@ -364,7 +364,7 @@ func TestPubSubEndpoint(t *testing.T) {
 	wantFaults(t, err, "PUBSUB_ENDPOINT: is set together with PUBSUB_EMULATOR_HOST", "PUBSUB_ENDPOINT: expected host:port")
 }
 
-func TestPurposes(t *testing.T) {
+func TestCommandsNeedOnlyTheirVariables(t *testing.T) {
 	// On-call needs neither a secret nor sound settings of the run.
 	vars := []string{"GOOGLE_CLOUD_PROJECT=p", "WORKER_BATCH_MAX_EVENTS=0", "SAMS_URL=x", "PORT=x", "WORKER_MODE=x"}
 	c, err := Load(vars, ForPubSub)
@@ -400,7 +400,7 @@ func TestSecretsAreNotShown(t *testing.T) {
 	}
 }
 
-func TestBytes(t *testing.T) {
+func TestByteSizesAreParsed(t *testing.T) {
 	for text, want := range map[string]Bytes{"0": 0, "1": 1, "3145728": 3 << 20, "3MiB": 3 << 20, "3 MB": 3e6, "1TiB": 1 << 40} {
 		var b Bytes
 		if err := b.UnmarshalText([]byte(text)); err != nil || b != want {

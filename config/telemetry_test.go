@@ -2,7 +2,7 @@ package config
 
 import "testing"
 
-func TestExports(t *testing.T) {
+func TestExportersFollowFromEnvironment(t *testing.T) {
 	type want struct{ metrics, traces Export }
 	both := func(e Export) want { return want{e, e} }
 	at := func(base string) want {

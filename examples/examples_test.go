@@ -132,8 +132,8 @@ func (tp *topic) took(feature, action string) {
 	}
 }
 
-// TestPublish runs the examples that need nothing but their interpreter.
-func TestPublish(t *testing.T) {
+// TestExamplesPublish runs the examples that need nothing but their interpreter.
+func TestExamplesPublish(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		dir      string
@@ -187,8 +187,8 @@ func (tp *topic) failures(ctx context.Context, dir string, args []string, want s
 	}
 }
 
-// TestPython runs the tests of the module.
-func TestPython(t *testing.T) {
+// TestPythonModule runs the tests of the module.
+func TestPythonModule(t *testing.T) {
 	t.Parallel()
 	testenv.Needs(t, "python3")
 	tp := newTopic(t)
@@ -278,8 +278,8 @@ func TestNodeClient(t *testing.T) {
 	tp.failures(ctx, dir, []string{"node", "publish.mjs"}, "telemetry was lost: 5 NOT_FOUND", "FLUSH_MS=60000", "TELEMETRY_TOPIC="+tp.name()+"-elsewhere")
 }
 
-// TestGo runs the service, asks it once, and stops it.
-func TestGo(t *testing.T) {
+// TestGoServicePublishes runs the service, asks it once, and stops it.
+func TestGoServicePublishes(t *testing.T) {
 	t.Parallel()
 	testenv.Needs(t, "go")
 	tp := newTopic(t)

@@ -51,9 +51,9 @@ func plainText(addr string) []option.ClientOption {
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// TestPublishes sends events through Google's client, and has the worker's decoder
+// TestEventsReachDecoder sends events through Google's client, and has the worker's decoder
 // read what has arrived.
-func TestPublishes(t *testing.T) {
+func TestEventsReachDecoder(t *testing.T) {
 	server, opts := newServer(t)
 	r, err := New(t.Context(), Config{
 		Service: Service{ID: "cody-gateway", Environment: "prod", Version: "2026.46.1"},
@@ -129,9 +129,9 @@ func TestOwnPublisher(t *testing.T) {
 	}
 }
 
-// TestRefused has a topic that does not take the event: it fails, nothing is tried
+// TestRefusedEventIsNotRetried has a topic that does not take the event: it fails, nothing is tried
 // again, and Flush says why, once.
-func TestRefused(t *testing.T) {
+func TestRefusedEventIsNotRetried(t *testing.T) {
 	_, opts := newServer(t, pstest.WithErrorInjection("Publish", codes.InvalidArgument, "no"))
 	r, err := New(t.Context(), Config{Service: Service{ID: "sams"}, Topic: topic, ClientOptions: opts, Logger: quiet()})
 	if err != nil {
@@ -197,8 +197,8 @@ func TestRefusalPasses(t *testing.T) {
 	isStats(t, r, Stats{Published: 1, PublishedBytes: uint64(size)})
 }
 
-// TestCause: when time is up, the error says what the tries have said.
-func TestCause(t *testing.T) {
+// TestTimeoutNamesLastError: when time is up, the error says what the tries have said.
+func TestTimeoutNamesLastError(t *testing.T) {
 	_, refuses := newServer(t, pstest.WithErrorInjection("Publish", codes.PermissionDenied, "User not authorized"))
 	for _, c := range []struct {
 		opts []option.ClientOption

@@ -155,9 +155,9 @@ func (s service) weigh(name string) weight {
 	}
 }
 
-// TestWeight prints what importing the recorder adds to a service, and bounds it:
+// TestImportAddsLittle prints what importing the recorder adds to a service, and bounds it:
 // beside the Pub/Sub client, which every publisher has, it is our own packages.
-func TestWeight(t *testing.T) {
+func TestImportAddsLittle(t *testing.T) {
 	s := newService(t)
 	s.program("empty", "func main() {}")
 	const pubsub = `"cloud.google.com/go/pubsub/v2"`
@@ -219,9 +219,9 @@ func TestWeight(t *testing.T) {
 		len(client.packages), len(client.modules), (client.bytes-empty.bytes)>>10)
 }
 
-// TestReleased: go.mod raises the versions of every service that imports the
+// TestRequiredModulesAreReleased: go.mod raises the versions of every service that imports the
 // recorder, so it asks for nothing unreleased without a reason beside it.
-func TestReleased(t *testing.T) {
+func TestRequiredModulesAreReleased(t *testing.T) {
 	text, err := os.ReadFile("../go.mod")
 	if err != nil {
 		t.Fatal(err)

@@ -185,8 +185,8 @@ func TestBlocksForAWhile(t *testing.T) {
 	})
 }
 
-// TestFlush waits for what was recorded before, and for nothing after.
-func TestFlush(t *testing.T) {
+// TestFlushWaitsForEarlierEvents waits for what was recorded before, and for nothing after.
+func TestFlushWaitsForEarlierEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &manual{}
 		r := newWith(t, Config{}, m)
@@ -288,9 +288,9 @@ func TestBooksBalance(t *testing.T) {
 	}
 }
 
-// TestComplains holds the log against its promise: at once, then once a minute,
+// TestLossesAreLoggedOncePerMinute holds the log against its promise: at once, then once a minute,
 // with the count, and the rest at the end.
-func TestComplains(t *testing.T) {
+func TestLossesAreLoggedOncePerMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log logText
 		r := newWith(t, Config{BufferEvents: 1, Logger: slog.New(slog.NewTextHandler(&log, nil))}, stuck{})
@@ -299,7 +299,7 @@ func TestComplains(t *testing.T) {
 			t.Helper()
 			var lines []string
 			for line := range strings.Lines(log.take()) {
-				if !strings.Contains(line, "they are tried again") { // TestWarns
+				if !strings.Contains(line, "they are tried again") { // TestWaitingEventsAreLogged
 					lines = append(lines, line)
 				}
 			}
@@ -335,8 +335,8 @@ func TestComplains(t *testing.T) {
 	})
 }
 
-// TestWarns: the log says that events wait, while nothing has failed yet.
-func TestWarns(t *testing.T) {
+// TestWaitingEventsAreLogged: the log says that events wait, while nothing has failed yet.
+func TestWaitingEventsAreLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log logText
 		m := &manual{}

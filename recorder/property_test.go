@@ -269,8 +269,8 @@ func (g given) compare(t *rapid.T, wire []byte) {
 	}
 }
 
-// TestText holds the rendering of strings against encoding/json.
-func TestText(t *testing.T) {
+// TestStringsRenderLikeEncodingJSON holds the rendering of strings against encoding/json.
+func TestStringsRenderLikeEncodingJSON(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := rapid.OneOf(texts, rapid.Map(rapid.SliceOf(rapid.Byte()), func(b []byte) string { return string(b) })).Draw(t, "s")
 		d := &draft{}

@@ -53,7 +53,7 @@ func (k *taken) last(tb testing.TB) map[string]any {
 	return tree
 }
 
-func TestEverything(t *testing.T) {
+func TestAllFieldsAreEncoded(t *testing.T) {
 	k := newTaken(t)
 	err := k.Record(tracedContext(), "cody.hover", "shown",
 		ID("019a0000-0000-7000-8000-000000000001"),
@@ -159,7 +159,7 @@ type fails struct{}
 
 func (fails) MarshalJSON() ([]byte, error) { return nil, errors.New("the secret") }
 
-func TestInvalid(t *testing.T) {
+func TestInvalidEventsAreRefused(t *testing.T) {
 	k := newTaken(t)
 	for _, c := range []struct {
 		feature Feature
@@ -308,7 +308,7 @@ func TestOptionsMerge(t *testing.T) {
 	}
 }
 
-func TestNumber(t *testing.T) {
+func TestNumbersAreConverted(t *testing.T) {
 	type duration int64
 	for got, want := range map[float64]float64{
 		Number(1): 1, Number(uint8(2)): 2, Number(float32(0.5)): 0.5, Number(duration(3)): 3, Number(time.Duration(4)): 4, Number(uint64(1<<53 + 1)): 1 << 53,
@@ -319,9 +319,9 @@ func TestNumber(t *testing.T) {
 	}
 }
 
-// TestProcess: the hook sees what all options say together, and changes what is sent
+// TestHookSeesAllOptions: the hook sees what all options say together, and changes what is sent
 // but not the caller's maps.
-func TestProcess(t *testing.T) {
+func TestHookSeesAllOptions(t *testing.T) {
 	k := newTaken(t)
 	private, metadata := PrivateMetadata{"email": "a@b.test", "n": 1}, Metadata{"n": 1}
 	k.validator.process = func(ctx context.Context, e *Event) {
@@ -355,7 +355,7 @@ func TestProcess(t *testing.T) {
 	}
 }
 
-func TestDebug(t *testing.T) {
+func TestDebugPrintsEvents(t *testing.T) {
 	var out bytes.Buffer
 	r, err := NewDebug(&out, Config{Service: Service{ID: "sams"}, Process: func(_ context.Context, e *Event) { e.Client.Name = "hook" }})
 	if err != nil {
@@ -418,7 +418,7 @@ func TestNeverPanics(t *testing.T) {
 	}
 }
 
-func TestNames(t *testing.T) {
+func TestNamesAreChecked(t *testing.T) {
 	for name, good := range map[string]bool{
 		"cody.hover": true, "ab": true, "a-B.c": true, strings.Repeat("a", 64): true,
 		"": false, "a": false, "Cody": false, "cody_hover": false, "v2": false, "cody hover": false, strings.Repeat("a", 65): false, "a\xff": false,
@@ -432,7 +432,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-func TestConfig(t *testing.T) {
+func TestBadConfigIsRefused(t *testing.T) {
 	for _, c := range []struct {
 		cfg  Config
 		want []string
@@ -461,9 +461,9 @@ func TestConfig(t *testing.T) {
 	}
 }
 
-// TestAllocations guards the price of a typical event, options and all: the
+// TestRecordAllocations guards the price of a typical event, options and all: the
 // target is at most 10.
-func TestAllocations(t *testing.T) {
+func TestRecordAllocations(t *testing.T) {
 	if race.Enabled {
 		t.Skip("the race detector allocates")
 	}

@@ -26,8 +26,8 @@ func payload(t *testing.T, first, events int) []byte {
 	return b
 }
 
-// TestCapacity sends 4 payloads at once to a gateway that takes 2.
-func TestCapacity(t *testing.T) {
+// TestCapacityIsLimited sends 4 payloads at once to a gateway that takes 2.
+func TestCapacityIsLimited(t *testing.T) {
 	s, _, err := Start(load.Plan{Events: 300, Publishers: 1, Latency: 200, Capacity: 2})
 	if err != nil {
 		t.Fatal(err)
@@ -57,8 +57,8 @@ func TestCapacity(t *testing.T) {
 	}
 }
 
-// TestHalved: the second third of the events finds half of the capacity.
-func TestHalved(t *testing.T) {
+// TestCapacityIsHalved: the second third of the events finds half of the capacity.
+func TestCapacityIsHalved(t *testing.T) {
 	plan := load.Plan{Events: 300, Publishers: 1, Capacity: 10}
 	for recorded, want := range map[int]int{0: 10, 99: 10, 100: 5, 199: 5, 200: 10, 300: 10} {
 		if got := plan.CapacityAfter(recorded); got != want {
@@ -67,8 +67,8 @@ func TestHalved(t *testing.T) {
 	}
 }
 
-// TestNoisy: a noisy publisher has most of the events, and their latencies do not count.
-func TestNoisy(t *testing.T) {
+// TestNoisyLatenciesDoNotCount: a noisy publisher has most of the events, and their latencies do not count.
+func TestNoisyLatenciesDoNotCount(t *testing.T) {
 	plan := load.Plan{Events: 42, Publishers: 3, Noisy: 7, Rate: 1}
 	var owners strings.Builder
 	for i := range plan.Events {

@@ -35,7 +35,7 @@ func echo(t *testing.T, opts Options) *grpc.ClientConn {
 	return conn
 }
 
-func TestDistance(t *testing.T) {
+func TestDistanceDelaysBytes(t *testing.T) {
 	const distance = 40 * time.Millisecond
 	conn := echo(t, Options{Distance: distance})
 	sent := wrapperspb.Bytes(bytes.Repeat([]byte("telemetry"), 50_000)) // many parcels

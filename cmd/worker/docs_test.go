@@ -90,8 +90,8 @@ func TestRunbookNamesRefusals(t *testing.T) {
 	}
 }
 
-// TestLinks makes sure that each link between the documents leads somewhere.
-func TestLinks(t *testing.T) {
+// TestLinksLeadSomewhere makes sure that each link between the documents leads somewhere.
+func TestLinksLeadSomewhere(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	code := regexp.MustCompile("(?ms)^```.*?^```|`[^`\n]*`")
 	var files []string

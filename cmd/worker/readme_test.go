@@ -57,7 +57,7 @@ func TestReadmeLocal(t *testing.T) {
 	}
 }
 
-func TestUsage(t *testing.T) {
+func TestReadmeUsage(t *testing.T) {
 	for args, want := range map[string]int{
 		"worker":                          command.ExitOK,
 		"worker --help":                   command.ExitOK,

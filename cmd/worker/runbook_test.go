@@ -23,7 +23,7 @@ import (
 // happened, and its output must be the page's. Times, durations, ports and rates
 // of the run itself do not count.
 //
-//	go test ./cmd/worker -run TestRunbook -update    # writes the output into the pages
+//	go test ./cmd/worker -run TestRunbookCommands -update    # writes the output into the pages
 
 var update = flag.Bool("update", false, "write what the commands print into the runbook")
 
@@ -51,7 +51,7 @@ func pages(t *testing.T) []string {
 	return append(files, filepath.Join(runbookDir, "oncall.md"))
 }
 
-func TestRunbook(t *testing.T) {
+func TestRunbookCommands(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it runs programs of its own")
 	}
@@ -84,7 +84,7 @@ func TestRunbook(t *testing.T) {
 					t.Fatal(err)
 				}
 			default:
-				t.Errorf("%s is not what its commands print today; see what has changed by: go test ./cmd/worker -run TestRunbook -update; git diff docs", page)
+				t.Errorf("%s is not what its commands print today; see what has changed by: go test ./cmd/worker -run TestRunbookCommands -update; git diff docs", page)
 			}
 		})
 	}
@@ -286,8 +286,8 @@ func (w *world) eventually(what string, is func() bool) {
 	}
 }
 
-// TestSame makes sure that what counts is not masked.
-func TestSame(t *testing.T) {
+// TestMaskKeepsContent makes sure that what counts is not masked.
+func TestMaskKeepsContent(t *testing.T) {
 	for a, b := range map[string]string{
 		`"time":"2026-11-22T23:15:00.5Z","matched":3`: `"time":"2026-11-23T00:15:00.71Z","matched":3`,
 		"dial tcp 127.0.0.1:4711: refused":            "dial tcp 127.0.0.1:80: refused",

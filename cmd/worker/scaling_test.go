@@ -116,8 +116,8 @@ func perSecond(n float64) string {
 	return humanize.Comma(int64(math.Round(n/unit) * unit))
 }
 
-// TestScaling does the arithmetic of docs/scaling.md again.
-func TestScaling(t *testing.T) {
+// TestScalingArithmetic does the arithmetic of docs/scaling.md again.
+func TestScalingArithmetic(t *testing.T) {
 	content, err := os.ReadFile(scalingDoc)
 	if err != nil {
 		t.Fatal(err)
@@ -164,6 +164,6 @@ func TestScaling(t *testing.T) {
 			t.Fatal(err)
 		}
 	default:
-		t.Errorf("docs/scaling.md is not what its inputs give; run go test ./cmd/worker -run TestScaling -scaling.update\nwant:\n%s\n%s\n%s", s.boundRows(), s.latencyRows(), s.loadRows())
+		t.Errorf("docs/scaling.md is not what its inputs give; run go test ./cmd/worker -run TestScalingArithmetic -scaling.update\nwant:\n%s\n%s\n%s", s.boundRows(), s.latencyRows(), s.loadRows())
 	}
 }

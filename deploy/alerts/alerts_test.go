@@ -75,7 +75,7 @@ func promtool(t *testing.T, args ...string) {
 	}
 }
 
-func TestRules(t *testing.T) {
+func TestRulesFireAsTested(t *testing.T) {
 	promtool(t, "check", "rules", "--lint-fatal", rulesFile)
 	promtool(t, "test", "rules", testsFile)
 }
@@ -102,8 +102,8 @@ func TestMetricsExist(t *testing.T) {
 	}
 }
 
-// TestRunbook follows each alert's link to its page.
-func TestRunbook(t *testing.T) {
+// TestAlertsLinkToPages follows each alert's link to its page.
+func TestAlertsLinkToPages(t *testing.T) {
 	const home = "https://github.com/sourcegraph/telemetry-relay/blob/main/"
 	for _, r := range rules(t) {
 		link, ours := strings.CutPrefix(r.Annotations["runbook_url"], home)

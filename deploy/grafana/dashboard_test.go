@@ -73,9 +73,9 @@ func TestMetricsExist(t *testing.T) {
 	}
 }
 
-// TestPanels wants panels with titles of their own, with descriptions, and not on top of
+// TestPanelsAreDescribed wants panels with titles of their own, with descriptions, and not on top of
 // each other.
-func TestPanels(t *testing.T) {
+func TestPanelsAreDescribed(t *testing.T) {
 	taken := map[string]string{}
 	ids, titles := map[int]bool{}, map[string]bool{}
 	for _, p := range load(t).Panels {
@@ -130,8 +130,8 @@ func TestAlertsAreNamed(t *testing.T) {
 // variables are replaced as Grafana does.
 var variables = strings.NewReplacer("$__rate_interval", "1m", "$job", ".*", "$service", ".*")
 
-// TestSyntax has Prometheus's own tool parse the expressions.
-func TestSyntax(t *testing.T) {
+// TestExpressionsParse has Prometheus's own tool parse the expressions.
+func TestExpressionsParse(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short leaves out what runs programs of their own")
 	}

@@ -24,13 +24,13 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/ndjson"
 )
 
-// TestPicture makes the picture of the dashboard: it runs a worker through some
+// TestDrawDashboard makes the picture of the dashboard: it runs a worker through some
 // minutes with faults, has a real Prometheus scrape it, and draws what the
 // panels' queries answer. It runs only when DASHBOARD_PICTURE says where to put
 // the picture, and needs Debian's package prometheus:
 //
-//	DASHBOARD_PICTURE=../../docs/dashboard.png go test ./deploy/grafana -run TestPicture -v -timeout 10m
-func TestPicture(t *testing.T) {
+//	DASHBOARD_PICTURE=../../docs/dashboard.png go test ./deploy/grafana -run TestDrawDashboard -v -timeout 10m
+func TestDrawDashboard(t *testing.T) {
 	picture := os.Getenv("DASHBOARD_PICTURE")
 	if picture == "" {
 		t.Skip("DASHBOARD_PICTURE does not say where to put the picture")

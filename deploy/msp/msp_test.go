@@ -214,9 +214,9 @@ func (e *environment) provided(kind string) map[string]string {
 
 var now = time.Date(2026, 11, 23, 0, 1, 0, 0, time.UTC)
 
-// TestSpecs checks each specification, and what the worker makes of its
+// TestSpecificationsAreValid checks each specification, and what the worker makes of its
 // variables.
-func TestSpecs(t *testing.T) {
+func TestSpecificationsAreValid(t *testing.T) {
 	known := map[string]bool{}
 	for field := range reflect.TypeFor[config.Config]().Fields() {
 		name, _, _ := strings.Cut(field.Tag.Get("env"), ",")
@@ -278,8 +278,8 @@ func TestSpecs(t *testing.T) {
 	}
 }
 
-// TestRules breaks each rule.
-func TestRules(t *testing.T) {
+// TestBrokenSpecificationsAreRefused breaks each rule.
+func TestBrokenSpecificationsAreRefused(t *testing.T) {
 	for _, c := range []struct{ kind, from, to, want string }{
 		{"job", "id: telemetry-relay\n", "id: Telemetry_Relay\n", "service.id"},
 		{"job", "id: telemetry-relay\n", "id: telemetry-relay-worker\n", "service.id"},

@@ -53,7 +53,7 @@ const (
 	alert        = "google_monitoring_alert_policy"
 )
 
-func TestFormat(t *testing.T) {
+func TestFilesAreFormatted(t *testing.T) {
 	for path, content := range sources(t) {
 		if formatted := hclwrite.Format(content); !bytes.Equal(formatted, content) {
 			t.Errorf("terraform fmt would change %s (-is +formatted):\n%s", path, cmp.Diff(string(content), string(formatted)))
@@ -83,7 +83,7 @@ var schema = map[string]string{
 		"conditions.condition_threshold.aggregations.per_series_aligner documentation.mime_type documentation.content",
 }
 
-func TestSchema(t *testing.T) {
+func TestFilesMatchProviderSchema(t *testing.T) {
 	m := load(t, inputs())
 	for _, i := range m.instances {
 		known := strings.Fields(schema[i.kind])
@@ -108,8 +108,8 @@ func TestSchema(t *testing.T) {
 	}
 }
 
-// TestVariables makes sure that each variable is described, typed and used.
-func TestVariables(t *testing.T) {
+// TestVariablesAreDescribedAndUsed makes sure that each variable is described, typed and used.
+func TestVariablesAreDescribedAndUsed(t *testing.T) {
 	used := map[string]bool{}
 	for path, content := range sources(t) {
 		file, diags := hclsyntax.ParseConfig(content, path, hcl.InitialPos)
@@ -243,9 +243,9 @@ func TestLeastPrivilege(t *testing.T) {
 	}
 }
 
-// TestAudit: whoever else than the worker and the publishers reads or changes what
+// TestOthersLeaveAuditLogs: whoever else than the worker and the publishers reads or changes what
 // is in a subscription leaves an entry in a log of Google's.
-func TestAudit(t *testing.T) {
+func TestOthersLeaveAuditLogs(t *testing.T) {
 	m := load(t, inputs())
 	i := m.only("google_project_iam_audit_config", "pubsub")
 	if i.text("project") != "relay-prod" || i.text("service") != "pubsub.googleapis.com" {
@@ -267,8 +267,8 @@ func TestAudit(t *testing.T) {
 	}
 }
 
-// TestNobody leaves out who is optional.
-func TestNobody(t *testing.T) {
+// TestOptionalAccountsMayBeOmitted leaves out who is optional.
+func TestOptionalAccountsMayBeOmitted(t *testing.T) {
 	given := inputs()
 	for _, name := range []string{"publishers", "developers", "auditors", "allowed_regions"} {
 		delete(given, name)
@@ -287,7 +287,7 @@ func TestNobody(t *testing.T) {
 	}
 }
 
-func TestAlerts(t *testing.T) {
+func TestAlertPoliciesMatchRules(t *testing.T) {
 	m := load(t, inputs())
 	const age = `metric.type = "pubsub.googleapis.com/subscription/oldest_unacked_message_age" AND resource.type = "pubsub_subscription" AND resource.labels.subscription_id = `
 	var got []string
@@ -312,8 +312,8 @@ func TestAlerts(t *testing.T) {
 	}
 }
 
-// TestOutputs makes sure that what the module tells is what the worker reads.
-func TestOutputs(t *testing.T) {
+// TestOutputsAreWorkerVariables makes sure that what the module tells is what the worker reads.
+func TestOutputsAreWorkerVariables(t *testing.T) {
 	m := load(t, inputs())
 	variables := map[string]bool{}
 	for field := range reflect.TypeFor[config.Config]().Fields() {
@@ -335,8 +335,8 @@ func TestOutputs(t *testing.T) {
 	}
 }
 
-// TestReadme holds the README's example against the variables.
-func TestReadme(t *testing.T) {
+// TestReadmeExampleMatchesVariables holds the README's example against the variables.
+func TestReadmeExampleMatchesVariables(t *testing.T) {
 	text, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Fatal(err)

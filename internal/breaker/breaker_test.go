@@ -17,8 +17,8 @@ type step struct {
 
 var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-// TestBreaker is the breaker's state machine: each row is a history.
-func TestBreaker(t *testing.T) {
+// TestBreakerHistories is the breaker's state machine: each row is a history.
+func TestBreakerHistories(t *testing.T) {
 	for _, row := range []struct {
 		name  string
 		steps []step

@@ -54,7 +54,7 @@ func ask(h http.Handler, method, path, from, authorization string) *httptest.Res
 	return w
 }
 
-func TestEndpoints(t *testing.T) {
+func TestEndpointsAnswer(t *testing.T) {
 	opts := options()
 	away := options()
 	away.Healthy = func() error { return errors.New("the loop is stuck") }
@@ -102,7 +102,7 @@ func TestEndpoints(t *testing.T) {
 	}
 }
 
-func TestSecret(t *testing.T) {
+func TestEndpointsNeedSecret(t *testing.T) {
 	opts := options()
 	opts.Secret = "s3cret"
 	opts.Healthy = func() error { return errors.New("the reason") }
@@ -147,7 +147,7 @@ func start(t *testing.T) *Server {
 	return s
 }
 
-func TestServer(t *testing.T) {
+func TestServerListens(t *testing.T) {
 	s := start(t)
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()

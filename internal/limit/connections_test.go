@@ -10,7 +10,7 @@ func TestConnectionsFor(t *testing.T) {
 	}
 }
 
-func TestConnections(t *testing.T) {
+func TestConnectionsForStreams(t *testing.T) {
 	c := NewConnections(512)
 	if c.Len() != 11 {
 		t.Fatalf("%d connections", c.Len())

@@ -32,7 +32,7 @@ func busy(t *testing.T, most, streams int) (*Limit, time.Time) {
 	return l, now
 }
 
-func TestOutcomes(t *testing.T) {
+func TestLimitFollowsOutcomes(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		ends   []Outcome
@@ -136,7 +136,7 @@ func TestUnusedFalls(t *testing.T) {
 	}
 }
 
-func TestFixed(t *testing.T) {
+func TestFixedLimitDoesNotChange(t *testing.T) {
 	l, now := Fixed(20), epoch
 	for _, o := range []Outcome{Answered, Failed, Refused, Answered, Ignored} {
 		for range 100 {
@@ -160,7 +160,7 @@ func TestFixed(t *testing.T) {
 	}
 }
 
-func TestOutage(t *testing.T) {
+func TestLimitAfterOutage(t *testing.T) {
 	l, now := busy(t, DefaultMax, 64)
 	l.Reset()
 	for range l.InFlight() {
@@ -226,7 +226,7 @@ func TestLargerPayloadsMayTakeLonger(t *testing.T) {
 	}
 }
 
-func TestClass(t *testing.T) {
+func TestSizesHaveClasses(t *testing.T) {
 	previous := 0
 	for n := 1; n <= 100_000; n++ {
 		c := class(n, 0)
@@ -246,7 +246,7 @@ func TestClass(t *testing.T) {
 	}
 }
 
-func TestPlausible(t *testing.T) {
+func TestExpectedLatencyIsPlausible(t *testing.T) {
 	at := func(events int) int { return class(events, 0) }
 	known := map[int]float64{at(100): 0.2, at(800): 0.4}
 	for _, test := range []struct {

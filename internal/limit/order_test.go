@@ -202,10 +202,10 @@ func (r *relay) measure(d time.Duration) (perSecond, batch float64, p99 time.Dur
 	return float64(r.sent) / d.Seconds(), float64(r.sent) / float64(max(1, r.ends)), p99
 }
 
-// TestOrders compares the orders in which groups may be submitted, at a gateway that takes
+// TestOrdersOfGroups compares the orders in which groups may be submitted, at a gateway that takes
 // 250 ms for a payload. Late groups first, and the others by size × age, makes the largest
 // batches of the orders with which quiet publishers are not late.
-func TestOrders(t *testing.T) {
+func TestOrdersOfGroups(t *testing.T) {
 	long(t)
 	noisy := func(loud float64) []float64 {
 		rates := []float64{loud}

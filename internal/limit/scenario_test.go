@@ -15,9 +15,9 @@ func long(t *testing.T) {
 	}
 }
 
-// TestGrowth compares the limit with a fixed one of 8 streams, under a full backlog and
+// TestLimitGrowsUnderBacklog compares the limit with a fixed one of 8 streams, under a full backlog and
 // with nothing in the way. The figures are those of docs/decisions/adaptive-limit.md.
-func TestGrowth(t *testing.T) {
+func TestLimitGrowsUnderBacklog(t *testing.T) {
 	for _, test := range []struct {
 		latency    time.Duration
 		publishers int
@@ -160,8 +160,8 @@ func TestSlowerForGood(t *testing.T) {
 	}
 }
 
-// TestStall: after a moment in which everything takes long the limit is soon what it was.
-func TestStall(t *testing.T) {
+// TestLimitRecoversFromStall: after a moment in which everything takes long the limit is soon what it was.
+func TestLimitRecoversFromStall(t *testing.T) {
 	g := &gateway{world: newWorld(9), latency: perPayload(250 * time.Millisecond), jitter: 0.1, wire: time.Millisecond}
 	w := newWorker(g, Adaptive(DefaultMax), 100)
 	w.run(10 * time.Second)
@@ -192,8 +192,8 @@ func TestQueueDoesNotBecomeNormal(t *testing.T) {
 	}
 }
 
-// TestNoise: neither latencies that vary much nor single failures keep the limit low.
-func TestNoise(t *testing.T) {
+// TestNoiseDoesNotLowerLimit: neither latencies that vary much nor single failures keep the limit low.
+func TestNoiseDoesNotLowerLimit(t *testing.T) {
 	long(t)
 	for _, test := range []struct {
 		name            string

@@ -13,7 +13,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-func TestLimit(t *testing.T) {
+func TestRepeatedLinesAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b bytes.Buffer
 		log := slog.New(Limit(New(&b, "debug", "json").Handler()))
@@ -68,7 +68,7 @@ func TestLimit(t *testing.T) {
 	})
 }
 
-func TestCorrelate(t *testing.T) {
+func TestLinesCarryTrace(t *testing.T) {
 	var b bytes.Buffer
 	log := slog.New(Correlate(New(&b, "info", "json").Handler(), "my-project")).With("k", "v")
 	log.InfoContext(t.Context(), "plain")

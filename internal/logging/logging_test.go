@@ -55,7 +55,7 @@ func TestCloudLogging(t *testing.T) {
 	}
 }
 
-func TestText(t *testing.T) {
+func TestTextFormat(t *testing.T) {
 	var b bytes.Buffer
 	New(&b, "info", "text").Info("hello", "n", 1)
 	got := b.String()
@@ -64,7 +64,7 @@ func TestText(t *testing.T) {
 	}
 }
 
-func TestLevel(t *testing.T) {
+func TestLevelFilters(t *testing.T) {
 	levels := []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}
 	for name, first := range map[string]int{"debug": 0, "info": 1, "warn": 2, "error": 3, "nonsense": 1} {
 		for _, format := range []string{"json", "text"} {
@@ -80,10 +80,10 @@ func TestLevel(t *testing.T) {
 	}
 }
 
-// TestHarmless logs what a terminal would obey, in every place of a record: in text
+// TestControlSequencesAreReplaced logs what a terminal would obey, in every place of a record: in text
 // it is replaced, also where the handler has colours of its own, and in JSON
 // escaped.
-func TestHarmless(t *testing.T) {
+func TestControlSequencesAreReplaced(t *testing.T) {
 	const bad = "\x1b[2J\x1b[31m\u009b2J\u202e\x07"
 	screen, tty, err := pty.Open()
 	if err != nil {

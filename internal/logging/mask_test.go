@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func TestMask(t *testing.T) {
+func TestSecretsAreMasked(t *testing.T) {
 	var b bytes.Buffer
 	log := slog.New(Mask(slog.NewJSONHandler(&b, nil), "hunter2"))
 	const token = "sams_at_x1"

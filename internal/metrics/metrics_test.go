@@ -23,8 +23,8 @@ const (
 	tableEnd   = "<!-- End of the catalogue. -->\n"
 )
 
-// TestDocument holds the table of docs/metrics.md against the catalogue.
-func TestDocument(t *testing.T) {
+// TestDocumentMatchesCatalogue holds the table of docs/metrics.md against the catalogue.
+func TestDocumentMatchesCatalogue(t *testing.T) {
 	data, err := os.ReadFile(document)
 	if err != nil {
 		t.Fatal(err)
@@ -64,9 +64,9 @@ func table() string {
 	return b.String()
 }
 
-// TestServed compares what the registry serves with the catalogue, and that
+// TestRegistryMatchesCatalogue compares what the registry serves with the catalogue, and that
 // every series that can be known is there from the start.
-func TestServed(t *testing.T) {
+func TestRegistryMatchesCatalogue(t *testing.T) {
 	m := metrics.New()
 	m.Expect([]string{"a"}, []string{"r"})
 	m.Info.WithLabelValues("1", "drain").Set(1)

@@ -39,7 +39,7 @@ func same(t *testing.T, want, got Message) {
 	}
 }
 
-func TestExact(t *testing.T) {
+func TestRoundTripIsExact(t *testing.T) {
 	for _, want := range exact {
 		text, err := Append(nil, want)
 		if err != nil {
@@ -68,7 +68,7 @@ func TestParseKeepsData(t *testing.T) {
 }
 
 // Wide but shallow data stays readable.
-func TestReadable(t *testing.T) {
+func TestDataStaysReadable(t *testing.T) {
 	for _, data := range []string{`{"a":1}`, `{"a":[` + strings.Repeat(`{},`, 20_000) + `{}]}`} {
 		text, err := Append(nil, Message{Data: []byte(data)})
 		if want := `{"data":` + data + `}`; err != nil || string(text) != want {

@@ -64,9 +64,9 @@ func once(t *testing.T, what string, happened func() bool) {
 	}
 }
 
-// TestPush wants what a job counts to be seen to grow, however short it is: a
+// TestMetricsArePushedAtStartAndEnd wants what a job counts to be seen to grow, however short it is: a
 // push at the start, and one at the end.
-func TestPush(t *testing.T) {
+func TestMetricsArePushedAtStartAndEnd(t *testing.T) {
 	receiver := otlptest.Start(t)
 	m := metrics.New()
 	m.Expect([]string{"sams"}, []string{"invalid_event"})
@@ -121,8 +121,8 @@ func TestResourceFromEnvironment(t *testing.T) {
 	}
 }
 
-// TestInstances: two runs must not share their series.
-func TestInstances(t *testing.T) {
+// TestRunsHaveSeparateSeries: two runs must not share their series.
+func TestRunsHaveSeparateSeries(t *testing.T) {
 	receiver := otlptest.Start(t)
 	for range 2 {
 		closeIt(t, start(t, metrics.New(), "OTEL_EXPORTER_OTLP_ENDPOINT="+receiver.URL))
@@ -136,7 +136,7 @@ func TestInstances(t *testing.T) {
 	}
 }
 
-func TestOff(t *testing.T) {
+func TestNothingIsSentWithoutEndpoint(t *testing.T) {
 	receiver := otlptest.Start(t)
 	for _, vars := range [][]string{
 		nil,
@@ -201,9 +201,9 @@ func TestPushOverGRPC(t *testing.T) {
 	}
 }
 
-// TestGoogle pretends to be Cloud Run's metadata server, which gives the
+// TestGoogleCredentialsAreUsed pretends to be Cloud Run's metadata server, which gives the
 // credentials of the worker's service account.
-func TestGoogle(t *testing.T) {
+func TestGoogleCredentialsAreUsed(t *testing.T) {
 	metadata := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Metadata-Flavor", "Google")
 		switch {

@@ -184,9 +184,9 @@ func TestCheckConfiguration(t *testing.T) {
 	}
 }
 
-// TestAgain has a time that is over for the last call a little before it is for
+// TestLastErrorSurvivesDeadline has a time that is over for the last call a little before it is for
 // the context.
-func TestAgain(t *testing.T) {
+func TestLastErrorSurvivesDeadline(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	away, late := &submit.Failure{Code: codes.Unavailable}, &submit.Failure{Code: codes.DeadlineExceeded}

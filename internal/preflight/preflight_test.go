@@ -120,7 +120,7 @@ func TestAllIsThere(t *testing.T) {
 	}
 }
 
-func TestMissing(t *testing.T) {
+func TestMissingResourcesAreFound(t *testing.T) {
 	t.Parallel()
 	const other = "-missing"
 	noSub := "PUBSUB_SUBSCRIPTION: the subscription " + subName + other + " does not exist"
@@ -171,7 +171,7 @@ func TestDeletedTopic(t *testing.T) {
 	wantLines(t, f.run(t.Context(), n), "the topic of the subscription "+subName+" was deleted")
 }
 
-func TestPermissions(t *testing.T) {
+func TestMissingPermissionsAreFound(t *testing.T) {
 	t.Parallel()
 	noConsume := "PUBSUB_SUBSCRIPTION: the worker does not have the permission pubsub.subscriptions.consume on " + subName
 	noPublish := "DLQ_TOPIC: the worker does not have the permission pubsub.topics.publish on " + dlqName
@@ -242,7 +242,7 @@ func TestOtherFaults(t *testing.T) {
 	wantLines(t, f.run(t.Context(), needs()), "PUBSUB_SUBSCRIPTION: the subscription "+subName+" cannot be used: rpc error: code = InvalidArgument desc = the reason")
 }
 
-func TestWaits(t *testing.T) {
+func TestRunWaitsForResources(t *testing.T) {
 	t.Parallel()
 	for _, code := range []codes.Code{codes.Unavailable, codes.Internal, codes.ResourceExhausted} {
 		for _, method := range []string{"GetSubscription", "TestIamPermissions"} {

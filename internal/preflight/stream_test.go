@@ -48,7 +48,7 @@ func wantStream(t *testing.T, got Finding, verdict provision.Verdict, detail, do
 	}
 }
 
-func TestStream(t *testing.T) {
+func TestStreamIsOpened(t *testing.T) {
 	t.Parallel()
 	t.Run("empty", func(t *testing.T) {
 		t.Parallel()

@@ -327,9 +327,9 @@ func TestSetupIsInterrupted(t *testing.T) {
 	}
 }
 
-// TestReason has the last call end a little before the context does: the error says
+// TestTimeoutNamesLastError has the last call end a little before the context does: the error says
 // is what was wrong before.
-func TestReason(t *testing.T) {
+func TestTimeoutNamesLastError(t *testing.T) {
 	f, n := newFixture(t), needs()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

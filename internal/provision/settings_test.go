@@ -54,9 +54,9 @@ func policy(topic string, attempts int32) func(*pubsubpb.Subscription) {
 	})
 }
 
-// TestJudge changes one thing at a time, and only the setting of that may
+// TestSettingsAreJudged changes one thing at a time, and only the setting of that may
 // complain.
-func TestJudge(t *testing.T) {
+func TestSettingsAreJudged(t *testing.T) {
 	var (
 		expires = change(func(s *pubsubpb.Subscription) {
 			s.ExpirationPolicy = &pubsubpb.ExpirationPolicy{Ttl: durationpb.New(2 * day)}
@@ -213,7 +213,7 @@ func TestJudgeByDefaults(t *testing.T) {
 	}
 }
 
-func TestSpan(t *testing.T) {
+func TestSpansAreReadable(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		31 * day: "31 days", day: "1 day", 36 * time.Hour: "36 hours", time.Minute: "1 minute", 90 * time.Second: "90 seconds",
 		1500 * time.Millisecond: "1.5s", 0: "0s",

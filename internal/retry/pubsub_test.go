@@ -28,8 +28,8 @@ func TestClassOf(t *testing.T) {
 	}
 }
 
-// TestRetry has requests fail for a while, each with one code.
-func TestRetry(t *testing.T) {
+// TestPubSubCodesAreRetried has requests fail for a while, each with one code.
+func TestPubSubCodesAreRetried(t *testing.T) {
 	const outage, refusal = time.Minute, 15 * time.Second
 	for name, c := range map[string]struct {
 		code    codes.Code

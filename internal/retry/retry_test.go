@@ -24,8 +24,8 @@ func kindOf(err error) Kind {
 	return Transient
 }
 
-// TestUntil tries with these errors, the last one again and again.
-func TestUntil(t *testing.T) {
+// TestUntilRepeatsTransientErrors tries with these errors, the last one again and again.
+func TestUntilRepeatsTransientErrors(t *testing.T) {
 	for name, test := range map[string]struct {
 		errs []error
 		want error

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestMask(t *testing.T) {
+func TestSecretsAreMasked(t *testing.T) {
 	const known = "s3cr&t/+="
 	for _, c := range []struct{ text, want string }{
 		{"the gateway is down", "the gateway is down"},

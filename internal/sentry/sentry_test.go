@@ -38,7 +38,7 @@ func closeIt(t *testing.T, r *sentry.Reporter) {
 	}
 }
 
-func TestErrors(t *testing.T) {
+func TestErrorsAreReported(t *testing.T) {
 	server := sentrytest.Start(t)
 	r, log := reporter(t, server)
 	log = log.With("from", "test").WithGroup("g")
@@ -76,7 +76,7 @@ type discard struct{}
 
 func (discard) Write(p []byte) (int, error) { return len(p), nil }
 
-func TestJob(t *testing.T) {
+func TestCheckInsFollowJob(t *testing.T) {
 	for name, c := range map[string]struct {
 		err  error
 		want string
@@ -106,7 +106,7 @@ func TestJob(t *testing.T) {
 	}
 }
 
-func TestPanic(t *testing.T) {
+func TestPanicIsReported(t *testing.T) {
 	server := sentrytest.Start(t)
 	r, log := reporter(t, server)
 	func() {
@@ -131,12 +131,12 @@ func TestPanic(t *testing.T) {
 	if strings.Contains(fmt.Sprint(events), "pr1vate") {
 		t.Error("the panic's value is reported")
 	}
-	if !strings.Contains(fmt.Sprint(events), "TestPanic") {
+	if !strings.Contains(fmt.Sprint(events), "TestPanicIsReported") {
 		t.Error("no stack")
 	}
 }
 
-func TestOff(t *testing.T) {
+func TestNothingIsSentWithoutDSN(t *testing.T) {
 	r, err := sentry.New(sentry.Options{Schedule: "* * * * *"})
 	if err != nil {
 		t.Fatal(err)
@@ -151,8 +151,8 @@ func TestOff(t *testing.T) {
 	closeIt(t, r)
 }
 
-// TestAway has nobody at Sentry's address: that costs the given time at most.
-func TestAway(t *testing.T) {
+// TestUnavailableSentryDelaysLittle has nobody at Sentry's address: that costs the given time at most.
+func TestUnavailableSentryDelaysLittle(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

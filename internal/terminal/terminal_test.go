@@ -24,7 +24,7 @@ func unsafeIn(s string) []rune {
 	return all
 }
 
-func TestClean(t *testing.T) {
+func TestControlCharactersAreReplaced(t *testing.T) {
 	if got := Clean("a\n" + hostile + "\xff\x9bb"); len(unsafeIn(got)) > 0 || strings.ContainsAny(got, "\n\t") || !utf8.ValidString(got) {
 		t.Errorf("%q", got)
 	}
@@ -34,8 +34,8 @@ func TestClean(t *testing.T) {
 	}
 }
 
-// TestWriter writes in parts of every size: a character or a sequence may be cut.
-func TestWriter(t *testing.T) {
+// TestWriterJoinsCutSequences writes in parts of every size: a character or a sequence may be cut.
+func TestWriterJoinsCutSequences(t *testing.T) {
 	painted := Paint("31;1", "bad\x1b[2J")
 	text := "one\ttwo\n" + hostile + "\xff\x9b" + painted + "Müller\r\n"
 	const want = "\x1b[31;1mbad\uFFFD[2J\x1b[0mMüller\uFFFD\n"
@@ -89,14 +89,14 @@ func TestJSON(t *testing.T) {
 	}
 }
 
-func TestOwn(t *testing.T) {
+func TestOwnSequencesPass(t *testing.T) {
 	var b bytes.Buffer
 	if _, err := Own(NewWriter(&b)).Write([]byte("\r\x1b[2K\x1b[32mok\x1b]0;x\x07\u009b")); err != nil || b.String() != "\r\x1b[2K\x1b[32mok\uFFFD]0;x\uFFFD\uFFFD" {
 		t.Errorf("%v %q", err, b.String())
 	}
 }
 
-func TestPrivate(t *testing.T) {
+func TestPrivateSetsFileMode(t *testing.T) {
 	f, err := os.OpenFile(filepath.Join(t.TempDir(), "x"), os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
 		t.Fatal(err)
@@ -117,7 +117,7 @@ func TestPrivate(t *testing.T) {
 	}
 }
 
-func TestIs(t *testing.T) {
+func TestBuffersAreNoTerminals(t *testing.T) {
 	if Is(&bytes.Buffer{}) || Is(nil) || Is(NewWriter(&bytes.Buffer{})) {
 		t.Error("not every writer is a terminal")
 	}

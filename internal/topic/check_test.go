@@ -7,7 +7,7 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 )
 
-func TestCheck(t *testing.T) {
+func TestOversizedMessagesAreRefused(t *testing.T) {
 	many := map[string]string{}
 	for len(many) < 101 {
 		many[strings.Repeat("x", len(many)+1)] = ""

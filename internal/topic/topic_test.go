@@ -59,7 +59,7 @@ func messages(n, size int) []*pubsubpb.PubsubMessage {
 	return all
 }
 
-func TestPublish(t *testing.T) {
+func TestMessagesArePublished(t *testing.T) {
 	s, c := setup(t, topicName)
 	for _, m := range [][]*pubsubpb.PubsubMessage{messages(1, 1), messages(MaxRequestMessages, 1), messages(1, 9_900_000)} {
 		if err := c.Publish(t.Context(), m); err != nil {
@@ -126,7 +126,7 @@ func TestPublishErrorsQuoteNothing(t *testing.T) {
 }
 
 // Size must never be too small: requests are cut by it.
-func TestSize(t *testing.T) {
+func TestSizeIsNotTooSmall(t *testing.T) {
 	long := map[string]string{}
 	for i := range 100 {
 		long[strings.Repeat("k", 256-i)] = strings.Repeat("v", 1024)

@@ -34,7 +34,7 @@ func is(names ...string) func(string) bool {
 	return func(name string) bool { return slices.Contains(names, name) }
 }
 
-func TestTurns(t *testing.T) {
+func TestServicesTakeTurns(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		values string
@@ -84,9 +84,9 @@ func TestBusyKeepsItsTurn(t *testing.T) {
 	}
 }
 
-// TestNewcomer: a service that comes later waits for one turn of each of the others,
+// TestNewcomerWaitsOneTurn: a service that comes later waits for one turn of each of the others,
 // whatever they have.
-func TestNewcomer(t *testing.T) {
+func TestNewcomerWaitsOneTurn(t *testing.T) {
 	var q queue
 	for n := range 10_000 {
 		fill(&q, fmt.Sprintf("flood/%d/1", n), fmt.Sprintf("flood/%d/2", n))

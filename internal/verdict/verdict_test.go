@@ -73,7 +73,7 @@ var inputs = []struct {
 	{"left out while the breaker is open", Answer{Events: 5, BreakerOpen: true, LeftOut: 5}, nil, 0, Outage},
 }
 
-func TestInputs(t *testing.T) {
+func TestDecisionsMatchDocument(t *testing.T) {
 	page, err := os.ReadFile("../../docs/verdict.md")
 	if err != nil {
 		t.Fatal(err)
@@ -94,8 +94,8 @@ func TestInputs(t *testing.T) {
 	}
 }
 
-// TestTries has how many tries it takes until an event is condemned.
-func TestTries(t *testing.T) {
+// TestTriesUntilVerdict has how many tries it takes until an event is condemned.
+func TestTriesUntilVerdict(t *testing.T) {
 	page, err := os.ReadFile("../../docs/verdict.md")
 	if err != nil {
 		t.Fatal(err)
@@ -136,8 +136,8 @@ func TestTries(t *testing.T) {
 	}
 }
 
-// TestEvidence has what makes a try count, one missing at a time.
-func TestEvidence(t *testing.T) {
+// TestTryCountsOnlyWithEvidence has what makes a try count, one missing at a time.
+func TestTryCountsOnlyWithEvidence(t *testing.T) {
 	condemned := func(g *answers, s *Suspect, alone func()) bool {
 		for range 30 {
 			alone()
@@ -252,8 +252,8 @@ func TestFewOthers(t *testing.T) {
 	}
 }
 
-// TestMissing has what an event lacks to be condemned.
-func TestMissing(t *testing.T) {
+// TestMissingEvidenceIsNamed has what an event lacks to be condemned.
+func TestMissingEvidenceIsNamed(t *testing.T) {
 	g, s := newAnswers(5), &Suspect{}
 	check := func(others, wantTries int, wantSpan time.Duration) {
 		t.Helper()
@@ -289,11 +289,11 @@ func TestPayloadsThatShareARequest(t *testing.T) {
 	}
 }
 
-// TestChance has a healthy event in a gateway that loses a share of what it gets, again
+// TestHealthyEventIsRarelyCondemned has a healthy event in a gateway that loses a share of what it gets, again
 // and again: whatever the share, and however the tries and proofs follow each other, it is
 // condemned by chance with a probability of maxDoubt at most. The probability is exact:
 // all courses are followed.
-func TestChance(t *testing.T) {
+func TestHealthyEventIsRarelyCondemned(t *testing.T) {
 	for _, run := range []int{1, 2, 4, MaxPending} {
 		for _, percent := range []float64{30, 50, 70, 80, 90, 95} {
 			if got := chance(percent/100, run, 12); got > maxDoubt {

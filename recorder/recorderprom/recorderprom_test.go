@@ -35,8 +35,8 @@ func newAway(t *testing.T) *recorder.Recorder {
 	return rec
 }
 
-// TestRegister: recorders with the same registerer share the metrics.
-func TestRegister(t *testing.T) {
+// TestRecordersShareMetrics: recorders with the same registerer share the metrics.
+func TestRecordersShareMetrics(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()
 	first, second := recordertest.New(t, recordertest.AllowInvalid()), newAway(t)
 	for _, rec := range []*recorder.Recorder{first.Recorder, second, nil} {

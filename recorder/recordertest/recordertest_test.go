@@ -42,7 +42,7 @@ func (f *fakeTB) end() []string {
 	return f.failures
 }
 
-func TestAssertions(t *testing.T) {
+func TestAssertionsReportDifferences(t *testing.T) {
 	record := func(r *recordertest.Recorder) {
 		_ = r.Record(context.Background(), "cody.hover", "shown", recorder.Metadata{"tier": 1, "x": 2}, recorder.User{SAMSExternalID: "u", UserID: 7})
 		_ = r.Record(context.Background(), "cody.hover", "hidden")
@@ -110,7 +110,7 @@ services:
     privateMetadata: reject
 `
 
-func TestServices(t *testing.T) {
+func TestServicesAreSeparate(t *testing.T) {
 	r := recordertest.New(t, recordertest.WithServices(services), recordertest.AllowInvalid(),
 		recordertest.WithService(recorder.Service{ID: "sams", Environment: "prod"}))
 	for _, c := range []struct {
@@ -144,7 +144,7 @@ func TestServices(t *testing.T) {
 	}
 }
 
-func TestEvent(t *testing.T) {
+func TestEventIsReadable(t *testing.T) {
 	r := recordertest.New(t, recordertest.WithService(recorder.Service{ID: "sams", Version: "1.2.3"}))
 	var wg sync.WaitGroup
 	for range 20 {
@@ -166,8 +166,8 @@ func TestEvent(t *testing.T) {
 	}
 }
 
-// TestLines: every line gives the message again, in every byte.
-func TestLines(t *testing.T) {
+// TestLinesKeepEveryByte: every line gives the message again, in every byte.
+func TestLinesKeepEveryByte(t *testing.T) {
 	r := recordertest.New(t, recordertest.WithService(recorder.Service{ID: "sams", Version: "<\u0085>"}))
 	for _, text := range []string{"plain é", "<b>&amp;</b>", "\u2028\u202e\u0085", "tab\tand\nbreak"} {
 		_ = r.Record(t.Context(), "ab", "cd", recorder.PrivateMetadata{"text": text, "raw": json.RawMessage(`{"a":  1}`)})

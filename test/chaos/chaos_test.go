@@ -14,10 +14,10 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/emulator"
 )
 
-// TestChaos lets everything go wrong at random, around several workers that are
+// TestRandomFaultsLoseNothing lets everything go wrong at random, around several workers that are
 // killed, stopped and frozen meanwhile. The seed gives the same faults again, as
 // far as that goes between processes.
-func TestChaos(t *testing.T) {
+func TestRandomFaultsLoseNothing(t *testing.T) {
 	if testing.Short() {
 		t.Skip("It takes most of a minute.")
 	}

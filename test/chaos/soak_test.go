@@ -24,9 +24,9 @@ const (
 
 var soakMix = mix{malformed: 2, invalid: 2, leftOut: 1, refused: 1}
 
-// TestSoak keeps one worker busy for long, with a fault from time to time, and
+// TestLongRunDoesNotGrow keeps one worker busy for long, with a fault from time to time, and
 // looks whether it grows.
-func TestSoak(t *testing.T) {
+func TestLongRunDoesNotGrow(t *testing.T) {
 	if *soakLength <= 0 {
 		t.Skip("Only a long run can tell whether the worker grows; ask for one by -soak.length=10m.")
 	}

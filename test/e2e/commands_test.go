@@ -13,7 +13,7 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 )
 
-func TestVersion(t *testing.T) {
+func TestVersionIsPrinted(t *testing.T) {
 	t.Parallel()
 	got := execute(t, nil, nil, "version").exits(0)
 	contains(t, got.stdout, buildVersion, "commit", runtime.Version())
@@ -30,7 +30,7 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-func TestHelp(t *testing.T) {
+func TestHelpIsPrinted(t *testing.T) {
 	t.Parallel()
 	alone := execute(t, nil, nil).exits(0)
 	if help := execute(t, nil, nil, "--help").exits(0); help.stdout != alone.stdout {
@@ -45,7 +45,7 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-func TestUsage(t *testing.T) {
+func TestWrongUsageIsRefused(t *testing.T) {
 	t.Parallel()
 	environ := []string{"GOOGLE_CLOUD_PROJECT=p", "PUBSUB_EMULATOR_HOST=127.0.0.1:1"}
 	for _, args := range [][]string{
@@ -74,9 +74,9 @@ func TestUsage(t *testing.T) {
 	contains(t, got.stderr, "GOOGLE_CLOUD_PROJECT")
 }
 
-// TestPublish publishes good and bad lines from stdin: the good ones arrive, the
+// TestPublishReportsBadLines publishes good and bad lines from stdin: the good ones arrive, the
 // bad ones are reported with their numbers.
-func TestPublish(t *testing.T) {
+func TestPublishReportsBadLines(t *testing.T) {
 	h := newEnv(t)
 	input := strings.Join([]string{
 		`{"attributes":{"service_id":"sams"},"data":{"feature":"sams.user","action":"created"}}`, // 1

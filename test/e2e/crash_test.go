@@ -11,10 +11,10 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 
-// TestKill kills a worker that holds everything: nothing is lost. What it had not
+// TestKilledWorkerLosesNothing kills a worker that holds everything: nothing is lost. What it had not
 // acknowledged is given to a second worker by a snapshot, since the emulator goes
 // on delivering to the dead one's streams for several leases.
-func TestKill(t *testing.T) {
+func TestKilledWorkerLosesNothing(t *testing.T) {
 	h := newEnv(t)
 	const all = 200
 	var streams atomic.Int64

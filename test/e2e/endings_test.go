@@ -25,7 +25,7 @@ func TestDrainIdle(t *testing.T) {
 	}
 }
 
-func TestDeadline(t *testing.T) {
+func TestDrainEndsBeforeDeadline(t *testing.T) {
 	h := newEnv(t)
 	h.publish(events(0, 20)...)
 	got := h.run(within(5 * time.Second)...).exits(0)
@@ -37,9 +37,9 @@ func TestDeadline(t *testing.T) {
 	h.empty()
 }
 
-// TestSignals stops a worker that has a stream open and a batch that waits: the
+// TestSignalReleasesWaitingEvents stops a worker that has a stream open and a batch that waits: the
 // stream is finished, the batch released.
-func TestSignals(t *testing.T) {
+func TestSignalReleasesWaitingEvents(t *testing.T) {
 	for _, signal := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		t.Run(signal.String(), func(t *testing.T) {
 			h := newEnv(t)
@@ -157,9 +157,9 @@ func TestSignalBeforeAnything(t *testing.T) {
 	h.take(subID, 1)
 }
 
-// TestConfiguration has many faults at once: all are listed, each with its
+// TestAllConfigurationFaultsAreListed has many faults at once: all are listed, each with its
 // variable, and the process is over before it has done anything.
-func TestConfiguration(t *testing.T) {
+func TestAllConfigurationFaultsAreListed(t *testing.T) {
 	t.Parallel()
 	began := time.Now()
 	got := execute(t, []string{
@@ -207,9 +207,9 @@ func TestConfigurationCombinations(t *testing.T) {
 	}
 }
 
-// TestMissing lacks one of the things in Pub/Sub: the run waits for it, which may
+// TestMissingResourcesEndRun lacks one of the things in Pub/Sub: the run waits for it, which may
 // just have been created, and ends before it pulls.
-func TestMissing(t *testing.T) {
+func TestMissingResourcesEndRun(t *testing.T) {
 	for _, c := range []struct {
 		name, variable, id string
 		vars               []string

@@ -122,7 +122,7 @@ func (p *process) eventuallyAnswers(path, token string, code int) answer {
 	return a
 }
 
-func TestHealth(t *testing.T) {
+func TestHealthEndpoints(t *testing.T) {
 	for _, secret := range []string{"", "d1agnostics"} {
 		t.Run("secret="+secret, func(t *testing.T) {
 			h := newEnv(t)
@@ -211,8 +211,8 @@ func TestPortTaken(t *testing.T) {
 	got.sums(summary{Ended: "error"})
 }
 
-// TestMetrics looks at every metric after a run that had some of everything.
-func TestMetrics(t *testing.T) {
+// TestEveryMetricIsServed looks at every metric after a run that had some of everything.
+func TestEveryMetricIsServed(t *testing.T) {
 	h := newEnv(t)
 	h.gateway.SetOnPayload(func(_ gatewayserver.StreamInfo, events []*gatewayserver.Event) gatewayserver.Fault {
 		return gatewayserver.Fault{Omit: []string{eventID(poison)}}

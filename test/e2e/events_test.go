@@ -13,9 +13,9 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 
-// TestDuplicates publishes some events twice: close together, and once more when
+// TestDuplicatesAreRecordedOnce publishes some events twice: close together, and once more when
 // the first is recorded.
-func TestDuplicates(t *testing.T) {
+func TestDuplicatesAreRecordedOnce(t *testing.T) {
 	h := newEnv(t)
 	h.publish(events(0, 50)...)
 	h.publish(events(0, 50)...)
@@ -89,9 +89,9 @@ func TestDerivedID(t *testing.T) {
 	}
 }
 
-// TestBatches checks that a stream has one identity, and that batches keep to
+// TestBatchesKeepLimits checks that a stream has one identity, and that batches keep to
 // their limits.
-func TestBatches(t *testing.T) {
+func TestBatchesKeepLimits(t *testing.T) {
 	h := newEnv(t)
 	h.gateway.SetOnPayload(func(info gatewayserver.StreamInfo, events []*gatewayserver.Event) gatewayserver.Fault {
 		if len(events) > 7 {

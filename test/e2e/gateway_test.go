@@ -85,8 +85,8 @@ func TestLeftOutOnce(t *testing.T) {
 	h.deadLetters(0)
 }
 
-// TestRefused has one event with which the gateway refuses the whole stream.
-func TestRefused(t *testing.T) {
+// TestRefusedEventIsDeadLettered has one event with which the gateway refuses the whole stream.
+func TestRefusedEventIsDeadLettered(t *testing.T) {
 	for _, code := range []codes.Code{codes.InvalidArgument, codes.FailedPrecondition} {
 		t.Run(code.String(), func(t *testing.T) {
 			h := newEnv(t)
@@ -107,9 +107,9 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestPoison has one event whose streams fail by what otherwise passes, as when
+// TestEventThatFailsStreamsIsDeadLettered has one event whose streams fail by what otherwise passes, as when
 // the gateway cannot decode it.
-func TestPoison(t *testing.T) {
+func TestEventThatFailsStreamsIsDeadLettered(t *testing.T) {
 	h := newEnv(t)
 	h.gateway.SetOnPayload(func(_ gatewayserver.StreamInfo, events []*gatewayserver.Event) gatewayserver.Fault {
 		if has(events, poison) {
@@ -149,8 +149,8 @@ func TestIdentityRefused(t *testing.T) {
 	h.empty()
 }
 
-// TestUnimplemented has something else than a gateway at its address.
-func TestUnimplemented(t *testing.T) {
+// TestWrongServerEndsRun has something else than a gateway at its address.
+func TestWrongServerEndsRun(t *testing.T) {
 	h := newEnv(t)
 	h.gateway.SetOnStream(func(gatewayserver.StreamInfo) gatewayserver.Fault {
 		return gatewayserver.Fault{Err: status.Error(codes.Unimplemented, "unknown service")}
@@ -162,8 +162,8 @@ func TestUnimplemented(t *testing.T) {
 	h.untouched(3)
 }
 
-// TestCut cuts every first stream in the middle.
-func TestCut(t *testing.T) {
+// TestCutStreamsAreRepeated cuts every first stream in the middle.
+func TestCutStreamsAreRepeated(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		phase gatewayserver.Phase
@@ -201,9 +201,9 @@ func TestCut(t *testing.T) {
 	}
 }
 
-// TestHanging has a gateway that does not answer: the stream ends by its timeout
+// TestHangingStreamTimesOut has a gateway that does not answer: the stream ends by its timeout
 // and the events are submitted again.
-func TestHanging(t *testing.T) {
+func TestHangingStreamTimesOut(t *testing.T) {
 	h := newEnv(t)
 	var payloads atomic.Int64
 	h.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {

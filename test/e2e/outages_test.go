@@ -177,9 +177,9 @@ func TestTokenRevoked(t *testing.T) {
 	}
 }
 
-// TestCredentials has mistakes of the operator: the run ends at once and says
+// TestBadCredentialsEndRun has mistakes of the operator: the run ends at once and says
 // what to do.
-func TestCredentials(t *testing.T) {
+func TestBadCredentialsEndRun(t *testing.T) {
 	const wrong = "wr0ng-s3cr3t"
 	t.Run("secret", func(t *testing.T) {
 		h := newEnv(t)

@@ -13,9 +13,9 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 
-// TestPrivate looks for private values wherever people look: they may be in the
+// TestPrivateValuesDoNotLeak looks for private values wherever people look: they may be in the
 // events only.
-func TestPrivate(t *testing.T) {
+func TestPrivateValuesDoNotLeak(t *testing.T) {
 	const marker = "pr1vate-mark"
 	private := `"privateMetadata":{"` + marker + `":"` + marker + `","list":["` + marker + `"],"deep":{"` + marker + `":{"k":"` + marker + `"}}}`
 	withID := func(i int, more string) *pubsubpb.PubsubMessage {

@@ -72,9 +72,9 @@ func (r reports) checkIns() (states []string) {
 	return states
 }
 
-// TestReports runs a job at debug level that has some of everything, and looks at
+// TestReportsAgree runs a job at debug level that has some of everything, and looks at
 // all that it tells.
-func TestReports(t *testing.T) {
+func TestReportsAgree(t *testing.T) {
 	h := newEnv(t)
 	r := newReports(t)
 	h.gateway.SetOnPayload(func(_ gatewayserver.StreamInfo, events []*gatewayserver.Event) gatewayserver.Fault {

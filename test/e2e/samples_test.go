@@ -45,9 +45,9 @@ func fingerprint(m *pubsubpb.PubsubMessage) string {
 	return b.String()
 }
 
-// TestSamples relays all sample events, every unusual valid event and every kind
+// TestSampleEventsAreRelayed relays all sample events, every unusual valid event and every kind
 // of invalid one in one run, and compares everything that comes out.
-func TestSamples(t *testing.T) {
+func TestSampleEventsAreRelayed(t *testing.T) {
 	h := newEnv(t)
 
 	// What goes in, known by its content.

@@ -194,9 +194,9 @@ func built(t *testing.T) string {
 	return "-live.worker=" + path
 }
 
-// TestInterrupted: after Ctrl-C everything is deleted, and no worker runs on. The signal comes
+// TestInterruptDeletesResources: after Ctrl-C everything is deleted, and no worker runs on. The signal comes
 // while a worker drains.
-func TestInterrupted(t *testing.T) {
+func TestInterruptDeletesResources(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it runs programs of its own")
 	}
@@ -236,9 +236,9 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// TestEndpoint runs the test as somebody with a project does: with TLS, credentials, and
+// TestCustomEndpointNeedsTLS runs the test as somebody with a project does: with TLS, credentials, and
 // an endpoint of its own, here of an embedded server.
-func TestEndpoint(t *testing.T) {
+func TestCustomEndpointNeedsTLS(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it runs programs of its own")
 	}
@@ -259,8 +259,8 @@ func TestEndpoint(t *testing.T) {
 	}
 }
 
-// TestFlags: what is refused before anything is created, and the skip.
-func TestFlags(t *testing.T) {
+// TestBadFlagsAreRefused: what is refused before anything is created, and the skip.
+func TestBadFlagsAreRefused(t *testing.T) {
 	ofItself(t)
 	for name, c := range map[string]struct {
 		args []string
@@ -285,9 +285,9 @@ func TestFlags(t *testing.T) {
 	}
 }
 
-// TestDiffers: a server that does something else is found out, and the table names what
+// TestDifferencesAreReported: a server that does something else is found out, and the table names what
 // is to be looked at.
-func TestDiffers(t *testing.T) {
+func TestDifferencesAreReported(t *testing.T) {
 	ofItself(t)
 	s := startEmbedded(t, pubsubserver.Options{DeliveryLease: time.Second})
 	s.SetFault(func(method string, _ any) error {

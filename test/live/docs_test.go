@@ -35,8 +35,8 @@ func asked(r row, tg target) string {
 	return "asked"
 }
 
-// TestTable holds the table of docs/live.md to the rows.
-func TestTable(t *testing.T) {
+// TestTableMatchesRows holds the table of docs/live.md to the rows.
+func TestTableMatchesRows(t *testing.T) {
 	ofItself(t)
 	const begin, end = "<!-- situations -->\n", "<!-- end of situations -->"
 	var b strings.Builder
@@ -96,9 +96,9 @@ func TestRowsNameWhatThereIs(t *testing.T) {
 	}
 }
 
-// TestCommands: the commands of docs/live.md have flags that there are, with values that
+// TestCommandsHaveKnownFlags: the commands of docs/live.md have flags that there are, with values that
 // they take.
-func TestCommands(t *testing.T) {
+func TestCommandsHaveKnownFlags(t *testing.T) {
 	ofItself(t)
 	flags := regexp.MustCompile(`-(live\.[a-z]+|timeout|v)(?:[= ]'?([^\s']+)'?)?`)
 	commands := regexp.MustCompile(`(?m)^go test \./test/live(.*)$`).FindAllStringSubmatch(read(t, doc), -1)

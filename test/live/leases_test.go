@@ -37,7 +37,7 @@ var leaseRows = []row{
 	},
 	{
 		id: "release", situation: "ModifyAckDeadline to 0", expected: "there for others at once", ask: askRelease,
-		section: "Settlements", server: "internal/devstack/pubsubserver/lease.go", test: "internal/consume TestServer",
+		section: "Settlements", server: "internal/devstack/pubsubserver/lease.go", test: "internal/consume TestReceiveFromServer",
 	},
 	{
 		id: "exactly", situation: "exactly-once: stream", expected: "says so in its responses", ask: askExactlyOnceStream,

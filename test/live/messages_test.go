@@ -49,7 +49,7 @@ var messageRows = []row{
 	{
 		id: "view", situation: "subscription that is sought to a snapshot of another", expected: "has what is unacknowledged there, takes no lease", ask: askView,
 		unasked: unless(embedded, "the embedded server has no snapshots"),
-		section: "Looking", server: "none", test: "test/e2e TestKill",
+		section: "Looking", server: "none", test: "test/e2e TestKilledWorkerLosesNothing",
 	},
 }
 

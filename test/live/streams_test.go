@@ -45,7 +45,7 @@ var streamRows = []row{
 	{
 		id: "ping", situation: "ping of the worker's client", expected: "an empty response within 15 s", ask: askPing,
 		unasked: unlessEmulated(noPings),
-		section: "Pings", server: "internal/devstack/pubsubserver/deliver.go", test: "internal/devstack/pubsubserver TestHeartbeats",
+		section: "Pings", server: "internal/devstack/pubsubserver/deliver.go", test: "internal/devstack/pubsubserver TestPingsAreAnswered",
 	},
 	{
 		id: "old", situation: "ping of a client without protocol version 1", expected: "no answer", ask: askOldPing,

@@ -39,11 +39,11 @@ var floods = []flood{
 	}},
 }
 
-// TestFloods has a service send a flood that would take many streams, and an honest one
+// TestFloodDelaysNoOtherService has a service send a flood that would take many streams, and an honest one
 // an event every 50 ms. Once it is received, an honest event waits for the batch delay
 // and for two submissions at most, and the flood is drained within 10 s. A drain keeps
 // events back as controls, but none of the honest ones for longer than that.
-func TestFloods(t *testing.T) {
+func TestFloodDelaysNoOtherService(t *testing.T) {
 	large(t)
 	m := metrics.New()
 	for _, f := range floods {
@@ -175,10 +175,10 @@ func (w *world) checkWaits(t *testing.T, messages []*message, bound time.Duratio
 	}
 }
 
-// TestCollisions has events with one id of which some are left out, and a gateway that
+// TestCollisionsAreRecorded has events with one id of which some are left out, and a gateway that
 // lists an id once whatever it has recorded: all that can be recorded are, and few of
 // them often.
-func TestCollisions(t *testing.T) {
+func TestCollisionsAreRecorded(t *testing.T) {
 	m := metrics.New()
 	for _, c := range []struct {
 		name      string

@@ -27,7 +27,7 @@ type mutant struct {
 	file string // from the module's root
 	old  string
 	new  string
-	run  string  // the tests that must find it; "": TestRows and TestSeeds
+	run  string  // the tests that must find it; "": TestKnownGatewayFailures and TestSeeds
 	more *mutant // a second place, where one alone is made good by another
 }
 
@@ -43,22 +43,22 @@ var mutants = []mutant{
 		new: "",
 	},
 	{
-		name: "an id listed once settles all events of that id", run: "^TestCollisions$", file: "internal/submit/listing.go",
+		name: "an id listed once settles all events of that id", run: "^TestCollisionsAreRecorded$", file: "internal/submit/listing.go",
 		old: "		if recorded == 0 || recorded == len(same) {\n			continue\n		}\n		for _, i := range same {\n			listed[i] = false",
 		new: "		if recorded == 0 || recorded == len(same) || true {\n			for _, i := range same {\n				listed[i] = recorded > 0\n			}\n			continue\n		}\n		for _, i := range same {\n			listed[i] = false",
 	},
 	{
-		name: "the first events of an id are taken for those that are listed", run: "^TestCollisions$", file: "internal/submit/listing.go",
+		name: "the first events of an id are taken for those that are listed", run: "^TestCollisionsAreRecorded$", file: "internal/submit/listing.go",
 		old: "		if recorded == 0 || recorded == len(same) {",
 		new: "		if true {",
 	},
 	{
-		name: "a collision is submitted again as it was", run: "^TestCollisions$", file: "internal/relay/collision.go",
+		name: "a collision is submitted again as it was", run: "^TestCollisionsAreRecorded$", file: "internal/relay/collision.go",
 		old: "	return min(n, max(2, 2*(n-c.recorded)))",
 		new: "	return min(n, 1)",
 	},
 	{
-		name: "environments have turns of their own", run: "^TestFloods$", file: "internal/relay/inflight.go",
+		name: "environments have turns of their own", run: "^TestFloodDelaysNoOtherService$", file: "internal/relay/inflight.go",
 		old: "service: s.serviceOf(id.ServiceID)}",
 		new: "service: func() *service { own := *s.serviceOf(id.ServiceID); return &own }()}",
 	},
@@ -68,7 +68,7 @@ var mutants = []mutant{
 		new: "",
 	},
 	{
-		name: "a lone service with few events keeps them back", run: "^TestFloods$", file: "internal/relay/controls.go",
+		name: "a lone service with few events keeps them back", run: "^TestFloodDelaysNoOtherService$", file: "internal/relay/controls.go",
 		old: " || len(c.inflight.events) < 2*minControls",
 		new: "",
 	},
@@ -240,7 +240,7 @@ func TestMutants(t *testing.T) {
 			if !m.chosen(i) {
 				t.Skip("not its turn; -sim.mutants=all tries it")
 			}
-			find(t, root, dir, cmp.Or(m.run, "^(TestRows|TestSeeds)$"), replace)
+			find(t, root, dir, cmp.Or(m.run, "^(TestKnownGatewayFailures|TestSeeds)$"), replace)
 		})
 	}
 }

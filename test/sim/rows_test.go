@@ -68,7 +68,7 @@ var rowsOfTheGateway = []row{
 	{name: "eleven of forty-four never recorded and never condemned", events: 44, bad: func(n int) bool { return n%4 == 2 }, plan: plan{settings: settings{rejectAfter: -1}}, within: 10 * time.Minute, released: 11, fails: true},
 }
 
-func TestRows(t *testing.T) {
+func TestKnownGatewayFailures(t *testing.T) {
 	large(t)
 	log := slog.New(slog.DiscardHandler)
 	if *trace {

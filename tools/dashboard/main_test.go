@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// TestDraw draws our dashboard with the answers of a Prometheus that knows two
+// TestDashboardIsDrawn draws our dashboard with the answers of a Prometheus that knows two
 // series for every query, one of them with a gap.
-func TestDraw(t *testing.T) {
+func TestDashboardIsDrawn(t *testing.T) {
 	var asked []string
 	prometheus := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		query := r.URL.Query()
@@ -61,7 +61,7 @@ func TestDraw(t *testing.T) {
 	}
 }
 
-func TestParts(t *testing.T) {
+func TestSeriesAreCutAtGaps(t *testing.T) {
 	var l line
 	for _, s := range []int64{0, 1, 2, 5, 6, 9} {
 		l.at, l.y = append(l.at, time.Unix(s, 0)), append(l.y, float64(s))
@@ -75,7 +75,7 @@ func TestParts(t *testing.T) {
 	}
 }
 
-func TestFaults(t *testing.T) {
+func TestFaultsAreReported(t *testing.T) {
 	prometheus := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte(`{"status":"error","error":"parse error"}`))
 	}))

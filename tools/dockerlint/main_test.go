@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestCheck(t *testing.T) {
+func TestMistakesAreReported(t *testing.T) {
 	const golang = "FROM golang:1@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef AS build\n"
 	const runs = "USER 65532\nENTRYPOINT [\"/worker\"]\n"
 	for _, test := range []struct {

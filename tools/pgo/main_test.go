@@ -38,7 +38,7 @@ func write(t *testing.T, p *profile.Profile) string {
 	return name
 }
 
-func TestMerge(t *testing.T) {
+func TestProfilesAreMerged(t *testing.T) {
 	const decode = "example.com/event.decode"
 	out := filepath.Join(t.TempDir(), "default.pgo")
 	err := run(out, []string{
@@ -62,7 +62,7 @@ func TestMerge(t *testing.T) {
 	}
 }
 
-func TestRefused(t *testing.T) {
+func TestBadProfilesAreRefused(t *testing.T) {
 	for want, p := range map[string]*profile.Profile{
 		"without -trimpath": sampled("cpu", "f", "/home/somebody/f.go", 1),
 		"not a CPU profile": sampled("alloc_space", "f", "f.go", 1),
@@ -73,9 +73,9 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestShipped reads the profile that the worker is compiled with: it must be one
+// TestShippedProfileMatchesCode reads the profile that the worker is compiled with: it must be one
 // of today's code, or the compiler makes nothing of it.
-func TestShipped(t *testing.T) {
+func TestShippedProfileMatchesCode(t *testing.T) {
 	p, err := read("../../cmd/worker/default.pgo")
 	if err != nil {
 		t.Fatal(err)

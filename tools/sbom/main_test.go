@@ -11,9 +11,9 @@ import (
 	cdx "github.com/CycloneDX/cyclonedx-go"
 )
 
-// TestWorker describes the worker as it is shipped, and makes sure that all of
+// TestWorkerLicensesAreAllowed describes the worker as it is shipped, and makes sure that all of
 // it may be.
-func TestWorker(t *testing.T) {
+func TestWorkerLicensesAreAllowed(t *testing.T) {
 	binary := filepath.Join(t.TempDir(), "worker")
 	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", binary, "./cmd/worker")
 	build.Dir = "../.."
@@ -65,7 +65,7 @@ func TestWorker(t *testing.T) {
 	}
 }
 
-func TestRefusals(t *testing.T) {
+func TestBadLicensesAreRefused(t *testing.T) {
 	find, err := newFinder(t.Context(), "../..")
 	if err != nil {
 		t.Fatal(err)

@@ -57,7 +57,7 @@ func TestOneTakesOthersWithIt(t *testing.T) {
 	})
 }
 
-func TestLoss(t *testing.T) {
+func TestBundleLosesNeighbours(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		requests := 0
 		p := Publisher{Lose: func(m []Message) bool {

@@ -62,7 +62,7 @@ func TestAProbeRecordsNothing(t *testing.T) {
 	must(t, err)
 }
 
-func TestMetadata(t *testing.T) {
+func TestMetadataComesFirst(t *testing.T) {
 	f := newFixture(t, Options{})
 	good := metadataRequest(managed("svc", "dev"))
 	for name, requests := range map[string][]*request{
@@ -80,7 +80,7 @@ func TestMetadata(t *testing.T) {
 	}
 }
 
-func TestAuthorization(t *testing.T) {
+func TestTokensAreChecked(t *testing.T) {
 	f := newFixture(t, Options{})
 	for authorization, want := range map[string]codes.Code{
 		"Bearer good":       codes.OK,
@@ -122,7 +122,7 @@ func TestAnyTokenWithoutIntrospector(t *testing.T) {
 	wantCode(t, err, codes.Unauthenticated)
 }
 
-func TestNames(t *testing.T) {
+func TestNamesAreChecked(t *testing.T) {
 	for name, want := range map[string]bool{
 		"cody.chat-question": true, "validFeature.foobar": true, "ab": true, "a.": true, "a-": true, strings.Repeat("a", 64): true,
 		"": false, "a": false, "Invalid": false, "with_underscore": false, "v2": false, "a b": false, "aé": false, "a\n": false,

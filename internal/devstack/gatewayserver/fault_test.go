@@ -109,7 +109,7 @@ func TestHangingPayload(t *testing.T) {
 	}
 }
 
-func TestDown(t *testing.T) {
+func TestDownServerRefusesStreams(t *testing.T) {
 	f := newFixture(t, Options{})
 	s := f.open(f.ctx, metadataRequest(managed("svc", "dev")), eventsRequest(event("1")))
 	_, err := s.Recv()

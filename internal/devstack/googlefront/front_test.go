@@ -177,7 +177,7 @@ func TestOtherRequestsAreNotFound(t *testing.T) {
 	}
 }
 
-func TestRefuse(t *testing.T) {
+func TestRefuseAnswersWithoutServer(t *testing.T) {
 	f := newFixture(t, echo)
 	conn := f.dial()
 	refused := func() error { return f.echo(f.ctx, conn).RecvMsg(&wrapperspb.StringValue{}) }
@@ -299,7 +299,7 @@ func TestConcurrentStreamsOfAConnection(t *testing.T) {
 	f.roundTrip(f.echo(f.ctx, conn), "when others have ended")
 }
 
-func TestFreeze(t *testing.T) {
+func TestFrozenConnectionStalls(t *testing.T) {
 	f := newFixture(t, echo)
 	// The shortest keepalive that gRPC lets a client have is 10 s. So what is seen
 	// here is what a client without one sees: nothing.

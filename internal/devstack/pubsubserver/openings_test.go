@@ -11,7 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-func TestOpenings(t *testing.T) {
+func TestStreamOpeningsAreChecked(t *testing.T) {
 	f := newFixture(t)
 	first := &pubsubpb.StreamingPullRequest{
 		Subscription: testSub, StreamAckDeadlineSeconds: 60, ClientId: "client", ProtocolVersion: 1, MaxOutstandingMessages: 7,

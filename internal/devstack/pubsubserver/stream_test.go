@@ -52,7 +52,7 @@ func TestStreamDelivers(t *testing.T) {
 	f.wantStats(Stats{Leased: 2401, Acked: 100, Delivered: 2502, Redelivered: 1})
 }
 
-func TestHeartbeats(t *testing.T) {
+func TestPingsAreAnswered(t *testing.T) {
 	f := newFixture(t)
 	stream := f.stream(&pubsubpb.StreamingPullRequest{ProtocolVersion: 1, MaxOutstandingMessages: 1})
 	for range 2 {

@@ -16,7 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 )
 
-func TestPull(t *testing.T) {
+func TestPullReturnsMessages(t *testing.T) {
 	f := newFixture(t)
 	f.publish(25)
 	first, second, none := f.pull(20), f.pull(20), f.pull(20)
@@ -249,7 +249,7 @@ func TestUpdateSubscription(t *testing.T) {
 	}
 }
 
-func TestPermissions(t *testing.T) {
+func TestPermissionsAreChecked(t *testing.T) {
 	f := newFixture(t)
 	test := func(resource string, want int) {
 		t.Helper()
@@ -269,7 +269,7 @@ func TestPermissions(t *testing.T) {
 	test(testTopic, 2)
 }
 
-func TestFaults(t *testing.T) {
+func TestFaultsAreInjected(t *testing.T) {
 	f := newFixture(t)
 	f.publish(2)
 	msgs := f.pull(2)

@@ -46,7 +46,7 @@ func config(s *Server, scopes ...string) clientcredentials.Config {
 	}
 }
 
-func TestToken(t *testing.T) {
+func TestTokenIsIssued(t *testing.T) {
 	for name, style := range map[string]oauth2.AuthStyle{
 		"basic": oauth2.AuthStyleInHeader, "form": oauth2.AuthStyleInParams, "probing": oauth2.AuthStyleAutoDetect,
 	} {
@@ -90,7 +90,7 @@ func TestToken(t *testing.T) {
 	}
 }
 
-func TestRefusals(t *testing.T) {
+func TestBadRequestsAreRefused(t *testing.T) {
 	s, ctx := start(t, Options{})
 	good := url.Values{"grant_type": {"client_credentials"}, "client_id": {s.ClientID()}, "client_secret": {s.ClientSecret()}, "scope": {ScopeRecordEvents}}
 	for name, test := range map[string]struct {
@@ -171,7 +171,7 @@ func TestTokensExpire(t *testing.T) {
 	})
 }
 
-func TestFaults(t *testing.T) {
+func TestFaultsAreInjected(t *testing.T) {
 	s, ctx := start(t, Options{})
 	c := config(s, ScopeRecordEvents)
 	c.AuthStyle = oauth2.AuthStyleInParams

@@ -7,7 +7,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/metrics/metricstest"
 )
 
-func TestCheck(t *testing.T) {
+func TestUnknownNamesAreReported(t *testing.T) {
 	for expr, want := range map[string]string{ // want: a part of the fault; empty: there is none
 		`sum by (service) (rate(telemetry_relay_events_received_total{service=~"$service"}[5m]))`:    "",
 		`histogram_quantile(0.9, sum by (le) (rate(telemetry_relay_submission_seconds_bucket[5m])))`: "",

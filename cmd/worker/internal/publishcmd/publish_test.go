@@ -20,8 +20,8 @@ func run(ctx context.Context, env command.Env) int {
 	})
 }
 
-// TestCheck checks lines with nothing configured, nor a Pub/Sub anywhere.
-func TestCheck(t *testing.T) {
+// TestCheckNeedsNoPubSub checks lines with nothing configured, nor a Pub/Sub anywhere.
+func TestCheckNeedsNoPubSub(t *testing.T) {
 	lines := strings.Join([]string{
 		`{"attributes":{"service_id":"sams"},"data":{"feature":"sams.user","action":"created"}}`,
 		`{"attributes":{"service_id":"sams"},"data":{"feature":"sams.user","action":"created","metadata":{"tier":"1"}}}`, // 2
