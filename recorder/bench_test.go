@@ -8,8 +8,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// typical is an event as a service records it: with a few numbers, a user, a
-// client, something private, and a trace.
+// typical is an event as services record it: with a few numbers, a user, a client, private
+// metadata, and a trace.
 func typical(ctx context.Context, r *Recorder) error {
 	return r.Record(ctx, "cody.hover", "shown",
 		Metadata{"tier": 1, "durationMs": 12.5},
@@ -24,7 +24,7 @@ func tracedContext() context.Context {
 	}))
 }
 
-// settled is a result that is there at once.
+// settled is a result that is ready at once.
 type settled struct{ err error }
 
 var closedChannel = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
@@ -38,7 +38,7 @@ func newFast(tb testing.TB, cfg Config) *Recorder {
 	return newWith(tb, cfg, settled{})
 }
 
-// newWith makes a recorder that publishes to a sender of the test's.
+// newWith returns a recorder that publishes to a sender of the test.
 func newWith(tb testing.TB, cfg Config, to sender) *Recorder {
 	tb.Helper()
 	cfg.Service = Service{ID: "cody-gateway", Environment: "prod", Version: "2026.46.1"}
@@ -54,9 +54,9 @@ func newWith(tb testing.TB, cfg Config, to sender) *Recorder {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	b := newBooks(cfg.Logger, target(cfg)...)
+	b := newAccounting(cfg.Logger, target(cfg)...)
 	b.perMessage = v.attributeBytes
-	r := &Recorder{validator: v, books: b, outlet: newPipeline(cfg, to, b, new(cause))}
+	r := &Recorder{validator: v, accounting: b, outlet: newPipeline(cfg, to, b, new(cause))}
 	tb.Cleanup(func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
@@ -77,7 +77,7 @@ func BenchmarkRecord(b *testing.B) {
 	}
 }
 
-// BenchmarkRecordFull is the same while Pub/Sub is away and the buffer full.
+// BenchmarkRecordFull is BenchmarkRecord with a full buffer, during an outage of Pub/Sub.
 func BenchmarkRecordFull(b *testing.B) {
 	ctx := tracedContext()
 	r := newWith(b, Config{BufferEvents: 1}, stuck{})
@@ -88,7 +88,7 @@ func BenchmarkRecordFull(b *testing.B) {
 	}
 }
 
-// BenchmarkRecordNil is the price where telemetry is off.
+// BenchmarkRecordNil measures the cost where telemetry is switched off.
 func BenchmarkRecordNil(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {

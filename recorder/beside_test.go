@@ -10,9 +10,9 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
-// BenchmarkBeside measures the same event in one run by what a service does already:
-// a line of the log, and a span with its attributes. All of them hand their data on
-// to nobody.
+// BenchmarkBeside measures, in one run, other records of the same event that services
+// already make: a log line, and a span with its attributes. None of them passes its data
+// on.
 func BenchmarkBeside(b *testing.B) {
 	ctx := tracedContext()
 	b.Run("recorder", func(b *testing.B) {
@@ -51,8 +51,7 @@ func BenchmarkBeside(b *testing.B) {
 	})
 }
 
-// nowhere is a span processor that passes nothing on, so that no exporter is
-// measured.
+// nowhere is a span processor that drops spans, so that no exporter is measured.
 type nowhere struct{}
 
 func (nowhere) OnStart(context.Context, sdktrace.ReadWriteSpan) {}

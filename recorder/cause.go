@@ -7,14 +7,14 @@ import (
 	"sync"
 )
 
-// cause is why Pub/Sub does not take events just now: the error of the last try. The
-// client itself reports only that time was up. It is safe for concurrent use.
+// cause is the error of the last try, if it failed. The client itself reports only that its
+// time was over. It is safe for concurrent use.
 type cause struct {
 	mu  sync.Mutex
 	err error
 }
 
-// set remembers the error of a try, nil after one that succeeded.
+// set remembers the error of a try, or nil after a success.
 func (c *cause) set(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -27,7 +27,7 @@ func (c *cause) get() error {
 	return c.err
 }
 
-// of adds the cause to an error that says only that time was up.
+// of adds the cause to an error that says only that time was over.
 func (c *cause) of(err error) error {
 	last := c.get()
 	if last == nil || !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) && !errors.Is(err, ErrUnconfirmed) {

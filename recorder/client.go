@@ -20,7 +20,7 @@ import (
 type topicSender struct {
 	publisher  *pubsub.Publisher
 	attributes map[string]string
-	// copies is set where the publisher may change the attributes.
+	// copies is set if the publisher may change the attributes.
 	copies bool
 }
 
@@ -32,7 +32,7 @@ func (s topicSender) send(ctx context.Context, data []byte) result {
 	return s.publisher.Publish(ctx, &pubsub.Message{Data: data, Attributes: attributes})
 }
 
-// target says in the log where events go.
+// target returns log attributes that say where events go.
 func target(cfg Config) []slog.Attr {
 	topic := cfg.Topic
 	if cfg.Publisher != nil {
@@ -45,23 +45,24 @@ func target(cfg Config) []slog.Attr {
 	return attrs
 }
 
-// client is a Pub/Sub client of a recorder's own.
+// client is the recorder's own Pub/Sub client.
 type client struct {
 	client    *pubsub.Client
 	publisher *pubsub.Publisher
 	closing   atomic.Bool
 	once      sync.Once
-	why       *cause // of the tries
+	why       *cause // why the last try failed
 }
 
 const (
-	// publishDelay is how long an event waits for company.
+	// publishDelay is how long an event waits for others to share its request.
 	publishDelay = 50 * time.Millisecond
-	// publishEvents and publishBytes are when it need not wait.
+	// publishEvents and publishBytes are the events and bytes with which a request is sent
+	// at once.
 	publishEvents = 500
 	publishBytes  = 1 << 20
-	// maxRetryPause bounds the pause between two tries, and so how long the client
-	// takes to notice that it was closed.
+	// maxRetryPause is the longest pause between two tries, and so bounds how long the
+	// client takes to notice that it was closed.
 	maxRetryPause = 5 * time.Second
 )
 
@@ -71,9 +72,8 @@ func newClient(ctx context.Context, cfg Config, why *cause) (*client, error) {
 		return nil, fmt.Errorf("recorder: connect to Pub/Sub: %w", err)
 	}
 	owned := &client{client: c, publisher: c.Publisher(cfg.Topic), why: why}
-	// What is outstanding is bounded by the pipeline, which alone knows of events
-	// before the client does; the client's own flow control would come too late to
-	// tell Record.
+	// The pipeline bounds the outstanding events. The client's own flow control would act
+	// too late for Record to report a full buffer.
 	settings := &owned.publisher.PublishSettings
 	settings.DelayThreshold = publishDelay
 	settings.CountThreshold = publishEvents
@@ -83,8 +83,8 @@ func newClient(ctx context.Context, cfg Config, why *cause) (*client, error) {
 	return owned, nil
 }
 
-// boundRetries keeps the client's choice of what is tried again, adds what passes
-// too, shortens the pauses, and ends when the client is closed.
+// boundRetries keeps the client's choice of errors that are retried, adds those that
+// usually pass, shortens the pauses, and stops retrying when the client is closed.
 func (c *client) boundRetries() {
 	var defaults gax.CallSettings
 	for _, option := range c.client.TopicAdminClient.CallOptions.Publish {
@@ -116,8 +116,8 @@ func (r *retryer) Retry(err error) (time.Duration, bool) {
 	return r.backoff.Pause(), true
 }
 
-// passes reports whether a refusal usually passes: the topic is created, or the
-// permission granted, after the service has started, or a token is renewed.
+// passes reports whether a refusal usually passes, because the topic is created or the
+// permission granted after the service has started, or a token is renewed.
 func passes(err error) bool {
 	switch status.Code(err) {
 	case codes.NotFound, codes.PermissionDenied, codes.Unauthenticated:
@@ -126,8 +126,8 @@ func passes(err error) bool {
 	return false
 }
 
-// close ends the client. With anything unsettled it does not wait for the
-// client's goroutines: they end within maxRetryPause.
+// close closes the client. With unsettled events it does not wait for the client's
+// goroutines, which end within maxRetryPause.
 func (c *client) close(settled bool) (err error) {
 	c.once.Do(func() {
 		c.closing.Store(true)
@@ -136,7 +136,7 @@ func (c *client) close(settled bool) (err error) {
 			err = c.client.Close()
 			return
 		}
-		// Calls under way end with the connection.
+		// Running calls end with the connection.
 		err = c.client.Close()
 		go c.publisher.Stop()
 	})

@@ -29,7 +29,7 @@ import (
 
 const topic = "projects/p/topics/telemetry-events"
 
-// patience bounds waits for what must happen.
+// patience bounds the waits of the tests.
 const patience = 30 * time.Second
 
 func newServer(t *testing.T, opts ...pstest.ServerReactorOption) (*pstest.Server, []option.ClientOption) {
@@ -98,7 +98,7 @@ func TestEventsReachDecoder(t *testing.T) {
 	}
 }
 
-// TestOwnPublisher uses a publisher of the caller's, which stays usable.
+// TestOwnPublisher uses a publisher of the caller, which stays usable.
 func TestOwnPublisher(t *testing.T) {
 	server, opts := newServer(t)
 	client, err := pubsub.NewClient(t.Context(), "p", opts...)
@@ -129,8 +129,8 @@ func TestOwnPublisher(t *testing.T) {
 	}
 }
 
-// TestRefusedEventIsNotRetried has a topic that does not take the event: it fails, nothing is tried
-// again, and Flush says why, once.
+// TestRefusedEventIsNotRetried has a topic that refuses the event. The event fails without
+// a retry, and Flush reports it once.
 func TestRefusedEventIsNotRetried(t *testing.T) {
 	_, opts := newServer(t, pstest.WithErrorInjection("Publish", codes.InvalidArgument, "no"))
 	r, err := New(t.Context(), Config{Service: Service{ID: "sams"}, Topic: topic, ClientOptions: opts, Logger: quiet()})
@@ -174,7 +174,7 @@ func (r *refusing) React(any) (handled bool, ret any, err error) {
 	return true, nil, status.Error(code, "not yet")
 }
 
-// TestRefusalPasses: a topic or a permission that is created after the service has
+// TestRefusalPasses has a topic or a permission that is created after the service has
 // started, and a token that is renewed.
 func TestRefusalPasses(t *testing.T) {
 	reactor := &refusing{codes: []codes.Code{codes.NotFound, codes.PermissionDenied, codes.Unauthenticated, codes.Unavailable}}
@@ -197,7 +197,8 @@ func TestRefusalPasses(t *testing.T) {
 	isStats(t, r, Stats{Published: 1, PublishedBytes: uint64(size)})
 }
 
-// TestTimeoutNamesLastError: when time is up, the error says what the tries have said.
+// TestTimeoutNamesLastError requires that an error for lack of time names the error of the
+// last try.
 func TestTimeoutNamesLastError(t *testing.T) {
 	_, refuses := newServer(t, pstest.WithErrorInjection("Publish", codes.PermissionDenied, "User not authorized"))
 	for _, c := range []struct {
@@ -230,7 +231,7 @@ func TestTimeoutNamesLastError(t *testing.T) {
 		if text := log.String(); !strings.Contains(text, c.want) || !strings.Contains(text, "topic="+topic) {
 			t.Errorf("the log: %s", text)
 		}
-		// Given up by Close, with the same cause.
+		// Close gives the event up, with the same cause.
 		cfg.RetryFor = patience
 		if r, err = New(t.Context(), cfg); err != nil {
 			t.Fatal(err)
@@ -244,8 +245,7 @@ func TestTimeoutNamesLastError(t *testing.T) {
 	}
 }
 
-// TestPubSubComesBack starts without any Pub/Sub: events wait, and arrive when it
-// is there.
+// TestPubSubComesBack starts without Pub/Sub. Events wait, and arrive once it is available.
 func TestPubSubComesBack(t *testing.T) {
 	var server atomic.Pointer[pstest.Server]
 	dial := func(ctx context.Context, _ string) (net.Conn, error) {

@@ -11,44 +11,44 @@ import (
 	"google.golang.org/api/option"
 )
 
-// Config says who records, where to, and what to do when that is away. Service
-// and one of Topic and Publisher are required.
+// Config says who records events, where they go, and what happens if Pub/Sub is
+// unavailable. Service and one of Topic and Publisher are required.
 type Config struct {
-	// Service says who records.
+	// Service is the service that records.
 	Service Service
 
 	// Topic is the full name of the relay's topic: projects/PROJECT/topics/TOPIC.
 	// The recorder makes a client of its own for it, which honours
 	// PUBSUB_EMULATOR_HOST.
 	Topic string
-	// ClientOptions are those of that client, such as credentials.
+	// ClientOptions are options of that client, such as credentials.
 	ClientOptions []option.ClientOption
-	// Publisher is used instead of Topic. It stays the caller's: its settings
-	// count, and Close does not stop it.
+	// Publisher is used instead of Topic. It stays the caller's: its settings apply, and
+	// Close does not stop it.
 	Publisher *pubsub.Publisher
 
-	// BufferEvents and BufferBytes bound what is held in memory until Pub/Sub has
-	// confirmed it. Default: 10,000 events and 32 MiB of their data.
+	// BufferEvents and BufferBytes bound the events in memory that Pub/Sub has not
+	// confirmed. Default: 10,000 events and 32 MiB of their data.
 	BufferEvents int
 	BufferBytes  int64
-	// BlockFor is how long Record waits for room in a full buffer, at most. The
-	// default, 0, drops the new event at once.
+	// BlockFor is how long Record waits for space in a full buffer, at most. The default,
+	// 0, drops the new event at once.
 	BlockFor time.Duration
-	// RetryFor is how long an event is tried again while Pub/Sub is away, or refuses
-	// with NotFound, PermissionDenied or Unauthenticated, which pass; then it counts
-	// as failed. Default: 10 minutes. A Publisher has its own settings.
+	// RetryFor is how long an event is retried while Pub/Sub is unavailable, or refuses
+	// with NotFound, PermissionDenied or Unauthenticated, which usually pass. After that it
+	// counts as failed. Default: 10 minutes. A Publisher has its own settings.
 	RetryFor time.Duration
 
-	// Process, if set, sees each event before it is checked and sent, and may change
-	// it: to add what only it knows, or to leave out what must not leave the service.
-	// It is called in the goroutine that records. An event during which it panics is
-	// not recorded.
+	// Process, if set, sees each event before it is checked and sent, and may change it: to
+	// add values that only it knows, or to remove values that must not leave the service.
+	// It is called in the goroutine that records. An event during which it panics is not
+	// recorded.
 	Process func(ctx context.Context, e *Event)
 
-	// Logger gets a line about events that are invalid, dropped or failed: each kind
-	// at once when it begins, then at most once a minute; and about events that wait
-	// for Pub/Sub, after 30 s and then once a minute. Default: slog.Default();
-	// slog.New(slog.DiscardHandler) keeps quiet.
+	// Logger logs events that are invalid, dropped or failed: each kind at once when it
+	// begins, then at most once a minute. It also logs events that wait for Pub/Sub, after
+	// 30 s and then once a minute. Default: slog.Default(). Use
+	// slog.New(slog.DiscardHandler) for no log.
 	Logger *slog.Logger
 	// Registerer was a prometheus.Registerer.
 	//
@@ -57,8 +57,8 @@ type Config struct {
 	Registerer UseRecorderpromRegister
 }
 
-// UseRecorderpromRegister is implemented by nothing: its name is in the compiler's
-// message where Config.Registerer is still set.
+// UseRecorderpromRegister is implemented by no type. Its name is in the compiler's message
+// where Config.Registerer is still set.
 type UseRecorderpromRegister interface{ useRecorderpromRegister() }
 
 const (
@@ -67,7 +67,7 @@ const (
 	defaultRetryFor     = 10 * time.Minute
 )
 
-// complete fills in the defaults, and lists everything that is wrong.
+// complete fills in the defaults. The error lists all faults.
 func (c Config) complete() (Config, error) {
 	var errs []error
 	fault := func(text string) { errs = append(errs, errors.New("recorder: "+text)) }
@@ -97,7 +97,7 @@ func (c Config) complete() (Config, error) {
 	return c, errors.Join(errs...)
 }
 
-// topicProject returns the project of a topic's full name, "" if it is none.
+// topicProject returns the project of a topic's full name, or "" if it is not one.
 func topicProject(name string) string {
 	parts := strings.Split(name, "/")
 	if len(parts) != 4 || parts[0] != "projects" || parts[2] != "topics" || parts[3] == "" {

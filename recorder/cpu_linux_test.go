@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BenchmarkRecordCPU is BenchmarkRecord in processor time of the caller's thread:
-// what the event costs on a machine that has other things to do.
+// BenchmarkRecordCPU is BenchmarkRecord in processor time of the caller's thread, so that
+// other load of the machine does not count.
 func BenchmarkRecordCPU(b *testing.B) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

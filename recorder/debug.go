@@ -16,7 +16,13 @@ import (
 //	telemetry: recorded {"feature":"cody.hover","action":"shown",…}
 //	telemetry: recorder: event "Cody", "shown": invalid_event: feature: expected …
 //
-// Private metadata is printed, too. Of cfg it uses Service and Process. Everything
+// NewDebug returns a recorder that prints events instead of publishing them, for a
+// developer's terminal:
+//
+//	telemetry: recorded {"feature":"cody.hover","action":"shown",…}
+//	telemetry: recorder: event "Cody", "shown": invalid_event: feature: expected …
+//
+// Private metadata is printed, too. Of cfg, only Service and Process are used. Everything
 // else is as with New: the checks, the counts, and a nil recorder with an error.
 func NewDebug(w io.Writer, cfg Config) (*Recorder, error) {
 	v, err := newValidator(cfg.Service)
@@ -25,19 +31,19 @@ func NewDebug(w io.Writer, cfg Config) (*Recorder, error) {
 	}
 	v.process = cfg.Process
 	p := &printer{to: w}
-	p.books = newBooks(slog.New(slog.DiscardHandler))
-	p.books.perMessage = v.attributeBytes
-	complain := func(err error) { _ = p.print(err.Error()) } // nobody to tell
-	p.books.onRefuse, p.books.onStrip = complain, complain
-	return &Recorder{validator: v, books: p.books, outlet: p}, nil
+	p.accounting = newAccounting(slog.New(slog.DiscardHandler))
+	p.accounting.perMessage = v.attributeBytes
+	report := func(err error) { _ = p.print(err.Error()) } // no other place to report it
+	p.accounting.onRefuse, p.accounting.onStrip = report, report
+	return &Recorder{validator: v, accounting: p.accounting, outlet: p}, nil
 }
 
-// printer is an outlet to a terminal.
+// printer is an outlet that prints to a terminal.
 type printer struct {
-	books  *books
-	closed atomic.Bool
+	accounting *accounting
+	closed     atomic.Bool
 
-	mu sync.Mutex // of to
+	mu sync.Mutex // guards to
 	to io.Writer
 }
 
@@ -45,9 +51,9 @@ func (p *printer) put(_ context.Context, data []byte) error {
 	if p.closed.Load() {
 		return ErrClosed
 	}
-	p.books.take(len(data))
+	p.accounting.take(len(data))
 	err := p.print("recorded " + string(data))
-	p.books.settle(len(data), err)
+	p.accounting.settle(len(data), err)
 	return nil
 }
 
@@ -58,7 +64,7 @@ func (p *printer) print(text string) error {
 	return err
 }
 
-// printable replaces characters that a terminal may obey.
+// printable replaces characters that could control a terminal.
 func printable(text string) string {
 	clean := []rune(text)
 	for i, r := range clean {
@@ -69,9 +75,9 @@ func printable(text string) string {
 	return string(clean)
 }
 
-func (p *printer) flush(context.Context) error { return p.books.lost.take() }
+func (p *printer) flush(context.Context) error { return p.accounting.lost.take() }
 
 func (p *printer) close(context.Context) error {
 	p.closed.Store(true)
-	return p.books.lost.take()
+	return p.accounting.lost.take()
 }

@@ -17,19 +17,19 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// draft is an event on its way to JSON.
+// draft is an event that is being encoded as JSON.
 type draft struct {
 	Event
 	own   ownMaps
-	hasID bool // also an empty one, which is a fault
+	hasID bool // set even for an empty id, which is a fault
 
-	// buf is the JSON so far, wire is room for the decoder, keys are those of the
-	// map that is being encoded.
+	// buf is the JSON so far, wire is scratch memory for the decoder, and keys are those of
+	// the map that is being encoded.
 	buf, wire []byte
 	keys      []string
-	// fault is the first thing that JSON cannot say.
+	// fault is the first value that JSON cannot represent.
 	fault string
-	// stripped is why the private metadata is left out, empty if it is not.
+	// stripped is why the private metadata is left out; empty if it is not.
 	stripped string
 }
 
@@ -38,7 +38,7 @@ var drafts = sync.Pool{New: func() any { return new(draft) }}
 // maxKept is the largest buffer that is kept for the next event, in bytes.
 const maxKept = 64 << 10
 
-// release gives the draft back without any reference to its event.
+// release returns the draft to the pool without references to its event.
 func (d *draft) release() {
 	*d = draft{buf: keep(d.buf), wire: keep(d.wire), keys: keep(d.keys)}
 	drafts.Put(d)
@@ -51,8 +51,8 @@ func keep[T any](s []T) []T {
 	return s[:0]
 }
 
-// encode renders the event. Of what it cannot render it leaves out the private
-// metadata only, and says so in the metadata; anything else is a fault.
+// encode encodes the event. If private metadata cannot be encoded, it is left out, which
+// the metadata then say. Any other such value is a fault.
 func (d *draft) encode(ctx context.Context) {
 	d.buf = append(d.buf, `{"feature":`...)
 	d.text(string(d.Feature))
@@ -85,7 +85,7 @@ func (d *draft) encode(ctx context.Context) {
 	d.buf = append(d.buf, '}')
 }
 
-// parts renders the objects whose fields are all known.
+// parts encodes the objects whose fields are all known.
 func (d *draft) parts(ctx context.Context) {
 	d.object("billingMetadata",
 		part{"product", d.Billing.Product},
@@ -110,8 +110,8 @@ func (d *draft) parts(ctx context.Context) {
 		part{"sessionReferrer", m.SessionReferrer}, part{"sessionFirstUrl", m.SessionFirstURL})
 }
 
-// interactionOf renders the interaction, which begins with the context's trace if
-// it has none of its own.
+// interactionOf encodes the interaction. If it has no trace id, it gets that of the
+// context.
 func (d *draft) interactionOf(ctx context.Context) {
 	i := &d.Interaction
 	more := []part{{"interactionId", i.InteractionID}, {"countryCode", i.CountryCode}}
@@ -129,7 +129,7 @@ func (d *draft) interactionOf(ctx context.Context) {
 // part is a field of an object. It is left out if it is empty.
 type part struct{ name, value string }
 
-// object renders an object, which is left out if all its fields are.
+// object encodes an object. An object without fields is left out.
 func (d *draft) object(name string, parts ...part) {
 	start := len(d.buf)
 	d.open(name)
@@ -172,8 +172,7 @@ func (d *draft) member(first bool, key string) {
 	d.buf = append(d.buf, ':')
 }
 
-// sorted returns the keys of a map in their order, so that the same event always
-// looks the same.
+// sorted returns the sorted keys of a map, so that equal events have equal JSON.
 func sorted[K ~string, V any](d *draft, m map[K]V) []string {
 	d.keys = d.keys[:0]
 	for key := range m {
@@ -212,14 +211,14 @@ func (d *draft) strings() {
 	d.buf = append(d.buf, '}')
 }
 
-// privateValues renders the private metadata, or leaves it out. It names neither keys
-// nor values in what it says of that.
+// privateValues encodes the private metadata, or leaves it out. The reason has neither keys
+// nor values.
 func (d *draft) privateValues() {
 	start := len(d.buf)
 	var value any
 	defer func() {
-		// A value's own code may panic, such as a MarshalJSON. What it says is not
-		// repeated: it may be private.
+		// Code of a value, such as MarshalJSON, may panic. The panic's text is not
+		// repeated, because it may be private.
 		if recover() != nil {
 			d.stripped = fmt.Sprintf("privateMetadata: a value of type %.64T panicked while it was encoded", value)
 		}
@@ -239,7 +238,7 @@ func (d *draft) privateValues() {
 	d.buf = append(d.buf, '}')
 }
 
-// privateValue renders one value; the usual ones without reflection.
+// privateValue encodes one value; usual types without reflection.
 func (d *draft) privateValue(v any) bool {
 	switch v := v.(type) {
 	case nil:
@@ -267,16 +266,16 @@ func (d *draft) privateAny(v any) bool {
 	if e.Encode(v) != nil {
 		return false
 	}
-	// The encoder ends with a line break, which no tool that reads lines expects.
+	// The encoder ends with a line break, which would break files of JSON lines.
 	d.buf = bytes.TrimSuffix(d.buf, []byte("\n"))
-	// A json.RawMessage or a MarshalJSON may have anything in its strings.
+	// A json.RawMessage or a MarshalJSON may have invalid UTF-8 in its strings.
 	if text := d.buf[start:]; !utf8.Valid(text) {
 		d.buf = append(d.buf[:start], validUTF8(string(text))...)
 	}
 	return true
 }
 
-// appender writes to the end of the JSON.
+// appender is an io.Writer that appends to the JSON.
 type appender draft
 
 func (a *appender) Write(p []byte) (int, error) {
@@ -299,10 +298,10 @@ func (d *draft) newID() {
 
 const hexDigits = "0123456789abcdef"
 
-// validUTF8 replaces every byte that is no UTF-8 by U+FFFD, as encoding/json does.
+// validUTF8 replaces every invalid byte by U+FFFD, as encoding/json does.
 func validUTF8(s string) string { return string([]rune(s)) }
 
-// text appends a string in quotes. Bytes that are no UTF-8 are replaced.
+// text appends a string in quotes. It replaces invalid UTF-8.
 func (d *draft) text(s string) {
 	if !utf8.ValidString(s) {
 		s = validUTF8(s)

@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// Event is an event before it is checked and sent, as Config.Process sees it: what
-// the options of the context and of Record say together.
+// Event is an event before it is checked and sent, with all options of the context and of
+// Record. Config.Process gets it.
 type Event struct {
 	Feature Feature
 	Action  Action
-	// ID is empty for a new one, Timestamp zero for now.
+	// An empty ID means a new one, and a zero Timestamp means now.
 	ID        ID
 	Timestamp time.Time
 
@@ -25,11 +25,12 @@ type Event struct {
 	Marketing       Marketing
 }
 
-// maps says which of an event's maps are the draft's own and may be changed. Those
-// of the options are their caller's.
+// ownMaps says which maps of an event belong to the draft, which may change them. Maps of
+// options belong to the caller.
 type ownMaps struct{ metadata, private, flags bool }
 
-// merge adds the entries of an option to those of earlier ones. Later ones count.
+// merge adds the entries of an option to those of earlier ones, and replaces those with the
+// same key.
 func merge[M ~map[K]V, K comparable, V any](have *M, own *bool, more M) {
 	switch {
 	case more == nil:
@@ -43,7 +44,7 @@ func merge[M ~map[K]V, K comparable, V any](have *M, own *bool, more M) {
 	}
 }
 
-// ownAll makes all maps the draft's own, so that Config.Process may change them.
+// ownAll gives the draft its own copy of all maps, so that Config.Process may change them.
 func (d *draft) ownAll() {
 	if !d.own.metadata {
 		d.Metadata, d.own.metadata = maps.Clone(d.Metadata), true

@@ -15,7 +15,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/recorder"
 )
 
-// Features and actions are constants: what is recorded can be found in the code.
+// Features and actions are constants, so that all names can be found in the code.
 const (
 	featureHover = "cody.hover"
 	actionShown  = "shown"

@@ -22,7 +22,7 @@ type example struct {
 	server  *pstest.Server
 }
 
-// message is what the examples show of an event.
+// message is the part of an event that the examples show.
 type message struct {
 	Feature, Action string
 	Metadata        map[string]float64
@@ -46,7 +46,7 @@ func newExample() example {
 	return e
 }
 
-// close stops the server and shows what was published.
+// close stops the server and prints the published events.
 func (e example) close(show func(attributes map[string]string, m message)) {
 	for _, published := range e.server.Messages() {
 		var m message
@@ -70,7 +70,7 @@ func exampleTopic() (e example, show func()) {
 	}
 }
 
-// exampleRecorder returns a recorder, and what closes it and shows the events.
+// exampleRecorder returns a recorder, and a function that closes it and prints the events.
 func exampleRecorder() (rec *recorder.Recorder, done func()) {
 	e := newExample()
 	rec, err := recorder.New(context.Background(), recorder.Config{

@@ -128,12 +128,12 @@ func lines(text string) []string {
 	return slices.Compact(all)
 }
 
-// without returns what of all is not in others.
+// without returns the elements of all that are not in others.
 func without(all, others []string) []string {
 	return slices.DeleteFunc(slices.Clone(all), func(s string) bool { return slices.Contains(others, s) })
 }
 
-// weight is what a program is made of.
+// weight is the packages and bytes of a program.
 type weight struct {
 	packages, modules []string
 	bytes             int64
@@ -155,8 +155,9 @@ func (s service) weigh(name string) weight {
 	}
 }
 
-// TestImportAddsLittle prints what importing the recorder adds to a service, and bounds it:
-// beside the Pub/Sub client, which every publisher has, it is our own packages.
+// TestImportAddsLittle prints how much importing the recorder adds to a service, and bounds
+// it. Beside the Pub/Sub client, which every publisher has, it may add only packages of
+// this module.
 func TestImportAddsLittle(t *testing.T) {
 	s := newService(t)
 	s.program("empty", "func main() {}")
@@ -219,8 +220,8 @@ func TestImportAddsLittle(t *testing.T) {
 		len(client.packages), len(client.modules), (client.bytes-empty.bytes)>>10)
 }
 
-// TestRequiredModulesAreReleased: go.mod raises the versions of every service that imports the
-// recorder, so it asks for nothing unreleased without a reason beside it.
+// TestRequiredModulesAreReleased requires that go.mod names no unreleased version without a
+// reason, because it raises the versions of every service that imports the recorder.
 func TestRequiredModulesAreReleased(t *testing.T) {
 	text, err := os.ReadFile("../go.mod")
 	if err != nil {
@@ -237,8 +238,8 @@ func TestRequiredModulesAreReleased(t *testing.T) {
 	}
 }
 
-// TestOldCalls: a call of an earlier version compiles, or the compiler's message names
-// what to use. CHANGES.md lists those that do not.
+// TestOldCalls requires that a call of an earlier version compiles, or that the compiler's
+// message names its replacement. CHANGES.md lists those that do not compile.
 func TestOldCalls(t *testing.T) {
 	s := newService(t)
 	const declarations = `

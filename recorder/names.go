@@ -6,11 +6,11 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 )
 
-// Record takes the names of features and actions, and Metadata its keys, as constants
-// of these types, which no other package can name: a variable cannot be passed, nor
-// converted by accident. What is recorded can so be found in the code, and is never
-// somebody's data.
+// Record takes the names of features and actions, and Metadata its keys, as constants of
+// these types, which no other package can name. So a variable can neither be passed nor
+// converted by accident: all names can be found in the code, and none is a person's data.
 //
+//	const featureHover = "cody.hover"
 //	const featureHover = "cody.hover"
 type (
 	untypedConstFeature string
@@ -18,26 +18,27 @@ type (
 	untypedConstKey     string
 )
 
-// DynamicFeature lets a feature through that is no constant. The caller answers for
-// it: it must come from a list that is known, never from a user.
+// DynamicFeature returns a feature that is not a constant. The caller is responsible for
+// it: the name must come from a known list, never from a user.
 func DynamicFeature(name string) untypedConstFeature { return untypedConstFeature(name) } //nolint:revive // That nobody can name the type is its purpose.
 
 // DynamicAction is DynamicFeature for actions.
 func DynamicAction(name string) untypedConstAction { return untypedConstAction(name) } //nolint:revive // See DynamicFeature.
 
-// DynamicKey lets a key of Metadata through that is no constant. The caller answers
+// DynamicKey returns a key of Metadata that is not a constant. The caller is responsible
 // for it: metadata leave the instance, and their keys must identify nobody.
 func DynamicKey(name string) untypedConstKey { return untypedConstKey(name) } //nolint:revive // See DynamicFeature.
 
-// Feature is the name of what was used, such as "cody.hover": a lower-case letter,
-// then letters, hyphens and full stops, 2 to 64 bytes in all. Declare features as
+// Feature is the name of the feature that was used, such as "cody.hover": a character a to
+// z, then a to z, A to Z, hyphens and full stops, 2 to 64 bytes in all. Declare features as
 // constants without a type:
 //
 //	const featureHover = "cody.hover"
+//	const featureHover = "cody.hover"
 type Feature string
 
-// Action is the name of what happened to the feature, such as "shown", by the same
-// rule.
+// Action is the name of what happened to the feature, such as "shown". It has the same
+// form.
 type Action string
 
 // Check says what is wrong with the name, by the relay's own rule; nil if it is
@@ -57,19 +58,19 @@ func checkNames(f Feature, a Action) error {
 	return err
 }
 
-// Service says who records.
+// Service is the service that records.
 type Service struct {
 	// ID is the service's id at MSP: lower-case letters, digits and hyphens.
 	// Required; services.yaml of the relay must list it.
 	ID string
-	// Environment is the id of the service's environment, such as "prod". Empty
-	// means that of the relay that takes the event.
+	// Environment is the id of the service's environment, such as "prod". If it is empty,
+	// the event belongs to the environment of the relay.
 	Environment string
 	// Version of the service, such as "1.2.3"; may be empty.
 	Version string
 }
 
-// attributes are those of every message.
+// attributes returns the attributes of every message.
 func (s Service) attributes() map[string]string {
 	attributes := map[string]string{
 		event.AttrSchemaVersion: event.SchemaVersion,

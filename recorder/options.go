@@ -6,18 +6,18 @@ import (
 	"time"
 )
 
-// Option is something about an event beside its feature and action. Options of the
-// same type merge: a middleware's User and the handler's are one, and of a field or
-// key that both give the last one counts. An option must not be changed while Record
-// runs; afterwards it may.
+// Option adds to an event. Options of the same type merge, such as the User of a middleware
+// and that of a handler; of a field or key that both have, the last one counts. An option
+// must not be changed while Record runs.
 type Option interface {
 	apply(d *draft)
 }
 
-// Metadata are numbers about the event. They leave the instance where the event
-// happened, so only numbers are possible, and nothing that identifies anybody.
-// They must be finite. Keys are constants; see [DynamicKey].
+// Metadata are numbers about the event. They leave the instance where the event happened,
+// so they are limited to numbers and must not identify a person. They must be finite. Keys
+// are constants; see [DynamicKey].
 //
+//	recorder.Metadata{"durationMs": recorder.Number(ms), "cached": recorder.Bool(hit)}
 //	recorder.Metadata{"durationMs": recorder.Number(ms), "cached": recorder.Bool(hit)}
 type Metadata map[untypedConstKey]float64
 
@@ -26,7 +26,7 @@ func Number[N ~int | ~int8 | ~int16 | ~int32 | ~int64 | ~uint | ~uint8 | ~uint16
 	return float64(n)
 }
 
-// Bool is 1 for true and 0 for false.
+// Bool returns 1 for true and 0 for false.
 func Bool(b bool) float64 {
 	if b {
 		return 1
@@ -34,28 +34,28 @@ func Bool(b bool) float64 {
 	return 0
 }
 
-// MetadataVersion is the version of the metadata's shape, 0 or more; 0 if it is
-// not given. Count it up when a key changes its meaning.
+// MetadataVersion is the version of the metadata's shape, 0 or more; the default is 0.
+// Increase it when a key changes its meaning.
 type MetadataVersion int32
 
-// PrivateMetadata may hold anything that encoding/json takes, and sensitive
-// values; an error becomes its text. services.yaml may make the relay leave it out
-// or reject the event. If a value cannot be encoded, or makes the event one that the
-// relay would reject, the event is recorded without any private metadata and with
-// "telemetry.error": 1 in its metadata.
+// PrivateMetadata may have sensitive values, and any value that encoding/json accepts; an
+// error becomes its text. services.yaml may make the relay leave it out or reject the
+// event. If a value cannot be encoded, or makes the event one that the relay would reject,
+// the event is recorded without any private metadata and with "telemetry.error": 1 in its
+// metadata.
 type PrivateMetadata map[string]any
 
-// User says who did it. Empty fields are left out, and so is a UserID of 0.
+// User is the person who caused the event. Empty fields, and a UserID of 0, are left out.
 type User struct {
 	// SAMSExternalID is the id of the user's Sourcegraph account.
 	SAMSExternalID string `json:"samsExternalId,omitempty"`
-	// AnonymousUserID identifies somebody who is not signed in.
+	// AnonymousUserID identifies a person who is not signed in.
 	AnonymousUserID string `json:"anonymousUserId,omitempty"`
 	// UserID is the id of the user on a Sourcegraph instance.
 	UserID int64 `json:"userId,omitempty"`
 }
 
-// Client is what the user used, such as an editor's extension. Empty fields are
+// Client is the program that the user used, such as an editor's extension. Empty fields are
 // left out.
 type Client struct {
 	Name    string `json:"name,omitempty"`
@@ -67,7 +67,7 @@ type Client struct {
 type Interaction struct {
 	TraceID       string `json:"traceId,omitempty"`
 	InteractionID string `json:"interactionId,omitempty"`
-	// CountryCode is the user's, as in ISO 3166-1 alpha-2.
+	// CountryCode is the user's country in ISO 3166-1 alpha-2.
 	CountryCode string `json:"countryCode,omitempty"`
 }
 
@@ -80,7 +80,7 @@ type Billing struct {
 // FeatureFlags are the flags that were evaluated, and their values.
 type FeatureFlags map[string]string
 
-// Marketing says where the user came from. Empty fields are left out.
+// Marketing is where the user came from. Empty fields are left out.
 type Marketing struct {
 	URL             string `json:"url,omitempty"`
 	FirstSourceURL  string `json:"firstSourceUrl,omitempty"`
@@ -92,11 +92,12 @@ type Marketing struct {
 	SessionFirstURL string `json:"sessionFirstUrl,omitempty"`
 }
 
-// ID is the event's id instead of a new UUIDv7: a UUID in its form of 36
-// characters. An event that is recorded twice with the same id counts once.
+// ID is the event's id, which replaces a new UUIDv7: a UUID in its form of 36 characters.
+// An event that is recorded twice with the same id counts once.
 type ID string
 
-// Timestamp is when it happened instead of now; the zero time is now.
+// Timestamp is when the event happened. It replaces the present time; the zero time means
+// now.
 type Timestamp time.Time
 
 func (o Metadata) apply(d *draft)        { merge(&d.Metadata, &d.own.metadata, o) }
@@ -139,7 +140,7 @@ func (o Marketing) apply(d *draft) {
 	override(&d.Marketing.SessionFirstURL, o.SessionFirstURL)
 }
 
-// override sets a field that an option gives; an empty one is not given.
+// override sets a field to an option's value, unless that is empty.
 func override[T comparable](field *T, given T) {
 	var empty T
 	if given != empty {
@@ -149,15 +150,15 @@ func override[T comparable](field *T, given T) {
 
 type contextKey struct{}
 
-// ContextWith returns a context whose events all have these options, beside those
-// of the parent. Options that Record is given come after them, and options of the
-// same type merge. A nil parent is as context.Background.
+// ContextWith returns a context that adds these options to all its events, after those of
+// the parent and before those of Record. Options of the same type merge. A nil parent means
+// context.Background.
 func ContextWith(parent context.Context, opts ...Option) context.Context {
 	parent = orBackground(parent)
 	return context.WithValue(parent, contextKey{}, append(slices.Clip(contextOptions(parent)), opts...))
 }
 
-// orBackground: telemetry never panics, so a nil context is none.
+// orBackground replaces a nil context, because telemetry must never panic.
 func orBackground(ctx context.Context) context.Context {
 	if ctx == nil {
 		return context.Background()

@@ -17,64 +17,62 @@ type sender interface {
 	send(ctx context.Context, data []byte) result
 }
 
-// result is that of a *pubsub.Publisher.
+// result is the result of a *pubsub.Publisher.
 type result interface {
 	Ready() <-chan struct{}
 	Get(ctx context.Context) (serverID string, err error)
 }
 
-// pipeline is the buffer between Record and the Pub/Sub client. One goroutine
-// hands events to the client and settles them; the client batches, sends and
-// retries.
+// pipeline is the buffer between Record and the Pub/Sub client. One goroutine passes events
+// to the client and settles them. The client batches, sends and retries.
 type pipeline struct {
-	to       sender
-	books    *books
-	why      *cause // of the tries
-	blockFor time.Duration
+	to         sender
+	accounting *accounting
+	why        *cause // why the last try failed
+	blockFor   time.Duration
 
-	// events and bytes are the room in the buffer. An event takes its share in put
-	// and gives it back when it is settled.
+	// events and bytes are the free space of the buffer. An event takes its share in put
+	// and returns it when it is settled.
 	events, bytes *semaphore.Weighted
 	maxBytes      int64
-	// queue has room for every event that events lets in, so that sending to it
-	// never blocks.
+	// queue has space for BufferEvents events, so that sending to it never blocks.
 	queue chan []byte
 
-	// mu makes sure that nothing enters the queue after closed has been set.
+	// mu ensures that no event enters the queue after closed has been set.
 	mu     sync.RWMutex
 	closed bool
 
 	flushes chan chan struct{}
 	cancel  context.CancelFunc // ends run
 	done    chan struct{}      // closed when run has ended
-	lost    atomic.Int64       // events that run gave up at its end
+	lost    atomic.Int64       // number of events that run gave up at its end
 
 	// Only run uses these.
-	pending  []flight // in the order in which they were sent
+	pending  []pendingEvent // in the order of sending
 	sent     uint64
 	waiters  []waiter
 	sweeping *time.Timer
 	watching *time.Timer
 }
 
-// flight is an event that the client has.
-type flight struct {
+// pendingEvent is an event that was passed to the client and is not settled.
+type pendingEvent struct {
 	result
 	bytes  int // of its data
 	number uint64
 	since  time.Time
 }
 
-// waiter wants to know when all flights up to a number are settled.
+// waiter waits until all events up to a number are settled.
 type waiter struct {
 	upTo uint64
 	done chan struct{}
 }
 
-func newPipeline(cfg Config, to sender, books *books, why *cause) *pipeline {
+func newPipeline(cfg Config, to sender, accounting *accounting, why *cause) *pipeline {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &pipeline{
-		to: to, books: books, why: why, blockFor: cfg.BlockFor,
+		to: to, accounting: accounting, why: why, blockFor: cfg.BlockFor,
 		events:   semaphore.NewWeighted(int64(cfg.BufferEvents)),
 		bytes:    semaphore.NewWeighted(cfg.BufferBytes),
 		maxBytes: cfg.BufferBytes,
@@ -87,8 +85,8 @@ func newPipeline(cfg Config, to sender, books *books, why *cause) *pipeline {
 	return p
 }
 
-// share is what an event takes of bytes. One that is larger than the whole buffer
-// may have it for itself.
+// share returns the bytes that an event takes. An event that is larger than the whole
+// buffer takes all of it.
 func (p *pipeline) share(size int) int64 { return min(int64(size), p.maxBytes) }
 
 func (p *pipeline) put(ctx context.Context, data []byte) error {
@@ -107,12 +105,12 @@ func (p *pipeline) put(ctx context.Context, data []byte) error {
 		p.release(size)
 		return ErrClosed
 	}
-	p.books.take(len(data))
+	p.accounting.take(len(data))
 	p.queue <- data
 	return nil
 }
 
-// acquire gets room for an event of this size.
+// acquire takes the space for an event of this size.
 func (p *pipeline) acquire(ctx context.Context, size int64) bool {
 	if p.events.TryAcquire(1) {
 		if p.bytes.TryAcquire(size) {
@@ -144,10 +142,10 @@ func (p *pipeline) flush(ctx context.Context) error {
 	if err := p.wait(ctx); err != nil {
 		return err
 	}
-	return p.books.lost.take()
+	return p.accounting.lost.take()
 }
 
-// wait waits until everything put before is settled, or the pipeline closed.
+// wait waits until all events put before are settled, or the pipeline is closed.
 func (p *pipeline) wait(ctx context.Context) error {
 	settled := make(chan struct{})
 	select {
@@ -171,10 +169,10 @@ func (p *pipeline) close(ctx context.Context) error {
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
-	_ = p.wait(ctx) // what counts is what is left after it
+	_ = p.wait(ctx) // the events that are left afterwards are counted below
 	p.cancel()
-	<-p.done // at once: with its context ended, run waits for nothing
-	failed := p.books.lost.take()
+	<-p.done // run ends at once, because its context is canceled
+	failed := p.accounting.lost.take()
 	if n := p.lost.Load(); n > 0 {
 		return errors.Join(p.why.of(fmt.Errorf("%w in time: %d", ErrUnconfirmed, n)), failed)
 	}
@@ -182,7 +180,7 @@ func (p *pipeline) close(ctx context.Context) error {
 }
 
 const (
-	// sweepEvery is how long a flight may hide the results of those behind it.
+	// sweepEvery is how long an unsettled event may delay the results of those behind it.
 	sweepEvery = 100 * time.Millisecond
 	// warnAfter is how long an event may be unconfirmed before the log says so, and
 	// warnEvery how often it says so again.
@@ -210,7 +208,7 @@ func (p *pipeline) run(ctx context.Context) {
 		case <-p.watching.C:
 			p.warn()
 		case settled := <-p.flushes:
-			// What was put before the flush is in the queue already.
+			// Events that were put before the flush are already in the queue.
 			for len(p.queue) > 0 {
 				p.send(ctx, <-p.queue)
 			}
@@ -219,7 +217,7 @@ func (p *pipeline) run(ctx context.Context) {
 			p.giveUp()
 			return
 		}
-		p.tell()
+		p.wakeWaiters()
 	}
 }
 
@@ -229,11 +227,11 @@ func (p *pipeline) send(ctx context.Context, data []byte) {
 		p.sweeping.Reset(sweepEvery)
 		p.watching.Reset(warnAfter)
 	}
-	p.pending = append(p.pending, flight{p.to.send(ctx, data), len(data), p.sent, time.Now()})
+	p.pending = append(p.pending, pendingEvent{p.to.send(ctx, data), len(data), p.sent, time.Now()})
 }
 
-// warn says in the log that the oldest event has been unconfirmed for long, and looks
-// again later: events that are tried again make no error until they have failed.
+// warn logs that the oldest event has been unconfirmed for long, and checks again later.
+// Retried events cause no error until they have failed.
 func (p *pipeline) warn() {
 	if len(p.pending) == 0 {
 		return
@@ -243,11 +241,11 @@ func (p *pipeline) warn() {
 		p.watching.Reset(warnAfter - age)
 		return
 	}
-	p.books.unconfirmed(slog.Uint64("count", p.books.stats().Buffered), slog.Duration("for", age.Round(time.Second)), p.why.get())
+	p.accounting.unconfirmed(slog.Uint64("count", p.accounting.stats().Buffered), slog.Duration("for", age.Round(time.Second)), p.why.get())
 	p.watching.Reset(warnEvery)
 }
 
-// settleFirst settles the flights at the front, as far as their results are there.
+// settleFirst settles the events at the front whose results are there.
 func (p *pipeline) settleFirst() {
 	n := 0
 	for n < len(p.pending) && p.settle(p.pending[n]) {
@@ -262,7 +260,7 @@ func (p *pipeline) settleFirst() {
 	}
 }
 
-// sweep settles every flight whose result is there.
+// sweep settles every event whose result is there.
 func (p *pipeline) sweep() {
 	kept := p.pending[:0]
 	for _, f := range p.pending {
@@ -277,44 +275,43 @@ func (p *pipeline) sweep() {
 	}
 }
 
-// settle counts the result of a flight and gives its room back, if the result is
-// there.
-func (p *pipeline) settle(f flight) bool {
+// settle counts the result of an event and frees its space, if the result is there.
+func (p *pipeline) settle(e pendingEvent) bool {
 	select {
-	case <-f.Ready():
+	case <-e.Ready():
 	default:
 		return false
 	}
-	_, err := f.Get(context.Background()) // does not wait: it is ready
+	_, err := e.Get(context.Background()) // returns at once, because the result is ready
 	if err == nil {
 		p.why.set(nil)
 	} else {
 		err = p.why.of(err)
 	}
-	p.books.settle(f.bytes, err)
-	p.release(p.share(f.bytes))
+	p.accounting.settle(e.bytes, err)
+	p.release(p.share(e.bytes))
 	return true
 }
 
-// tell wakes those who wait for what is settled now.
-func (p *pipeline) tell() {
+// wakeWaiters wakes the waiters whose events are settled.
+func (p *pipeline) wakeWaiters() {
 	for len(p.waiters) > 0 && (len(p.pending) == 0 || p.pending[0].number > p.waiters[0].upTo) {
 		close(p.waiters[0].done)
 		p.waiters = p.waiters[1:]
 	}
 }
 
-// giveUp settles what is left: nothing can enter the queue any more.
+// giveUp settles the remaining events. No event can enter the queue now.
 func (p *pipeline) giveUp() {
 	p.sweep()
 	p.sweeping.Stop()
 	p.watching.Stop()
 	for len(p.queue) > 0 {
-		p.pending = append(p.pending, flight{bytes: len(<-p.queue)})
+		p.pending = append(p.pending, pendingEvent{bytes: len(<-p.queue)})
 	}
 	err := p.why.of(ErrUnconfirmed)
 	for _, f := range p.pending {
-		p.books.settle(f.bytes, err)
+		p.accounting.settle(f.bytes, err)
 		p.release(p.share(f.bytes))
 	}
 	p.lost.Store(int64(len(p.pending)))

@@ -34,7 +34,7 @@ func (m *manual) send(context.Context, []byte) result {
 	return r
 }
 
-// settle gives the result of flight i.
+// settle delivers the result of event i.
 func (m *manual) settle(i int, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -54,7 +54,7 @@ func (l *logText) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
-// take returns what was written since the last time.
+// take returns the text since the last call.
 func (l *logText) take() string {
 	synctest.Wait()
 	l.mu.Lock()
@@ -88,8 +88,8 @@ func closeNow(t *testing.T, r *Recorder) error {
 	return r.Close(ctx)
 }
 
-// TestDropsNewest fills the buffer: the newest event is dropped, those before are
-// kept, and there is room again when one is settled, in whatever order.
+// TestDropsNewest fills the buffer: the newest event is dropped and the earlier ones are
+// kept. Once one is settled, in whatever order, there is space again.
 func TestDropsNewest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &manual{}
@@ -118,8 +118,8 @@ func TestDropsNewest(t *testing.T) {
 	})
 }
 
-// TestBoundsBytes has room for the bytes of two events, and one of any size fits
-// in alone.
+// TestBoundsBytes has space for the bytes of two events. An event of any size fits in
+// alone.
 func TestBoundsBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &manual{}
@@ -161,7 +161,7 @@ func TestBlocksForAWhile(t *testing.T) {
 		if took := time.Since(began); took != time.Second {
 			t.Errorf("waited %v", took)
 		}
-		// The caller's context ends the wait too.
+		// The caller's context ends the wait, too.
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		began = time.Now()
@@ -185,7 +185,7 @@ func TestBlocksForAWhile(t *testing.T) {
 	})
 }
 
-// TestFlushWaitsForEarlierEvents waits for what was recorded before, and for nothing after.
+// TestFlushWaitsForEarlierEvents requires that Flush does not wait for later events.
 func TestFlushWaitsForEarlierEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &manual{}
@@ -227,7 +227,8 @@ func TestFlushWaitsForEarlierEvents(t *testing.T) {
 	})
 }
 
-// TestCloseGivesUp ends when its context does, and says what was lost.
+// TestCloseGivesUp requires that Close returns when its context ends, and reports the lost
+// events.
 func TestCloseGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &manual{}
@@ -249,9 +250,9 @@ func TestCloseGivesUp(t *testing.T) {
 	})
 }
 
-// TestBooksBalance records from many goroutines while the buffer is full now and
-// then and the recorder is closed in between: every event is counted once.
-func TestBooksBalance(t *testing.T) {
+// TestCountsAddUp records from many goroutines while the buffer is sometimes full and the
+// recorder is closed. Every event is counted once.
+func TestCountsAddUp(t *testing.T) {
 	for range 20 {
 		r := newWith(t, Config{BufferEvents: 8, Logger: slog.New(slog.DiscardHandler)}, settled{})
 		const goroutines, each = 4, 50
@@ -288,8 +289,8 @@ func TestBooksBalance(t *testing.T) {
 	}
 }
 
-// TestLossesAreLoggedOncePerMinute holds the log against its promise: at once, then once a minute,
-// with the count, and the rest at the end.
+// TestLossesAreLoggedOncePerMinute requires a line at once, then one a minute with the
+// count, and one for the rest at the end.
 func TestLossesAreLoggedOncePerMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log logText
@@ -335,7 +336,7 @@ func TestLossesAreLoggedOncePerMinute(t *testing.T) {
 	})
 }
 
-// TestWaitingEventsAreLogged: the log says that events wait, while nothing has failed yet.
+// TestWaitingEventsAreLogged requires a line about events that wait, before any has failed.
 func TestWaitingEventsAreLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log logText

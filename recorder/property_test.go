@@ -22,7 +22,7 @@ import (
 	gateway "github.com/sourcegraph/telemetry-relay/internal/telemetrygateway/v1"
 )
 
-// given is everything that an event may be recorded with.
+// given has everything that can be recorded with an event.
 type given struct {
 	feature     Feature
 	action      Action
@@ -45,8 +45,8 @@ func (g given) options() []Option {
 	}
 }
 
-// naive renders the event with encoding/json, as a service in another language
-// would. It fails where JSON cannot say it. What is no UTF-8 is replaced.
+// naive encodes the event with encoding/json, as a service in another language would. It
+// fails where JSON cannot represent a value, and replaces invalid UTF-8.
 func (g given) naive() ([]byte, error) {
 	tree := map[string]any{
 		"feature": g.feature, "action": g.action, "id": g.id, "timestamp": g.timestamp.UTC().Format(time.RFC3339Nano),
@@ -73,7 +73,7 @@ var (
 	keys = rapid.OneOf(rapid.StringMatching(`[a-z]{1,8}`), rapid.StringMatching(`[a-z]{1,8}`), texts)
 )
 
-// values are those of private metadata, of limited depth.
+// values returns values of private metadata, of limited depth.
 func values(depth int) *rapid.Generator[any] {
 	scalars := []*rapid.Generator[any]{
 		rapid.Just[any](nil), rapid.Bool().AsAny(), rapid.Int().AsAny(), rapid.Int64().AsAny(), rapid.Uint64().AsAny(),
@@ -130,7 +130,7 @@ func drawGiven(t *rapid.T) given {
 	return g
 }
 
-// worker is the decoder as the worker uses it.
+// worker returns a decoder like the worker's.
 func worker(t testing.TB) *event.Decoder {
 	t.Helper()
 	services, err := policy.NewSet(nil, true)
@@ -140,9 +140,9 @@ func worker(t testing.TB) *event.Decoder {
 	return event.NewDecoder(services, "prod")
 }
 
-// TestSameAsWorker proves both directions: what the recorder lets through, the
-// worker takes, and with the very content that was given; what the recorder
-// refuses, the worker would reject however it was rendered, or JSON cannot say it.
+// TestSameAsWorker proves both directions. The worker accepts each event that the recorder
+// accepts, with the given content. And if the recorder refuses an event, the worker would
+// reject every encoding of it, or JSON cannot represent it.
 func TestSameAsWorker(t *testing.T) {
 	decoder := worker(t)
 	var data []byte
@@ -160,7 +160,7 @@ func TestSameAsWorker(t *testing.T) {
 		}
 		other, jsonErr := g.naive()
 		if now := k.Stats().Stripped; now != strips {
-			// The private metadata is at fault, and nothing else.
+			// Only the private metadata is at fault.
 			strips = now
 			if jsonErr == nil {
 				if _, rejection := decoder.Decode(event.Message{Data: other, Attributes: k.validator.attributes}); rejection == nil {
@@ -202,7 +202,7 @@ func TestSameAsWorker(t *testing.T) {
 	}
 }
 
-// compare holds what the gateway is sent against what was given.
+// compare compares the event that the gateway gets with the given one.
 func (g given) compare(t *rapid.T, wire []byte) {
 	var got gateway.Event
 	if err := proto.Unmarshal(wire, &got); err != nil {
@@ -269,7 +269,7 @@ func (g given) compare(t *rapid.T, wire []byte) {
 	}
 }
 
-// TestStringsRenderLikeEncodingJSON holds the rendering of strings against encoding/json.
+// TestStringsRenderLikeEncodingJSON compares the encoding of strings with encoding/json.
 func TestStringsRenderLikeEncodingJSON(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := rapid.OneOf(texts, rapid.Map(rapid.SliceOf(rapid.Byte()), func(b []byte) string { return string(b) })).Draw(t, "s")

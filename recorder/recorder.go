@@ -12,25 +12,25 @@ import (
 // Recorder records events. It is safe for concurrent use. A nil Recorder, and one
 // from [NewNoop], does nothing.
 type Recorder struct {
-	validator *validator // nil: does nothing
-	outlet    outlet
-	books     *books
-	owned     *client // of this recorder alone, if any
+	validator  *validator // nil in a recorder that does nothing
+	outlet     outlet
+	accounting *accounting
+	owned      *client // nil if the caller has the client
 }
 
 // outlet takes the data of valid events.
 type outlet interface {
-	// put takes an event or says why not: ErrDropped or ErrClosed.
+	// put takes an event, or returns ErrDropped or ErrClosed.
 	put(ctx context.Context, data []byte) error
-	// flush waits until everything put before is settled.
+	// flush waits until all events put before are settled.
 	flush(ctx context.Context) error
-	// close takes nothing more, flushes, and then gives up the rest.
+	// close accepts no more events, flushes, and then gives up the rest.
 	close(ctx context.Context) error
 }
 
-// New returns a recorder. It does not need Pub/Sub to be there yet: the error is
-// about the configuration or missing credentials, and names all faults. The
-// recorder is nil then, which may be used all the same and does nothing.
+// New returns a recorder. Pub/Sub need not be available yet: errors are about the
+// configuration, of which they list all faults, or about missing credentials. With an error
+// the recorder is nil, which may be used and does nothing.
 //
 // ctx is for finding credentials only.
 func New(ctx context.Context, cfg Config) (*Recorder, error) {
@@ -41,8 +41,8 @@ func New(ctx context.Context, cfg Config) (*Recorder, error) {
 		return nil, err
 	}
 	v.process = cfg.Process
-	books := newBooks(cfg.Logger, target(cfg)...)
-	r := &Recorder{validator: v, books: books}
+	accounting := newAccounting(cfg.Logger, target(cfg)...)
+	r := &Recorder{validator: v, accounting: accounting}
 	// A publisher that traces adds to the attributes of each message.
 	to := topicSender{cfg.Publisher, v.attributes, true}
 	why := new(cause)
@@ -52,29 +52,26 @@ func New(ctx context.Context, cfg Config) (*Recorder, error) {
 		}
 		to = topicSender{r.owned.publisher, v.attributes, false}
 	}
-	books.perMessage = v.attributeBytes
-	r.outlet = newPipeline(cfg, to, books, why)
+	accounting.perMessage = v.attributeBytes
+	r.outlet = newPipeline(cfg, to, accounting, why)
 	return r, nil
 }
 
-// NewNoop returns a recorder that does nothing, for where telemetry is off.
+// NewNoop returns a recorder that does nothing, for services with telemetry switched off.
 func NewNoop() *Recorder { return &Recorder{} }
 
-// Record records that action happened to feature, both constants (see
-// [DynamicFeature]). It returns at once (unless Config.BlockFor allows it to wait
-// for room) and never panics. The error may be ignored, since it is counted and
-// logged:
+// Record records that action happened to feature, both constants (see [DynamicFeature]). It returns at once (unless Config.BlockFor allows it to wait for space) and never panics. The error may be ignored, because the recorder counts and logs it:
 //   - *[InvalidError]: the relay would reject the event;
 //   - [ErrDropped]: the buffer is full;
 //   - [ErrClosed]: the recorder has been closed.
 //
-// nil means that the event will be published, unless Pub/Sub is away for longer
+// Without an error the event will be published, unless Pub/Sub is unavailable for longer
 // than Config.RetryFor, refuses it, or the process ends before.
 func (r *Recorder) Record(ctx context.Context, feature untypedConstFeature, action untypedConstAction, opts ...Option) error {
 	return r.record(orBackground(ctx), Feature(feature), Action(action), opts)
 }
 
-// RecordBestEffort is Record for callers that do nothing with its error.
+// RecordBestEffort is Record for callers that ignore its error.
 func (r *Recorder) RecordBestEffort(ctx context.Context, feature untypedConstFeature, action untypedConstAction, opts ...Option) {
 	_ = r.record(orBackground(ctx), Feature(feature), Action(action), opts) // counted and logged
 }
@@ -84,11 +81,11 @@ func (r *Recorder) record(ctx context.Context, feature Feature, action Action, o
 		return nil
 	}
 	defer func() {
-		// Whatever panics here is the service's own code, such as Config.Process. What
-		// it says is not repeated: it may be private.
+		// Only code of the service can panic here, such as Config.Process. The panic's text
+		// is not repeated, because it may be private.
 		if recover() != nil {
 			err = &InvalidError{feature, action, "invalid_event", "an option or Config.Process panicked"}
-			r.books.refuse(err)
+			r.accounting.refuse(err)
 		}
 	}()
 	data, stripped, err := r.validator.encode(ctx, feature, action, opts)
@@ -97,16 +94,16 @@ func (r *Recorder) record(ctx context.Context, feature Feature, action Action, o
 	}
 	switch {
 	case err != nil:
-		r.books.refuse(err)
+		r.accounting.refuse(err)
 	case stripped != nil:
-		r.books.strip(stripped)
+		r.accounting.strip(stripped)
 	}
 	return err
 }
 
-// Flush waits until Pub/Sub has confirmed or refused everything that was recorded
-// before. The error is that of ctx when it ends first, and the events are still on
-// their way; or [ErrFailed] if events were not published since the last Flush.
+// Flush waits until Pub/Sub has confirmed or refused all events that were recorded before.
+// It returns the error of ctx if that ends first, while the events are still being sent, or
+// [ErrFailed] if events were not published since the last Flush.
 func (r *Recorder) Flush(ctx context.Context) error {
 	if r == nil || r.outlet == nil {
 		return nil
@@ -114,11 +111,11 @@ func (r *Recorder) Flush(ctx context.Context) error {
 	return r.outlet.flush(orBackground(ctx))
 }
 
-// Close takes no more events, publishes what is left, and ends everything that
-// runs behind. What Pub/Sub has not confirmed when ctx ends is given up, counted
-// as failed and reported as [ErrUnconfirmed]; the client's own goroutines then end
-// within seconds. Events that were not published since the last Flush are reported
-// as [ErrFailed]. Close may be called again; the first ctx to end counts.
+// Close accepts no more events, publishes the remaining ones, and ends the recorder's
+// goroutines. When ctx ends, it gives up the events that Pub/Sub has not confirmed: they
+// count as failed, and the error is [ErrUnconfirmed]. The client's own goroutines then end
+// within seconds. If events were not published since the last Flush, the error is
+// [ErrFailed]. Close may be called again; the first ctx to end counts.
 func (r *Recorder) Close(ctx context.Context) error {
 	if r == nil || r.outlet == nil {
 		return nil
@@ -127,24 +124,24 @@ func (r *Recorder) Close(ctx context.Context) error {
 	if r.owned != nil {
 		err = errors.Join(err, r.owned.close(!errors.Is(err, ErrUnconfirmed)))
 	}
-	r.books.close()
+	r.accounting.close()
 	return err
 }
 
 // Stats counts events since the start.
 type Stats struct {
-	// Published were confirmed by Pub/Sub.
+	// Published events were confirmed by Pub/Sub.
 	Published uint64
-	// Failed were taken, but refused by Pub/Sub, or not confirmed in time.
+	// Failed events were taken, but refused by Pub/Sub, or not confirmed in time.
 	Failed uint64
-	// Dropped were not taken: the buffer was full, or the recorder closed.
+	// Dropped events were not taken: the buffer was full, or the recorder closed.
 	Dropped uint64
-	// Invalid were not taken: the relay would reject them.
+	// Invalid events were not taken: the relay would reject them.
 	Invalid uint64
-	// Stripped were taken without their private metadata, which the relay would
+	// Stripped events were taken without their private metadata, which the relay would
 	// reject. They are counted among the others, too.
 	Stripped uint64
-	// Buffered are taken and not settled yet.
+	// Buffered events were taken and are not settled yet.
 	Buffered uint64
 	// PublishedBytes and BufferedBytes are the sizes of these events' messages as
 	// Pub/Sub counts them: the data, and the names and values of the attributes.
@@ -153,10 +150,10 @@ type Stats struct {
 
 // Stats returns the counts of this recorder.
 func (r *Recorder) Stats() Stats {
-	if r == nil || r.books == nil {
+	if r == nil || r.accounting == nil {
 		return Stats{}
 	}
-	return r.books.stats()
+	return r.accounting.stats()
 }
 
 func init() {
@@ -169,9 +166,9 @@ func init() {
 		if err != nil {
 			return nil, err
 		}
-		books := newBooks(slog.New(slog.DiscardHandler))
-		books.onStrip = taps.Stripped
-		books.onRefuse, books.perMessage = taps.Refused, v.attributeBytes
-		return &Recorder{validator: v, books: books, outlet: &tap{tap: taps, attributes: v.attributes, books: books}}, nil
+		accounting := newAccounting(slog.New(slog.DiscardHandler))
+		accounting.onStrip = taps.Stripped
+		accounting.onRefuse, accounting.perMessage = taps.Refused, v.attributeBytes
+		return &Recorder{validator: v, accounting: accounting, outlet: &tap{tap: taps, attributes: v.attributes, accounting: accounting}}, nil
 	}
 }

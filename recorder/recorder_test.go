@@ -92,7 +92,7 @@ func TestAllFieldsAreEncoded(t *testing.T) {
 	}
 }
 
-// TestFilledIn has nothing but names: id and time come by themselves.
+// TestFilledIn records only names: the recorder adds id and time.
 func TestFilledIn(t *testing.T) {
 	k := newTaken(t)
 	before := time.Now()
@@ -142,7 +142,7 @@ func TestContextOptions(t *testing.T) {
 			t.Errorf("got %v", got)
 		}
 	}
-	// A trace id that is given counts more than the context's.
+	// A given trace id has precedence over the context's.
 	if err := k.Record(ctx, "ab", "cd", Interaction{TraceID: "mine"}); err != nil {
 		t.Fatal(err)
 	}
@@ -198,8 +198,8 @@ func TestInvalidEventsAreRefused(t *testing.T) {
 	}
 }
 
-// TestBadPrivate: private metadata that the relay would reject is left out, not the
-// event, which says so.
+// TestBadPrivate requires that private metadata that the relay would reject is left out,
+// and that the event is recorded and says so.
 func TestBadPrivate(t *testing.T) {
 	k := newTaken(t)
 	var nilError *InvalidError
@@ -220,7 +220,7 @@ func TestBadPrivate(t *testing.T) {
 		{json.RawMessage("1." + strings.Repeat("0", 10_000_000)), `oversized: the message is too large`},
 	}
 	var stripped []error
-	k.books.onStrip = func(err error) { stripped = append(stripped, err) }
+	k.accounting.onStrip = func(err error) { stripped = append(stripped, err) }
 	for i, c := range bad {
 		metadata := Metadata{"tier": 1}
 		if err := k.Record(t.Context(), "ab", "cd", metadata, PrivateMetadata{"a": "before", "secret": c.value}); err != nil {
@@ -250,8 +250,8 @@ func TestBadPrivate(t *testing.T) {
 	}
 }
 
-// TestErrorsAndText: an error is its text, and what is no UTF-8 is replaced
-// everywhere alike. The data have no line break.
+// TestErrorsAndText requires that an error becomes its text, and that invalid UTF-8 is
+// replaced everywhere in the same way. The data have no line break.
 func TestErrorsAndText(t *testing.T) {
 	k := newTaken(t)
 	err := k.Record(t.Context(), "ab", "cd",
@@ -277,8 +277,8 @@ func TestErrorsAndText(t *testing.T) {
 	}
 }
 
-// TestOptionsMerge: options of the same type are one, and the caller's maps stay as
-// they are.
+// TestOptionsMerge requires that options of the same type merge, and that the caller's maps
+// do not change.
 func TestOptionsMerge(t *testing.T) {
 	k := newTaken(t)
 	metadata, private, flags := Metadata{"a": 1, "b": 1}, PrivateMetadata{"a": 1}, FeatureFlags{"a": "1"}
@@ -319,8 +319,8 @@ func TestNumbersAreConverted(t *testing.T) {
 	}
 }
 
-// TestHookSeesAllOptions: the hook sees what all options say together, and changes what is sent
-// but not the caller's maps.
+// TestHookSeesAllOptions requires that the hook sees the merged options, and that it
+// changes the event but not the caller's maps.
 func TestHookSeesAllOptions(t *testing.T) {
 	k := newTaken(t)
 	private, metadata := PrivateMetadata{"email": "a@b.test", "n": 1}, Metadata{"n": 1}
@@ -388,7 +388,7 @@ func TestDebugPrintsEvents(t *testing.T) {
 	}
 }
 
-// TestNeverPanics gives it everything that it might stumble over.
+// TestNeverPanics records with arguments that could cause a panic.
 func TestNeverPanics(t *testing.T) {
 	closed := newTaken(t)
 	if err := closed.Close(t.Context()); err != nil {
@@ -461,15 +461,15 @@ func TestBadConfigIsRefused(t *testing.T) {
 	}
 }
 
-// TestRecordAllocations guards the price of a typical event, options and all: the
-// target is at most 10.
+// TestRecordAllocations guards the cost of a typical event with options: the target is at
+// most 10 allocations.
 func TestRecordAllocations(t *testing.T) {
 	if race.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	ctx := tracedContext()
 	r := newFast(t, Config{})
-	// The pipeline's goroutine allocates too, hence more than the caller does.
+	// The count includes the allocations of the pipeline's goroutine.
 	got := testing.AllocsPerRun(2000, func() {
 		if err := typical(ctx, r); err != nil && !errors.Is(err, ErrDropped) {
 			t.Error(err)

@@ -7,11 +7,11 @@ import (
 	"github.com/sourcegraph/telemetry-relay/recorder/internal/hook"
 )
 
-// tap hands events to a test, at once.
+// tap passes events to a test, at once.
 type tap struct {
 	tap        hook.Tap
 	attributes map[string]string
-	books      *books
+	accounting *accounting
 	closed     atomic.Bool
 }
 
@@ -22,8 +22,8 @@ func (t *tap) put(_ context.Context, data []byte) error {
 	if err := t.tap.Put(data, t.attributes); err != nil {
 		return err
 	}
-	t.books.take(len(data))
-	t.books.settle(len(data), nil)
+	t.accounting.take(len(data))
+	t.accounting.settle(len(data), nil)
 	return nil
 }
 

@@ -15,17 +15,16 @@ import (
 const (
 	// maxAttribute is Pub/Sub's limit of an attribute's value, in bytes.
 	maxAttribute = 1024
-	// maxMessage keeps a message below Pub/Sub's 10 MB, with some room for the
-	// request around it.
+	// maxMessage keeps a message below Pub/Sub's 10 MB, with some space for the request
+	// around it.
 	maxMessage = 9_990_000
 )
 
-// validator makes messages of events, and lets none through that the relay would
-// reject.
+// validator encodes events as messages, and refuses those that the relay would reject.
 type validator struct {
 	decoder    *event.Decoder
 	attributes map[string]string // of every message; never changed
-	overhead   int               // bytes of a message beside its data
+	overhead   int               // size of a message without its data
 	// attributeBytes is the size of the attributes alone.
 	attributeBytes int
 	process        func(context.Context, *Event) // may be nil
@@ -45,12 +44,12 @@ func newValidator(s Service) (*validator, error) {
 	}
 	v := &validator{attributes: s.attributes()}
 	for name, value := range v.attributes {
-		const framing = 16 // more than what encloses each in the encoding
+		const framing = 16 // more than the encoding adds to each
 		v.overhead += len(name) + len(value) + framing
 		v.attributeBytes += len(name) + len(value)
 	}
-	// The environment counts for the size of an event. Where the relay's own will
-	// be used, it is taken to be as long as one can be.
+	// The environment counts for the size of an event. If the relay's own will be used, the
+	// longest possible one is assumed.
 	v.decoder = event.NewDecoder(services, strings.Repeat("e", maxAttribute))
 	_, rejection := v.decoder.Decode(event.Message{
 		PublishTime: time.Now(), Data: []byte(`{"feature":"checked","action":"checked"}`), Attributes: v.attributes,
@@ -61,12 +60,12 @@ func newValidator(s Service) (*validator, error) {
 	return v, nil
 }
 
-// encode returns the data of the event's message, or why there is none: an
-// *InvalidError. stripped says why the data is without the private metadata that was
-// given, nil if it is not.
+// encode returns the data of the event's message, or an *InvalidError. stripped says why
+// the given private metadata is not in the data; nil if it is.
 func (v *validator) encode(ctx context.Context, feature Feature, action Action, opts []Option) (data []byte, stripped, err error) {
 	d := drafts.Get().(*draft)
-	// Not deferred: a draft in which an option panicked is not used again.
+	// The release is not deferred, because a draft in which an option panicked must not be
+	// used again.
 	d.Feature, d.Action = feature, action
 	for _, opt := range contextOptions(ctx) {
 		if opt != nil {
@@ -85,8 +84,8 @@ func (v *validator) encode(ctx context.Context, feature Feature, action Action, 
 	d.encode(ctx)
 	reason, detail := v.check(d)
 	if reason != "" && d.PrivateMetadata != nil && d.stripped == "" {
-		// Perhaps the private metadata is at fault, such as by its size. Without it
-		// the event is worth more than no event.
+		// The private metadata may be at fault, such as by its size. An event without it is
+		// better than no event.
 		d.buf, d.fault, d.stripped = d.buf[:0], "", detail
 		stripReason := reason
 		d.encode(ctx)
@@ -105,7 +104,7 @@ func (v *validator) encode(ctx context.Context, feature Feature, action Action, 
 	return data, stripped, err
 }
 
-// check says why the relay would reject the event, an empty reason if it would not.
+// check returns why the relay would reject the event; an empty reason if it would not.
 func (v *validator) check(d *draft) (reason event.Reason, detail string) {
 	if d.fault != "" {
 		return event.InvalidEvent, d.fault

@@ -122,6 +122,7 @@ var clean = []string{
 	"internal/topic",
 	"internal/turns",
 	"internal/verdict",
+	"recorder",
 	"test/README.md",
 	"test/live",
 	"tools",

@@ -1,6 +1,9 @@
-// Package recorderprom shows the counts of recorders to Prometheus. It is a package
-// of its own so that a service without Prometheus does not import it.
+// Package recorderprom exports the counts of recorders to Prometheus. It is a package of
+// its own so that a service without Prometheus does not import it.
 //
+//	rec, err := recorder.New(ctx, cfg)
+//	…
+//	err = recorderprom.Register(prometheus.DefaultRegisterer, rec)
 //	rec, err := recorder.New(ctx, cfg)
 //	…
 //	err = recorderprom.Register(prometheus.DefaultRegisterer, rec)
@@ -18,9 +21,8 @@ import (
 
 // Register registers telemetry_recorder_events_total{result},
 // telemetry_recorder_published_bytes_total, telemetry_recorder_buffered_events and
-// telemetry_recorder_buffered_bytes. Recorders with the same registerer share
-// them: the metrics are the sums of what their Stats say. A nil recorder counts
-// nothing.
+// telemetry_recorder_buffered_bytes. Recorders with the same registerer share the metrics,
+// which are the sums of their Stats. A nil recorder counts nothing.
 func Register(registerer prometheus.Registerer, rec *recorder.Recorder) error {
 	c := &collector{recorders: []*recorder.Recorder{rec}}
 	err := registerer.Register(c)

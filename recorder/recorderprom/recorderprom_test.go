@@ -19,8 +19,8 @@ import (
 	"github.com/sourcegraph/telemetry-relay/recorder/recordertest"
 )
 
-// newAway returns a recorder whose Pub/Sub never answers.
-func newAway(t *testing.T) *recorder.Recorder {
+// newUnavailable returns a recorder whose Pub/Sub never answers.
+func newUnavailable(t *testing.T) *recorder.Recorder {
 	t.Helper()
 	rec, err := recorder.New(t.Context(), recorder.Config{
 		Service: recorder.Service{ID: "sams"}, Topic: "projects/p/topics/telemetry-events", Logger: slog.New(slog.DiscardHandler),
@@ -35,10 +35,11 @@ func newAway(t *testing.T) *recorder.Recorder {
 	return rec
 }
 
-// TestRecordersShareMetrics: recorders with the same registerer share the metrics.
+// TestRecordersShareMetrics requires that recorders with the same registerer share the
+// metrics.
 func TestRecordersShareMetrics(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()
-	first, second := recordertest.New(t, recordertest.AllowInvalid()), newAway(t)
+	first, second := recordertest.New(t, recordertest.AllowInvalid()), newUnavailable(t)
 	for _, rec := range []*recorder.Recorder{first.Recorder, second, nil} {
 		if err := recorderprom.Register(registry, rec); err != nil {
 			t.Fatal(err)
@@ -90,7 +91,7 @@ telemetry_recorder_events_total{result="published"} 1
 	compare(1, 0)
 }
 
-// TestRegisterTaken: a name that another collector has is an error.
+// TestRegisterTaken requires an error if another collector has the name.
 func TestRegisterTaken(t *testing.T) {
 	for _, taken := range []prometheus.Collector{
 		prometheus.NewGauge(prometheus.GaugeOpts{Name: "telemetry_recorder_buffered_events", Help: "Another."}),

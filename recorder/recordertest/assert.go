@@ -13,16 +13,15 @@ import (
 	"github.com/sourcegraph/telemetry-relay/recorder/internal/hook"
 )
 
-// AssertOnce fails the test unless exactly one event of this feature and action
-// has what the options say. An event may have more than that: other keys of
-// metadata, other fields of the user.
+// AssertOnce fails the test unless exactly one event of this feature and action has the
+// options' values. The event may have further keys of metadata and fields.
 func (r *Recorder) AssertOnce(feature recorder.Feature, action recorder.Action, with ...recorder.Option) {
 	r.tb.Helper()
 	r.AssertTimes(1, feature, action, with...)
 }
 
-// AssertNever fails the test if any event of this feature and action has what the
-// options say.
+// AssertNever fails the test if any event of this feature and action has the options'
+// values.
 func (r *Recorder) AssertNever(feature recorder.Feature, action recorder.Action, with ...recorder.Option) {
 	r.tb.Helper()
 	r.AssertTimes(0, feature, action, with...)
@@ -63,8 +62,8 @@ func (r *Recorder) AssertTimes(times int, feature recorder.Feature, action recor
 	r.tb.Errorf("want recorded %s %s, got %s; %s", describe(want), count(times), count(got), was)
 }
 
-// expected renders the wanted event as the recorder itself does, but for what it
-// fills in.
+// expected encodes the wanted event as the recorder does, without the values that the
+// recorder fills in.
 func (r *Recorder) expected(feature recorder.Feature, action recorder.Action, with []recorder.Option) map[string]any {
 	r.tb.Helper()
 	var want map[string]any
@@ -92,7 +91,7 @@ func (r *Recorder) expected(feature recorder.Feature, action recorder.Action, wi
 	return want
 }
 
-// missing says what of want is not in have.
+// missing lists the values of want that are not in have.
 func missing(path string, want, have map[string]any) []string {
 	var differences []string
 	for _, name := range slices.Sorted(maps.Keys(want)) {
@@ -112,7 +111,7 @@ func missing(path string, want, have map[string]any) []string {
 	return differences
 }
 
-// describe is feature/action and whatever else there is, on one line.
+// describe returns feature/action and all other values on one line.
 func describe(e map[string]any) string {
 	text := fmt.Sprintf("%v/%v", e["feature"], e["action"])
 	var more []string

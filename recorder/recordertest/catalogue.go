@@ -6,10 +6,10 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/catalogue"
 )
 
-// CheckCatalogue fails the test for each event that was recorded and is not as the
-// service's telemetry.yaml lists it: a feature and action, a key of the metadata or a
-// field of the private metadata that is not there. The recorder must be that of the
-// catalogue's service; see WithService.
+// CheckCatalogue fails the test for each recorded event that differs from the service's
+// telemetry.yaml: by a feature and action, a key of the metadata or a field of the private
+// metadata that is not listed. The recorder must be that of the catalogue's service; see
+// WithService.
 func (r *Recorder) CheckCatalogue(file string) {
 	r.tb.Helper()
 	source, err := os.ReadFile(file)

@@ -21,7 +21,7 @@ func (h hovers) show(ctx context.Context, tier int) {
 	h.recorder.RecordBestEffort(ctx, featureHover, actionShown, recorder.Metadata{"tier": recorder.Number(tier)})
 }
 
-// This is how a service's own test looks.
+// A service's own test looks like this.
 func Example() {
 	t := new(testing.T) // a test is given it: func TestHover(t *testing.T) { … }
 

@@ -6,8 +6,8 @@ import (
 	"unicode"
 )
 
-// Lines returns what was recorded as lines for `worker publish --check`, which
-// checks them against the relay's services.yaml.
+// Lines returns the recorded events as lines for `worker publish --check`, which checks
+// them against the relay's services.yaml.
 func (r *Recorder) Lines() []byte {
 	r.tb.Helper()
 	var lines []byte
@@ -28,8 +28,8 @@ type jsonLine struct {
 	DataBase64 []byte            `json:"dataBase64,omitempty"`
 }
 
-// lineOf shows the data as it is, so that the line can be read, unless it has
-// characters that a terminal may obey or json.Marshal would write in another way.
+// lineOf keeps the data readable, unless it has characters that could control a terminal or
+// that json.Marshal would encode differently.
 func lineOf(e Event) jsonLine {
 	unreadable := func(r rune) bool { return !unicode.IsPrint(r) || strings.ContainsRune("<>&", r) }
 	if strings.ContainsFunc(string(e.Data), unreadable) {

@@ -1,6 +1,10 @@
-// Package recordertest has a recorder for services' own tests: it checks events as
-// the real one does, and keeps them in memory.
+// Package recordertest has a recorder for services' own tests: it checks events as the real
+// one does, and keeps them in memory.
 //
+//	rec := recordertest.New(t)
+//	handler := NewHandler(rec.Recorder)
+//	…
+//	rec.AssertOnce("cody.hover", "shown", recorder.Metadata{"tier": 1})
 //	rec := recordertest.New(t)
 //	handler := NewHandler(rec.Recorder)
 //	…
@@ -27,7 +31,7 @@ type Recorder struct {
 	*recorder.Recorder
 
 	tb      testing.TB
-	decoder *event.Decoder // of services.yaml, may be nil
+	decoder *event.Decoder // for WithServices; else nil
 
 	mu       sync.Mutex
 	events   []Event
@@ -54,7 +58,7 @@ type Event struct {
 	Attributes      map[string]string        `json:"-"` // of the message
 }
 
-// Option changes what New makes.
+// Option is an option of New.
 type Option func(*options)
 
 type options struct {
@@ -63,7 +67,7 @@ type options struct {
 	allowInvalid bool
 }
 
-// WithService says who records; the default is the service "test" without
+// WithService sets the service that records. The default is the service "test" without
 // environment and version.
 func WithService(s recorder.Service) Option { return func(o *options) { o.service = s } }
 
@@ -71,13 +75,13 @@ func WithService(s recorder.Service) Option { return func(o *options) { o.servic
 // relay does. An event that it forbids is refused with a *recorder.InvalidError.
 func WithServices(yaml string) Option { return func(o *options) { o.services = yaml } }
 
-// AllowInvalid keeps invalid events, and events whose private metadata was left out,
-// from failing the test; see Refused and Stripped.
+// AllowInvalid lets the test pass in spite of invalid events, and of events whose private
+// metadata was left out; see Refused and Stripped.
 func AllowInvalid() Option { return func(o *options) { o.allowInvalid = true } }
 
-// New returns a recorder for one test. Services ignore the error of Record, so an
-// invalid event, or one whose private metadata had to be left out, fails the test
-// when it ends, unless AllowInvalid is given.
+// New returns a recorder for one test. Services ignore the error of Record. So an invalid
+// event, or one whose private metadata had to be left out, fails the test at its end,
+// unless AllowInvalid is given.
 func New(tb testing.TB, opts ...Option) *Recorder {
 	tb.Helper()
 	o := options{service: recorder.Service{ID: "test"}}
@@ -149,7 +153,7 @@ func (r *Recorder) strip(err error) {
 	r.stripped = append(r.stripped, err)
 }
 
-// Events returns what was recorded, in its order.
+// Events returns the recorded events in their order.
 func (r *Recorder) Events() []Event {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -170,7 +174,7 @@ func (r *Recorder) Stripped() []error {
 	return slices.Clone(r.stripped)
 }
 
-// Reset forgets everything.
+// Reset removes all events and errors.
 func (r *Recorder) Reset() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

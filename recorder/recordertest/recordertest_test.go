@@ -166,7 +166,7 @@ func TestEventIsReadable(t *testing.T) {
 	}
 }
 
-// TestLinesKeepEveryByte: every line gives the message again, in every byte.
+// TestLinesKeepEveryByte requires that every line restores the message exactly.
 func TestLinesKeepEveryByte(t *testing.T) {
 	r := recordertest.New(t, recordertest.WithService(recorder.Service{ID: "sams", Version: "<\u0085>"}))
 	for _, text := range []string{"plain é", "<b>&amp;</b>", "\u2028\u202e\u0085", "tab\tand\nbreak"} {
