@@ -1,5 +1,5 @@
-// Command bench measures what the worker costs, beside consumers that only
-// acknowledge. See README.md.
+// Command bench measures the cost of the worker, beside consumers that only acknowledge.
+// See README.md.
 package main
 
 import (
@@ -34,10 +34,10 @@ func main() {
 func root() *cli.Command {
 	return &cli.Command{
 		Name:  "bench",
-		Usage: "measure what the worker costs per event, beside consumers that only acknowledge",
-		Description: "Starts a Pub/Sub, a SAMS and a gateway that cost next to nothing as processes of\n" +
-			"their own, runs each consumer in turn, and checks that every event arrived exactly\n" +
-			"once. CPU is what the kernel charges the consumer's process.\n\n" +
+		Usage: "measure the worker's cost per event, beside consumers that only acknowledge",
+		Description: "Starts a Pub/Sub, a SAMS and a gateway that cost almost nothing, each in a process\n" +
+			"of its own, runs each consumer in turn, and checks that every event arrived exactly\n" +
+			"once. CPU is the time that the kernel has counted for the consumer's process.\n\n" +
 			"Example:\n\n   go run ./bench --runs 3 --scenario throughput,latency --json today.json",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "scenario", Value: "throughput", Usage: "what to measure, separated by commas, or all:\n" + runner.Names()},
@@ -45,7 +45,7 @@ func root() *cli.Command {
 			&cli.IntFlag{Name: "publishers", Value: 10, Usage: "publishers of a full backlog"},
 			&cli.IntFlag{Name: "runs", Value: 3, Usage: "runs of each consumer, in turn"},
 			&cli.StringFlag{Name: "worker", Usage: "binary to measure; built if not given"},
-			&cli.StringFlag{Name: "against", Usage: "another binary, measured in turn with the worker: what does a change change?"},
+			&cli.StringFlag{Name: "against", Usage: "another binary, measured in turn with the worker, to see the effect of a change"},
 			&cli.StringSliceFlag{Name: "set", Usage: "NAME=VALUE, a variable of every worker's environment (repeatable)"},
 			&cli.StringFlag{Name: "json", Usage: "write all measurements to this file"},
 			&cli.StringFlag{Name: "compare", Usage: "show the change since the measurements in this file"},
@@ -90,8 +90,8 @@ func root() *cli.Command {
 	}
 }
 
-// server is a hidden command that serves until its standard input ends, and
-// then prints what it has seen. Its first line says where it listens.
+// server is a hidden command that serves until its standard input ends, and then prints its
+// report. Its first line is its address.
 func server(name string, start func(context.Context, load.Plan) (string, func() any, error)) *cli.Command {
 	return &cli.Command{
 		Name: name, Hidden: true,

@@ -14,8 +14,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/bench/runner"
 )
 
-// TestMain lets the test's own binary play the parts of the benchmark's
-// processes.
+// TestMain lets the test's own binary run as the benchmark's processes.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && slices.ContainsFunc(root().Commands, func(c *cli.Command) bool { return c.Name == os.Args[1] }) {
 		main()
@@ -24,8 +23,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestCostsPerEvent runs the benchmark on a small backlog, which checks that every event
-// arrives exactly once, and guards what does not depend on the machine.
+// TestCostsPerEvent runs the benchmark on a small backlog. It checks that every event
+// arrives exactly once, and guards the counts that do not depend on the machine.
 func TestCostsPerEvent(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the worker")
@@ -44,9 +43,9 @@ func TestCostsPerEvent(t *testing.T) {
 		}
 		per1000 := func(n int) float64 { return float64(n) / events * 1000 }
 		for _, guard := range []struct {
-			what string
-			got  float64
-			most float64
+			what  string
+			got   float64
+			limit float64
 		}{
 			{"streams to the gateway per 1,000 events", per1000(m.Gateway.Streams), 1.5},
 			{"acknowledge requests per 1,000 events", per1000(m.Pubsub.AckRPCs), 3},
@@ -54,8 +53,8 @@ func TestCostsPerEvent(t *testing.T) {
 			{"redelivered messages", float64(m.Pubsub.Redelivered), 0},
 		} {
 			t.Logf("%s: %.2f", guard.what, guard.got)
-			if guard.got > guard.most {
-				t.Errorf("%s: %.2f, want at most %.2f", guard.what, guard.got, guard.most)
+			if guard.got > guard.limit {
+				t.Errorf("%s: %.2f, want at most %.2f", guard.what, guard.got, guard.limit)
 			}
 		}
 		return
@@ -63,11 +62,11 @@ func TestCostsPerEvent(t *testing.T) {
 	t.Error("the worker was not measured")
 }
 
-// TestMemoryOfManyValues has valid events that take little memory as bytes and very much as values:
-// hundreds of thousands of empty objects, nulls and numbers each. The worker stays within
-// three times the bound on what is in flight, beside what the program itself and one such
-// event on its way take, and an honest event beside 30 of them waits for seconds. An event
-// of this kind took 6 s and 16 MiB or more when its size was computed from the values.
+// TestMemoryOfManyValues has valid events that take little memory as bytes and very much as
+// values: hundreds of thousands of empty objects, nulls and numbers each. The worker's
+// memory must stay within three times the bound on bytes in flight, plus the program itself
+// and one such event. An honest event beside 30 of them may wait for seconds. Such an event
+// would take 6 s and 16 MiB or more if its size were computed from the values.
 func TestMemoryOfManyValues(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the worker")
@@ -91,8 +90,8 @@ func TestMemoryOfManyValues(t *testing.T) {
 	}
 	for _, m := range measured {
 		t.Logf("%s: peak %.0f MiB, honest events wait %.0f ms at most, %.1f s of CPU", m.Case, m.PeakMB, m.Gateway.P99, m.CPU)
-		if most := float64(3*outstanding + program); m.PeakMB > most {
-			t.Errorf("%s: peak memory of %.0f MiB, want %.0f at most", m.Case, m.PeakMB, most)
+		if limit := float64(3*outstanding + program); m.PeakMB > limit {
+			t.Errorf("%s: peak memory of %.0f MiB, want %.0f at most", m.Case, m.PeakMB, limit)
 		}
 		if m.Gateway.P99 == 0 || m.Gateway.P99 > longest {
 			t.Errorf("%s: honest events wait for %.0f ms, want %.0f at most", m.Case, m.Gateway.P99, longest)
@@ -100,7 +99,7 @@ func TestMemoryOfManyValues(t *testing.T) {
 	}
 }
 
-// readMeasured reads what a run has measured.
+// readMeasured reads the measurements of a run.
 func readMeasured(t *testing.T, file string) (measured []runner.Measurement) {
 	t.Helper()
 	b, err := os.ReadFile(file)

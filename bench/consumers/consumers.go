@@ -1,4 +1,4 @@
-// Package consumers has what the worker is compared with: consumers that only
+// Package consumers has the consumers that the worker is compared with. They only
 // acknowledge.
 package consumers
 
@@ -57,9 +57,8 @@ func Null(ctx context.Context, addr string, plan load.Plan) error {
 	return client.Close()
 }
 
-// Raw is the low-level client: streams, acknowledgements in bulk, and nothing
-// else. It extends no lease. It ends when it has acknowledged the plan's
-// messages.
+// Raw is the low-level client with streams and bulk acks only. It extends no lease, and
+// ends when it has acked the plan's messages.
 func Raw(ctx context.Context, addr string, plan load.Plan) error {
 	client, err := apiv1.NewSubscriptionAdminClient(ctx, options(addr)...)
 	if err != nil {

@@ -18,12 +18,12 @@ import (
 	telemetrygatewayv1 "github.com/sourcegraph/telemetry-relay/internal/telemetrygateway/v1"
 )
 
-// inFlight is how many streams to the gateway there are at once.
+// inFlight is the number of streams to the gateway at once.
 const inFlight = 8
 
-// Submit is the plainest client of the gateway: it copies encoded events into
-// batches, sends each in a stream of its own, or all of a publisher's in one, and
-// waits for the answer. It ends when it has sent the plan's events.
+// Submit is the simplest client of the gateway: it copies encoded events into batches,
+// sends each over a stream of its own, or all of a publisher over one, and waits for the
+// answer. It ends when it has sent the plan's events.
 func Submit(ctx context.Context, addr string, plan load.Plan) error {
 	maker, err := load.NewEventMaker()
 	if err != nil {
@@ -41,10 +41,10 @@ func Submit(ctx context.Context, addr string, plan load.Plan) error {
 	return errors.Join(p.Wait(), conn.Close())
 }
 
-// submitShare sends the events of every so many'th publisher, in turns.
+// submitShare sends the events of every n-th publisher, in turns.
 func submitShare(ctx context.Context, conn *grpc.ClientConn, maker *load.EventMaker, plan load.Plan, first int) error {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // ends what is still open
+	defer cancel() // ends open streams
 	kept := make(map[int]grpc.ClientStream)
 	turn := plan.Batch * plan.Publishers // events of all publishers' batches
 	rounds := (plan.Events + turn - 1) / turn
@@ -127,7 +127,7 @@ func end(stream grpc.ClientStream) error {
 	return nil
 }
 
-// plain sends what is encoded already, and does not look at answers.
+// plain sends encoded messages, and ignores answers.
 type plain struct{}
 
 func (plain) Name() string { return "" }

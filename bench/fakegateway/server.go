@@ -1,6 +1,6 @@
-// Package fakegateway is a Telemetry Gateway that costs next to nothing, for the
-// benchmark: it lists every event as recorded, and checks that each comes once
-// and under its own publisher.
+// Package fakegateway is a Telemetry Gateway for the benchmark that costs almost nothing:
+// it lists every event as recorded, and checks that each comes once and under its own
+// publisher.
 package fakegateway
 
 import (
@@ -25,39 +25,39 @@ import (
 	telemetrygatewayv1 "github.com/sourcegraph/telemetry-relay/internal/telemetrygateway/v1"
 )
 
-// Report is what the server has seen.
+// Report has the counts of the server.
 type Report struct {
 	Recorded int `json:"recorded"` // different events
 	Twice    int `json:"twice"`
 	Wrong    int `json:"wrong"`   // invalid events, and those of another publisher
 	Streams  int `json:"streams"` // with events, and taken
 	Refused  int `json:"refused"` // with ResourceExhausted
-	// MostStreams were in flight at once.
+	// MostStreams is the largest number of streams in flight.
 	MostStreams int `json:"most_streams"`
 	// First is when the first event was recorded.
 	First time.Time `json:"first"`
-	// From an event's timestamp to its being recorded, in milliseconds, where
-	// events are published at a rate. Those of a noisy publisher, and
-	// of the plan's warm-up, do not count. Beside a flood, from the delivery of
-	// an honest event to its being recorded.
+	// The latencies run from an event's timestamp to its being recorded, in milliseconds,
+	// if events are published at a rate. Those of a noisy publisher, and of the plan's
+	// warm-up, do not count. Beside a flood, they run from the delivery of an honest event
+	// to its being recorded.
 	P50 float64 `json:"p50_ms"`
 	P99 float64 `json:"p99_ms"`
 	Max float64 `json:"max_ms"`
-	// Seconds is what happened in each second from First on.
+	// Seconds has the counts of each second from First on.
 	Seconds []Second `json:"seconds"`
-	// Halved and Restored are the seconds in which the capacity changed.
-	Halved   int `json:"halved"`
+	// Reduced and Restored are the seconds in which the capacity changed.
+	Reduced   int `json:"reduced"`
 	Restored int `json:"restored"`
 }
 
-// Second is what happened in a second.
+// Second has the counts of a second.
 type Second struct {
 	Recorded int `json:"recorded"` // events
 	Streams  int `json:"streams"`
 	Refused  int `json:"refused"` // streams
 }
 
-// maxStreams is how many streams a connection may have at once, as with Google's fronts
+// maxStreams is how many streams a connection may have at once, as at Google's front ends
 // and most servers.
 const maxStreams = 100
 
@@ -85,7 +85,7 @@ func Start(plan load.Plan) (*Server, string, error) {
 	return s, addr, nil
 }
 
-// Close stops the server and returns what it has seen.
+// Close stops the server and returns its report.
 func (s *Server) Close() Report {
 	s.stop()
 	slices.Sort(s.latency)
@@ -172,16 +172,15 @@ func (s *Server) await(ctx context.Context) error {
 	return retry.Sleep(ctx, time.Duration(s.plan.Latency)*time.Millisecond)
 }
 
-// note counts a payload of which so many events were recorded just now. The caller
-// holds mu.
+// note counts a payload and its events that were just recorded. The caller has locked mu.
 func (s *Server) note(recorded int) {
 	second := s.second(time.Now())
 	second.Streams++
 	second.Recorded += recorded
 	s.report.Streams++
 	last := len(s.report.Seconds) - 1
-	if s.report.Halved == 0 && 3*s.report.Recorded >= s.plan.Events {
-		s.report.Halved = last
+	if s.report.Reduced == 0 && 3*s.report.Recorded >= s.plan.Events {
+		s.report.Reduced = last
 	}
 	if s.report.Restored == 0 && 3*s.report.Recorded >= 2*s.plan.Events {
 		s.report.Restored = last
@@ -192,8 +191,8 @@ func (s *Server) note(recorded int) {
 func (s *Server) begin() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.plan.AwayAfter > 0 && s.report.Recorded >= s.plan.AwayAfter {
-		return status.Error(codes.Unavailable, "away")
+	if s.plan.FailAfter > 0 && s.report.Recorded >= s.plan.FailAfter {
+		return status.Error(codes.Unavailable, "unavailable")
 	}
 	if most := s.plan.CapacityAfter(s.report.Recorded); most > 0 && s.busy >= most {
 		s.report.Refused++
@@ -205,7 +204,7 @@ func (s *Server) begin() error {
 	return nil
 }
 
-// second is the present one. The caller holds mu.
+// second returns the counts of the present second. The caller has locked mu.
 func (s *Server) second(now time.Time) *Second {
 	if s.report.First.IsZero() {
 		s.report.First = now
@@ -263,7 +262,7 @@ func (s *Server) payload(publisher string, content []byte) ([]byte, error) {
 // timed reports whether the times of events are wanted.
 func (s *Server) timed() bool { return s.plan.Rate > 0 || s.plan.Flood != "" }
 
-// read returns an event's id, and its timestamp where that is wanted.
+// read returns an event's id, and its timestamp if wantTime is set.
 func read(event []byte, wantTime bool) (id []byte, at time.Time, err error) {
 	for len(event) > 0 {
 		number, kind, n := protowire.ConsumeTag(event)

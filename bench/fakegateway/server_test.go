@@ -12,7 +12,8 @@ import (
 	"github.com/sourcegraph/telemetry-relay/bench/load"
 )
 
-// payload is one of so many events from the first on, of one publisher.
+// payload returns a payload with this number of events, from the first on, of one
+// publisher.
 func payload(t *testing.T, first, events int) []byte {
 	t.Helper()
 	maker, err := load.NewEventMaker()
@@ -57,7 +58,7 @@ func TestCapacityIsLimited(t *testing.T) {
 	}
 }
 
-// TestCapacityIsHalved: the second third of the events finds half of the capacity.
+// TestCapacityIsHalved requires half of the capacity for the second third of the events.
 func TestCapacityIsHalved(t *testing.T) {
 	plan := load.Plan{Events: 300, Publishers: 1, Capacity: 10}
 	for recorded, want := range map[int]int{0: 10, 99: 10, 100: 5, 199: 5, 200: 10, 300: 10} {
@@ -67,7 +68,7 @@ func TestCapacityIsHalved(t *testing.T) {
 	}
 }
 
-// TestNoisyLatenciesDoNotCount: a noisy publisher has most of the events, and their latencies do not count.
+// TestNoisyLatenciesDoNotCount has a noisy publisher with most of the events.
 func TestNoisyLatenciesDoNotCount(t *testing.T) {
 	plan := load.Plan{Events: 42, Publishers: 3, Noisy: 7, Rate: 1}
 	var owners strings.Builder
@@ -94,7 +95,7 @@ func TestNoisyLatenciesDoNotCount(t *testing.T) {
 	}
 }
 
-// TestWarmUp: the latencies of events that are published before the end of the warm-up do
+// TestWarmUp requires that latencies of events published before the end of the warm-up do
 // not count.
 func TestWarmUp(t *testing.T) {
 	for _, warmUp := range []int{0, 5} {

@@ -1,8 +1,8 @@
-// Package fakepubsub is a Pub/Sub that costs next to nothing, for the benchmark:
-// messages are made as they are delivered. Flow control and leases are real, and
-// every acknowledgement is checked. As with the service, a stream's delivery has a lease of
-// ten minutes until its first ModifyAckDeadline, pings are answered, and streams end
-// whose clients are silent for a minute: see internal/devstack/pubsubserver.
+// Package fakepubsub is a Pub/Sub for the benchmark that costs almost nothing: it makes
+// messages when it delivers them. Flow control and leases are real, and every ack is
+// checked. As in the service, a message delivered over a stream has a lease of ten minutes
+// until its first ModifyAckDeadline, pings are answered, and a stream ends if its client is
+// silent for a minute; see internal/devstack/pubsubserver.
 package fakepubsub
 
 import (
@@ -19,14 +19,14 @@ import (
 	"github.com/sourcegraph/telemetry-relay/bench/rawgrpc"
 )
 
-// Report is what the server has seen.
+// Report has the counts of the server.
 type Report struct {
 	Acked       int `json:"acked"`
 	AckedTwice  int `json:"acked_twice"`
-	Redelivered int `json:"redelivered"` // since their leases ran out, or were ended
+	Redelivered int `json:"redelivered"` // because their leases expired, or were ended
 	DeadLetters int `json:"dead_letters"`
-	Wrong       int `json:"wrong"` // ack ids and dead letters that are none of ours
-	// RPCs and the ack ids that they had.
+	Wrong       int `json:"wrong"` // unknown ack ids and dead-lettered messages
+	// The numbers of RPCs, and of ack ids in them.
 	AckRPCs    int `json:"ack_rpcs"`
 	ModifyRPCs int `json:"modify_rpcs"`
 	ModifyIDs  int `json:"modify_ids"` // without receipts
@@ -73,9 +73,9 @@ type Server struct {
 
 type state struct {
 	until  uint32 // when the lease ends: milliseconds since began
-	stream uint8  // that it counts against; 0: none
+	stream uint8  // whose flow control counts it; 0 if none does
 	status uint8
-	// awaited: a stream has delivered it, and no ModifyAckDeadline came since.
+	// awaited is set after a stream's delivery until the first ModifyAckDeadline.
 	awaited bool
 }
 
@@ -109,7 +109,7 @@ func Start(plan load.Plan) (*Server, string, error) {
 	return s, addr, nil
 }
 
-// Close stops the server and returns what it has seen.
+// Close stops the server and returns its report.
 func (s *Server) Close() Report {
 	s.mu.Lock()
 	s.stopped = true
@@ -191,7 +191,7 @@ func (s *Server) publishDue(now time.Time) {
 	}
 }
 
-// endLeases ends the leases that are over, and the streams of silent clients.
+// endLeases ends expired leases, and the streams of silent clients.
 func (s *Server) endLeases(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -212,7 +212,7 @@ func (s *Server) endLeases(now time.Time) {
 	}
 }
 
-// putBack makes a message deliverable again. The caller holds mu.
+// putBack makes a message deliverable again. The caller has locked mu.
 func (s *Server) putBack(i int) {
 	s.free(i)
 	s.events[i].status = waiting
@@ -221,7 +221,7 @@ func (s *Server) putBack(i int) {
 	s.changed.Broadcast()
 }
 
-// free takes a message off its stream's account. The caller holds mu.
+// free removes a message from its stream's flow control. The caller has locked mu.
 func (s *Server) free(i int) {
 	if n := s.events[i].stream; n != 0 {
 		s.streams[n].events--
@@ -304,8 +304,8 @@ func (s *Server) publish(request []byte) ([]byte, error) {
 	return proto.Marshal(response)
 }
 
-// available is the number of messages that can be delivered now. The caller
-// holds mu.
+// available returns the number of messages that can be delivered now. The caller has locked
+// mu.
 func (s *Server) available() int {
 	fresh := s.plan.Events
 	if s.plan.Rate > 0 {

@@ -14,8 +14,8 @@ import (
 	"github.com/sourcegraph/telemetry-relay/bench/rawgrpc"
 )
 
-// streamingPull delivers until the client closes the stream, as much as it lets
-// be unacknowledged.
+// streamingPull delivers messages until the client closes the stream, within the client's
+// flow control.
 func (s *Server) streamingPull(call rawgrpc.Stream) error {
 	opening, err := call.Recv()
 	if err != nil {
@@ -44,7 +44,7 @@ func (s *Server) streamingPull(call rawgrpc.Stream) error {
 	}
 }
 
-// listen hears the client's pings and its end.
+// listen receives the client's pings until it closes the stream.
 func (s *Server) listen(st *stream, call rawgrpc.Stream) {
 	for {
 		_, err := call.Recv()
@@ -88,8 +88,8 @@ func (s *Server) newStream(request *pubsubpb.StreamingPullRequest) (*stream, err
 	return st, nil
 }
 
-// nextResponse waits for something to deliver or a ping to answer; its error is the
-// stream's, io.EOF if there is none.
+// nextResponse waits for a message to deliver or a ping to answer. Its error is that of the
+// stream, or io.EOF.
 func (s *Server) nextResponse(st *stream) (*[]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -19,7 +19,7 @@ type EventMaker struct {
 	id    int    // where the number stands
 }
 
-// NewEventMaker returns a maker of the events that the worker makes of a Maker's
+// NewEventMaker returns a maker of the events that the worker encodes from a Maker's
 // messages.
 func NewEventMaker() (*EventMaker, error) {
 	var response pubsubpb.StreamingPullResponse

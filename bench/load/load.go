@@ -1,5 +1,5 @@
-// Package load makes the benchmark's events. Each carries its number, so that
-// every server can tell which one it sees without keeping any.
+// Package load makes the benchmark's events. Each has its number in it, so that every
+// server can identify it without storing any.
 package load
 
 import (
@@ -11,51 +11,51 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// Plan says what is published. It travels to every process of the benchmark.
+// Plan describes the published events. Every process of the benchmark gets it.
 type Plan struct {
 	// Events in total.
 	Events int `json:"events"`
 	// Publishers are the identities that take turns.
 	Publishers int `json:"publishers"`
-	// Padding bytes are added to each event as private metadata, but for honest ones.
+	// Padding bytes are added to each event as private metadata, except to honest ones.
 	Padding int `json:"padding"`
-	// Values has the padding consist of as many such JSON values as fit, rather than
-	// of one text.
+	// Values fills the padding with this JSON value, as often as it fits, instead of one
+	// text.
 	Values string `json:"values"`
-	// Flood has the first of two publishers send what takes much of the gateway's streams:
-	// one of the kinds below; "": it is an ordinary plan.
+	// Flood is the kind of events with which the first of two publishers needs very many
+	// streams. The kinds are below; "" means no flood.
 	Flood string `json:"flood"`
-	// HonestEvery makes every so many'th event of a flood one of the second publisher,
-	// which is ordinary.
+	// HonestEvery makes every n-th event of a flood an ordinary one of the second
+	// publisher.
 	HonestEvery int `json:"honest_every"`
-	// RejectEvery makes every so many'th event invalid; 0: none.
+	// RejectEvery makes every n-th event invalid; 0 makes none invalid.
 	RejectEvery int `json:"reject_every"`
-	// Rate of publishing, in events a second; 0: all are there at the start.
+	// Rate is how many events are published per second; 0 publishes all at the start.
 	Rate int `json:"rate"`
-	// AwayAfter makes the gateway fail for good when it has recorded so many
-	// events; 0: never.
-	AwayAfter int `json:"away_after"`
-	// Batch is how many events the plainest client of the gateway sends at once.
+	// FailAfter makes the gateway fail for good once it has recorded this many events; 0
+	// means never.
+	FailAfter int `json:"fail_after"`
+	// Batch is how many events the simplest client of the gateway sends at once.
 	Batch int `json:"batch"`
-	// KeepStreams has it send all batches of a publisher in one stream.
+	// KeepStreams makes it send all batches of a publisher over one stream.
 	KeepStreams bool `json:"keep_streams"`
 	// Latency is how long the gateway takes for a payload, in milliseconds.
 	Latency int `json:"latency_ms"`
-	// Capacity is how many payloads the gateway takes at once, and half of it while the
-	// second third of the events is recorded. Further streams end with
-	// ResourceExhausted. 0: any number.
+	// Capacity is how many payloads the gateway takes at once; while the second third of
+	// the events is recorded, it takes half as many. Further streams end with
+	// ResourceExhausted. 0 means no limit.
 	Capacity int `json:"capacity"`
-	// Noisy makes the first publisher send all events but one in so many; 0: publishers
-	// take turns.
+	// Noisy makes the first publisher send all events except every n-th; 0 means that
+	// publishers take turns.
 	Noisy int `json:"noisy"`
-	// WarmUp is how long events are published whose latencies do not count, in seconds.
+	// WarmUp is the time, in seconds, in which the latencies of published events do not
+	// count.
 	WarmUp int `json:"warm_up_s"`
-	// PubsubDistance is how long bytes are on their way to Pub/Sub and back together,
-	// in milliseconds.
+	// PubsubDistance is the round-trip time to Pub/Sub, in milliseconds.
 	PubsubDistance int `json:"pubsub_distance_ms"`
 }
 
-// Environment is that of all publishers, but for FloodEnvironments.
+// Environment is the environment of all publishers, except for FloodEnvironments.
 const Environment = "prod"
 
 const (
@@ -69,10 +69,10 @@ const (
 
 const nilUUID = "00000000-0000-0000-0000-000000000000"
 
-// ServiceID names a publisher.
+// ServiceID returns the id of a publisher.
 func ServiceID(n int) string { return fmt.Sprintf("svc-%03d", n) }
 
-// Publisher of an event.
+// Publisher returns the publisher of an event.
 func (p Plan) Publisher(event int) int {
 	switch {
 	case p.Honest(event):
@@ -94,8 +94,8 @@ func (p Plan) Honest(event int) bool { return p.Flood != "" && event%p.HonestEve
 // Quiet reports whether the event is of another publisher than a noisy one.
 func (p Plan) Quiet(event int) bool { return p.Noisy == 0 || p.Publisher(event) > 0 }
 
-// CapacityAfter is how many payloads the gateway takes at once when so many events are
-// recorded; 0: any number.
+// CapacityAfter returns how many payloads the gateway takes at once after this many events;
+// 0 means no limit.
 func (p Plan) CapacityAfter(recorded int) int {
 	if phase := 3 * recorded / p.Events; phase == 1 {
 		return p.Capacity / 2
@@ -117,7 +117,7 @@ func (p Plan) Rejected() int {
 const (
 	idPrefix   = "01a1f872-5b00-7578-ad5d-"
 	numberSize = 12
-	// ackIDSize is about that of Pub/Sub's own.
+	// ackIDSize is about the size of Pub/Sub's own.
 	ackIDSize = 180
 	// numberOffset is where a number stands in an event's id.
 	numberOffset = len(idPrefix)
@@ -125,7 +125,8 @@ const (
 	stampLayout  = "2006-01-02T15:04:05.000000000Z"
 )
 
-// Number returns the number of the event with this id; -1 if it is none of ours.
+// Number returns the number of the event with this id, or -1 if the benchmark did not make
+// it.
 func Number(id []byte) int {
 	if len(id) != idSize || string(id[:numberOffset]) != idPrefix {
 		return -1
@@ -133,8 +134,8 @@ func Number(id []byte) int {
 	return parse(id[numberOffset:])
 }
 
-// AckedNumber returns the number of the event with this ack id; -1 if it is none
-// of ours.
+// AckedNumber returns the number of the event with this ack id, or -1 if the benchmark did
+// not make it.
 func AckedNumber(ackID []byte) int {
 	if len(ackID) != ackIDSize {
 		return -1
@@ -142,8 +143,8 @@ func AckedNumber(ackID []byte) int {
 	return parse(ackID[:numberSize])
 }
 
-// NumberInData returns the number of the event with this data, and what is wrong
-// if it is none of ours.
+// NumberInData returns the number of the event with this data, or -1 if the benchmark did
+// not make it.
 func NumberInData(data []byte) int {
 	at := strings.Index(string(data), idPrefix)
 	if at < 0 || at+idSize > len(data) {
@@ -176,8 +177,8 @@ func put(at []byte, number int) {
 	hex.Encode(at, b[:])
 }
 
-// template is an encoded entry of a StreamingPullResponse, and where its
-// variable parts stand.
+// template is an encoded entry of a StreamingPullResponse, with the places of its variable
+// parts.
 type template struct {
 	bytes                                  []byte
 	ackID, eventID, messageID, stamp, time int
@@ -203,7 +204,7 @@ func NewMaker(p Plan) *Maker {
 func newTemplate(p Plan, publisher int, feature string) template {
 	padding := ""
 	switch {
-	case p.Flood != "" && publisher > 0: // the honest one
+	case p.Flood != "" && publisher > 0: // an honest publisher
 	case p.Values != "":
 		values := strings.Repeat(p.Values+",", max(0, p.Padding/(len(p.Values)+1)-1)) + p.Values
 		padding = `"privateMetadata":{"padding":[` + values + `]},`
@@ -235,7 +236,7 @@ func newTemplate(p Plan, publisher int, feature string) template {
 		message = bytesField(message, 2, bytesField(entry, 2, []byte(attribute[1])))
 	}
 	message = bytesField(message, 3, []byte("m"+strings.Repeat("0", numberSize)))
-	// Seconds in five bytes, and nanoseconds in as many, whatever they are.
+	// Five bytes each for seconds and nanoseconds, whatever their values.
 	message = bytesField(message, 4, []byte{1 << 3, 0x80, 0x80, 0x80, 0x80, 0, 2 << 3, 0x80, 0x80, 0x80, 0x80, 0})
 
 	var received []byte
@@ -255,10 +256,10 @@ func newTemplate(p Plan, publisher int, feature string) template {
 	}
 }
 
-// environmentPrefix is how the environments of FloodEnvironments begin.
+// environmentPrefix begins the environments of FloodEnvironments.
 const environmentPrefix = "made-up-"
 
-// environmentAt is where the number in the environment stands, -1 if it has none.
+// environmentAt returns the place of the number in the environment, or -1 if it has none.
 func environmentAt(message []byte) int {
 	if at := strings.Index(string(message), environmentPrefix); at >= 0 {
 		return at + len(environmentPrefix)
@@ -288,7 +289,7 @@ func (m *Maker) Append(b []byte, event int, published time.Time) []byte {
 	return b
 }
 
-// Size of one encoded message, in bytes.
+// Size returns the size of one encoded message, in bytes.
 func (m *Maker) Size() int { return len(m.valid[0].bytes) }
 
 // putVarint writes a number of at most 35 bits in five bytes.

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// distantListener makes its connections as slow as if the client were far away: bytes
-// arrive late, and as many as before are on their way at once.
+// distantListener delays its connections by the round-trip time of a distant client: bytes
+// arrive late, and many are on the way at once.
 type distantListener struct {
 	net.Listener
 	oneWay time.Duration
@@ -26,7 +26,8 @@ func (l distantListener) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// parcel is what is on its way, and when it arrives. A parcel with an error is the last.
+// parcel is a piece of data on the way, and the time of its arrival. A parcel with an error
+// is the last.
 type parcel struct {
 	due   time.Time
 	bytes []byte
@@ -39,8 +40,8 @@ const (
 	parcelSize = 64 << 10
 )
 
-// distantConn is a connection to a client that is far away. Its two goroutines end when
-// it is closed.
+// distantConn is a connection to a distant client. Its two goroutines end when it is
+// closed.
 type distantConn struct {
 	net.Conn
 	oneWay  time.Duration
@@ -51,7 +52,7 @@ type distantConn struct {
 	closed  chan struct{}
 }
 
-// receive takes what the client sends.
+// receive reads from the client.
 func (c *distantConn) receive() {
 	for {
 		b := make([]byte, parcelSize)
@@ -67,7 +68,7 @@ func (c *distantConn) receive() {
 	}
 }
 
-// send delivers what the server sends.
+// send writes to the client.
 func (c *distantConn) send() {
 	for {
 		select {
@@ -85,7 +86,7 @@ func (c *distantConn) send() {
 	}
 }
 
-// await waits for a moment; false if the connection is closed before.
+// await waits until a time. It returns false if the connection is closed before.
 func (c *distantConn) await(due time.Time) bool {
 	timer := time.NewTimer(time.Until(due))
 	defer timer.Stop()
@@ -97,7 +98,7 @@ func (c *distantConn) await(due time.Time) bool {
 	}
 }
 
-// Read reads what has arrived.
+// Read returns bytes that have arrived.
 func (c *distantConn) Read(b []byte) (int, error) {
 	for len(c.rest) == 0 {
 		if c.end != nil {
@@ -118,7 +119,7 @@ func (c *distantConn) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// Write puts bytes on their way.
+// Write sends bytes, which arrive later.
 func (c *distantConn) Write(b []byte) (int, error) {
 	select {
 	case c.out <- parcel{due: time.Now().Add(c.oneWay), bytes: append([]byte(nil), b...)}:

@@ -1,6 +1,6 @@
-// Package rawgrpc serves gRPC without generated code: requests and responses are
-// bytes. The benchmark's servers share the machine with what is measured, so
-// they must cost next to nothing.
+// Package rawgrpc serves gRPC without generated code: requests and responses are bytes. The
+// benchmark's servers share the machine with the measured process, so they must cost almost
+// nothing.
 package rawgrpc
 
 import (
@@ -16,13 +16,14 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// contentType is the only one that is served.
+// contentType is the only content type that is served.
 const contentType = "application/grpc"
 
 // Stream is a call of any kind.
 type Stream struct{ grpc.ServerStream }
 
-// Recv returns the next request; io.EOF at the end. It is valid until the next.
+// Recv returns the next request, or io.EOF at the end. The request is valid until the next
+// call.
 func (s Stream) Recv() ([]byte, error) {
 	var f frame
 	if err := s.RecvMsg(&f); err != nil {
@@ -36,7 +37,7 @@ func (s Stream) Send(b []byte) error {
 	return s.SendMsg(frame{out: mem.BufferSlice{mem.SliceBuffer(b)}})
 }
 
-// SendPooled sends a response and gives it back to its pool.
+// SendPooled sends a response and returns its memory to the pool.
 func (s Stream) SendPooled(b *[]byte) error {
 	return s.SendMsg(frame{out: mem.BufferSlice{mem.NewBuffer(b, mem.DefaultBufferPool())}})
 }
@@ -46,7 +47,7 @@ type Options struct {
 	// MaxStreams is how many streams a connection may have at once
 	// (SETTINGS_MAX_CONCURRENT_STREAMS); 0: any number.
 	MaxStreams uint32
-	// Distance is how long bytes are on their way to the server and back together.
+	// Distance is the round-trip time to the server.
 	Distance time.Duration
 }
 
@@ -71,8 +72,8 @@ func Serve(opts Options, handler func(method string, s Stream) error) (addr stri
 		grpc.InitialWindowSize(8<<20),
 		grpc.InitialConnWindowSize(16<<20),
 		grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
-			// Google's front answers other content types with HTTP 404, of which
-			// clients make Unimplemented. The status alone is enough here.
+			// Google's front ends answer other content types with HTTP 404, which clients
+			// turn into Unimplemented. The status alone is enough here.
 			if kind := metadata.ValueFromIncomingContext(stream.Context(), "content-type"); len(kind) != 1 || kind[0] != contentType {
 				return status.Errorf(codes.Unimplemented, "the content type is %q, not %s", kind, contentType)
 			}

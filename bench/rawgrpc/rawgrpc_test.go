@@ -13,7 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// echo serves what answers each request with itself, and returns a client of it.
+// echo serves a method that returns its requests, and returns a client of it.
 func echo(t *testing.T, opts Options) *grpc.ClientConn {
 	t.Helper()
 	addr, stop, err := Serve(opts, func(_ string, s Stream) error {

@@ -8,15 +8,16 @@ import (
 )
 
 const (
-	// secondsToAdapt to half the capacity do not count, nor those of the start.
+	// secondsToAdapt is the time after a change of the capacity, and after the start, that
+	// does not count.
 	secondsToAdapt = 5
 	// secondsToRecover is how long the worker may take until it uses all the capacity
 	// again.
 	secondsToRecover = 10
 )
 
-// capacityPhases says for each phase of a run with a capacity how fast it was, and how
-// many streams were refused, once the worker had adapted.
+// capacityPhases returns the speed of each phase of a run with a capacity, and how many
+// streams were refused once the worker had adapted.
 func capacityPhases(m Measurement) string {
 	g := m.Gateway
 	var b strings.Builder
@@ -24,8 +25,8 @@ func capacityPhases(m Measurement) string {
 		name     string
 		from, to int // seconds
 	}{
-		{"all of it", secondsToAdapt, g.Halved},
-		{"half of it", g.Halved + secondsToAdapt, g.Restored},
+		{"all of it", secondsToAdapt, g.Reduced},
+		{"half of it", g.Reduced + secondsToAdapt, g.Restored},
 		{"all of it again", g.Restored + secondsToRecover, len(g.Seconds) - 1},
 	} {
 		fmt.Fprintf(&b, "%s, %s: %s\n", m.Case, phase.name, sumUp(g.Seconds, phase.from, phase.to))
@@ -33,7 +34,7 @@ func capacityPhases(m Measurement) string {
 	return b.String()
 }
 
-// sumUp is what happened in the seconds from one to another.
+// sumUp returns the counts of the seconds from one to another.
 func sumUp(seconds []fakegateway.Second, from, to int) string {
 	if from >= to {
 		return "too short to tell, use more --events"

@@ -23,7 +23,7 @@ func TestCapacityPhases(t *testing.T) {
 	for i := range 5 {
 		seconds[10+i].Refused = 500
 	}
-	m := Measurement{Case: "x", Gateway: fakegateway.Report{Seconds: seconds, Halved: 10, Restored: 20}}
+	m := Measurement{Case: "x", Gateway: fakegateway.Report{Seconds: seconds, Reduced: 10, Restored: 20}}
 	const want = `x, all of it: 40000 events/s, 400 streams/s, 0.00 % of the streams refused (5 s)
 x, half of it: 20000 events/s, 198 streams/s, 1.00 % of the streams refused (5 s)
 x, all of it again: 30000 events/s, 300 streams/s, 0.00 % of the streams refused (9 s)
@@ -31,7 +31,7 @@ x, all of it again: 30000 events/s, 300 streams/s, 0.00 % of the streams refused
 	if diff := cmp.Diff(want, capacityPhases(m)); diff != "" {
 		t.Error(diff)
 	}
-	m.Gateway.Halved, m.Gateway.Restored = 5, 9
+	m.Gateway.Reduced, m.Gateway.Restored = 5, 9
 	m.Gateway.Seconds = seconds[:12]
 	const short = "too short to tell, use more --events\n"
 	if diff := cmp.Diff("x, all of it: "+short+"x, half of it: "+short+"x, all of it again: "+short, capacityPhases(m)); diff != "" {

@@ -28,14 +28,14 @@ const (
 	bare   = "submit" // sends to the gateway, and receives nothing
 )
 
-// setup is one thing to measure.
+// setup is one measured configuration.
 type setup struct {
 	consumer string
 	plan     load.Plan
 	workers  int      // processes on one subscription; 0 means 1
 	vars     []string // of the worker's environment, besides the usual
-	binary   string   // of the worker; empty: the one that is measured
-	// unfinished: the events are not expected to be recorded.
+	binary   string   // of the worker; empty means the measured one
+	// unfinished is set if not all events will be recorded.
 	unfinished bool
 }
 
@@ -64,7 +64,7 @@ const runTimeout = 15 * time.Minute
 // measure runs one setup and checks that every event arrived exactly once.
 func (r *runner) measure(ctx context.Context, s setup) (m Measurement, err error) {
 	ctx, cancel := context.WithTimeout(ctx, runTimeout)
-	defer cancel() // kills what still runs
+	defer cancel() // kills processes that still run
 	s.workers = max(1, s.workers)
 	m = Measurement{Consumer: s.consumer, Workers: s.workers, Plan: s.plan}
 	pubsub, err := startServer(ctx, "pubsub", s.plan)
@@ -165,7 +165,7 @@ func (r *runner) runWorkers(ctx context.Context, s setup, environ []string) ([]u
 	return used, errors.Join(errs...)
 }
 
-// environ is a worker's environment. The services are those of the plan.
+// environ returns a worker's environment, with the plan's services.
 func (r *runner) environ(s setup, pubsub, gateway, sams string) ([]string, error) {
 	var services strings.Builder
 	services.WriteString("unknownServices: reject\nservices:\n")
@@ -188,7 +188,7 @@ func (r *runner) environ(s setup, pubsub, gateway, sams string) ([]string, error
 	return slices.Concat(environ, r.Set, s.vars), nil
 }
 
-// freeAddr returns an address that nobody listens on just now.
+// freeAddr returns an address that is free at this moment.
 func freeAddr() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it is closed at once
 	if err != nil {

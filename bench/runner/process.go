@@ -67,15 +67,15 @@ func (s *server) finish(report any) error {
 	return s.cmd.Wait()
 }
 
-// usage is what the kernel charges a process that has ended.
+// usage is the resources that the kernel has counted for an ended process.
 type usage struct {
 	CPU    float64 // seconds
 	PeakMB float64 // resident
 	Wall   float64 // seconds
 }
 
-// consume runs a consumer to its end. A worker that could not do its work exits
-// with status 1, which mayFail lets pass.
+// consume runs a consumer to its end. A worker that could not do its work exits with status
+// 1, which is no error if mayFail is set.
 func consume(ctx context.Context, environ []string, mayFail bool, path string, arguments ...string) (usage, error) {
 	cmd := exec.CommandContext(ctx, path, arguments...)
 	cmd.Env = environ

@@ -1,5 +1,5 @@
-// Package runner measures: it starts servers and consumers as processes, reads
-// what the kernel charges them, and reports.
+// Package runner measures: it starts servers and consumers as processes, reads from the
+// kernel what they cost, and reports.
 package runner
 
 import (
@@ -19,13 +19,13 @@ type Options struct {
 	Scenarios  string   // names, separated by commas, or all
 	Events     int      // of a full backlog
 	Publishers int      // of a full backlog
-	Runs       int      // of each consumer
+	Runs       int      // number of runs of each consumer
 	Worker     string   // the binary; empty: it is built
 	Against    string   // another one, measured in turn with it; empty: none
 	JSON       string   // file to write; empty: none
 	Compare    string   // file to compare with; empty: none
 	Profile    string   // file of a profile; empty: measure
-	Set        []string // NAME=VALUE: of every worker's environment, besides what the scenario sets
+	Set        []string // NAME=VALUE, for every worker's environment, besides the scenario's own
 	Stdout     io.Writer
 	Stderr     io.Writer
 }
@@ -87,8 +87,8 @@ func Run(ctx context.Context, opts Options) (err error) {
 	return os.WriteFile(opts.JSON, append(b, '\n'), 0o600)
 }
 
-// scenario measures the cases in turn, so that what disturbs the machine for a
-// while disturbs all of them.
+// scenario measures the cases in turn, so that a temporary disturbance of the machine
+// affects all of them.
 func (r *runner) scenario(ctx context.Context, s scenario) (all []Measurement, err error) {
 	runs := r.Runs
 	if s.runs > 0 {
@@ -108,7 +108,7 @@ func (r *runner) scenario(ctx context.Context, s scenario) (all []Measurement, e
 	return all, nil
 }
 
-// doubled adds to each case of the worker the same with the other binary.
+// doubled adds a copy of each case of the worker with the other binary.
 func (r *runner) doubled(cases []testCase) (all []testCase) {
 	for _, c := range cases {
 		all = append(all, c)
@@ -140,7 +140,7 @@ func (r *runner) profile(ctx context.Context) error {
 
 func (r *runner) fetchProfile(ctx context.Context, url string) error {
 	var response *http.Response
-	again := time.NewTicker(10 * time.Millisecond) // until it is there
+	again := time.NewTicker(10 * time.Millisecond) // until the worker serves it
 	defer again.Stop()
 	for response == nil {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)

@@ -11,7 +11,7 @@ import (
 type scenario struct {
 	name, about string
 	cases       func(o Options) []testCase
-	runs        int // 0: as many as asked for
+	runs        int // 0 means Options.Runs
 }
 
 type testCase struct {
@@ -28,7 +28,7 @@ var scenarios = []scenario{
 			{worker, setup{consumer: worker, plan: plan}},
 		}
 	}},
-	{name: "floor", about: "what the two ends cost alone: receiving, and sending batches of 1,000 and of 60 events", cases: func(o Options) []testCase {
+	{name: "floor", about: "the cost of each end alone: receiving, and sending batches of 1,000 and of 60 events", cases: func(o Options) []testCase {
 		return []testCase{
 			{raw, setup{consumer: raw, plan: load.Plan{Events: o.Events, Publishers: 10}}},
 			{"submit 1,000", setup{consumer: bare, plan: load.Plan{Events: o.Events, Publishers: 10, Batch: 1000}}},
@@ -93,9 +93,9 @@ var scenarios = []scenario{
 			{"20 % rejects", setup{consumer: worker, plan: load.Plan{Events: o.Events, Publishers: 10, RejectEvery: 5}}},
 		}
 	}},
-	{name: "large", about: "events of 1 MB, with the gateway and while it is away", cases: func(Options) []testCase {
-		return []testCase{{"1 MB", setup{consumer: worker, plan: load.Plan{Events: 2000, Publishers: 10, Padding: 1 << 20}}}, {"1 MB, gateway away", setup{
-			consumer: worker, plan: load.Plan{Events: 2000, Publishers: 10, Padding: 1 << 20, AwayAfter: 20},
+	{name: "large", about: "events of 1 MB, with the gateway and during its outage", cases: func(Options) []testCase {
+		return []testCase{{"1 MB", setup{consumer: worker, plan: load.Plan{Events: 2000, Publishers: 10, Padding: 1 << 20}}}, {"1 MB, gateway unavailable", setup{
+			consumer: worker, plan: load.Plan{Events: 2000, Publishers: 10, Padding: 1 << 20, FailAfter: 20},
 			vars: []string{"CLOUD_RUN_JOB=bench", "JOB_EXECUTION_DEADLINE=25s", "WORKER_SHUTDOWN_TIMEOUT=8s"}, unfinished: true,
 		}}}
 	}, runs: 1},
@@ -130,18 +130,18 @@ var scenarios = []scenario{
 	}, runs: 1},
 }
 
-// farPubsub is how far away Pub/Sub is in some cases, there and back, in milliseconds.
+// farPubsub is the round-trip time to Pub/Sub in some cases, in milliseconds.
 const farPubsub = 20
 
-// far is the part of a case's name that says how far away Pub/Sub is.
+// far returns the part of a case's name that has the round-trip time.
 func far(distance int) string {
 	if distance == 0 {
 		return ""
 	}
-	return fmt.Sprintf(", Pub/Sub %d ms away", distance)
+	return fmt.Sprintf(", %d ms to Pub/Sub", distance)
 }
 
-// idle is how long the worker has nothing to do in the scenario of that name.
+// idle is how long the worker idles in the scenario of that name.
 const idle = "30s"
 
 // Names lists the scenarios, one a line.

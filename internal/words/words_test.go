@@ -66,7 +66,7 @@ type exception struct{ file, phrase, reason string }
 var clean = []string{
 	"CONTRIBUTING.md",
 	"README.md",
-	"bench/README.md",
+	"bench",
 	"config",
 	"deploy",
 	"docs/configuration.md",
