@@ -14,9 +14,9 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/emulator"
 )
 
-// TestRandomFaultsLoseNothing lets everything go wrong at random, around several workers that are
-// killed, stopped and frozen meanwhile. The seed gives the same faults again, as
-// far as that goes between processes.
+// TestRandomFaultsLoseNothing has everything fail at random around several workers, which
+// are killed, stopped and frozen meanwhile. The same seed gives the same faults, as far as
+// that is possible between processes.
 func TestRandomFaultsLoseNothing(t *testing.T) {
 	if testing.Short() {
 		t.Skip("It takes most of a minute.")
@@ -37,15 +37,15 @@ func TestRandomFaultsLoseNothing(t *testing.T) {
 	}
 	began := time.Now()
 	var group sync.WaitGroup
-	suffer := func(faults []fault, s *slot) {
+	inject := func(faults []fault, s *slot) {
 		t.Log(faults)
-		group.Go(func() { w.suffer(t.Context(), began, faults, s) })
+		group.Go(func() { w.inject(t.Context(), began, faults, s) })
 	}
-	suffer(draft(rng, gatewayFaults, 1500*time.Millisecond, 3*time.Second, *chaosLength), nil)
-	suffer(draft(rng, samsFaults, 8*time.Second, 4*time.Second, *chaosLength), nil)
-	suffer(draft(rng, pubsubFaults, 10*time.Second, 4*time.Second, *chaosLength), nil)
+	inject(draft(rng, gatewayFaults, 1500*time.Millisecond, 3*time.Second, *chaosLength), nil)
+	inject(draft(rng, samsFaults, 8*time.Second, 4*time.Second, *chaosLength), nil)
+	inject(draft(rng, pubsubFaults, 10*time.Second, 4*time.Second, *chaosLength), nil)
 	for _, s := range slots {
-		suffer(draft(rng, workerFaults, 8*time.Second, 5*time.Second, *chaosLength), s)
+		inject(draft(rng, workerFaults, 8*time.Second, 5*time.Second, *chaosLength), s)
 	}
 	for time.Since(began) < *chaosLength {
 		w.publish(1+w.rng.IntN(20), wild, false)
@@ -60,7 +60,7 @@ func TestRandomFaultsLoseNothing(t *testing.T) {
 	w.log(w.settle(2))
 }
 
-// TestFrozenEmulator stops Pub/Sub itself for a while, connections and all.
+// TestFrozenEmulator freezes Pub/Sub itself for some time, with its connections.
 func TestFrozenEmulator(t *testing.T) {
 	if testing.Short() {
 		t.Skip("It starts an emulator of its own.")
@@ -78,10 +78,10 @@ func TestFrozenEmulator(t *testing.T) {
 	}
 	w.publish(500, calm, false)
 	w.must(e.Process().Signal(syscall.SIGSTOP))
-	w.tell("the emulator is frozen")
+	w.note("the emulator is frozen")
 	time.Sleep(*chaosFreeze)
 	w.must(e.Process().Signal(syscall.SIGCONT))
-	w.tell("the emulator goes on")
+	w.note("the emulator goes on")
 	thawed := time.Now()
 	before := w.records()
 	w.publish(500, calm, false)
@@ -99,7 +99,7 @@ func TestFrozenEmulator(t *testing.T) {
 
 func (w *env) records() int { return w.gateway.Stats().Recorded }
 
-// log tells the figures of a run.
+// log logs the figures of a run.
 func (w *env) log(totals totals) {
 	figures, err := json.Marshal(totals)
 	w.must(err)

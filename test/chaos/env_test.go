@@ -28,26 +28,26 @@ const (
 	subID    = "telemetry-events-relay"
 	dlqID    = "telemetry-events-dlq"
 	dlqSubID = "telemetry-events-dlq-oncall"
-	// This one has everything too, and by a snapshot only what is not yet
-	// acknowledged in the workers' subscription, whoever holds it. The last workers use
-	// it, because the emulator gives a part of what a killed consumer held back only
-	// after minutes, or never while another consumer streams.
+	// This subscription has all messages, too. A snapshot sets it to the messages that are
+	// not acknowledged in the workers' subscription. The last workers use it, because the
+	// emulator redelivers some messages of a killed consumer only after minutes, or never
+	// while another consumer streams.
 	unackedID = "unacked"
-	// The last drain uses what is not acknowledged in that one, on a subscription that
-	// had no consumer before, so that all of it is there.
+	// The last drain uses the messages that are not acknowledged in that subscription. Its
+	// own had no consumer before, so all of them are available.
 	lastID = "last"
-	// The rest is what the last drain has not acknowledged.
+	// The messages that the last drain has not acknowledged.
 	restID = "rest"
 
 	clientID      = "relay-client"
 	clientSecret  = "s3cr3t-0f-the-relay"
 	environmentID = "dev"
-	// marker is in private metadata, and must not be seen anywhere else.
+	// marker is in private metadata. No other output may have it.
 	marker          = "pr1vate-mark"
 	feature, action = "chaos.event", "happened"
 
-	// patience bounds the wait for the end, from when everything is well. An event that
-	// the gateway leaves out is judged for a minute at least.
+	// patience bounds the wait for the end once all faults have ended. The verdict on an
+	// event that the gateway leaves out takes at least a minute.
 	patience = 4 * time.Minute
 
 	services = `{unknownServices: reject, services: [{id: cody-analytics}, {id: cody-gateway}, {id: pings}, {id: sams},
@@ -62,18 +62,18 @@ type env struct {
 	project string
 	topics  pubsubpb.PublisherClient
 	subs    pubsubpb.SubscriberClient
-	line    *proxy // between the workers and Pub/Sub
+	link    *proxy // between the workers and Pub/Sub
 	sams    *samsserver.Server
 	gateway *gatewayserver.Server
 	ledger  *ledger
 	faults  faults
 
 	mu     sync.Mutex
-	story  []string // what went wrong, and when
+	story  []string // the faults and their times
 	old    []*process
 	rng    *rand.Rand // of the publisher
 	recent []*entry
-	last   *entry // that is healthy and has an id
+	last   *entry // the last healthy one with an id
 }
 
 var projects atomic.Int64
@@ -93,7 +93,7 @@ func newEnv(t *testing.T, e *emulator.Emulator, seed uint64) *env {
 		ledger: newLedger(), rng: rand.New(rand.NewPCG(seed, 1)),
 	}
 	w.faults.rng = rand.New(rand.NewPCG(seed, 2))
-	w.line = newProxy(t, e.Host)
+	w.link = newProxy(t, e.Host)
 	w.sams, err = samsserver.Start(t.Context(), samsserver.Options{ClientID: clientID, ClientSecret: clientSecret})
 	w.must(err)
 	t.Cleanup(func() { w.sams.Close() })
@@ -141,20 +141,20 @@ func (w *env) subscription(id string) string {
 	return "projects/" + w.project + "/subscriptions/" + id
 }
 
-// tell notes what happens, for the report.
-func (w *env) tell(format string, args ...any) {
+// note notes an event of the run for the report.
+func (w *env) note(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.story = append(w.story, fmt.Sprintf("%8.3fs ", time.Since(w.began).Seconds())+fmt.Sprintf(format, args...))
 }
 
-// report says how it came to a failure.
+// report prints the notes that led to a failure.
 func (w *env) report() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	const most = 200
+	const shown = 200
 	w.t.Logf("seed %d; what happened:", w.seed)
-	for _, s := range w.story[max(0, len(w.story)-most):] {
+	for _, s := range w.story[max(0, len(w.story)-shown):] {
 		w.t.Log(s)
 	}
 	for _, p := range w.old[max(0, len(w.old)-12):] {
@@ -162,7 +162,7 @@ func (w *env) report() {
 	}
 }
 
-// onStream is the gateway's fault when a stream begins.
+// onStream returns the gateway's fault at the start of a stream.
 func (w *env) onStream(gatewayserver.StreamInfo) gatewayserver.Fault {
 	switch w.faults.gatewayNow() {
 	case down:
@@ -179,7 +179,7 @@ func (w *env) onStream(gatewayserver.StreamInfo) gatewayserver.Fault {
 	return gatewayserver.Fault{}
 }
 
-// onPayload is the gateway's fault, and what it does about bad events.
+// onPayload returns the gateway's fault, and its reaction to bad events.
 func (w *env) onPayload(_ gatewayserver.StreamInfo, events []*gatewayserver.Event) gatewayserver.Fault {
 	var f gatewayserver.Fault
 	cut := w.faults.oneIn(5)
@@ -214,7 +214,7 @@ func (w *env) onPayload(_ gatewayserver.StreamInfo, events []*gatewayserver.Even
 	return f
 }
 
-// mix is how many of a thousand events are of a kind.
+// mix has how many of a thousand events are of a kind.
 type mix map[kind]int
 
 var (
@@ -222,7 +222,7 @@ var (
 	calm = mix{malformed: 3, invalid: 3}
 )
 
-// publish publishes n messages, and returns what is in them.
+// publish publishes n messages, and returns their events.
 func (w *env) publish(n int, m mix, quiet bool) (entries []*entry) {
 	for range n {
 		if !quiet && len(w.recent) > 0 && w.rng.IntN(25) == 0 {
@@ -314,7 +314,7 @@ func (w *env) drawKind(m mix) kind {
 	return healthy
 }
 
-// takeAll pulls and acknowledges what a subscription has.
+// takeAll pulls and acknowledges all messages of a subscription.
 func (w *env) takeAll(subscription string) []*pubsubpb.PubsubMessage {
 	var all []*pubsubpb.PubsubMessage
 	// An empty answer does not mean an empty queue.
@@ -346,8 +346,7 @@ func (w *env) takeAll(subscription string) []*pubsubpb.PubsubMessage {
 	return all
 }
 
-// recover waits until the workers that are there record events again, by
-// themselves.
+// recover waits until the running workers record events again, without help.
 func (w *env) recover() {
 	began := time.Now()
 	before := w.ledger.counted("quiet events recorded")
@@ -355,7 +354,7 @@ func (w *env) recover() {
 		w.publish(3, nil, true)
 		time.Sleep(100 * time.Millisecond)
 		if w.ledger.counted("quiet events recorded") > before {
-			w.tell("recovered after %v", time.Since(began).Round(time.Millisecond))
+			w.note("recovered after %v", time.Since(began).Round(time.Millisecond))
 			w.t.Logf("recovered after %v", time.Since(began).Round(time.Millisecond))
 			return
 		}
@@ -363,7 +362,7 @@ func (w *env) recover() {
 	w.ledger.violation("nothing fresh is recorded %v after the last fault", time.Since(began))
 }
 
-// copyUnacked makes a subscription have exactly what is not acknowledged in another.
+// copyUnacked sets a subscription to the messages that are not acknowledged in another.
 func (w *env) copyUnacked(from, to string) {
 	snapshot := "projects/" + w.project + "/snapshots/for-" + to
 	_, err := w.subs.CreateSnapshot(w.context(), &pubsubpb.CreateSnapshotRequest{Name: snapshot, Subscription: w.subscription(from)})
@@ -374,26 +373,26 @@ func (w *env) copyUnacked(from, to string) {
 	w.must(err)
 }
 
-// finish waits, with quiet traffic, until the last workers have recorded or
-// dead-lettered everything. What they hold they must settle. What the emulator does not
-// stream to them is no fault of theirs, and is left to the last drain.
+// finish waits, with quiet traffic, until the last workers have recorded or dead-lettered
+// all events. They must settle the messages that they have. Messages that the emulator does
+// not stream to them are left to the last drain.
 func (w *env) finish(ports []string) {
 	const stalled = 20 * time.Second
 	began := time.Now()
-	least, progress := math.MaxInt, began
+	fewest, progress := math.MaxInt, began
 	for {
-		w.company()
-		w.ledger.bury(w.takeAll(dlqSubID))
+		w.publishOthers()
+		w.ledger.deadLetter(w.takeAll(dlqSubID))
 		open := w.ledger.open(2 * time.Second)
 		switch {
 		case len(open) == 0:
-			w.tell("settled after %v", time.Since(began).Round(time.Millisecond))
+			w.note("settled after %v", time.Since(began).Round(time.Millisecond))
 			return
-		case len(open) < least:
-			least, progress = len(open), time.Now()
+		case len(open) < fewest:
+			fewest, progress = len(open), time.Now()
 		case time.Since(progress) < stalled:
-		case !slices.ContainsFunc(ports, holdsOld):
-			w.tell("the emulator does not stream what %d events are in, such as %v", len(open), open[:min(5, len(open))])
+		case !slices.ContainsFunc(ports, hasOldEvent):
+			w.note("the emulator does not stream what %d events are in, such as %v", len(open), open[:min(5, len(open))])
 			w.ledger.met("times that the emulator kept messages from all streams")
 			return
 		case time.Since(began) > patience:
@@ -403,22 +402,24 @@ func (w *env) finish(ports []string) {
 	}
 }
 
-// holdsOld reports whether a worker has held an event for long, or cannot be asked.
-func holdsOld(port string) bool {
+// hasOldEvent reports whether a worker has had an event in flight for long, or cannot be
+// asked.
+func hasOldEvent(port string) bool {
 	x, err := scrape(port)
 	return err != nil || x.values[oldest] > 10
 }
 
-// company publishes a few events, since only others that are recorded can tell bad
+// publishOthers publishes a few events, because only other recorded events distinguish bad
 // events from a gateway that records nothing.
-func (w *env) company() {
+func (w *env) publishOthers() {
 	w.publish(3, nil, true)
 	time.Sleep(200 * time.Millisecond)
 }
 
-// settle lets last workers take what the others have left, and then a last drain
-// what they have. Then it closes the ledger. Each of them has a subscription that had no
-// consumer before: what is not acknowledged is all there, whoever held it elsewhere.
+// settle lets last workers take the remaining messages, and then a last drain the rest of
+// those. Then it closes the ledger. Each of them has a subscription without a consumer
+// before, on which all unacknowledged messages are available, whoever had leased them
+// elsewhere.
 func (w *env) settle(workers int) totals {
 	w.copyUnacked(subID, unackedID)
 	var (
@@ -436,13 +437,13 @@ func (w *env) settle(workers int) totals {
 	w.copyUnacked(unackedID, lastID)
 	p := w.start("drain at the end", "WORKER_MODE=drain", "WORKER_DRAIN_IDLE=1s", "PUBSUB_SUBSCRIPTION="+lastID)
 	for range 10 {
-		w.company()
+		w.publishOthers()
 	}
 	p.wait(patience)
 	if s, ok := p.summary(); p.status() != 0 || !ok || s.Ended != "drained" {
 		w.ledger.violation("%s ended with status %d: %s", p.name, p.status(), p.stdout.tail(600))
 	}
-	w.ledger.bury(w.takeAll(dlqSubID))
+	w.ledger.deadLetter(w.takeAll(dlqSubID))
 	w.copyUnacked(lastID, restID)
 	for _, m := range w.takeAll(restID) {
 		w.ledger.violation("left in the subscription: %q %v", m.GetData(), m.GetAttributes())

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// What the gateway does wrong.
+// Faults of the gateway.
 const (
 	down           = "gateway: down"
 	stopped        = "gateway: not listening"
@@ -27,21 +27,21 @@ const (
 	revoking       = "gateway: does not know the tokens any more"
 )
 
-// What SAMS does wrong.
+// Faults of SAMS.
 const (
 	samsDown = "sams: down"
 	samsBusy = "sams: too many requests"
 	samsSlow = "sams: slow"
 )
 
-// What happens to the line to Pub/Sub.
+// Faults of the connections to Pub/Sub.
 const (
-	cutting  = "pubsub: connections cut"
-	away     = "pubsub: away"
-	stalling = "pubsub: stalls"
+	cutting    = "pubsub: connections cut"
+	pubsubDown = "pubsub: down"
+	stalling   = "pubsub: stalls"
 )
 
-// What happens to a worker.
+// Faults of a worker.
 const (
 	killing  = "worker: SIGKILL"
 	stopping = "worker: SIGTERM"
@@ -51,11 +51,11 @@ const (
 var (
 	gatewayFaults = []string{down, stopped, failing, busy, denied, hanging, hangingAtTimes, silent, slow, cuttingBefore, cuttingMidway, cuttingAfter, revoking}
 	samsFaults    = []string{samsDown, samsBusy, samsSlow}
-	pubsubFaults  = []string{cutting, away, stalling}
+	pubsubFaults  = []string{cutting, pubsubDown, stalling}
 	workerFaults  = []string{killing, stopping, stopping, freezing, freezing}
 )
 
-// faults are what is wrong now.
+// faults are the present faults.
 type faults struct {
 	mu        sync.Mutex
 	rng       *rand.Rand
@@ -83,7 +83,7 @@ func (w *faults) samsNow() string {
 	return w.samsIs
 }
 
-// fault is something that goes wrong for a while.
+// fault is a temporary fault.
 type fault struct {
 	at, length time.Duration
 	what       string
@@ -93,22 +93,24 @@ func (f fault) String() string {
 	return fmt.Sprintf("%v+%v %s", f.at.Round(time.Millisecond), f.length.Round(time.Millisecond), f.what)
 }
 
-// draft draws faults, one after the other, that end before the time is over.
+// draft draws successive faults that end before the time is over.
 func draft(rng *rand.Rand, kinds []string, pause, length, until time.Duration) []fault {
 	var all []fault
-	between := func(most time.Duration) time.Duration { return most/5 + time.Duration(rng.Int64N(int64(most*4/5))) }
-	for at := between(pause); ; {
-		f := fault{at, between(length), kinds[rng.IntN(len(kinds))]}
+	upTo := func(longest time.Duration) time.Duration {
+		return longest/5 + time.Duration(rng.Int64N(int64(longest*4/5)))
+	}
+	for at := upTo(pause); ; {
+		f := fault{at, upTo(length), kinds[rng.IntN(len(kinds))]}
 		if f.at+f.length > until {
 			return all
 		}
 		all = append(all, f)
-		at += f.length + between(pause)
+		at += f.length + upTo(pause)
 	}
 }
 
-// suffer lets faults happen, one after the other.
-func (w *env) suffer(ctx context.Context, began time.Time, faults []fault, s *slot) {
+// inject begins and ends faults, one after the other.
+func (w *env) inject(ctx context.Context, began time.Time, faults []fault, s *slot) {
 	wait := func(until time.Time) {
 		select {
 		case <-time.After(time.Until(until)):
@@ -123,16 +125,16 @@ func (w *env) suffer(ctx context.Context, began time.Time, faults []fault, s *sl
 		if s != nil {
 			name += " " + s.name
 		}
-		w.tell("begins: %s", name)
+		w.note("begins: %s", name)
 		end := w.begin(f.what, s)
 		w.ledger.met(f.what)
 		wait(began.Add(f.at + f.length))
 		end()
-		w.tell("ends: %s", name)
+		w.note("ends: %s", name)
 	}
 }
 
-// begin begins a fault and returns what ends it.
+// begin begins a fault and returns a function that ends it.
 func (w *env) begin(what string, s *slot) (end func()) {
 	nothing := func() {}
 	switch what {
@@ -155,17 +157,17 @@ func (w *env) begin(what string, s *slot) (end func()) {
 			}
 		}
 		set(what)()
-		w.sams.RevokeAll() // or nobody would notice
+		w.sams.RevokeAll() // otherwise no worker would notice
 		return set("")
 	case cutting:
-		w.line.cut()
+		w.link.cut()
 		return nothing
-	case away:
-		w.line.setAway(true)
-		return func() { w.line.setAway(false) }
+	case pubsubDown:
+		w.link.setDown(true)
+		return func() { w.link.setDown(false) }
 	case stalling:
-		w.line.stall(true)
-		return func() { w.line.stall(false) }
+		w.link.stall(true)
+		return func() { w.link.stall(false) }
 	case killing, stopping, freezing:
 		p := s.worker()
 		if p == nil {
@@ -192,7 +194,7 @@ func (w *env) begin(what string, s *slot) (end func()) {
 	}
 }
 
-// onToken is SAMS's weather.
+// onToken returns the fault of SAMS.
 func (w *env) onToken(*http.Request) (code int, body string, delay time.Duration, ok bool) {
 	switch w.faults.samsNow() {
 	case samsDown:

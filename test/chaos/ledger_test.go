@@ -13,17 +13,17 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 
-// kind says what must become of a message.
+// kind is the result that a message must have.
 type kind int
 
 const (
-	healthy        kind = iota // recorded, whatever happens
-	unsupported                // the others are rejected before they are sent,
-	unknownService             // whatever happens
+	healthy        kind = iota // always recorded
+	unsupported                // this and the following are always rejected
+	unknownService             // before they are sent
 	malformed
 	invalid
 	forbidden
-	leftOut     // never recorded by the gateway, which says nothing
+	leftOut     // never recorded, and the gateway does not say why
 	refused     // refused by the gateway with InvalidArgument
 	undecodable // makes the gateway fail with Internal
 )
@@ -39,27 +39,27 @@ var reasons = map[kind]string{
 	undecodable:    "gateway_refused",
 }
 
-// entry is one event, and what became of it. It may be in several messages.
+// entry is one event and its results. It may be in several messages.
 type entry struct {
 	n       int // unique; in the event's metadata
 	kind    kind
 	message *pubsubpb.PubsubMessage
-	id      string // the event's; empty: it is derived from the message
+	id      string // the event's; empty if it is derived from the message
 	private bool   // it has private metadata
 	quiet   bool   // published when no fault could touch it
 
-	at         time.Time      // when it was made
-	messages   map[string]int // its messages' ids, and the number of their dead letters
+	at         time.Time      // time of publishing
+	messages   map[string]int // by message id: the number of its dead-lettered messages
 	records    int
 	recordedID map[string]bool
 }
 
-// ledger is an account of its own of what was published and what became of it.
+// ledger keeps an independent account of the published events and their results.
 type ledger struct {
 	mu         sync.Mutex
 	entries    []*entry             // by n
 	byMessage  map[string]*entry    // by message id
-	buried     []testenv.DeadLetter // that nobody has looked at yet
+	unjudged   []testenv.DeadLetter // not yet judged
 	violations []string
 	count      map[string]int
 }
@@ -74,7 +74,7 @@ func (l *ledger) violation(format string, args ...any) {
 	l.violate(format, args...)
 }
 
-// violate is violation for who holds the lock.
+// violate is violation for a caller that has locked mu.
 func (l *ledger) violate(format string, args ...any) {
 	if len(l.violations) < 100 {
 		l.violations = append(l.violations, fmt.Sprintf(format, args...))
@@ -93,7 +93,7 @@ func (l *ledger) counted(what string) int {
 	return l.count[what]
 }
 
-// enter makes a new entry, before it is published: it may be recorded before the
+// enter adds an entry before its event is published, because it may be recorded before the
 // publisher knows the message's id.
 func (l *ledger) enter(draw func(n int) *entry) *entry {
 	l.mu.Lock()
@@ -128,7 +128,7 @@ func (l *ledger) of(e *gatewayserver.Event) *entry {
 func (l *ledger) kinds(events []*gatewayserver.Event) []kind {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	// Different events of one id may share a stream; a redelivery may not.
+	// Different events with one id may share a stream; redeliveries may not.
 	type sent struct {
 		n  int
 		id string
@@ -147,7 +147,7 @@ func (l *ledger) kinds(events []*gatewayserver.Event) []kind {
 	return all
 }
 
-// recorded enters what the gateway has recorded.
+// recorded enters the events that the gateway has recorded.
 func (l *ledger) recorded(r gatewayserver.Record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -174,24 +174,24 @@ func (l *ledger) recorded(r gatewayserver.Record) {
 	}
 }
 
-// bury enters dead letters.
-func (l *ledger) bury(messages []*pubsubpb.PubsubMessage) {
+// deadLetter enters dead-lettered messages.
+func (l *ledger) deadLetter(messages []*pubsubpb.PubsubMessage) {
 	for _, m := range messages {
-		letter, err := testenv.ReadDeadLetter(m.GetData(), m.GetAttributes())
+		d, err := testenv.ReadDeadLetter(m.GetData(), m.GetAttributes())
 		if err != nil {
-			l.violation("a dead letter cannot be read: %v: %v", err, m.GetAttributes())
+			l.violation("a dead-lettered message cannot be read: %v: %v", err, m.GetAttributes())
 			continue
 		}
 		l.mu.Lock()
-		l.buried = append(l.buried, letter)
+		l.unjudged = append(l.unjudged, d)
 		l.mu.Unlock()
 	}
 }
 
-// judge looks at the dead letters whose messages are known by now.
+// judge checks the dead-lettered messages whose originals are known by now.
 func (l *ledger) judge() {
 	var unknown []testenv.DeadLetter
-	for _, b := range l.buried {
+	for _, b := range l.unjudged {
 		id := b.DLQ["dlq_message_id"]
 		e := l.byMessage[id]
 		if e == nil {
@@ -203,37 +203,37 @@ func (l *ledger) judge() {
 			l.violate("event %d (message %s) was dead-lettered as %q, want %q: %s", e.n, id, b.DLQ["dlq_reason"], want, b.DLQ["dlq_detail"])
 		}
 		if !bytes.Equal(b.Data, e.message.GetData()) || !maps.Equal(b.Attributes, e.message.GetAttributes()) {
-			l.violate("the dead letter of event %d is not the original: %q %v", e.n, b.Data, b.Attributes)
+			l.violate("the dead-lettered message of event %d is not the original: %q %v", e.n, b.Data, b.Attributes)
 		}
 		for _, key := range []string{"dlq_detail", "dlq_rejected_at", "dlq_attempts", "dlq_publish_time", "dlq_subscription"} {
 			if b.DLQ[key] == "" {
-				l.violate("the dead letter of event %d has no %s", e.n, key)
+				l.violate("the dead-lettered message of event %d has no %s", e.n, key)
 			}
 		}
 		for key, value := range b.DLQ {
 			if bytes.Contains([]byte(key+value), []byte(marker)) {
-				l.violate("%s of the dead letter of event %d shows private metadata", key, e.n)
+				l.violate("%s of the dead-lettered message of event %d shows private metadata", key, e.n)
 			}
 		}
 	}
-	l.buried = unknown
+	l.unjudged = unknown
 }
 
-// settled reports whether an event has ended as it must.
+// settled reports whether an event has the result that it must have.
 func (e *entry) settled() bool {
 	if e.kind == healthy {
 		return len(e.recordedID) >= e.wanted()
 	}
-	buried := 0
-	for _, letters := range e.messages {
-		buried += min(1, letters)
+	deadLettered := 0
+	for _, deadLetters := range e.messages {
+		deadLettered += min(1, deadLetters)
 	}
-	return buried >= e.wanted()
+	return deadLettered >= e.wanted()
 }
 
-// wanted is how many records or dead letters there must be at least. A message
-// without an id is an event of its own, and what is rejected before it is sent is
-// so for each message; but of the same event twice in a worker's hands, one is
+// wanted returns how many records or dead-lettered messages there must be at least. Each
+// message without an id is an event of its own, and an event that is rejected before it is
+// sent is rejected for each message. But of copies of an event in one worker, only one is
 // recorded or dead-lettered.
 func (e *entry) wanted() int {
 	if e.id == "" || (e.kind != healthy && e.kind < leftOut) {
@@ -242,7 +242,7 @@ func (e *entry) wanted() int {
 	return 1
 }
 
-// open returns what was published so long ago and has not ended yet.
+// open returns the events that were published before a time and are not settled.
 func (l *ledger) open(ago time.Duration) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -250,7 +250,7 @@ func (l *ledger) open(ago time.Duration) []string {
 	var all []string
 	for _, e := range l.entries {
 		if time.Since(e.at) >= ago && !e.settled() {
-			all = append(all, fmt.Sprintf("event %d of %s (%q %v): %d records, letters by message %v", e.n, e.at.Format("15:04:05.000"), e.message.GetData(), e.message.GetAttributes(), e.records, e.messages))
+			all = append(all, fmt.Sprintf("event %d of %s (%q %v): %d records, deadLetters by message %v", e.n, e.at.Format("15:04:05.000"), e.message.GetData(), e.message.GetAttributes(), e.records, e.messages))
 		}
 	}
 	return all
@@ -258,12 +258,12 @@ func (l *ledger) open(ago time.Duration) []string {
 
 // totals are the figures of a run.
 type totals struct {
-	Events, Messages, Recorded, Letters    int
-	AgainRecorded, AgainBuried, Duplicates int
-	ByKind                                 map[string]int
+	Events, Messages, Recorded, DeadLetters int
+	AgainRecorded, AgainBuried, Duplicates  int
+	ByKind                                  map[string]int
 }
 
-// close checks the account at the very end.
+// close checks the account at the end.
 func (l *ledger) close() totals {
 	for _, o := range l.open(0) {
 		l.violation("lost: %s", o)
@@ -271,24 +271,24 @@ func (l *ledger) close() totals {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := totals{Events: len(l.entries), Messages: len(l.byMessage), ByKind: map[string]int{}}
-	for _, b := range l.buried {
-		l.violate("a dead letter of a message that nobody published: %v", b.DLQ)
+	for _, b := range l.unjudged {
+		l.violate("a dead-lettered message of a message that nobody published: %v", b.DLQ)
 	}
 	for _, e := range l.entries {
-		letters := 0
+		deadLetters := 0
 		for _, n := range e.messages {
-			letters += n
+			deadLetters += n
 			t.AgainBuried += max(0, n-1)
 		}
-		t.Letters += letters
+		t.DeadLetters += deadLetters
 		t.Recorded += e.records
 		t.AgainRecorded += max(0, e.records-e.wanted())
 		t.Duplicates += len(e.messages) - 1
 		switch {
-		case e.kind == healthy && letters > 0:
-			l.violate("the healthy event %d was dead-lettered %d times", e.n, letters)
+		case e.kind == healthy && deadLetters > 0:
+			l.violate("the healthy event %d was dead-lettered %d times", e.n, deadLetters)
 		case e.kind == healthy && e.quiet && e.records > 1:
-			l.violate("event %d was recorded %d times although nothing went wrong any more", e.n, e.records)
+			l.violate("event %d was recorded %d times although all faults had ended", e.n, e.records)
 		case e.kind != healthy && e.records > 0:
 			l.violate("event %d, which is bad (%s), was recorded", e.n, reasons[e.kind])
 		}

@@ -1,5 +1,6 @@
-// Package chaos_test runs the built binary for longer than the end-to-end tests:
-// several workers on the Pub/Sub emulator, with random faults all around them. A ledger of its own tells whether anything was lost.
+// Package chaos_test runs the built binary for longer than the end-to-end tests: several
+// workers on the Pub/Sub emulator, with random faults around them. An independent ledger
+// shows whether an event was lost.
 package chaos_test
 
 import (
@@ -12,7 +13,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	_ "github.com/sourcegraph/telemetry-relay/internal/app" // what the binary is made of: a result is not cached beyond a change of it
+	_ "github.com/sourcegraph/telemetry-relay/internal/app" // the binary's code, so that a cached result is not used after a change
 	"github.com/sourcegraph/telemetry-relay/internal/emulator"
 	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
@@ -25,7 +26,7 @@ var (
 	soakLength  = flag.Duration("soak.length", 0, "how long the soak test runs; 0 skips it")
 )
 
-// buildVersion is what the binary under test says of itself.
+// buildVersion is the version of the binary under test.
 const buildVersion = "1.2.3-chaos"
 
 // workerBinary is the path of the worker.
@@ -33,8 +34,7 @@ var workerBinary string
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(suite{m}) }
 
-// suite builds the binary before the tests, and takes everything down after them
-// but before goleak looks.
+// suite builds the binary before the tests, and cleans up before goleak checks.
 type suite struct{ m *testing.M }
 
 func (s suite) Run() int {

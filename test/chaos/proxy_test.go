@@ -6,8 +6,7 @@ import (
 	"testing"
 )
 
-// proxy is the line between the workers and Pub/Sub: it can be cut, be away, and
-// stall.
+// proxy connects the workers to Pub/Sub. Its connections can be cut, refused and stalled.
 type proxy struct {
 	listener net.Listener
 	target   string
@@ -15,9 +14,9 @@ type proxy struct {
 
 	mu      sync.Mutex
 	conns   map[net.Conn]bool
-	away    bool
+	down    bool
 	closed  bool
-	stalled chan struct{} // closed when bytes may pass; nil: they may
+	stalled chan struct{} // closed when bytes may pass; nil if they may
 }
 
 func newProxy(t *testing.T, target string) *proxy {
@@ -46,7 +45,7 @@ func (p *proxy) accept() {
 			continue
 		}
 		p.mu.Lock()
-		if p.away || p.closed {
+		if p.down || p.closed {
 			client.Close()
 			server.Close()
 		} else {
@@ -58,7 +57,7 @@ func (p *proxy) accept() {
 	}
 }
 
-// pass carries what one side says to the other.
+// pass copies bytes from one side to the other.
 func (p *proxy) pass(to, from net.Conn) {
 	buf := make([]byte, 64<<10)
 	for {
@@ -95,17 +94,17 @@ func (p *proxy) cut() {
 	}
 }
 
-// setAway cuts the line, and takes no new connections, until it is back.
-func (p *proxy) setAway(away bool) {
+// setDown cuts all connections and refuses new ones, or accepts them again.
+func (p *proxy) setDown(down bool) {
 	p.mu.Lock()
-	p.away = away
+	p.down = down
 	p.mu.Unlock()
-	if away {
+	if down {
 		p.cut()
 	}
 }
 
-// stall holds all bytes back, or lets them pass again.
+// stall stops all bytes, or lets them pass again.
 func (p *proxy) stall(on bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

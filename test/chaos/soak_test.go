@@ -24,8 +24,8 @@ const (
 
 var soakMix = mix{malformed: 2, invalid: 2, leftOut: 1, refused: 1}
 
-// TestLongRunDoesNotGrow keeps one worker busy for long, with a fault from time to time, and
-// looks whether it grows.
+// TestLongRunDoesNotGrow keeps one worker busy for long, with a fault from time to time,
+// and checks that its memory does not grow.
 func TestLongRunDoesNotGrow(t *testing.T) {
 	if *soakLength <= 0 {
 		t.Skip("Only a long run can tell whether the worker grows; ask for one by -soak.length=10m.")
@@ -47,7 +47,7 @@ func TestLongRunDoesNotGrow(t *testing.T) {
 		group   sync.WaitGroup
 		samples []sample
 	)
-	group.Go(func() { w.suffer(t.Context(), began, faults, nil) })
+	group.Go(func() { w.inject(t.Context(), began, faults, nil) })
 	group.Go(func() {
 		for time.Since(began) < *soakLength {
 			time.Sleep(500 * time.Millisecond)
@@ -75,7 +75,7 @@ func TestLongRunDoesNotGrow(t *testing.T) {
 	w.lookAt(samples, faults, began)
 }
 
-// sample is what the worker says of itself at a time.
+// sample is a set of the worker's own metrics.
 type sample struct {
 	at     time.Time
 	values map[string]float64
@@ -115,8 +115,8 @@ func scrape(port string) (sample, error) {
 	return x, nil
 }
 
-// lookAt compares the second quarter with the last: in the first, everything is
-// still being built up.
+// lookAt compares the last quarter with the second. The first does not count, because
+// caches still fill.
 func (w *env) lookAt(samples []sample, faults []fault, began time.Time) {
 	w.t.Helper()
 	if want := int(soakLength.Seconds()); len(samples) < want {
@@ -125,7 +125,7 @@ func (w *env) lookAt(samples []sample, faults []fault, began time.Time) {
 	quarter := len(samples) / 4
 	for _, c := range []struct {
 		name         string
-		share, slack float64 // how much more is no growth
+		share, slack float64 // how much more does not count as growth
 	}{
 		{goroutines, 0.1, 10},
 		{heap, 0.2, 8 << 20},
@@ -138,8 +138,8 @@ func (w *env) lookAt(samples []sample, faults []fault, began time.Time) {
 		}
 	}
 
-	// What came in during a fault is soon gone after it; what the gateway does not
-	// like takes longer, but not for ever.
+	// Events that arrived during a fault must be gone soon after it. Those that the gateway
+	// leaves out may take longer, but not for ever.
 	var slowest time.Duration
 	for i, f := range faults {
 		end := began.Add(f.at + f.length)
@@ -150,13 +150,13 @@ func (w *env) lookAt(samples []sample, faults []fault, began time.Time) {
 		at := slices.IndexFunc(samples, func(x sample) bool { return x.at.After(end) && x.values[oldest] < 2 })
 		if at < 0 || samples[at].at.After(until) {
 			if until.Sub(end) > 30*time.Second {
-				w.t.Errorf("after %v the oldest event held stays old", f)
+				w.t.Errorf("after %v the oldest event in flight stays old", f)
 			}
 			continue
 		}
 		slowest = max(slowest, samples[at].at.Sub(end))
 	}
-	w.t.Logf("%d faults; at most %v after one, the oldest event held was young again", len(faults), slowest.Round(time.Millisecond))
+	w.t.Logf("%d faults; at most %v after one, the oldest event in flight was young again", len(faults), slowest.Round(time.Millisecond))
 }
 
 func median(samples []sample, name string) float64 {

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// process is a worker.
+// process is a running worker.
 type process struct {
 	w              *env
 	name           string
@@ -24,7 +24,7 @@ type process struct {
 
 	mu       sync.Mutex
 	killed   bool
-	signaled time.Time // when it was asked to stop
+	signaled time.Time // time of the first signal
 }
 
 // summary is the last line of a run.
@@ -41,7 +41,7 @@ func (w *env) start(name string, vars ...string) *process {
 	p := &process{w: w, name: name, cmd: exec.Command(workerBinary, "run"), done: make(chan struct{}), started: time.Now()}
 	p.cmd.Env = append([]string{
 		"GOOGLE_CLOUD_PROJECT=" + w.project,
-		"PUBSUB_EMULATOR_HOST=" + w.line.addr(),
+		"PUBSUB_EMULATOR_HOST=" + w.link.addr(),
 		"TELEMETRY_GATEWAY_URL=" + w.gateway.URL(),
 		"SAMS_URL=" + w.sams.URL(),
 		"SAMS_CLIENT_ID=" + clientID,
@@ -68,7 +68,7 @@ func (w *env) start(name string, vars ...string) *process {
 	w.old = append(w.old, p)
 	w.mu.Unlock()
 	go func() {
-		_ = p.cmd.Wait() // the status is looked at below
+		_ = p.cmd.Wait() // the status is checked below
 		p.audit()
 		close(p.done)
 	}()
@@ -94,7 +94,8 @@ func (p *process) kill() {
 	<-p.done
 }
 
-// terminate asks the process to stop, once: a second signal would end it at once.
+// terminate asks the process to stop. It does so once, because a second signal would end
+// the process at once.
 func (p *process) terminate() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -107,12 +108,12 @@ func (p *process) terminate() {
 
 func (p *process) signal(s os.Signal) { _ = p.cmd.Process.Signal(s) }
 
-// wait waits for the end, which must come.
-func (p *process) wait(atMost time.Duration) {
+// wait waits for the end of the process, which must come in time.
+func (p *process) wait(limit time.Duration) {
 	select {
 	case <-p.done:
-	case <-time.After(atMost):
-		p.w.ledger.violation("%s still runs after %v", p.name, atMost)
+	case <-time.After(limit):
+		p.w.ledger.violation("%s still runs after %v", p.name, limit)
 		p.kill()
 	}
 }
@@ -122,7 +123,7 @@ func (p *process) summary() (s summary, ok bool) {
 	return s, json.Unmarshal([]byte(lines[len(lines)-1]), &s) == nil
 }
 
-// audit looks at how the process has ended and at what it has said.
+// audit checks the exit status and the output of the process.
 func (p *process) audit() {
 	p.mu.Lock()
 	killed, signaled := p.killed, p.signaled
@@ -139,20 +140,20 @@ func (p *process) audit() {
 		return
 	}
 	s, ok := p.summary()
-	p.w.tell("%s ended with status %d: %s", p.name, p.status(), strings.TrimSpace(p.stdout.tail(600)))
+	p.w.note("%s ended with status %d: %s", p.name, p.status(), strings.TrimSpace(p.stdout.tail(600)))
 	rejected := 0
 	for _, n := range s.Rejected {
 		rejected += n
 	}
 	switch {
 	case p.status() == -1 && !signaled.IsZero() && p.stderr.tail(1) == "":
-		// It had not come so far yet as to take signals.
+		// The process did not handle signals yet.
 	case p.status() != 0 && p.status() != 1:
 		bad("exit status %d", p.status())
 	case !ok:
 		bad("there is no summary")
 	case s.Received != s.Submitted+rejected+s.Duplicates+s.Released:
-		bad("the books do not balance: %+v", s)
+		bad("the accounting is not balanced: %+v", s)
 	case s.Ended == "drained" && p.status() != 0:
 		bad("it has drained the subscription, and ended with status %d", p.status())
 	case s.Ended == "error":
@@ -165,14 +166,14 @@ func (p *process) audit() {
 	}
 }
 
-// forbiddenWords are what nobody may see, and what no worker should say.
+// forbiddenWords must not be in any output of a worker.
 var forbiddenWords = []string{clientSecret, marker, "sams_at_", "panic", "DATA RACE"}
 
-// output keeps the end of what a process writes, and looks for words in all of it.
+// output keeps the end of a process's output, and looks for forbidden words in all of it.
 type output struct {
 	mu   sync.Mutex
 	b    []byte
-	rest []byte // of the last write: words may be cut
+	rest []byte // of the last write, because a word may be split
 	has  map[string]bool
 }
 
@@ -189,10 +190,10 @@ func (o *output) Write(p []byte) (int, error) {
 		}
 	}
 	o.rest = bytes.Clone(look[max(0, len(look)-30):])
-	const most = 64 << 10
+	const size = 64 << 10
 	o.b = append(o.b, p...)
-	if len(o.b) > 2*most {
-		o.b = bytes.Clone(o.b[len(o.b)-most:])
+	if len(o.b) > 2*size {
+		o.b = bytes.Clone(o.b[len(o.b)-size:])
 	}
 	return len(p), nil
 }
@@ -209,7 +210,7 @@ func (o *output) tail(n int) string {
 	return string(o.b[max(0, len(o.b)-n):])
 }
 
-// slot is a place for a worker, which is started again whenever it has ended.
+// slot runs a worker, and starts another one when it has ended.
 type slot struct {
 	w    *env
 	name string
@@ -248,13 +249,13 @@ func (w *env) newSlot(name string, restart time.Duration, vars ...string) *slot 
 	return s
 }
 
-// end stops the worker for good.
+// end stops the worker without a successor.
 func (s *slot) end() {
 	s.stop()
 	<-s.done
 }
 
-// worker returns the worker that is there now, if any.
+// worker returns the running worker, or nil.
 func (s *slot) worker() *process {
 	s.mu.Lock()
 	defer s.mu.Unlock()

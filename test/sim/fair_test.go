@@ -15,7 +15,7 @@ import (
 
 const nilUUID = "00000000-0000-0000-0000-000000000000"
 
-// flood is what a sender makes up, beside one honest service.
+// flood is a sender's flood of events, beside one honest service.
 type flood struct {
 	name    string
 	events  int
@@ -39,10 +39,10 @@ var floods = []flood{
 	}},
 }
 
-// TestFloodDelaysNoOtherService has a service send a flood that would take many streams, and an honest one
-// an event every 50 ms. Once it is received, an honest event waits for the batch delay
-// and for two submissions at most, and the flood is drained within 10 s. A drain keeps
-// events back as controls, but none of the honest ones for longer than that.
+// TestFloodDelaysNoOtherService has a service send a flood that would take many streams,
+// and an honest one an event every 50 ms. Once it is received, an honest event waits for
+// the batch delay and for at most two submissions, and the flood is drained within 10 s. A
+// drain keeps events back as controls, but no honest one for longer than that.
 func TestFloodDelaysNoOtherService(t *testing.T) {
 	large(t)
 	m := metrics.New()
@@ -54,7 +54,7 @@ func TestFloodDelaysNoOtherService(t *testing.T) {
 			}
 			t.Run(name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					w := newWorld(t, *seed, m, slog.New(slog.DiscardHandler))
+					w := newEnv(t, *seed, m, slog.New(slog.DiscardHandler))
 					p := plan{settings: rowSettings, workers: 1, latency: f.latency}
 					w.nowPlan.Store(&p)
 					f.publish(w)
@@ -94,15 +94,15 @@ func TestFloodDelaysNoOtherService(t *testing.T) {
 }
 
 // TestFloodAfterAReserve has a drain keep honest events back as controls, just before a
-// flood arrives. They do not wait for the flood, also if the gateway leaves an event of
-// it out.
+// flood arrives. They must not wait for the flood, even if the gateway leaves out one of
+// its events.
 func TestFloodAfterAReserve(t *testing.T) {
 	large(t)
 	m := metrics.New()
 	for _, bad := range []int{0, 1} {
 		t.Run(fmt.Sprintf("%d events left out", bad), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, *seed, m, slog.New(slog.DiscardHandler))
+				w := newEnv(t, *seed, m, slog.New(slog.DiscardHandler))
 				f := floods[1]
 				p := plan{settings: rowSettings, workers: 1, latency: 50 * time.Millisecond}
 				w.nowPlan.Store(&p)
@@ -139,7 +139,7 @@ func (s *subscription) unseen(m *message) bool {
 }
 
 // publish publishes the whole flood.
-func (f flood) publish(w *world) {
+func (f flood) publish(w *env) {
 	for n := range f.events {
 		attributes, body := f.message(n)
 		w.ledger.published(w.sub.publish(healthy, &pubsubpb.PubsubMessage{Data: body, Attributes: attributes}))
@@ -147,15 +147,15 @@ func (f flood) publish(w *world) {
 }
 
 // publishHonest publishes an event of the service that the floods stand beside.
-func (w *world) publishHonest(n int) *message {
+func (w *env) publishHonest(n int) *message {
 	m := w.sub.publish(healthy, &pubsubpb.PubsubMessage{Data: data(n, eventID(1_000_000+n)), Attributes: identity("honest", "sim")})
 	w.ledger.published(m)
 	return m
 }
 
-// checkWaits checks how long the events waited, from their delivery to their being
-// recorded, but for one in a hundred.
-func (w *world) checkWaits(t *testing.T, messages []*message, bound time.Duration) {
+// checkWaits checks how long the events waited from delivery to being recorded, apart from
+// one in a hundred.
+func (w *env) checkWaits(t *testing.T, messages []*message, bound time.Duration) {
 	t.Helper()
 	var waits []time.Duration
 	w.ledger.mu.Lock()
@@ -175,9 +175,9 @@ func (w *world) checkWaits(t *testing.T, messages []*message, bound time.Duratio
 	}
 }
 
-// TestCollisionsAreRecorded has events with one id of which some are left out, and a gateway that
-// lists an id once whatever it has recorded: all that can be recorded are, and few of
-// them often.
+// TestCollisionsAreRecorded has events with one id of which some are left out, and a
+// gateway that lists an id once however many of them it has recorded. All events that can
+// be recorded must be, and few of them often.
 func TestCollisionsAreRecorded(t *testing.T) {
 	m := metrics.New()
 	for _, c := range []struct {
@@ -186,7 +186,7 @@ func TestCollisionsAreRecorded(t *testing.T) {
 		id        func(n int) string
 		bad       func(n int) bool
 		listsOnce bool
-		twice     float64 // how often an event is recorded once more, on average, at most
+		twice     float64 // bound on repeated records per event, on average
 		streams   int     // at most
 	}{
 		{name: "ten of a thousand left out", events: 1000, id: func(int) string { return nilUUID }, bad: everyHundred, twice: 2, streams: 400},
@@ -200,7 +200,7 @@ func TestCollisionsAreRecorded(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, *seed, m, slog.New(slog.DiscardHandler))
+				w := newEnv(t, *seed, m, slog.New(slog.DiscardHandler))
 				w.nowPlan.Store(&plan{settings: rowSettings, workers: 1, latency: 20 * time.Millisecond, listsOnce: c.listsOnce})
 				bad := 0
 				for n := range c.events {
@@ -212,12 +212,12 @@ func TestCollisionsAreRecorded(t *testing.T) {
 					w.ledger.published(w.sub.publish(k, &pubsubpb.PubsubMessage{Data: data(n, c.id(n)), Attributes: identity("alpha", "sim")}))
 				}
 				k := w.start(false, 0)
-				for n := range 60 { // others prove that the gateway records
+				for n := range 60 { // prove that the gateway records
 					time.Sleep(5 * time.Second)
 					w.ledger.published(w.sub.publish(healthy, &pubsubpb.PubsubMessage{Data: data(n, eventID(1_000_000+n)), Attributes: identity("honest", "sim")}))
 				}
 				time.Sleep(5 * time.Second)
-				if bad < 20 { // more take longer than a test has patience for
+				if bad < 20 { // more take too long for a test
 					w.ledger.close()
 				}
 				k.end()
@@ -225,7 +225,7 @@ func TestCollisionsAreRecorded(t *testing.T) {
 				for _, n := range w.ledger.records {
 					again += n - 1
 				}
-				t.Logf("%d of %d recorded once more, %d dead-lettered, %d streams", again, c.events, len(w.ledger.letters), k.summary.Batches)
+				t.Logf("%d of %d recorded once more, %d dead-lettered, %d streams", again, c.events, len(w.ledger.deadLetters), k.summary.Batches)
 				if len(w.ledger.records) != c.events-bad+60 {
 					t.Errorf("%d events are recorded, want %d", len(w.ledger.records), c.events-bad+60)
 				}
@@ -243,14 +243,15 @@ func TestCollisionsAreRecorded(t *testing.T) {
 	}
 }
 
-// TestBadEventBesideAFlood has a service send 2,000 events that are never recorded, and
-// an honest one send one among others that are. The honest one's is judged within three
-// minutes, however many of the other service's wait for that.
+// TestBadEventBesideAFlood has a service send 2,000 events that are never recorded, and an
+// honest service one such event among others that are recorded. The honest service's event
+// must have its verdict within three minutes, however many of the other service's events
+// wait for theirs.
 func TestBadEventBesideAFlood(t *testing.T) {
 	large(t)
 	m := metrics.New()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, *seed, m, slog.New(slog.DiscardHandler))
+		w := newEnv(t, *seed, m, slog.New(slog.DiscardHandler))
 		w.nowPlan.Store(&plan{settings: rowSettings, workers: 1, latency: 50 * time.Millisecond})
 		for n := range 2000 {
 			w.ledger.published(w.sub.publish(leftOut, &pubsubpb.PubsubMessage{Data: data(n, eventID(n)), Attributes: identity("alpha", "sim")}))
@@ -268,13 +269,13 @@ func TestBadEventBesideAFlood(t *testing.T) {
 			}
 			time.Sleep(500 * time.Millisecond)
 			w.ledger.mu.Lock()
-			if bad != nil && len(w.ledger.letters[bad.GetMessageId()]) > 0 {
+			if bad != nil && len(w.ledger.deadLetters[bad.GetMessageId()]) > 0 {
 				took = time.Since(began)
 			}
 			w.ledger.mu.Unlock()
 		}
 		w.ledger.mu.Lock()
-		t.Logf("dead-lettered after %v, %d in all", took, len(w.ledger.letters))
+		t.Logf("dead-lettered after %v, %d in all", took, len(w.ledger.deadLetters))
 		w.ledger.mu.Unlock()
 		if took == 0 || took > 3*time.Minute {
 			t.Errorf("the honest service's bad event was dead-lettered after %v, want three minutes at most", took)
@@ -283,16 +284,17 @@ func TestBadEventBesideAFlood(t *testing.T) {
 	})
 }
 
-// TestControlsBesideAFlood has a service send 400 events that the gateway's Pub/Sub
-// refuses with their neighbours, and an honest one 20 events every 5 s. Some of these are left
-// out beside the others, but none is kept back as a control until all of the others are judged.
+// TestControlsBesideAFlood has a service send 400 events that the gateway's Pub/Sub refuses
+// with their neighbours, and an honest one 20 events every 5 s. Some of these are left out
+// beside the others, but none may be kept back as a control until all of the others have a
+// verdict.
 // In 60 runs 99 % waited for 18 to 53 s, because tries of 400 events take turns with theirs.
 // Controls that are kept back wait for 65 s and more.
 func TestControlsBesideAFlood(t *testing.T) {
 	large(t)
 	m := metrics.New()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, *seed, m, slog.New(slog.DiscardHandler))
+		w := newEnv(t, *seed, m, slog.New(slog.DiscardHandler))
 		w.nowPlan.Store(&plan{settings: rowSettings, workers: 1})
 		for n := range 400 {
 			w.ledger.published(w.sub.publish(leftOut, &pubsubpb.PubsubMessage{Data: data(n, eventID(2*n+1)), Attributes: identity("alpha", "sim")}))

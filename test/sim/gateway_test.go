@@ -21,11 +21,11 @@ import (
 
 // sams is a simulated SAMS.
 type sams struct {
-	w *world
+	w *env
 
 	mu     sync.Mutex
 	n      int
-	tokens map[string]time.Time // of those that are active, until when
+	tokens map[string]time.Time // active tokens, and when they expire
 }
 
 func (s *sams) fetch(w *worker) func(context.Context) (*oauth2.Token, error) {
@@ -44,7 +44,7 @@ func (s *sams) fetch(w *worker) func(context.Context) (*oauth2.Token, error) {
 			s.w.met("SAMS down")
 			return nil, errors.New("connection refused")
 		}
-		// At its start a worker would take this for a fault of configuration.
+		// A worker that starts would take this for a fault of its configuration.
 		if s.w.plan().badClient.at(now) && w.started < s.w.plan().badClient.begin {
 			s.w.met("client refused by SAMS")
 			return nil, &submit.CredentialsError{Status: 401, Code: "invalid_client"}
@@ -91,31 +91,31 @@ func (g gateway) Exchange(ctx context.Context, token string, b submit.Batch, ans
 	if listed != nil {
 		answer.Answer()
 	}
-	for _, id := range g.w.world.answer(b, listed) {
+	for _, id := range g.w.env.answer(b, listed) {
 		answer.List([]byte(id))
 	}
-	told, collisions := answer.Result()
+	result, collisions := answer.Result()
 	if len(collisions) > 0 {
-		g.w.world.met("an answer that lists some events of one id")
+		g.w.env.met("an answer that lists some events of one id")
 	}
-	g.w.world.ledger.answered(g.w, b, told)
-	g.w.world.sub.mu.Lock()
-	defer g.w.world.sub.mu.Unlock()
+	g.w.env.ledger.answered(g.w, b, result)
+	g.w.env.sub.mu.Lock()
+	defer g.w.env.sub.mu.Unlock()
 	if err != nil && b.Publisher.ServiceID == self {
 		g.w.refusedAt = time.Now()
 	}
 	switch {
 	case err == nil:
-		g.w.told = time.Time{}
-	case g.w.told.IsZero():
-		g.w.told = time.Now()
+		g.w.unavailableSince = time.Time{}
+	case g.w.unavailableSince.IsZero():
+		g.w.unavailableSince = time.Now()
 	}
 	return err
 }
 
-// answer is what the gateway lists: an id for each event that it has recorded, in any
-// order.
-func (w *world) answer(b submit.Batch, listed []bool) (ids []string) {
+// answer returns the ids that the gateway lists: one for each event that it has recorded,
+// in any order.
+func (w *env) answer(b submit.Batch, listed []bool) (ids []string) {
 	for i, ok := range listed {
 		id := string(b.Events[i].ID())
 		switch {
@@ -131,7 +131,7 @@ func (w *world) answer(b submit.Batch, listed []bool) (ids []string) {
 }
 
 func (g gateway) exchange(ctx context.Context, token string, b submit.Batch) ([]bool, error) {
-	w := g.w.world
+	w := g.w.env
 	pause := time.Duration(1+w.draw(30)) * time.Millisecond
 	if exact := w.plan().latency; exact > 0 {
 		pause = exact
@@ -144,13 +144,13 @@ func (g gateway) exchange(ctx context.Context, token string, b submit.Batch) ([]
 	streams := w.streams.Add(1)
 	defer w.streams.Add(-1)
 	switch {
-	case w.plan().crowded.at(now) && int(streams) > w.plan().capacity:
+	case w.plan().atCapacity.at(now) && int(streams) > w.plan().capacity:
 		w.met("no capacity for a stream")
 		return nil, w.fault(codes.ResourceExhausted)
 	case w.plan().down.at(now):
 		w.met("gateway down: " + w.plan().downCode.String())
 		if now == 0 || w.plan().down.from(0) {
-			w.met("gateway away at the start")
+			w.met("gateway down at the start")
 		}
 		return nil, w.fault(w.plan().downCode)
 	case w.plan().hang.at(now), w.plan().hangOne.at(now) && b.Publisher.ServiceID == "hanging":
@@ -184,9 +184,9 @@ func (g gateway) exchange(ctx context.Context, token string, b submit.Batch) ([]
 	return g.record(ctx, b, now)
 }
 
-// record decides about the events.
+// record decides which events are recorded.
 func (g gateway) record(ctx context.Context, b submit.Batch, now time.Duration) ([]bool, error) {
-	w := g.w.world
+	w := g.w.env
 	for _, e := range b.Events {
 		switch w.ledger.kindOf(b.Publisher, e) {
 		case refused:
@@ -233,7 +233,7 @@ func (g gateway) record(ctx context.Context, b submit.Batch, now time.Duration) 
 			continue
 		}
 		w.ledger.recorded(b.Publisher, e)
-		// Recorded, but the backend's answer got lost.
+		// The event was recorded, but the backend's answer got lost.
 		listed[i] = !flaky || !w.ledger.omitOnce(b.Publisher, e)
 	}
 	if cutAt >= 0 {
@@ -247,7 +247,7 @@ func (g gateway) record(ctx context.Context, b submit.Batch, now time.Duration) 
 
 // publishBundled publishes a payload in bundles with those of other streams, and
 // returns which of its events were published.
-func (w *world) publishBundled(ctx context.Context, b submit.Batch) ([]bool, error) {
+func (w *env) publishBundled(ctx context.Context, b submit.Batch) ([]bool, error) {
 	published := make([]bool, len(b.Events))
 	var messages []bundle.Message
 	var places []int
@@ -256,7 +256,7 @@ func (w *world) publishBundled(ctx context.Context, b submit.Batch) ([]bool, err
 		if w.ledger.kindOf(b.Publisher, e) == leftOut {
 			w.met("event left out")
 			if e.UUID[15]%2 == 0 {
-				continue // by the gateway itself: no other event has to do with it
+				continue // left out by the gateway itself, without effect on other events
 			}
 			m.Refused = true
 		}
@@ -278,8 +278,8 @@ func (w *world) publishBundled(ctx context.Context, b submit.Batch) ([]bool, err
 	return published, nil
 }
 
-// lose decides about one publish request of the gateway.
-func (w *world) lose(messages []bundle.Message) bool {
+// lose decides whether a publish request of the gateway fails.
+func (w *env) lose(messages []bundle.Message) bool {
 	for _, m := range messages {
 		if m.Refused && len(messages) > 1 {
 			w.met("event left out beside another one")
@@ -292,8 +292,8 @@ func (w *world) lose(messages []bundle.Message) bool {
 	return true
 }
 
-// fault is an error with, sometimes, a delay that the server asks for.
-func (w *world) fault(code codes.Code) error {
+// fault returns an error, sometimes with a delay that the server asks for.
+func (w *env) fault(code codes.Code) error {
 	st := status.New(code, fmt.Sprintf("simulated %s", code))
 	if w.draw(3) == 0 {
 		w.met("server's delay")

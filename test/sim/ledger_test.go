@@ -13,13 +13,13 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/submit"
 )
 
-// kind says what must become of a message.
+// kind is the result that a message must have.
 type kind int
 
 const (
-	healthy     kind = iota // recorded, whatever happens
+	healthy     kind = iota // always recorded
 	malformed               // dead-lettered before sending
-	leftOut                 // never recorded by the gateway, which says nothing
+	leftOut                 // never recorded, and the gateway does not say why
 	refused                 // refused by the gateway with InvalidArgument
 	undecodable             // makes the gateway fail with Internal
 	foreign                 // of the identity that the gateway refuses
@@ -34,29 +34,29 @@ var reasonOf = map[kind]event.Reason{
 	foreign:     event.GatewayRefused,
 }
 
-// variant is an event apart from how it was delivered.
+// variant identifies an event, however it was delivered.
 type variant struct {
 	publisher event.Publisher
 	id        string
 	wire      string
 }
 
-// ledger is an account of its own of what was published and what became of it.
+// ledger keeps an independent account of the published events and their results.
 type ledger struct {
-	w *world
+	w *env
 
-	mu      sync.Mutex
-	kinds   map[variant]kind
-	of      map[string]variant // by message id
-	records map[variant]int
-	first   map[variant]time.Time // when it was recorded for the first time
-	letters map[string][]string   // reasons, by the original message's id
-	omitted map[variant]bool      // answers that got lost once
-	listed  map[*worker]map[variant]time.Time
+	mu          sync.Mutex
+	kinds       map[variant]kind
+	of          map[string]variant // by message id
+	records     map[variant]int
+	first       map[variant]time.Time // when it was recorded for the first time
+	deadLetters map[string][]string   // reasons, by the original message's id
+	omitted     map[variant]bool      // answers that got lost once
+	listed      map[*worker]map[variant]time.Time
 }
 
-func newLedger(w *world) *ledger {
-	return &ledger{w: w, kinds: map[variant]kind{}, of: map[string]variant{}, records: map[variant]int{}, first: map[variant]time.Time{}, letters: map[string][]string{}, omitted: map[variant]bool{}, listed: map[*worker]map[variant]time.Time{}}
+func newLedger(w *env) *ledger {
+	return &ledger{w: w, kinds: map[variant]kind{}, of: map[string]variant{}, records: map[variant]int{}, first: map[variant]time.Time{}, deadLetters: map[string][]string{}, omitted: map[variant]bool{}, listed: map[*worker]map[variant]time.Time{}}
 }
 
 func variantOf(p event.Publisher, e *event.Event) variant {
@@ -99,8 +99,8 @@ func (l *ledger) recorded(p event.Publisher, e *event.Event) {
 	}
 }
 
-// answered enters what a worker was told. What it was told to be recorded it must
-// not submit again, for some minutes.
+// answered enters an answer that a worker got. For some minutes the worker must not submit
+// the recorded events again.
 func (l *ledger) answered(by *worker, b submit.Batch, listed []bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -135,7 +135,7 @@ func (l *ledger) omitOnce(p event.Publisher, e *event.Event) bool {
 	return true
 }
 
-// batch checks what every stream must be.
+// batch checks the rules of every stream.
 func (l *ledger) batch(b submit.Batch) {
 	same := map[variant]bool{}
 	for _, e := range b.Events {
@@ -150,24 +150,24 @@ func (l *ledger) batch(b submit.Batch) {
 	}
 }
 
-// acked checks that what is acknowledged is safe.
+// acked checks that an acknowledged message is recorded or dead-lettered.
 func (l *ledger) acked(m *message) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	id := m.GetMessageId()
 	v, valid := l.of[id]
 	switch {
-	case len(l.letters[id]) > 0:
+	case len(l.deadLetters[id]) > 0:
 	case valid && l.records[v] > 0:
-	case valid && l.sameBuried(v):
+	case valid && l.sameDeadLettered(v):
 	default:
 		l.w.violation("message %s (%v) was acknowledged, and neither recorded nor dead-lettered", id, m.kind)
 	}
 }
 
-// sameBuried reports whether another delivery of the same event is dead-lettered.
-func (l *ledger) sameBuried(v variant) bool {
-	for id := range l.letters {
+// sameDeadLettered reports whether another delivery of the same event is dead-lettered.
+func (l *ledger) sameDeadLettered(v variant) bool {
+	for id := range l.deadLetters {
 		if other, ok := l.of[id]; ok && other == v {
 			return true
 		}
@@ -175,8 +175,8 @@ func (l *ledger) sameBuried(v variant) bool {
 	return false
 }
 
-// buried enters dead letters.
-func (l *ledger) buried(messages []*pubsubpb.PubsubMessage) {
+// deadLettered enters dead-lettered messages.
+func (l *ledger) deadLettered(messages []*pubsubpb.PubsubMessage) {
 	for _, m := range messages {
 		a := m.GetAttributes()
 		id, reason := a[dlq.AttrMessageID], a[dlq.AttrReason]
@@ -192,13 +192,13 @@ func (l *ledger) buried(messages []*pubsubpb.PubsubMessage) {
 			l.w.violation("the dead letter of %s has other data", id)
 		}
 		l.mu.Lock()
-		l.letters[id] = append(l.letters[id], reason)
+		l.deadLetters[id] = append(l.deadLetters[id], reason)
 		l.mu.Unlock()
 	}
 }
 
-// close checks the account at the very end, when nothing is away any more and
-// a last worker has drained the subscription.
+// close checks the account at the very end, after all faults have ended and a last worker
+// has drained the subscription.
 func (l *ledger) close() {
 	for _, m := range l.w.sub.unacked() {
 		l.w.violation("message %s (%v) is left in the subscription", m.GetMessageId(), m.kind)
@@ -209,10 +209,10 @@ func (l *ledger) close() {
 		id := m.GetMessageId()
 		v, valid := l.of[id]
 		recorded := valid && l.records[v] > 0
-		buried := len(l.letters[id]) > 0 || (valid && l.sameBuried(v))
+		deadLettered := len(l.deadLetters[id]) > 0 || (valid && l.sameDeadLettered(v))
 		wantRecorded := m.kind == healthy || m.kind == panicking
-		if recorded != wantRecorded || buried == wantRecorded {
-			l.w.violation("message %s (%v): recorded %t, dead-lettered %t", id, m.kind, recorded, buried)
+		if recorded != wantRecorded || deadLettered == wantRecorded {
+			l.w.violation("message %s (%v): recorded %t, dead-lettered %t", id, m.kind, recorded, deadLettered)
 		}
 	}
 }
@@ -223,7 +223,7 @@ func (s *subscription) get(id string) *message {
 	return s.byID[id]
 }
 
-// data makes an event's data. The same n is the same event.
+// data returns an event's data. The same n is the same event.
 func data(n int, id string) []byte {
 	e := map[string]any{"feature": "sim.event", "action": "happened", "metadata": map[string]int{"n": n}}
 	if id != "" {
@@ -238,5 +238,5 @@ func data(n int, id string) []byte {
 
 func eventID(n int) string { return fmt.Sprintf("019a0000-0000-7000-8000-%012d", n) }
 
-// long is a time after which an outage must have been noticed by everybody.
+// long is a time after which every worker must have noticed an outage.
 const long = 30 * time.Second

@@ -12,10 +12,10 @@ import (
 	"testing"
 )
 
-// The simulation is itself put to the test: each mutant is a bug that somebody
-// could make, and the simulation must find it. A mutant is a replacement in one
-// file, applied in an overlay of the build, so the code itself stays clean; one
-// that no longer applies fails the test.
+// These tests test the simulation: each mutant is a bug that a developer could make, and
+// the simulation must find it. A mutant is a replacement in one file, applied in an overlay
+// of the build, so the code itself stays clean. A mutant that no longer applies fails the
+// test.
 
 var (
 	mutantsFlag = flag.String("sim.mutants", "some", "which seeded bugs are tried: all, none, some (a part of them), or a name")
@@ -27,8 +27,8 @@ type mutant struct {
 	file string // from the module's root
 	old  string
 	new  string
-	run  string  // the tests that must find it; "": TestKnownGatewayFailures and TestSeeds
-	more *mutant // a second place, where one alone is made good by another
+	run  string  // the tests that must find it; "" means TestKnownGatewayFailures and TestSeeds
+	more *mutant // a second replacement, if another part of the code makes up for the first alone
 }
 
 var mutants = []mutant{
@@ -210,8 +210,8 @@ var mutants = []mutant{
 	},
 }
 
-// TestMutantsAreCounted holds the number that docs/reliability.md gives against the
-// seeded bugs that there are.
+// TestMutantsAreCounted compares the number in docs/reliability.md with the number of
+// seeded bugs.
 func TestMutantsAreCounted(t *testing.T) {
 	text, err := os.ReadFile("../../docs/reliability.md")
 	if err != nil {
@@ -261,8 +261,8 @@ func (m mutant) write(t *testing.T, root, dir string) string {
 	return changed
 }
 
-// chosen reports whether it is a mutant's turn. A part of them in each run keeps
-// the tests quick; which part depends on how many there are.
+// chosen reports whether it is a mutant's turn. Each run tries a part of them, to be quick.
+// The part depends on their number.
 func (m mutant) chosen(i int) bool {
 	switch *mutantsFlag {
 	case "all":

@@ -13,40 +13,40 @@ type window struct{ begin, end time.Duration }
 func (w window) at(now time.Duration) bool     { return now >= w.begin && now < w.end }
 func (w window) from(begin time.Duration) bool { return w.end > 0 && w.begin == begin }
 
-// plan is everything that is drawn from a seed: what is published, what goes
-// wrong when, and what the operator does.
+// plan is everything that is drawn from a seed: the published events, the faults and their
+// times, and the operator's actions.
 type plan struct {
 	length time.Duration // of the time in which faults happen
 
-	// broken: streams with events fail, those without pass.
+	// broken: streams with events fail, those without events succeed.
 	broken                                    window
 	noFlow                                    bool // Pub/Sub keeps no flow control, like an emulator
 	down, hang, hangOne, slow, silent, denied window
 	downCode                                  codes.Code
 	samsDown, samsSlow, badClient             window
-	pubsubAway, pubsubFrozen, dlqAway         window
-	// refusals: Pub/Sub refuses two of three streams; keyAway: it refuses all settlements.
-	refusals, keyAway, pubsubSlow window
-	refusalCode                   codes.Code
-	exactlyOnce                   bool
+	pubsubDown, pubsubFrozen, dlqDown         window
+	// refusals: Pub/Sub refuses two of three streams; keyDisabled: it refuses all settlements.
+	refusals, keyDisabled, pubsubSlow window
+	refusalCode                       codes.Code
+	exactlyOnce                       bool
 	// flaky: answers get lost, streams are cut.
 	flaky window
 	// lossy: a share of the gateway's publish requests is lost, in percent.
 	lossy     window
 	lostShare int
-	// publishing: each payload takes the gateway 100 to 500 ms, as the real one's does.
+	// publishing: each payload takes the gateway 100 to 500 ms, like the real one.
 	publishing bool
-	// crowded: the gateway has no capacity for more than so many streams at a time.
-	crowded  window
-	capacity int
+	// atCapacity: the gateway refuses streams beyond its capacity.
+	atCapacity window
+	capacity   int
 	// halfBroken: one of three instances of the gateway publishes nothing.
 	halfBroken  window
 	shortTokens bool
-	// latency: each answer of the gateway takes exactly so long, nothing is bundled, and
-	// Pub/Sub delivers 1,000 messages at a time; 0: all as usual.
+	// latency: each answer of the gateway takes exactly this long, nothing is bundled, and
+	// Pub/Sub delivers 1,000 messages at a time; 0 means the usual behaviour.
 	latency time.Duration
-	// listsOnce: the gateway lists an id once, however many events with it it has
-	// recorded. The real one does not; an unknown one may.
+	// listsOnce: the gateway lists an id once, however many events with this id it has
+	// recorded. The real one does not; another one may.
 	listsOnce bool
 
 	events   int
@@ -58,7 +58,7 @@ type plan struct {
 	moments []moment // things that happen at a time, in order
 }
 
-// settings are the worker's, as far as they vary.
+// settings are the settings of the worker that vary.
 type settings struct {
 	batchEvents int
 	batchDelay  time.Duration
@@ -102,7 +102,7 @@ func newPlan(rng *rand.Rand) plan {
 	if long {
 		p.length = time.Duration(20+rng.IntN(40)) * time.Minute
 	}
-	storm := rng.IntN(4) == 0 // many things at once
+	storm := rng.IntN(4) == 0 // many faults at once
 	draw := func(oneIn int) window {
 		if storm {
 			oneIn = 2
@@ -121,15 +121,15 @@ func newPlan(rng *rand.Rand) plan {
 	p.silent, p.denied = draw(3), draw(8)
 	p.samsDown, p.samsSlow, p.badClient = draw(8), draw(8), draw(12)
 	if p.badClient.begin == 0 {
-		p.badClient = window{} // that is a fault of configuration and ends the run
+		p.badClient = window{} // the fault would look like one of configuration, and end the run
 	}
-	p.pubsubAway, p.pubsubFrozen, p.dlqAway, p.flaky = draw(6), draw(8), draw(4), draw(3)
-	p.refusals, p.keyAway, p.pubsubSlow = draw(6), draw(10), draw(6)
+	p.pubsubDown, p.pubsubFrozen, p.dlqDown, p.flaky = draw(6), draw(8), draw(4), draw(3)
+	p.refusals, p.keyDisabled, p.pubsubSlow = draw(6), draw(10), draw(6)
 	p.refusalCode = refusalCodes[rng.IntN(len(refusalCodes))]
 	p.exactlyOnce = rng.IntN(5) == 0
 	p.lossy, p.lostShare, p.halfBroken = draw(4), []int{30, 50, 80, 95}[rng.IntN(4)], draw(8)
 	p.publishing = rng.IntN(6) == 0
-	p.crowded, p.capacity = draw(6), 1+rng.IntN(8)
+	p.atCapacity, p.capacity = draw(6), 1+rng.IntN(8)
 	for range rng.IntN(6) {
 		do := []string{"revoke", "lose leases", "lose all leases", "cut streams", "silence streams", "kill", "stop", "break"}[rng.IntN(8)]
 		p.moments = append(p.moments, moment{time.Duration(rng.Int64N(int64(p.length))), do})

@@ -25,7 +25,7 @@ var ackIDPadding = strings.Repeat("-", 180)
 // subscription is a simulated Pub/Sub subscription: at least once, out of order,
 // with leases that end.
 type subscription struct {
-	w *world
+	w *env
 
 	mu      sync.Mutex
 	rng     *rand.Rand
@@ -34,8 +34,8 @@ type subscription struct {
 	byAck   map[string]*message // by any ack id that was ever given
 	acks    int
 	changed chan struct{}
-	breaks  chan struct{} // closed when the open streams are to be cut
-	silence chan struct{} // closed when the open streams go silent
+	breaks  chan struct{} // closed to cut the open streams
+	silence chan struct{} // closed to silence the open streams
 }
 
 // message is one message of the subscription.
@@ -43,17 +43,17 @@ type message struct {
 	*pubsubpb.PubsubMessage
 	kind       kind
 	ackID      string
-	until      time.Time // of the lease; zero: available
+	until      time.Time // end of the lease; zero if the message is available
 	receipted  bool      // the lease was set by a ModifyAckDeadline since the delivery
 	holder     *worker
-	given      time.Time // when the newest ack id was
+	given      time.Time // when the newest ack id was given out
 	acked      bool
 	deliveries int
-	released   map[*worker]time.Time // when each worker handed it back last
-	panics     int                   // how often its processing will still panic
+	released   map[*worker]time.Time // when each worker last nacked it
+	panics     int                   // how often its processing is still to panic
 }
 
-func newSubscription(w *world) *subscription {
+func newSubscription(w *env) *subscription {
 	return &subscription{
 		w: w, rng: w.child(), byID: map[string]*message{}, byAck: map[string]*message{},
 		changed: make(chan struct{}), breaks: make(chan struct{}), silence: make(chan struct{}),
@@ -75,13 +75,13 @@ func (s *subscription) publish(k kind, m *pubsubpb.PubsubMessage) *message {
 	return at
 }
 
-// notify wakes who waits for messages. The caller holds mu.
+// notify wakes the streams that wait for messages. The caller has locked mu.
 func (s *subscription) notify() {
 	close(s.changed)
 	s.changed = make(chan struct{})
 }
 
-// unacked are the messages that are still in the subscription.
+// unacked returns the messages that are still in the subscription.
 func (s *subscription) unacked() (all []*message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,7 +93,7 @@ func (s *subscription) unacked() (all []*message) {
 	return all
 }
 
-// loseLeases makes some of what is leased available again.
+// loseLeases ends some leases early.
 func (s *subscription) loseLeases(share float64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -114,8 +114,7 @@ func (s *subscription) cut() {
 	s.breaks = make(chan struct{})
 }
 
-// goSilent has all open streams bring nothing any more, while their connections are
-// well.
+// goSilent makes all open streams deliver nothing further, on healthy connections.
 func (s *subscription) goSilent() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -158,24 +157,24 @@ func (s *subscription) take(to *worker, n int, lease time.Duration) (out []*pubs
 	return out
 }
 
-// streamLease is the lease that a stream gives, whatever it is asked for, until the
+// streamLease is the lease of a streamed message, whatever the client requests, until the
 // first ModifyAckDeadline (google-cloud-rust#4519).
 const streamLease = 10 * time.Minute
 
-// expired checks that no lease of a worker that lives and has a line ends.
+// expired checks that no lease of a live worker with a connection ends.
 func (s *subscription) expired(m *message, now time.Time) {
 	at := now.Sub(s.w.began)
 	trouble := false
-	for _, away := range []window{s.w.drawn.pubsubAway, s.w.drawn.pubsubFrozen, s.w.drawn.flaky, s.w.drawn.keyAway} {
-		// A minute after it, all is well again.
-		trouble = trouble || (away.end > 0 && at >= away.begin && at < away.end+time.Minute)
+	for _, outage := range []window{s.w.drawn.pubsubDown, s.w.drawn.pubsubFrozen, s.w.drawn.flaky, s.w.drawn.keyDisabled} {
+		// One minute after a fault its effects are over.
+		trouble = trouble || (outage.end > 0 && at >= outage.begin && at < outage.end+time.Minute)
 	}
 	if m.kind != panicking && m.holder != nil && !m.holder.stopping.Load() && !trouble {
 		s.w.violation("the lease of message %s (%v) ended while its worker lives", m.GetMessageId(), m.kind)
 	}
 }
 
-// next is when the next lease ends.
+// next returns when the next lease ends.
 func (s *subscription) next() time.Time {
 	next := time.Now().Add(time.Hour)
 	for _, m := range s.order {
@@ -193,7 +192,7 @@ type port struct {
 }
 
 func (p port) Stream(ctx context.Context, flow consume.Flow) (consume.Stream, error) {
-	if err := p.w.net(ctx, p.s.w.plan().pubsubAway); err != nil {
+	if err := p.w.net(ctx, p.s.w.plan().pubsubDown); err != nil {
 		return nil, err
 	}
 	if p.s.w.plan().refusals.at(p.s.w.now()) && p.s.w.draw(3) > 0 {
@@ -217,12 +216,12 @@ type pullStream struct {
 func (st *pullStream) Ping() error {
 	select {
 	case st.pings <- struct{}{}:
-	default: // one answer does for both
+	default: // one answer suffices for both
 	}
 	return nil
 }
 
-// answer is the response to a ping.
+// answer returns the response to a ping.
 func (st *pullStream) answer() (consume.Response, error) {
 	b, err := proto.Marshal(&pubsubpb.StreamingPullResponse{
 		SubscriptionProperties: &pubsubpb.StreamingPullResponse_SubscriptionProperties{
@@ -292,7 +291,7 @@ func (st *pullStream) Recv() (consume.Response, error) {
 
 func (p port) Pull(ctx context.Context, most int) (consume.Response, error) {
 	p.w.pulls.Add(1)
-	if err := p.w.net(ctx, p.s.w.plan().pubsubAway); err != nil {
+	if err := p.w.net(ctx, p.s.w.plan().pubsubDown); err != nil {
 		return nil, err
 	}
 	if err := p.w.frozen(ctx, p.s.w.plan().pubsubFrozen); err != nil {
@@ -306,9 +305,9 @@ func (p port) Pull(ctx context.Context, most int) (consume.Response, error) {
 			if p.s.w.draw(4) > 0 {
 				return encode(got)
 			}
-			// One that waits may bring nothing although there are messages
+			// A pull that waits may return nothing although there are messages
 			// (google-cloud-go#8235).
-			p.s.giveBack(got)
+			p.s.putBack(got)
 			p.s.w.met("empty answer to a pull")
 		}
 		select {
@@ -319,8 +318,8 @@ func (p port) Pull(ctx context.Context, most int) (consume.Response, error) {
 	}
 }
 
-// giveBack makes messages available again that were not delivered after all.
-func (s *subscription) giveBack(received []*pubsubpb.ReceivedMessage) {
+// putBack makes messages available that could not be delivered.
+func (s *subscription) putBack(received []*pubsubpb.ReceivedMessage) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range received {
@@ -384,7 +383,7 @@ func (p port) ModifyAckDeadline(ctx context.Context, ids []string, lease time.Du
 				continue
 			}
 			m.until, m.holder = time.Time{}, nil
-			p.s.w.handedBack(p.w, m)
+			p.s.w.nacked(p.w, m)
 		}
 		if lease == 0 {
 			p.s.notify()
@@ -393,19 +392,19 @@ func (p port) ModifyAckDeadline(ctx context.Context, ids []string, lease time.Du
 	})
 }
 
-// receiptLimit is how late the first ModifyAckDeadline of a message may be, with a
-// slow answer to a pull and a slow request.
+// receiptLimit bounds the time until the first ModifyAckDeadline of a message, with a slow
+// answer to a pull and a slow request.
 const receiptLimit = 500 * time.Millisecond
 
-// settle does what a request asks, unless the request, or its answer, is lost.
+// settle executes a request, unless the request gets lost; its answer may get lost, too.
 func (p port) settle(ctx context.Context, do func() (bad map[string]string)) error {
-	if err := p.w.net(ctx, p.s.w.plan().pubsubAway); err != nil {
+	if err := p.w.net(ctx, p.s.w.plan().pubsubDown); err != nil {
 		return err
 	}
 	if err := p.w.frozen(ctx, p.s.w.plan().pubsubFrozen); err != nil {
 		return err
 	}
-	if p.s.w.plan().keyAway.at(p.s.w.now()) {
+	if p.s.w.plan().keyDisabled.at(p.s.w.now()) {
 		p.s.w.met("request refused as a whole")
 		return status.Error(codes.FailedPrecondition, "the key is disabled")
 	}
@@ -441,14 +440,14 @@ type dlqTopic struct {
 }
 
 func (t dlqTopic) Publish(ctx context.Context, messages []*pubsubpb.PubsubMessage) error {
-	if err := t.w.net(ctx, t.w.world.plan().dlqAway); err != nil {
-		if t.w.world.plan().dlqAway.at(t.w.world.now()) {
-			t.w.world.met("dead-letter topic away")
+	if err := t.w.net(ctx, t.w.env.plan().dlqDown); err != nil {
+		if t.w.env.plan().dlqDown.at(t.w.env.now()) {
+			t.w.env.met("dead-letter topic down")
 		}
 		return err
 	}
-	t.w.world.ledger.buried(slices.Clone(messages))
-	if t.w.world.plan().flaky.at(t.w.world.now()) && t.w.world.draw(4) == 0 {
+	t.w.env.ledger.deadLettered(slices.Clone(messages))
+	if t.w.env.plan().flaky.at(t.w.env.now()) && t.w.env.draw(4) == 0 {
 		return status.Error(codes.DeadlineExceeded, "the answer was lost")
 	}
 	return nil

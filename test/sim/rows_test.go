@@ -14,20 +14,20 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/relay"
 )
 
-// row is a situation that the real gateway gets into, and what must come of it:
-// one drain of a backlog, in simulated time.
+// row is a situation of the real gateway and its expected outcome: one drain of a backlog,
+// in simulated time.
 type row struct {
 	name   string
 	plan   plan
 	events int
 	bad    func(n int) bool // never recorded
-	window time.Duration    // of receiving; 0: an hour
+	window time.Duration    // of receiving; 0 means an hour
 
 	within   time.Duration // the drain ends
 	fails    bool          // with an error
-	released int           // at the end: those that are undecided
-	batches  int           // at most; 0: as may be
-	anyEnd   bool          // it matters only that nothing healthy is dead-lettered
+	released int           // at the end, because they are undecided
+	batches  int           // bound; 0 means none
+	anyEnd   bool          // only requires that no healthy event is dead-lettered
 }
 
 var rowSettings = settings{batchEvents: 1000, batchDelay: 100 * time.Millisecond, concurrency: adapts, rejectAfter: 5, outstanding: 20_000}
@@ -78,7 +78,7 @@ func TestKnownGatewayFailures(t *testing.T) {
 	for _, c := range rowsOfTheGateway {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, *seed, m, log)
+				w := newEnv(t, *seed, m, log)
 				c.run(t, w)
 				for _, v := range w.violations[:min(5, len(w.violations))] {
 					t.Error(v)
@@ -88,7 +88,7 @@ func TestKnownGatewayFailures(t *testing.T) {
 	}
 }
 
-func (c row) run(t *testing.T, w *world) {
+func (c row) run(t *testing.T, w *env) {
 	p := c.plan
 	changed := p.settings
 	p.settings = rowSettings
@@ -134,7 +134,7 @@ func (c row) run(t *testing.T, w *world) {
 			t.Errorf("%d events are left", got)
 		}
 	}
-	// What is left is judged when all is well again.
+	// A second worker decides about the rest, after all faults have ended.
 	w.ledger.mu.Lock()
 	defer w.ledger.mu.Unlock()
 	bad := 0
@@ -143,22 +143,22 @@ func (c row) run(t *testing.T, w *world) {
 			bad++
 		}
 	}
-	if got := len(w.ledger.letters); !c.anyEnd && got != bad-c.released {
+	if got := len(w.ledger.deadLetters); !c.anyEnd && got != bad-c.released {
 		t.Errorf("%d are dead-lettered, want %d", got, bad-c.released)
 	}
-	for id, reasons := range w.ledger.letters {
+	for id, reasons := range w.ledger.deadLetters {
 		if got := w.sub.get(id).kind; got != leftOut {
 			t.Errorf("a message of kind %d was dead-lettered: %v", got, reasons)
 		}
 	}
 }
 
-// TestBadEventInQuietTraffic has one event that is never recorded, and one other
-// event every few seconds: that is evidence enough, and nobody has to get up.
+// TestBadEventInQuietTraffic has one event that is never recorded, and one other event
+// every few seconds. That is enough evidence for a verdict without a person's help.
 func TestBadEventInQuietTraffic(t *testing.T) {
 	m := metrics.New()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, *seed, m, slog.New(slog.DiscardHandler))
+		w := newEnv(t, *seed, m, slog.New(slog.DiscardHandler))
 		w.nowPlan.Store(&plan{settings: rowSettings, workers: 1})
 		publish := func(k kind, n int) {
 			w.ledger.published(w.sub.publish(k, &pubsubpb.PubsubMessage{
@@ -180,9 +180,9 @@ func TestBadEventInQuietTraffic(t *testing.T) {
 	})
 }
 
-// TestRateBesideABrokenInstance compares how fast a backlog is recorded while one
-// of three instances of the gateway publishes nothing with how fast it is while all
-// do: what can be recorded goes on at half that rate at least.
+// TestRateBesideABrokenInstance compares how fast a backlog is recorded while one of three
+// instances of the gateway publishes nothing with the rate while all three do. It must be
+// at least half of that.
 func TestRateBesideABrokenInstance(t *testing.T) {
 	large(t)
 	m := metrics.New()
@@ -190,7 +190,7 @@ func TestRateBesideABrokenInstance(t *testing.T) {
 	took := map[bool]time.Duration{}
 	for _, broken := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t, *seed, m, slog.New(slog.DiscardHandler))
+			w := newEnv(t, *seed, m, slog.New(slog.DiscardHandler))
 			p := plan{settings: rowSettings, workers: 1}
 			p.settings.batchEvents, p.settings.concurrency = 100, 2
 			if broken {
@@ -223,8 +223,8 @@ func TestRateBesideABrokenInstance(t *testing.T) {
 	}
 }
 
-// large leaves a run with thousands of events out of quick tests. With the race detector
-// it takes half a minute, and the seeds meet the same code.
+// large skips a run with thousands of events in quick tests. With the race detector it
+// takes half a minute, and the seeds cover the same code.
 func large(t *testing.T) {
 	t.Helper()
 	if testing.Short() {

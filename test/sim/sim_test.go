@@ -1,8 +1,7 @@
-// Package sim_test runs the worker's own stages in a simulated world: Pub/Sub,
-// SAMS and gateway go wrong in every way that they know, time is fake, and
-// everything that happens is drawn from a seed. An account of its own checks
-// that nothing is lost, that an outage dead-letters nothing, and that the books
-// balance.
+// Package sim_test runs the worker's own stages in a simulated environment: Pub/Sub, SAMS
+// and the gateway have all known faults, time is fake, and a seed determines everything
+// that happens. An independent account checks that no event is lost, that no outage
+// dead-letters an event, and that the accounting is balanced.
 package sim_test
 
 import (
@@ -30,9 +29,9 @@ var (
 	stop  = flag.Int("sim.violations", 3, "how many failing seeds end the run")
 )
 
-// rows are the faults that every run must have met.
+// rows are the faults that must occur in every run of the test.
 var rows = []string{
-	"gateway away at the start",
+	"gateway down at the start",
 	"gateway down: Unavailable", "gateway down: ResourceExhausted", "gateway down: Aborted",
 	"gateway down: Internal", "gateway down: Unknown", "gateway down: DeadlineExceeded",
 	"stream cut midway", "server's delay", "event that cannot be decoded",
@@ -44,10 +43,10 @@ var rows = []string{
 	"credentials refused", "token refused", "tokens revoked",
 	"SAMS down", "SAMS slow", "short-lived token", "client refused by SAMS",
 	"event refused", "identity refused",
-	"dead-letter topic away",
+	"dead-letter topic down",
 	"lease lost", "redelivery", "stale ack id", "settlement's answer lost", "the same event twice", "different events with one id",
 	"an id of several events listed once", "an answer that lists some events of one id",
-	"connection away", "pull stream cut", "streams go silent", "stream refused", "request refused as a whole", "slow answer to a settlement",
+	"connection down", "pull stream cut", "streams go silent", "stream refused", "request refused as a whole", "slow answer to a settlement",
 	"results per ack id", "transient result of an ack id", "empty answer to a pull", "Pub/Sub frozen",
 	"stopped by a signal", "stopped while things go wrong", "deadline", "deadline during an outage", "killed",
 	"panic", "many publishers",
@@ -126,13 +125,13 @@ func TestSeeds(t *testing.T) {
 	}
 }
 
-func simulate(t *testing.T, seed uint64, m *metrics.Metrics) (w *world) {
+func simulate(t *testing.T, seed uint64, m *metrics.Metrics) (w *env) {
 	log := slog.New(slog.DiscardHandler)
 	if *trace {
 		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	synctest.Test(t, func(t *testing.T) {
-		w = newWorld(t, seed, m, log)
+		w = newEnv(t, seed, m, log)
 		w.play()
 	})
 	return w

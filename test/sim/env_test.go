@@ -29,19 +29,19 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/submit"
 )
 
-// trickle is what a worker pulls at once while it looks for events to try.
+// trickle is how many messages a worker pulls at once while it looks for events to try.
 const trickle = 10
 
-// self is the service id under which a worker asks for itself.
+// self is the service id of a worker's own streams.
 const self = "telemetry-relay"
 
 const refusedService = "refused"
 
-// world is one simulated run.
-type world struct {
+// env is one simulated run.
+type env struct {
 	t         *testing.T
 	seed      uint64
-	nowPlan   atomic.Pointer[plan] // what goes wrong now; nothing when it is calm
+	nowPlan   atomic.Pointer[plan] // the present faults; none when it is calm
 	drawn     plan                 // as it was drawn
 	began     time.Time
 	sub       *subscription
@@ -57,7 +57,7 @@ type world struct {
 	rng        *rand.Rand
 	violations []string
 	rows       map[string]int
-	last       int // of the events that are published at the end
+	last       int // number of events that are published at the end
 }
 
 var services = mustServices()
@@ -75,8 +75,8 @@ func mustServices() *policy.Set {
 	return set
 }
 
-func newWorld(t *testing.T, seed uint64, m *metrics.Metrics, log *slog.Logger) *world {
-	w := &world{
+func newEnv(t *testing.T, seed uint64, m *metrics.Metrics, log *slog.Logger) *env {
+	w := &env{
 		t: t, seed: seed, began: time.Now(), metrics: m, log: log,
 		rng: rand.New(rand.NewPCG(seed, 1)), rows: map[string]int{},
 		decoder: event.NewDecoder(services, "sim"),
@@ -90,56 +90,56 @@ func newWorld(t *testing.T, seed uint64, m *metrics.Metrics, log *slog.Logger) *
 	return w
 }
 
-func (w *world) child() *rand.Rand {
+func (w *env) child() *rand.Rand {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return rand.New(rand.NewPCG(w.rng.Uint64(), w.rng.Uint64()))
 }
 
-func (w *world) draw(n int) int {
+func (w *env) draw(n int) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.rng.IntN(n)
 }
 
-func (w *world) shuffle(n int, swap func(i, j int)) {
+func (w *env) shuffle(n int, swap func(i, j int)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.rng.Shuffle(n, swap)
 }
 
-func (w *world) now() time.Duration { return time.Since(w.began) }
+func (w *env) now() time.Duration { return time.Since(w.began) }
 
-func (w *world) violation(format string, args ...any) {
+func (w *env) violation(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.violations = append(w.violations, fmt.Sprintf("%v: ", w.now())+fmt.Sprintf(format, args...))
 }
 
-// met notes that a row of the table of faults was met.
-func (w *world) met(row string) {
+// met counts a fault of the table of faults.
+func (w *env) met(row string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.rows[row]++
 }
 
-// pulled checks that a worker pulls nothing when it has known for long that the
-// gateway is away.
-func (w *world) pulled(by *worker, now time.Time) {
+// pulled checks that a worker pulls nothing after it has known of an outage of the gateway
+// for long.
+func (w *env) pulled(by *worker, now time.Time) {
 	at := now.Sub(w.began)
-	for _, away := range []window{w.plan().down, w.plan().denied, w.plan().samsDown} {
-		if !away.at(at) || by.told.IsZero() || now.Sub(by.told) < long {
+	for _, outage := range []window{w.plan().down, w.plan().denied, w.plan().samsDown} {
+		if !outage.at(at) || by.unavailableSince.IsZero() || now.Sub(by.unavailableSince) < long {
 			continue
 		}
-		// Waiting for fresh events to try, it pulls a few.
+		// A worker that needs other events to try may pull a few.
 		if by.pulled++; by.pulled > 2*trickle {
-			w.violation("%d messages were pulled %v after the outage was known", by.pulled, now.Sub(by.told))
+			w.violation("%d messages were pulled %v after the outage was known", by.pulled, now.Sub(by.unavailableSince))
 		}
 	}
 }
 
-// handedBack checks that a message is released once in an outage.
-func (w *world) handedBack(by *worker, m *message) {
+// nacked checks that a message is nacked at most once in an outage.
+func (w *env) nacked(by *worker, m *message) {
 	now := time.Now()
 	if last, ok := m.released[by]; ok && now.Sub(last) < 9*time.Minute && !by.stopping.Load() {
 		w.violation("message %s was released again after %v", m.GetMessageId(), now.Sub(last))
@@ -153,21 +153,21 @@ func (w *world) handedBack(by *worker, m *message) {
 
 // worker is one process.
 type worker struct {
-	world     *world
-	dead      chan struct{} // closed when it is killed
-	stopping  atomic.Bool
-	pulls     atomic.Int32 // single ones: questions, not a stream
-	started   time.Duration
-	told      time.Time // since when the gateway has refused everything; guarded by the subscription's mu
-	pulled    int       // in outages that were known for long
-	refusedAt time.Time // when a probe failed last
-	stop      context.CancelFunc
-	done      chan struct{}
-	summary   relay.Summary
-	err       error
+	env              *env
+	dead             chan struct{} // closed when it is killed
+	stopping         atomic.Bool
+	pulls            atomic.Int32 // of single pulls
+	started          time.Duration
+	unavailableSince time.Time // since when the gateway has refused everything; guarded by the subscription's mu
+	pulled           int       // messages pulled in outages that were known for long
+	refusedAt        time.Time // when a probe failed last
+	stop             context.CancelFunc
+	done             chan struct{}
+	summary          relay.Summary
+	err              error
 }
 
-// pause waits like a network does. A killed process gets no answer.
+// pause waits as a network does. A killed process gets no answer.
 func (w *worker) pause(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -190,30 +190,30 @@ func (w *worker) alive(ctx context.Context) error {
 	}
 }
 
-// net is one request over a network that may be away.
-func (w *worker) net(ctx context.Context, away window) error {
-	if err := w.pause(ctx, time.Duration(1+w.world.draw(10))*time.Millisecond); err != nil {
+// net is one request over a network that may be down.
+func (w *worker) net(ctx context.Context, outage window) error {
+	if err := w.pause(ctx, time.Duration(1+w.env.draw(10))*time.Millisecond); err != nil {
 		return err
 	}
-	if away.at(w.world.now()) {
-		w.world.met("connection away")
+	if outage.at(w.env.now()) {
+		w.env.met("connection down")
 		return status.Error(codes.Unavailable, "connection refused")
 	}
 	return nil
 }
 
-// frozen waits while the other side is stopped.
+// frozen waits while the server is frozen.
 func (w *worker) frozen(ctx context.Context, during window) error {
-	if now := w.world.now(); during.at(now) {
-		w.world.met("Pub/Sub frozen")
+	if now := w.env.now(); during.at(now) {
+		w.env.met("Pub/Sub frozen")
 		return w.pause(ctx, during.end-now)
 	}
 	return nil
 }
 
 // start starts a worker; a drain ends by itself.
-func (w *world) start(drain bool, window time.Duration) *worker {
-	k := &worker{world: w, dead: make(chan struct{}), done: make(chan struct{}), started: w.now()}
+func (w *env) start(drain bool, window time.Duration) *worker {
+	k := &worker{env: w, dead: make(chan struct{}), done: make(chan struct{}), started: w.now()}
 	var ctx context.Context
 	ctx, k.stop = context.WithCancel(context.Background())
 	tokens := submit.NewTokens(submit.TokenOptions{Fetch: w.sams.fetch(k)})
@@ -262,7 +262,7 @@ func (w *world) start(drain bool, window time.Duration) *worker {
 }
 
 // decode is the worker's decoder, with a bug for some messages.
-func (w *world) decode(buf []byte, m event.Message) (event.Event, []byte, *event.Rejection) {
+func (w *env) decode(buf []byte, m event.Message) (event.Event, []byte, *event.Rejection) {
 	if at := w.sub.get(m.ID); at != nil && at.kind == panicking {
 		w.sub.mu.Lock()
 		at.panics--
@@ -276,12 +276,12 @@ func (w *world) decode(buf []byte, m event.Message) (event.Event, []byte, *event
 	return w.decoder.DecodeInto(buf, m)
 }
 
-// left checks that a worker that ended well holds nothing any more.
-func (w *world) left(k *worker) {
+// left checks that a worker that ended well has no messages in flight.
+func (w *env) left(k *worker) {
 	w.sub.mu.Lock()
 	defer w.sub.mu.Unlock()
 	now := time.Now()
-	if at := w.now(); k.err != nil || w.plan().pubsubAway.at(at) || w.plan().pubsubFrozen.at(at) || w.plan().flaky.at(at) {
+	if at := w.now(); k.err != nil || w.plan().pubsubDown.at(at) || w.plan().pubsubFrozen.at(at) || w.plan().flaky.at(at) {
 		return
 	}
 	for _, m := range w.sub.order {
@@ -291,16 +291,16 @@ func (w *world) left(k *worker) {
 	}
 }
 
-// holdsBad reports whether the worker ended with nothing but bad events, which
-// it cannot tell from an outage as long as another worker gets all others.
+// holdsBad reports whether the worker ended with only bad events in flight. It cannot tell
+// them from an outage as long as another worker gets all other events.
 func (w *worker) holdsBad() bool {
-	return w.world.plan().workers > 1 && strings.Contains(w.err.Error(), "records nothing")
+	return w.env.plan().workers > 1 && strings.Contains(w.err.Error(), "records nothing")
 }
 
-// trouble reports whether the network or Pub/Sub has delayed requests since then.
-func (w *world) trouble(since time.Time) bool {
+// trouble reports whether the network or Pub/Sub has delayed requests since a time.
+func (w *env) trouble(since time.Time) bool {
 	from, to := since.Sub(w.began), w.now()
-	for _, x := range []window{w.drawn.pubsubAway, w.drawn.pubsubFrozen, w.drawn.flaky, w.drawn.keyAway, w.drawn.pubsubSlow} {
+	for _, x := range []window{w.drawn.pubsubDown, w.drawn.pubsubFrozen, w.drawn.flaky, w.drawn.keyDisabled, w.drawn.pubsubSlow} {
 		if x.begin <= to && from < x.end {
 			return true
 		}
@@ -310,7 +310,7 @@ func (w *world) trouble(since time.Time) bool {
 
 // clientRefused reports whether a worker ended because SAMS refused its client
 // before the gateway had been reached for the first time.
-func (w *world) clientRefused(k *worker) bool {
+func (w *env) clientRefused(k *worker) bool {
 	var refused *submit.CredentialsError
 	return errors.As(k.err, &refused)
 }
@@ -319,10 +319,10 @@ func (w *worker) end() {
 	w.stopping.Store(true)
 	w.stop()
 	<-w.done
-	w.world.left(w)
+	w.env.left(w)
 }
 
-// kill ends a worker as SIGKILL does: nothing that it asks for happens any more.
+// kill ends a worker as SIGKILL does: none of its later requests has an effect.
 func (w *worker) kill() {
 	w.stopping.Store(true)
 	close(w.dead)
@@ -331,7 +331,7 @@ func (w *worker) kill() {
 }
 
 // publishAll publishes the plan's events over the time of the faults.
-func (w *world) publishAll(ctx context.Context) {
+func (w *env) publishAll(ctx context.Context) {
 	rng := w.child()
 	gap := w.plan().length / time.Duration(w.plan().events+1)
 	for n := range w.plan().events {
@@ -347,7 +347,7 @@ func (w *world) publishAll(ctx context.Context) {
 	}
 }
 
-func (w *world) publishOne(rng *rand.Rand, n int) {
+func (w *env) publishOne(rng *rand.Rand, n int) {
 	service := []string{"alpha", "beta", "hanging"}[rng.IntN(3)]
 	if w.plan().many {
 		service = fmt.Sprintf("many-%d", rng.IntN(500))
@@ -389,9 +389,9 @@ func (w *world) publishOne(rng *rand.Rand, n int) {
 	}
 }
 
-// play is the whole run: workers come and go while things go wrong; then all is
-// well again, a last worker drains what is left, and the account is closed.
-func (w *world) play() {
+// play is the whole run: workers start and stop during the faults. Then all faults end, a
+// last worker drains the subscription, and the account is closed.
+func (w *env) play() {
 	ctx, cancel := context.WithCancel(context.Background())
 	var publishing sync.WaitGroup
 	publishing.Go(func() { w.publishAll(ctx) })
@@ -427,8 +427,8 @@ func (w *world) play() {
 	w.ledger.close()
 }
 
-// happen does what the plan says for a moment.
-func (w *world) happen(do string, workers []*worker) {
+// happen executes a moment of the plan.
+func (w *env) happen(do string, workers []*worker) {
 	i := w.draw(len(workers))
 	switch do {
 	case "revoke":
@@ -450,7 +450,7 @@ func (w *world) happen(do string, workers []*worker) {
 		workers[i].end()
 		workers[i] = w.start(false, 0)
 	case "break":
-		// A job that meets its deadline in the middle of it.
+		// A job reaches its deadline during the moment.
 		w.met("deadline")
 		workers[i].end()
 		job := w.start(true, time.Duration(1+w.draw(60))*time.Second)
@@ -468,18 +468,18 @@ func (w *world) happen(do string, workers []*worker) {
 	}
 }
 
-// plan is what goes wrong now.
-func (w *world) plan() *plan { return w.nowPlan.Load() }
+// plan returns the present faults.
+func (w *env) plan() *plan { return w.nowPlan.Load() }
 
 // calm ends all faults.
-func (w *world) calm() {
+func (w *env) calm() {
 	d := w.drawn
 	w.nowPlan.Store(&plan{settings: d.settings, many: d.many, listsOnce: d.listsOnce, length: d.length, workers: d.workers})
 }
 
-// recover lets the workers deal with what is left, with some quiet traffic: what
-// tells a bad event from an outage is that others are recorded.
-func (w *world) recover() {
+// recover lets the workers handle the remaining events, with some quiet traffic, because
+// only other recorded events distinguish a bad event from an outage.
+func (w *env) recover() {
 	for n := 0; n < 4 || (n < 200 && len(w.sub.unacked()) > 0); n++ {
 		w.last++
 		m := w.sub.publish(healthy, &pubsubpb.PubsubMessage{
@@ -490,12 +490,12 @@ func (w *world) recover() {
 	}
 }
 
-// stalled checks that the workers have received what was published long ago, if all
-// of them run still. A message that nobody has a lease on has waited for nothing.
-func (w *world) stalled(workers []*worker) {
+// stalled checks that the workers have received all messages of long ago, if all of them
+// still run. A message without a lease has waited without a reason.
+func (w *env) stalled(workers []*worker) {
 	for _, k := range workers {
 		if k.stopping.Load() {
-			return // it has ended by itself: SAMS has refused its client at the start
+			return // it has ended, because SAMS refused its client at the start
 		}
 	}
 	now := time.Now()
@@ -510,7 +510,7 @@ func (w *world) stalled(workers []*worker) {
 }
 
 // drain lets a last worker find the subscription empty.
-func (w *world) drain() {
+func (w *env) drain() {
 	k := w.start(false, 0)
 	w.recover()
 	k.end()
