@@ -351,7 +351,7 @@ func TestRefusalsAreAttributed(t *testing.T) {
 	}
 }
 
-func TestDeadLetterTopicAway(t *testing.T) {
+func TestDeadLetterTopicDeleted(t *testing.T) {
 	t.Parallel()
 	h := newEnv(t)
 	var away atomic.Bool

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// TestLeftOutAmong has one event that the gateway's Pub/Sub refuses, with the whole
-// request in which it travels: up to 100 events of several payloads and streams. It is
-// dead-lettered in the same drain, and none of its neighbours is.
+// TestLeftOutAmong has one event that the gateway's Pub/Sub refuses, with the whole request
+// that has it: up to 100 events of several payloads and streams. It must be dead-lettered
+// in the same drain, and none of its neighbours.
 func TestLeftOutAmong(t *testing.T) {
 	for _, c := range []struct{ events, bad int }{{1000, 613}, {20, 3}} {
 		t.Run(fmt.Sprintf("%d events", c.events), func(t *testing.T) {
@@ -46,8 +46,8 @@ func TestLeftOutAmong(t *testing.T) {
 	}
 }
 
-// TestHalfOfTheRequestsFail has the gateway's backend lose half of its publish requests
-// for 5 s: no event is dead-lettered because of that.
+// TestHalfOfTheRequestsFail has the gateway's backend lose half of its publish requests for
+// 5 s. No event may be dead-lettered because of that.
 func TestHalfOfTheRequestsFail(t *testing.T) {
 	const all = 4000
 	h := newEnv(t)

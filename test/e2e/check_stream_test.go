@@ -33,7 +33,7 @@ func checkedStream(t *testing.T, environ []string, exit int) (line string, statu
 	return line, status, detail, do
 }
 
-// TestCheckStream: check opens a stream as run does, and says what it saw.
+// TestCheckStream requires that check opens a stream as run does, and reports the result.
 func TestCheckStream(t *testing.T) {
 	h := newEnv(t)
 	server, err := pubsubserver.Start(t.Context(), pubsubserver.Options{})
@@ -90,7 +90,7 @@ func TestCheckStream(t *testing.T) {
 
 // firstOpening refuses the first stream of each client.
 func firstOpening(err error) pubsubserver.FaultFunc {
-	seen := map[string]bool{} // client ids; the streams of check are opened one after the other
+	seen := map[string]bool{} // client ids; check opens its streams one after the other
 	return func(_ string, req any) error {
 		o, is := req.(pubsubserver.Opening)
 		if !is || seen[o.Request.GetClientId()] {

@@ -23,7 +23,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/devstack/pubsubserver"
 )
 
-// checked is what check prints as JSON.
+// checked is the JSON output of check.
 type checked struct {
 	OK       bool           `json:"ok"`
 	Counts   map[string]int `json:"counts"`
@@ -37,8 +37,8 @@ type checked struct {
 	} `json:"findings"`
 }
 
-// checks runs check, reads its one line, and returns what is not ok, as "status
-// check".
+// checks runs check, reads its one line, and returns the findings that are not ok, as
+// "status check".
 func checks(t *testing.T, environ []string, status int) (notOK []string) {
 	t.Helper()
 	got := execute(t, environ, nil, "check", "--output", "json").exits(status)
@@ -74,15 +74,15 @@ func wantNotOK(t *testing.T, got []string, want ...string) {
 	}
 }
 
-// emulated is what an emulator and plain text on loopback cannot tell.
+// emulated lists the findings that an emulator and plain text on loopback cannot have.
 var emulated = []string{
 	"skipped permission to receive", "skipped permission to dead-letter", "skipped dead-letter subscription retention", "skipped gateway TLS",
 }
 
-// fresh are names of resources that nobody has created.
+// fresh are names of resources that do not exist.
 var fresh = []string{"PUBSUB_TOPIC=new-events", "PUBSUB_SUBSCRIPTION=new-relay", "DLQ_TOPIC=new-dlq", "DLQ_SUBSCRIPTION=new-oncall"}
 
-// TestSetupAndCheck goes from nothing to a worker that relays.
+// TestSetupAndCheck starts without any resources and ends with a worker that relays.
 func TestSetupAndCheck(t *testing.T) {
 	h := newEnv(t)
 	environ := h.environ(fresh...)
@@ -116,14 +116,14 @@ func TestSetupAndCheck(t *testing.T) {
 	contains(t, repaired.stdout, "retention: 1 hour → 7 days", "exactly-once delivery: on → off", "1 created or changed")
 	wantNotOK(t, checks(t, environ, 0), emulated...)
 
-	// And it works.
+	// The worker relays.
 	execute(t, environ, strings.NewReader(`{"attributes":{"service_id":"sams"},"data":{"feature":"sams.user","action":"created"}}`+"\n"), "publish").exits(0)
 	execute(t, environ, strings.NewReader(`{"data":{}}`+"\n"), "publish", "--as-is").exits(0)
 	h.run(fresh...).exits(0).sums(summary{Received: 2, Submitted: 1, Rejected: map[string]int{"unknown_service": 1}, Ended: "drained"})
 	contains(t, execute(t, environ, nil, "dlq", "stats").exits(0).stdout, "unknown_service")
 }
 
-// TestCheckFixedSettings meets what setup cannot change.
+// TestCheckFixedSettings has settings that setup cannot change.
 func TestCheckFixedSettings(t *testing.T) {
 	h := newEnv(t)
 	_, err := h.subs.CreateSubscription(h.context(), &pubsubpb.Subscription{
@@ -141,8 +141,8 @@ func TestCheckFixedSettings(t *testing.T) {
 	contains(t, got.stderr, "a setting that loses events cannot be changed")
 }
 
-// TestCheckPermissionsAndTLS runs it against a Pub/Sub that knows permissions,
-// and a gateway behind TLS.
+// TestCheckPermissionsAndTLS runs check against a Pub/Sub with permissions and a gateway
+// behind TLS.
 func TestCheckPermissionsAndTLS(t *testing.T) {
 	h := newEnv(t)
 	pubsub, err := pubsubserver.Start(t.Context(), pubsubserver.Options{})
@@ -171,7 +171,7 @@ func TestCheckPermissionsAndTLS(t *testing.T) {
 	}
 }
 
-// TestCheckOutages finds what is away, and says what.
+// TestCheckOutages requires that check names the dependency that is unavailable.
 func TestCheckOutages(t *testing.T) {
 	h := newEnv(t)
 	got := execute(t, h.environ("SAMS_CLIENT_SECRET=very-wrong-secret"), nil, "check").exits(1)

@@ -74,8 +74,8 @@ func TestWrongUsageIsRefused(t *testing.T) {
 	contains(t, got.stderr, "GOOGLE_CLOUD_PROJECT")
 }
 
-// TestPublishReportsBadLines publishes good and bad lines from stdin: the good ones arrive, the
-// bad ones are reported with their numbers.
+// TestPublishReportsBadLines publishes good and bad lines from stdin. The good ones must
+// arrive, and the bad ones be reported with their numbers.
 func TestPublishReportsBadLines(t *testing.T) {
 	h := newEnv(t)
 	input := strings.Join([]string{
@@ -111,7 +111,7 @@ func TestPublishReportsBadLines(t *testing.T) {
 		`{"feature":"sams.user","action":"deleted"} k`)
 }
 
-// TestPublishAsIs publishes what no decoder takes, and compares every byte.
+// TestPublishAsIs publishes messages that no decoder accepts, and compares every byte.
 func TestPublishAsIs(t *testing.T) {
 	h := newEnv(t)
 	messages := []*pubsubpb.PubsubMessage{
@@ -129,7 +129,7 @@ func TestPublishAsIs(t *testing.T) {
 		lines = append(lines, line(t, m)...)
 		want[fingerprint(m)] = true
 	}
-	// Data that is an object may stand in the line as it is.
+	// Data that is a JSON object may be in the line without encoding.
 	lines = append(lines, "{\"data\":{ \"raw\" : [ 1.50 , \"\\u0061<\" ] },\"attributes\":{\"a\":\"b\"}}\r\n"...)
 	want[fingerprint(&pubsubpb.PubsubMessage{Data: []byte(`{ "raw" : [ 1.50 , "\u0061<" ] }`), Attributes: map[string]string{"a": "b"}})] = true
 

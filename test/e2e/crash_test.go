@@ -11,16 +11,16 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 
-// TestKilledWorkerLosesNothing kills a worker that holds everything: nothing is lost. What it had not
-// acknowledged is given to a second worker by a snapshot, since the emulator goes
-// on delivering to the dead one's streams for several leases.
+// TestKilledWorkerLosesNothing kills a worker with all events in flight: no event may be
+// lost. A snapshot gives the messages that it had not acknowledged to a second worker,
+// because the emulator goes on delivering to the dead worker's streams for several leases.
 func TestKilledWorkerLosesNothing(t *testing.T) {
 	h := newEnv(t)
 	const all = 200
 	var streams atomic.Int64
 	var killed atomic.Bool
 	h.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
-		// One batch gets through before.
+		// One batch is recorded before.
 		return gatewayserver.Fault{Hang: streams.Add(1) > 1 && !killed.Load()}
 	})
 	p := h.startReady(continuous, "WORKER_BATCH_MAX_EVENTS=20")
@@ -35,7 +35,7 @@ func TestKilledWorkerLosesNothing(t *testing.T) {
 	before := len(h.recorded())
 	h.copyUnacked()
 	got := h.run("PUBSUB_SUBSCRIPTION=" + unackedID).exits(0).summary()
-	// Of what was recorded, all but the last batch has been acknowledged.
+	// All recorded events except the last batch have been acknowledged.
 	if got.Submitted < all-before || got.Released != 0 || got.Ended != "drained" {
 		t.Errorf("summary of the second worker: %+v", got)
 	}
@@ -46,14 +46,15 @@ func TestKilledWorkerLosesNothing(t *testing.T) {
 		}
 	}
 	// Both may have dead-lettered the invalid one.
-	if letters := h.takeAll(dlqSubID, 1); len(letters) == 0 {
+	if messages := h.takeAll(dlqSubID, 1); len(messages) == 0 {
 		t.Error("the invalid event is lost")
 	}
 }
 
-// TestKillLeases kills a worker with events in flight, on a Pub/Sub that leases what it
-// delivers for ten minutes. The worker has set shorter leases by then, so everything is
-// available to a second one 30 s after the kill, or 60 s with exactly-once delivery.
+// TestKillLeases kills a worker with events in flight, on a Pub/Sub that leases each
+// delivered message for ten minutes. The worker has set shorter leases by then, so all
+// messages are available to a second one 30 s after the kill, or 60 s with exactly-once
+// delivery.
 func TestKillLeases(t *testing.T) {
 	const (
 		all = 500

@@ -30,9 +30,9 @@ func (h *env) reject(n int) []*pubsubpb.PubsubMessage {
 	return all
 }
 
-// TestDeadLettersAtTheTerminal types Ctrl-C at each step of each command that
-// changes the queue. Nothing is lost, and what was held is back at once: sooner
-// than any lease ends.
+// TestDeadLettersAtTheTerminal types Ctrl-C at each step of each command that changes the
+// queue. No message may be lost, and the leased ones must be back at once, before any lease
+// ends.
 func TestDeadLettersAtTheTerminal(t *testing.T) {
 	const letters = 150
 	dir := t.TempDir()
@@ -147,14 +147,14 @@ func TestDeadLettersInterrupted(t *testing.T) {
 	}
 }
 
-// queueServer is a Pub/Sub of our own, which tells what is held.
+// queueServer is a Pub/Sub of our own, which knows which messages are leased.
 type queueServer struct {
 	*pubsubserver.Server
 	t             *testing.T
 	ledger, queue string
 }
 
-// fullQueue starts one with so many dead letters.
+// fullQueue starts one with this many dead-lettered messages.
 func fullQueue(t *testing.T, letters int) *queueServer {
 	t.Helper()
 	const topic = "projects/p/topics/telemetry-events"
@@ -184,8 +184,8 @@ func (s *queueServer) environ() []string {
 	return []string{"GOOGLE_CLOUD_PROJECT=p", "PUBSUB_EMULATOR_HOST=" + s.Addr(), "ENVIRONMENT_ID=dev", "WORKER_SERVICES=" + services}
 }
 
-// allBack makes sure that everything is in the queue but what was acknowledged,
-// and that nobody holds any.
+// allBack requires that all messages are in the queue except those that were acknowledged,
+// and that none is leased.
 func (s *queueServer) allBack(letters int) pubsubserver.Stats {
 	s.t.Helper()
 	state := s.Stats(s.queue)
@@ -195,8 +195,8 @@ func (s *queueServer) allBack(letters int) pubsubserver.Stats {
 	return state
 }
 
-// TestListIntoHead: a reader that has seen enough ends the command, which still
-// gives everything back.
+// TestListIntoHead has a reader that closes the pipe early. The command ends, and still
+// returns all messages.
 func TestListIntoHead(t *testing.T) {
 	t.Parallel()
 	const letters = 1200
@@ -226,8 +226,8 @@ func TestListIntoHead(t *testing.T) {
 	s.allBack(letters)
 }
 
-// TestTwoAtOnce has two people replay the same queue. Each event is replayed by
-// one of them; whoever came later is told that it is being held.
+// TestTwoAtOnce has two people replay the same queue. Each event is replayed by one of
+// them, and the second is informed that messages are leased.
 func TestTwoAtOnce(t *testing.T) {
 	const letters = 160
 	h := newEnv(t)
@@ -235,7 +235,7 @@ func TestTwoAtOnce(t *testing.T) {
 	late := sit(t, h.environ(), "dlq", "replay", "--no-check", "--output", "json")
 	late.says("[y/N] ")
 	contains(t, late.stderr.String(), "Replay 160 of 160 events of 1 service to")
-	// This one holds all that it has not published yet.
+	// This one has leased all messages that it has not published yet.
 	early := start(t, h.environ(), nil, "dlq", "replay", "--yes", "--no-check", "--rate", "40", "--output", "json")
 	first := h.takeAll(ledgerID, 1)
 	late.types("y\n")

@@ -29,8 +29,8 @@ func (h *env) dlq(args ...string) result {
 	return execute(h.t, h.environ("SAMS_CLIENT_ID=", "SAMS_CLIENT_SECRET="), nil, append([]string{"dlq"}, args...)...)
 }
 
-// TestDeadLetterQueue rejects events of all kinds, looks at them, mends one, and
-// replays all: what is published again is the original in every byte.
+// TestDeadLetterQueue rejects events of all kinds, looks at them, fixes one, and replays
+// all: the published messages must equal the originals in every byte.
 func TestDeadLetterQueue(t *testing.T) {
 	h := newEnv(t)
 	all := rejects()
@@ -83,8 +83,8 @@ func withoutReplay(m *pubsubpb.PubsubMessage) *pubsubpb.PubsubMessage {
 	return out
 }
 
-// TestReplayMends mends events in a queue of 5,000, and relays them.
-func TestReplayMends(t *testing.T) {
+// TestReplayFixes fixes events in a queue of 5,000, and relays them.
+func TestReplayFixes(t *testing.T) {
 	const letters, mended = 5000, 130
 	h := newEnv(t)
 	var all []*pubsubpb.PubsubMessage

@@ -37,8 +37,8 @@ func TestDrainEndsBeforeDeadline(t *testing.T) {
 	h.empty()
 }
 
-// TestSignalReleasesWaitingEvents stops a worker that has a stream open and a batch that waits: the
-// stream is finished, the batch released.
+// TestSignalReleasesWaitingEvents stops a worker with an open stream and a waiting batch.
+// The stream is finished, and the batch released.
 func TestSignalReleasesWaitingEvents(t *testing.T) {
 	for _, signal := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		t.Run(signal.String(), func(t *testing.T) {
@@ -69,8 +69,8 @@ func TestSignalReleasesWaitingEvents(t *testing.T) {
 	}
 }
 
-// TestSignalBacklog stops a worker that has far more in its hands than a slow
-// gateway can take in time.
+// TestSignalBacklog stops a worker with far more events in flight than a slow gateway can
+// take in time.
 func TestSignalBacklog(t *testing.T) {
 	h := newEnv(t)
 	const all = 300
@@ -97,8 +97,8 @@ func TestSignalBacklog(t *testing.T) {
 	h.atOnce(all, all-s.Submitted)
 }
 
-// atOnce makes sure that so many messages are there for anybody without a wait
-// for their leases, and that none of the events from 0 on is lost.
+// atOnce requires that this many messages are available at once, without a wait for leases,
+// and that none of the events from 0 on is lost.
 func (h *env) atOnce(all, left int) {
 	h.t.Helper()
 	began := time.Now()
@@ -109,8 +109,8 @@ func (h *env) atOnce(all, left int) {
 	h.union(all, messages)
 }
 
-// TestSignalFinishes stops a worker whose last stream is open: it is finished, and
-// everything is settled.
+// TestSignalFinishes stops a worker whose last stream is open. The stream is finished, and
+// all events are settled.
 func TestSignalFinishes(t *testing.T) {
 	h := newEnv(t)
 	started := make(chan struct{}, 100)
@@ -145,8 +145,8 @@ func TestSecondSignal(t *testing.T) {
 	}
 }
 
-// TestSignalBeforeAnything stops a worker that has not reached the gateway yet:
-// there was an outage, and it must be seen.
+// TestSignalBeforeAnything stops a worker that has not reached the gateway yet. The exit
+// status must show the outage.
 func TestSignalBeforeAnything(t *testing.T) {
 	h := newEnv(t)
 	h.gateway.SetDown(true)
@@ -157,8 +157,8 @@ func TestSignalBeforeAnything(t *testing.T) {
 	h.take(subID, 1)
 }
 
-// TestAllConfigurationFaultsAreListed has many faults at once: all are listed, each with its
-// variable, and the process is over before it has done anything.
+// TestAllConfigurationFaultsAreListed has many faults at once. All are listed, each with
+// its variable, and the process ends before it does anything else.
 func TestAllConfigurationFaultsAreListed(t *testing.T) {
 	t.Parallel()
 	began := time.Now()
@@ -180,8 +180,8 @@ func TestAllConfigurationFaultsAreListed(t *testing.T) {
 	}
 }
 
-// TestConfigurationCombinations has settings that are fine apart and would stall
-// or lose together.
+// TestConfigurationCombinations has settings that are valid alone, but together would stall
+// the worker or lose events.
 func TestConfigurationCombinations(t *testing.T) {
 	t.Parallel()
 	base := []string{"GOOGLE_CLOUD_PROJECT=p", "SAMS_CLIENT_ID=id", "SAMS_CLIENT_SECRET=" + clientSecret}
@@ -207,8 +207,8 @@ func TestConfigurationCombinations(t *testing.T) {
 	}
 }
 
-// TestMissingResourcesEndRun lacks one of the things in Pub/Sub: the run waits for it, which may
-// just have been created, and ends before it pulls.
+// TestMissingResourcesEndRun lacks one of the resources in Pub/Sub. The run waits, because
+// it may just have been created, and ends before it pulls.
 func TestMissingResourcesEndRun(t *testing.T) {
 	for _, c := range []struct {
 		name, variable, id string

@@ -18,7 +18,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 
-// freeAddr is an address that nobody listens on.
+// freeAddr returns an unused address.
 func freeAddr(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -29,7 +29,7 @@ func freeAddr(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// answer is what an endpoint says.
+// answer is the answer of an endpoint.
 type answer struct {
 	code int
 	body string
@@ -68,7 +68,7 @@ func (p *process) get(path, token string) answer {
 	return answer{response.StatusCode, strings.TrimSpace(string(body))}
 }
 
-// metric is the sum of a metric's values over its labels.
+// metric returns the sum of a metric's values over its labels.
 func (p *process) metric(name string) (sum float64) {
 	p.t.Helper()
 	for _, s := range parseMetrics(p.t, p.get("/metrics", "").body) {
@@ -189,8 +189,8 @@ func TestHealthEndpoints(t *testing.T) {
 	}
 }
 
-// TestHealthBeforeGateway asks while the worker has not reached the gateway yet:
-// the startup probe must pass.
+// TestHealthBeforeGateway asks before the worker has reached the gateway: the startup probe
+// must pass.
 func TestHealthBeforeGateway(t *testing.T) {
 	h := newEnv(t)
 	h.gateway.Stop()
@@ -203,7 +203,7 @@ func TestHealthBeforeGateway(t *testing.T) {
 	p.stop(syscall.SIGTERM).exits(1)
 }
 
-// TestPortTaken has somebody else on the port.
+// TestPortTaken has another process on the port.
 func TestPortTaken(t *testing.T) {
 	h := newEnv(t)
 	got := h.run(continuous, "WORKER_DIAGNOSTICS_ADDR="+h.gateway.Addr()).exits(1)
@@ -211,22 +211,22 @@ func TestPortTaken(t *testing.T) {
 	got.sums(summary{Ended: "error"})
 }
 
-// TestEveryMetricIsServed looks at every metric after a run that had some of everything.
+// TestEveryMetricIsServed compares every metric after a run with events of all kinds.
 func TestEveryMetricIsServed(t *testing.T) {
 	h := newEnv(t)
 	h.gateway.SetOnPayload(func(_ gatewayserver.StreamInfo, events []*gatewayserver.Event) gatewayserver.Fault {
 		return gatewayserver.Fault{Omit: []string{eventID(poison)}}
 	})
-	// Before the first event, all that can be known is there already.
+	// All series that can be known are there before the first event.
 	h.publish(events(0, 20)...)
 	h.publish(events(0, 5)...)
 	for i := range 5 {
-		// Anybody can make up names of services; none may become a label.
+		// Publishers can make up names of services; none may become a label.
 		h.publish(named(string(invalid(30+i).GetData()), "service_id", "made-up-"+strconv.Itoa(i)))
 	}
 	h.publish(message("[]"), named("{}", "service_id", "sams"))
 	p := h.start(continuous, "WORKER_DIAGNOSTICS_ADDR="+freeAddr(t), "WORKER_REJECT_AFTER=2")
-	// What is left out can only be judged while others are recorded.
+	// The verdict on an event that is left out needs other events that are recorded.
 	more := 0.0
 	testenv.Eventually(t, "what is left out is judged", func() bool {
 		if p.metric("telemetry_relay_events_rejected_total") == 8 {
@@ -330,8 +330,8 @@ func TestEveryMetricIsServed(t *testing.T) {
 	p.stop(syscall.SIGTERM).exits(0)
 }
 
-// TestMetricsCatalogue asks a worker that has had nothing to do: an alert can
-// only be written for what is described.
+// TestMetricsCatalogue asks a worker without events, because an alert can only use metrics
+// that exist from the start.
 func TestMetricsCatalogue(t *testing.T) {
 	h := newEnv(t)
 	p := h.startReady(continuous)

@@ -25,16 +25,16 @@ const (
 	subID    = "telemetry-events-relay"
 	dlqID    = "telemetry-events-dlq"
 	dlqSubID = "telemetry-events-dlq-oncall"
-	// The ledger sees everything that is published, whatever the worker does.
+	// The ledger's subscription gets all published messages, whatever the worker does.
 	ledgerID = "ledger"
-	// copyUnacked gives this one what the worker has not acknowledged.
+	// copyUnacked sets this one to the messages that the worker has not acknowledged.
 	unackedID = "unacked"
 
 	clientID     = "relay-client"
 	clientSecret = "s3cr3t-0f-the-relay"
 
 	patience = testenv.Patience
-	// busy is what a slow machine may add to a time that the worker keeps.
+	// busy is how much a slow machine may add to a time that the worker keeps.
 	busy = 45 * time.Second
 
 	// services extends the services of the sample events by one of each policy.
@@ -92,8 +92,8 @@ type env struct {
 	gateway *gatewayserver.Server
 }
 
-// newEnv makes a test parallel and builds everything around the worker, with the
-// emulator as its Pub/Sub.
+// newEnv makes a test parallel and starts the worker's environment, with the emulator as
+// its Pub/Sub.
 func newEnv(t *testing.T) *env {
 	t.Helper()
 	t.Parallel()
@@ -107,8 +107,8 @@ func newEnv(t *testing.T) *env {
 	return h
 }
 
-// newEnvOn builds everything around the worker but topics and subscriptions, on a
-// Pub/Sub that listens on host.
+// newEnvOn starts the worker's environment without topics and subscriptions, on a Pub/Sub
+// that listens on host.
 func newEnvOn(t *testing.T, host string) *env {
 	t.Helper()
 	conn := connections.get(t, host)
@@ -187,7 +187,7 @@ func (h *env) subscribe(id, topic string) {
 	h.t.Helper()
 	_, err := h.subs.CreateSubscription(h.context(), &pubsubpb.Subscription{
 		Name: h.subscription(id), Topic: h.topic(topic), AckDeadlineSeconds: 60,
-		EnableMessageOrdering: id == ledgerID, // so that ordering keys are seen
+		EnableMessageOrdering: id == ledgerID, // to receive ordering keys
 	})
 	h.must(err)
 }
@@ -204,8 +204,7 @@ func (h *env) publish(messages ...*pubsubpb.PubsubMessage) []string {
 	return ids
 }
 
-// take takes everything that a subscription has to deliver, and makes sure that
-// there are so many messages.
+// take takes all available messages of a subscription, and requires this many.
 func (h *env) take(subscription string, want int) []*pubsubpb.PubsubMessage {
 	h.t.Helper()
 	all := h.takeAll(subscription, want)
@@ -215,8 +214,8 @@ func (h *env) take(subscription string, want int) []*pubsubpb.PubsubMessage {
 	return all
 }
 
-// takeAll pulls and acknowledges until there are at least so many messages, and
-// no more come.
+// takeAll pulls and acknowledges until there are at least this many messages, and no more
+// come.
 func (h *env) takeAll(subscription string, least int) []*pubsubpb.PubsubMessage {
 	h.t.Helper()
 	var (
@@ -249,7 +248,7 @@ func (h *env) takeAll(subscription string, least int) []*pubsubpb.PubsubMessage 
 	return all
 }
 
-// ledger returns everything that was published, by message id.
+// ledger returns all published messages by id.
 func (h *env) ledger(want int) map[string]*pubsubpb.PubsubMessage {
 	h.t.Helper()
 	byID := make(map[string]*pubsubpb.PubsubMessage, want)
@@ -259,16 +258,16 @@ func (h *env) ledger(want int) map[string]*pubsubpb.PubsubMessage {
 	return byID
 }
 
-// empty makes sure that everything in the worker's subscription has been
-// acknowledged: nothing is there, and nothing is away on a lease.
+// empty requires that all messages in the worker's subscription have been acknowledged:
+// none is available, and none is leased.
 func (h *env) empty() {
 	h.t.Helper()
 	h.copyUnacked()
 	h.take(unackedID, 0)
 }
 
-// copyUnacked makes the subscription unackedID deliver everything that has not been
-// acknowledged in the worker's, whoever has it on a lease.
+// copyUnacked makes the subscription unackedID deliver all messages that have not been
+// acknowledged in the worker's, whoever has leased them.
 func (h *env) copyUnacked() {
 	h.t.Helper()
 	snapshot := "projects/" + h.project + "/snapshots/unacked"
@@ -289,8 +288,8 @@ func (h *env) recorded() map[string]int {
 	return ids
 }
 
-// once makes sure that the events from first to last, without last, were
-// recorded exactly once.
+// once requires that the events from first to last, without last, were recorded exactly
+// once.
 func (h *env) once(first, last int) {
 	h.t.Helper()
 	ids := h.recorded()
@@ -301,8 +300,8 @@ func (h *env) once(first, last int) {
 	}
 }
 
-// environ is a drain's environment with what vars change; nothing of the test's
-// own environment gets through.
+// environ returns a drain's environment with the changes of vars. Nothing of the test's own
+// environment is in it.
 func (h *env) environ(vars ...string) []string {
 	return append([]string{
 		"GOOGLE_CLOUD_PROJECT=" + h.project,
@@ -323,10 +322,10 @@ func (h *env) environ(vars ...string) []string {
 	}, vars...)
 }
 
-// continuous is the mode in which a test says when the run ends.
+// continuous is the mode in which the test ends the run.
 const continuous = "WORKER_MODE=continuous"
 
-// within makes a drain end at its deadline, so long after its start.
+// within makes a drain end at a deadline after this time.
 func within(window time.Duration) []string {
 	return []string{
 		"WORKER_SHUTDOWN_TIMEOUT=2s", "WORKER_DRAIN_IDLE=5m",
@@ -334,7 +333,7 @@ func within(window time.Duration) []string {
 	}
 }
 
-// message makes a message of cody-gateway.
+// message returns a message of cody-gateway.
 func message(data string, attributes ...string) *pubsubpb.PubsubMessage {
 	m := &pubsubpb.PubsubMessage{Data: []byte(data), Attributes: map[string]string{"service_id": "cody-gateway"}}
 	for i := 0; i < len(attributes); i += 2 {
@@ -343,12 +342,12 @@ func message(data string, attributes ...string) *pubsubpb.PubsubMessage {
 	return m
 }
 
-// event makes a valid event with an id of its own.
+// event returns a valid event with an id of its own.
 func event(i int, attributes ...string) *pubsubpb.PubsubMessage {
 	return message(fmt.Sprintf(`{"feature":"cody.chat","action":"sent","id":%q,"metadata":{"n":%d}}`, eventID(i), i), attributes...)
 }
 
-// events makes the events from first to last, without last.
+// events returns the events from first to last, without last.
 func events(first, last int) []*pubsubpb.PubsubMessage {
 	var all []*pubsubpb.PubsubMessage
 	for i := first; i < last; i++ {
@@ -357,7 +356,7 @@ func events(first, last int) []*pubsubpb.PubsubMessage {
 	return all
 }
 
-// invalid makes an event that the worker rejects.
+// invalid returns an event that the worker rejects.
 func invalid(i int) *pubsubpb.PubsubMessage {
 	return message(fmt.Sprintf(`{"feature":"Bad","action":"sent","id":%q}`, eventID(i)))
 }
@@ -367,7 +366,7 @@ func eventID(i int) string { return fmt.Sprintf("019a0000-0000-7000-8000-%012d",
 // pause is the interval of polling.
 func pause() { time.Sleep(20 * time.Millisecond) }
 
-// contains makes sure that a text says something.
+// contains requires that a text has a part.
 func contains(t *testing.T, text string, parts ...string) {
 	t.Helper()
 	for _, part := range parts {
@@ -377,7 +376,7 @@ func contains(t *testing.T, text string, parts ...string) {
 	}
 }
 
-// omits makes sure that a text does not say something.
+// omits requires that a text does not have a part.
 func omits(t *testing.T, text string, parts ...string) {
 	t.Helper()
 	for _, part := range parts {

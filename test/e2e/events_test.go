@@ -13,8 +13,8 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 
-// TestDuplicatesAreRecordedOnce publishes some events twice: close together, and once more when
-// the first is recorded.
+// TestDuplicatesAreRecordedOnce publishes some events twice: close together, and once more
+// after the first is recorded.
 func TestDuplicatesAreRecordedOnce(t *testing.T) {
 	h := newEnv(t)
 	h.publish(events(0, 50)...)
@@ -31,15 +31,15 @@ func TestDuplicatesAreRecordedOnce(t *testing.T) {
 	h.empty()
 }
 
-// TestSameID has different events that share an id: all must be recorded, once, and
-// they share streams.
+// TestSameID has different events with one id. All must be recorded, once, and they share
+// streams.
 func TestSameID(t *testing.T) {
 	h := newEnv(t)
 	var messages []*pubsubpb.PubsubMessage
 	for i := range 5 {
 		messages = append(messages, message(with(fmt.Sprintf(`"id":%q,"metadata":{"n":%d}`, eventID(1), i))))
 	}
-	// The same bytes are the same event only of the same publisher.
+	// Equal bytes of different publishers are different events.
 	same := with(fmt.Sprintf(`"id":%q`, eventID(2)))
 	messages = append(messages, message(same), message(same, "service_environment", "prod"), named(same, "service_id", "sams"))
 	h.publish(messages...)
@@ -63,8 +63,8 @@ func TestSameID(t *testing.T) {
 	h.empty()
 }
 
-// TestDerivedID replays events without id and timestamp by hand: they must be the
-// same events again.
+// TestDerivedID replays events without id and timestamp by hand. They must remain the same
+// events.
 func TestDerivedID(t *testing.T) {
 	h := newEnv(t)
 	ids := h.publish(message("{"+head+"}"), message(with(`"metadata":{"n":1}`)), message(with(`"metadata":{"n":2}`)))
@@ -116,12 +116,12 @@ func TestBatchesKeepLimits(t *testing.T) {
 	h.recordedExactly(values(ledger))
 }
 
-// TestTooLarge has a message whose dead letter fits nowhere: it stays where it
-// is, and holds nothing else up.
+// TestTooLarge has a message that is too large for any dead-lettered message. It stays in
+// the subscription and delays no other.
 func TestTooLarge(t *testing.T) {
 	h := newEnv(t)
-	// The emulator takes 10 MiB, the letter has more attributes, and this does not
-	// compress.
+	// The emulator takes 10 MiB, the dead-lettered message has more attributes, and this
+	// data does not compress.
 	h.publish(message(string(random(10_485_100)), "note", strings.Repeat("x", 400)))
 	h.publish(events(0, 5)...)
 	p := h.start(continuous, "WORKER_DIAGNOSTICS_ADDR="+freeAddr(t))

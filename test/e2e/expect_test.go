@@ -25,8 +25,8 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 
-// expectation is what the gateway must have recorded for a message. It is worked
-// out here from the JSON in the plainest way, apart from the worker's decoder.
+// expectation is the record that the gateway must have of a message. It is derived from the
+// JSON in the simplest way, independently of the worker's decoder.
 type expectation struct {
 	identity gatewayserver.Identity
 	event    *telemetrygatewayv1.Event
@@ -69,7 +69,7 @@ func expect(t *testing.T, m *pubsubpb.PubsubMessage) expectation {
 		}
 		e.Parameters.Metadata[key] = number(t, value)
 	}
-	// Policies drop it, or let it pass only when it is empty.
+	// Policies drop it, or accept it only if it is empty.
 	withheld := attributes["service_id"] == "dropper" || attributes["service_id"] == "strict"
 	if private := doc.object("privateMetadata"); private != nil && !withheld {
 		s, err := structpb.NewStruct(floats(t, map[string]any(private)).(map[string]any))
@@ -184,7 +184,7 @@ func number(t *testing.T, v any) float64 {
 	return f
 }
 
-// floats replaces the numbers of a document by doubles.
+// floats replaces the numbers of a document with doubles.
 func floats(t *testing.T, v any) any {
 	t.Helper()
 	switch v := v.(type) {
@@ -215,8 +215,8 @@ func parseTime(t *testing.T, s string) time.Time {
 	return at
 }
 
-// recordedExactly makes sure that the gateway has recorded the messages' events,
-// each once, as expected, and nothing else.
+// recordedExactly requires that the gateway has recorded the messages' events, each once,
+// as expected, and nothing else.
 func (h *env) recordedExactly(messages []*pubsubpb.PubsubMessage) {
 	h.t.Helper()
 	type key struct {
@@ -251,7 +251,8 @@ func (h *env) recordedExactly(messages []*pubsubpb.PubsubMessage) {
 // deadLetter is a dead-lettered message, restored.
 type deadLetter struct{ testenv.DeadLetter }
 
-// readDeadLetter restores the original message and checks what every one has.
+// readDeadLetter restores the original message and checks the attributes that every
+// dead-lettered message has.
 func (h *env) readDeadLetter(m *pubsubpb.PubsubMessage) deadLetter {
 	t := h.t
 	t.Helper()
@@ -282,7 +283,7 @@ func (h *env) readDeadLetter(m *pubsubpb.PubsubMessage) deadLetter {
 	return l
 }
 
-// matches makes sure that the letter holds the message that was published.
+// matches requires that the dead-lettered message has the published one in it.
 func (l deadLetter) matches(t *testing.T, m *pubsubpb.PubsubMessage) {
 	t.Helper()
 	if !bytes.Equal(l.Data, m.GetData()) {
@@ -299,7 +300,7 @@ func (l deadLetter) matches(t *testing.T, m *pubsubpb.PubsubMessage) {
 	}
 }
 
-// deadLetters takes so many dead letters, by the original message's id.
+// deadLetters takes this many dead-lettered messages, by the original message's id.
 func (h *env) deadLetters(want int) map[string]deadLetter {
 	h.t.Helper()
 	all := make(map[string]deadLetter, want)

@@ -15,7 +15,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 
-// poison is the event that the gateway does not like.
+// poison is the event that the gateway does not accept.
 const poison = 13
 
 // has reports whether a payload has the event.
@@ -23,8 +23,8 @@ func has(events []*gatewayserver.Event, i int) bool {
 	return slices.ContainsFunc(events, func(e *gatewayserver.Event) bool { return e.GetId() == eventID(i) })
 }
 
-// onlyPoison makes sure that the poison was dead-lettered, and everything else
-// up to last recorded once.
+// onlyPoison requires that the poison was dead-lettered, and that all other events up to
+// last were recorded once.
 func (h *env) onlyPoison(last int, reason string) deadLetter {
 	h.t.Helper()
 	h.once(0, poison)
@@ -43,8 +43,8 @@ func (h *env) onlyPoison(last int, reason string) deadLetter {
 	return deadLetter{}
 }
 
-// TestLeftOut has one event that the gateway's Pub/Sub refuses, with the request
-// in which it travels: its neighbours are left out beside it, again and again.
+// TestLeftOut has one event that the gateway's Pub/Sub refuses, with the request that has
+// it. Its neighbours are repeatedly left out beside it.
 func TestLeftOut(t *testing.T) {
 	h := newEnv(t)
 	h.gateway.SetLose(func(ids []string) bool { return slices.Contains(ids, eventID(poison)) })
@@ -57,8 +57,8 @@ func TestLeftOut(t *testing.T) {
 	}
 }
 
-// TestLeftOutAndUndecided has two events, of which one is never recorded: the other
-// one is not enough to judge it. It waits for better days.
+// TestLeftOutAndUndecided has two events, of which one is never recorded. The other one is
+// not enough for a verdict, so the event stays in flight.
 func TestLeftOutAndUndecided(t *testing.T) {
 	h := newEnv(t)
 	h.gateway.SetLose(func(ids []string) bool { return slices.Contains(ids, eventID(0)) })
@@ -69,7 +69,7 @@ func TestLeftOutAndUndecided(t *testing.T) {
 	h.deadLetters(0)
 }
 
-// TestLeftOutOnce has an event that is left out once, as by a passing fault.
+// TestLeftOutOnce has an event that is left out once, as by a transient fault.
 func TestLeftOutOnce(t *testing.T) {
 	h := newEnv(t)
 	var tried atomic.Int64
@@ -85,7 +85,8 @@ func TestLeftOutOnce(t *testing.T) {
 	h.deadLetters(0)
 }
 
-// TestRefusedEventIsDeadLettered has one event with which the gateway refuses the whole stream.
+// TestRefusedEventIsDeadLettered has one event because of which the gateway refuses the
+// whole stream.
 func TestRefusedEventIsDeadLettered(t *testing.T) {
 	for _, code := range []codes.Code{codes.InvalidArgument, codes.FailedPrecondition} {
 		t.Run(code.String(), func(t *testing.T) {
@@ -107,8 +108,8 @@ func TestRefusedEventIsDeadLettered(t *testing.T) {
 	}
 }
 
-// TestEventThatFailsStreamsIsDeadLettered has one event whose streams fail by what otherwise passes, as when
-// the gateway cannot decode it.
+// TestEventThatFailsStreamsIsDeadLettered has one event whose streams fail with a transient
+// error, as when the gateway cannot decode it.
 func TestEventThatFailsStreamsIsDeadLettered(t *testing.T) {
 	h := newEnv(t)
 	h.gateway.SetOnPayload(func(_ gatewayserver.StreamInfo, events []*gatewayserver.Event) gatewayserver.Fault {
@@ -119,7 +120,7 @@ func TestEventThatFailsStreamsIsDeadLettered(t *testing.T) {
 	})
 	h.publish(events(0, 50)...)
 	p := h.start(continuous, "WORKER_REJECT_AFTER=2")
-	// Whether it is the event can only be told while others are recorded.
+	// The verdict needs other events that are recorded.
 	next := 50
 	testenv.Eventually(t, "the poison is dead-lettered", func() bool {
 		h.publish(event(next))
@@ -149,7 +150,7 @@ func TestIdentityRefused(t *testing.T) {
 	h.empty()
 }
 
-// TestWrongServerEndsRun has something else than a gateway at its address.
+// TestWrongServerEndsRun has another server at the gateway's address.
 func TestWrongServerEndsRun(t *testing.T) {
 	h := newEnv(t)
 	h.gateway.SetOnStream(func(gatewayserver.StreamInfo) gatewayserver.Fault {
@@ -201,8 +202,8 @@ func TestCutStreamsAreRepeated(t *testing.T) {
 	}
 }
 
-// TestHangingStreamTimesOut has a gateway that does not answer: the stream ends by its timeout
-// and the events are submitted again.
+// TestHangingStreamTimesOut has a gateway that does not answer. The stream ends by its
+// timeout, and the events are submitted again.
 func TestHangingStreamTimesOut(t *testing.T) {
 	h := newEnv(t)
 	var payloads atomic.Int64
@@ -214,12 +215,13 @@ func TestHangingStreamTimesOut(t *testing.T) {
 	h.once(0, 10)
 }
 
-// TestTwoWorkers drains one subscription by two workers.
+// TestTwoWorkers drains one subscription with two workers.
 func TestTwoWorkers(t *testing.T) {
 	h := newEnv(t)
 	const all = 1000
-	// The emulator keeps what it has sent to a stream that ends until the lease of ten
-	// seconds is over, so the second worker must wait longer for what the first one left.
+	// The emulator keeps messages that it has sent to an ending stream until their lease of
+	// ten seconds is over. So the second worker must wait longer for the messages that the
+	// first one left.
 	const idle = "WORKER_DRAIN_IDLE=14s"
 	first, second := h.startReady(idle), h.startReady(idle)
 	for i := 0; i < all; i += 50 {

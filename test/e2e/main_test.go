@@ -1,7 +1,7 @@
-// Package e2e_test runs the built binary against Google's Pub/Sub emulator, or the
-// embedded Pub/Sub where the emulator is kinder than the service, and a SAMS and a
-// gateway of our own. It knows nothing of the worker but what the
-// outside promises: variables, messages, exit statuses, endpoints.
+// Package e2e_test runs the built binary against Google's Pub/Sub emulator, or the embedded
+// Pub/Sub where the emulator is less strict than the service, and a SAMS and a gateway of
+// our own. It uses only what the worker promises to the outside: variables, messages, exit
+// statuses, endpoints.
 package e2e_test
 
 import (
@@ -13,12 +13,12 @@ import (
 
 	"go.uber.org/goleak"
 
-	_ "github.com/sourcegraph/telemetry-relay/internal/app" // what the binary is made of: a result is not cached beyond a change of it
+	_ "github.com/sourcegraph/telemetry-relay/internal/app" // the binary's code, so that a cached result is not used after a change
 	"github.com/sourcegraph/telemetry-relay/internal/emulator"
 	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 
-// buildVersion is what the binary under test says of itself.
+// buildVersion is the version of the binary under test.
 const buildVersion = "1.2.3-e2e"
 
 // workerBinary is the path of the worker.
@@ -26,8 +26,7 @@ var workerBinary string
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(suite{m}) }
 
-// suite builds the binary before the tests, and takes everything down after them
-// but before goleak looks.
+// suite builds the binary before the tests, and cleans up before goleak checks.
 type suite struct{ m *testing.M }
 
 func (s suite) Run() int {

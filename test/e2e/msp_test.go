@@ -15,7 +15,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 
-// specification is what is used here of an MSP service.yaml.
+// specification is the part of an MSP service.yaml that these tests use.
 type specification struct {
 	Environments []struct {
 		ID       string
@@ -25,9 +25,8 @@ type specification struct {
 	}
 }
 
-// deployed returns the variables that a container has at MSP, by the
-// specification of the kind for its last environment; what is outside is that
-// of the test.
+// deployed returns the variables that a container has at MSP, by the specification of the
+// kind for its last environment. Dependencies are those of the test.
 func (h *env) deployed(kind string) []string {
 	h.t.Helper()
 	content, err := os.ReadFile(filepath.Join("..", "..", "deploy", "msp", kind+".service.yaml"))
@@ -67,19 +66,19 @@ func command(t *testing.T) []string {
 	return args
 }
 
-// TestMSPJob does what Cloud Run does with the job's specification: the image's
-// default command, variables, and nothing else.
+// TestMSPJob starts the job as Cloud Run does by its specification: with the image's
+// default command and variables, and nothing else.
 func TestMSPJob(t *testing.T) {
 	h := newEnv(t)
 	h.publish(named(string(event(0).GetData()), "service_id", "cody-gateway"), named(string(event(1).GetData()), "service_id", "stranger"))
-	// The drain's idle time is the only thing that is shortened.
+	// Only the drain's idle time is shortened.
 	execute(t, append(h.deployed("job"), "WORKER_DRAIN_IDLE=1s"), nil, command(t)...).exits(0).
 		sums(summary{Received: 2, Submitted: 1, Rejected: map[string]int{"unknown_service": 1}, Ended: "drained"})
 	h.deadLetters(1)
 }
 
-// TestMSPService does it with the service's: it listens at the port, answers the
-// probes, and ends well when it is told to.
+// TestMSPService starts the service by its specification. It must listen at the port,
+// answer the probes, and end well after a signal.
 func TestMSPService(t *testing.T) {
 	h := newEnv(t)
 	addr := freeAddr(t)

@@ -11,7 +11,7 @@ import (
 // origin is when the replayed messages were first published.
 var origin = time.Date(2026, 11, 20, 10, 0, 0, 500_000_000, time.UTC)
 
-// oddities are events that look odd and are valid.
+// oddities are events that look wrong and are valid.
 func oddities() []*pubsubpb.PubsubMessage {
 	const trace = "4bf92f3577b34da6a3ce929d0e0e4736"
 	all := []*pubsubpb.PubsubMessage{
@@ -46,11 +46,11 @@ func oddities() []*pubsubpb.PubsubMessage {
 		message(with(`"metadata":{"case":4}`), "googclient_traceparent", "00-"+trace+"-00f067aa0ba902b7-00"),
 		message(with(`"interaction":{"countryCode":"DE"}`), "traceparent", "00-"+trace+"-00f067aa0ba902b7-01"),
 		message(with(`"interaction":{"traceId":"mine"}`), "traceparent", "00-"+trace+"-00f067aa0ba902b7-01"),
-		// The names of the dead-letter queue mean nothing on a valid event.
+		// The names of the dead-letter queue have no meaning on a valid event.
 		message(with(`"metadata":{"case":5}`), "dlq_reason", "mine", "replay_count", "none"),
 		message(with(`"metadata":{"case":6}`), "origin_message_id", "4711", "origin_publish_time", "2026-11-20T10:00:00.5Z"),
 		message(with(`"metadata":{"case":7}`), "replay_count", "0", "origin_message_id", "4711", "origin_publish_time", "2026-11-20T10:00:00.5Z"),
-		// Replays keep the id and the time of what was first published.
+		// Replays keep the id and the time of the message that was first published.
 		message(with(`"metadata":{"case":8}`), "replay_count", "1", "origin_message_id", "4711", "origin_publish_time", "2026-11-20T10:00:00.5Z"),
 		message(with(`"timestamp":"2026-11-19T00:00:00Z"`), "replay_count", "12", "origin_message_id", "4712", "origin_publish_time", "2026-11-20T10:00:00.123456Z"),
 		// Policies.

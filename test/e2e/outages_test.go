@@ -16,14 +16,14 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 
-// untouched makes sure that so many messages are there at once and have never
-// been delivered: their delivery would count as an attempt.
+// untouched requires that this many messages are available at once and have never been
+// delivered, because a delivery would count as an attempt.
 func (h *env) untouched(want int) {
 	h.t.Helper()
 	h.take(subID, want)
 }
 
-// union makes sure that each of the events from 0 on is recorded or left.
+// union requires that each of the events from 0 on is recorded or left.
 func (h *env) union(all int, left []*pubsubpb.PubsubMessage) {
 	h.t.Helper()
 	seen := h.recorded()
@@ -99,9 +99,9 @@ func TestGatewayAwayMidway(t *testing.T) {
 	h.empty()
 }
 
-// TestGatewayStaysAway stops a worker in the middle of an outage: what it holds
-// is released, and the exit status tells.
-func TestGatewayStaysAway(t *testing.T) {
+// TestGatewayStaysDown stops a worker in the middle of an outage. Events in flight are
+// released, and the exit status shows the outage.
+func TestGatewayStaysDown(t *testing.T) {
 	h := newEnv(t)
 	p := h.startReady(continuous)
 	h.publish(events(0, 20)...)
@@ -161,7 +161,7 @@ func TestSAMSAway(t *testing.T) {
 	})
 }
 
-// TestTokenRevoked takes the token away in the middle: one new one is enough.
+// TestTokenRevoked revokes the token in the middle of a run. One new one must suffice.
 func TestTokenRevoked(t *testing.T) {
 	h := newEnv(t)
 	p := h.startReady(continuous)
@@ -177,8 +177,8 @@ func TestTokenRevoked(t *testing.T) {
 	}
 }
 
-// TestBadCredentialsEndRun has mistakes of the operator: the run ends at once and says
-// what to do.
+// TestBadCredentialsEndRun has mistakes of the operator. The run ends at once and says what
+// to do.
 func TestBadCredentialsEndRun(t *testing.T) {
 	const wrong = "wr0ng-s3cr3t"
 	t.Run("secret", func(t *testing.T) {
@@ -204,8 +204,8 @@ func TestBadCredentialsEndRun(t *testing.T) {
 	})
 }
 
-// TestDeadLetterTopicAway deletes the dead-letter topic in the middle of a run.
-func TestDeadLetterTopicAway(t *testing.T) {
+// TestDeadLetterTopicDeleted deletes the dead-letter topic in the middle of a run.
+func TestDeadLetterTopicDeleted(t *testing.T) {
 	t.Run("for good", func(t *testing.T) {
 		h := newEnv(t)
 		p := h.startReady(continuous)
@@ -227,9 +227,9 @@ func TestDeadLetterTopicAway(t *testing.T) {
 		h.deleteSubscription(dlqSubID)
 		h.publish(invalid(100), invalid(101), invalid(102))
 		p.says("The dead-letter topic does not take messages")
-		// What is published between the topic's return and its subscription's is
-		// delivered to nobody: the worker sleeps meanwhile. The first call makes
-		// sure that the emulator has answered what the worker asked before.
+		// No subscription gets messages that are published between the return of the topic
+		// and that of its subscription, so the worker sleeps meanwhile. The first call
+		// waits until the emulator has answered the worker's earlier requests.
 		p.signal(syscall.SIGSTOP)
 		h.createTopic("a-while")
 		h.createTopic(dlqID)
@@ -241,8 +241,8 @@ func TestDeadLetterTopicAway(t *testing.T) {
 	})
 }
 
-// TestNothingRecorded has a gateway whose backend fails: streams end well, and
-// nothing is recorded. That says nothing about the events.
+// TestNothingRecorded has a gateway whose backend fails: streams end well, and nothing is
+// recorded. That is no evidence against the events.
 func TestNothingRecorded(t *testing.T) {
 	h := newEnv(t)
 	h.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
@@ -259,7 +259,7 @@ func TestNothingRecorded(t *testing.T) {
 	h.union(40, h.take(subID, 40))
 }
 
-// TestNothingRecordedForAWhile is the same outage, and its end.
+// TestNothingRecordedForAWhile has the same outage, and its end.
 func TestNothingRecordedForAWhile(t *testing.T) {
 	h := newEnv(t)
 	var failing atomic.Bool

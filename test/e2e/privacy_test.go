@@ -13,8 +13,8 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 
-// TestPrivateValuesDoNotLeak looks for private values wherever people look: they may be in the
-// events only.
+// TestPrivateValuesDoNotLeak looks for private values in all outputs. Only events may have
+// them.
 func TestPrivateValuesDoNotLeak(t *testing.T) {
 	const marker = "pr1vate-mark"
 	private := `"privateMetadata":{"` + marker + `":"` + marker + `","list":["` + marker + `"],"deep":{"` + marker + `":{"k":"` + marker + `"}}}`
@@ -25,7 +25,7 @@ func TestPrivateValuesDoNotLeak(t *testing.T) {
 		withID(0, private),
 		message(with(private)),
 		named(with(private), "service_id", "dropper"),
-		withID(poison, private), // left out for ever
+		withID(poison, private), // never recorded
 		withID(99, private),     // refused
 	}
 	bad := []*pubsubpb.PubsubMessage{
@@ -55,7 +55,7 @@ func TestPrivateValuesDoNotLeak(t *testing.T) {
 	h := newEnv(t)
 	h.gateway.SetOnPayload(func(_ gatewayserver.StreamInfo, events []*gatewayserver.Event) gatewayserver.Fault {
 		if has(events, 99) {
-			// The gateway quotes what it refuses.
+			// The gateway quotes the events that it refuses.
 			return gatewayserver.Fault{Err: status.Errorf(codes.InvalidArgument, "bad: %s", marker)}
 		}
 		return gatewayserver.Fault{Omit: []string{eventID(poison)}}
@@ -63,7 +63,7 @@ func TestPrivateValuesDoNotLeak(t *testing.T) {
 	h.publish(good...)
 	h.publish(bad...)
 	p := h.start(continuous, "LOG_LEVEL=debug", "WORKER_REJECT_AFTER=2", "WORKER_DIAGNOSTICS_ADDR="+freeAddr(t))
-	// What is left out can only be judged while others are recorded.
+	// The verdict on an event that is left out needs other events that are recorded.
 	next := 100
 	testenv.Eventually(t, "everything is settled", func() bool {
 		h.publish(event(next))
@@ -84,7 +84,7 @@ func TestPrivateValuesDoNotLeak(t *testing.T) {
 		}
 	}
 
-	// `publish` reports the same lines to whoever ran it.
+	// `publish` reports the same lines to its caller.
 	var lines []byte
 	for _, m := range bad {
 		lines = append(lines, line(t, m)...)
@@ -95,8 +95,8 @@ func TestPrivateValuesDoNotLeak(t *testing.T) {
 	contains(t, broken.stderr, "stdin:1", "stdin:2")
 }
 
-// TestLibrariesAreQuiet asks every library that the worker is made of to log all
-// that it can: only the worker's own lines may be there.
+// TestLibrariesAreQuiet makes every library of the worker log as much as it can. Only the
+// worker's own lines may appear.
 func TestLibrariesAreQuiet(t *testing.T) {
 	h := newEnv(t)
 	r := newReports(t)
@@ -113,8 +113,8 @@ func TestLibrariesAreQuiet(t *testing.T) {
 	}
 }
 
-// TestMalformedTelemetryVariables: the worker does not start, and what the value
-// was is not said.
+// TestMalformedTelemetryVariables requires that the worker does not start, and does not
+// show the value.
 func TestMalformedTelemetryVariables(t *testing.T) {
 	const marker = "s3cr3t-header"
 	h := newEnv(t)

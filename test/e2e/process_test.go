@@ -24,7 +24,7 @@ type process struct {
 	done           chan struct{} // closed when it has ended
 }
 
-// result is how a worker has ended.
+// result is the exit status and the output of a worker.
 type result struct {
 	t              *testing.T
 	status         int
@@ -55,7 +55,7 @@ func start(t *testing.T, environ []string, stdin io.Reader, args ...string) *pro
 	}
 	go func() {
 		defer close(p.done)
-		_ = p.cmd.Wait() // the status is what is asked for
+		_ = p.cmd.Wait() // the test checks the status
 	}()
 	t.Cleanup(func() {
 		_ = p.cmd.Process.Kill() // it may have ended
@@ -79,14 +79,13 @@ func (h *env) start(vars ...string) *process {
 	return start(h.t, h.environ(vars...), nil, "run")
 }
 
-// startReady starts `worker run` with its endpoints, and waits until everything
-// that it needs is there.
+// startReady starts `worker run` with its endpoints, and waits until it is ready.
 func (h *env) startReady(vars ...string) *process {
 	h.t.Helper()
 	return h.startReadyAs("", vars...)
 }
 
-// startReadyAs is startReady with the token that the endpoints want.
+// startReadyAs is startReady with the token that the endpoints require.
 func (h *env) startReadyAs(token string, vars ...string) *process {
 	h.t.Helper()
 	p := h.start(append(vars, "WORKER_DIAGNOSTICS_ADDR="+freeAddr(h.t))...)
@@ -143,7 +142,7 @@ func (p *process) says(text string) {
 	})
 }
 
-// exits makes sure of the status.
+// exits requires an exit status.
 func (r result) exits(status int) result {
 	r.t.Helper()
 	if r.status != status {
@@ -152,7 +151,7 @@ func (r result) exits(status int) result {
 	return r
 }
 
-// summary reads the last line on stdout, strictly, and audits the books.
+// summary reads the last line on stdout, strictly, and checks the accounting.
 func (r result) summary() summary {
 	r.t.Helper()
 	lines := strings.Split(strings.TrimSuffix(r.stdout, "\n"), "\n")
@@ -178,8 +177,8 @@ func (r result) summary() summary {
 	return s
 }
 
-// sums makes sure of all that a summary says, but for batches and duration,
-// which depend on how the events happened to arrive.
+// sums compares a whole summary, except for batches and duration, which depend on how the
+// events happened to arrive.
 func (r result) sums(want summary) {
 	r.t.Helper()
 	got := r.summary()

@@ -10,12 +10,12 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 
-// TestLeasesAreSetSoon measures how soon the worker sets the lease of what was delivered:
-// within 200 ms in quiet traffic, and 99 of 100 within 500 ms of a backlog that fills
-// its memory bound, on a machine of its own. Tests share theirs, so that the best of
-// three tries counts, and ten times as long is allowed: still a small part of any
-// lease. The worker's own delay of 100 ms is tested in fake time in internal/consume. The
-// gateway is slow, so that acknowledgements come later.
+// TestLeasesAreSetSoon measures how soon the worker sets the lease of delivered messages:
+// within 200 ms in quiet traffic, and 99 of 100 within 500 ms of a backlog that fills its
+// memory bound, on a machine of its own. Because tests share theirs, the best of three
+// tries counts, and ten times as long is allowed, which is still a small part of any lease.
+// The worker's own delay of 100 ms is tested in fake time in internal/consume. The gateway
+// is slow, so that acks come later.
 func TestLeasesAreSetSoon(t *testing.T) {
 	h := newStrictEnv(t)
 	h.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {

@@ -12,8 +12,8 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/devstack/tlsfront"
 )
 
-// TestRegionalEndpoint: PUBSUB_ENDPOINT is where every command finds Pub/Sub, with
-// TLS and with credentials, as it would find the global one.
+// TestRegionalEndpoint requires that every command uses Pub/Sub at PUBSUB_ENDPOINT, with
+// TLS and credentials, like the global one.
 func TestRegionalEndpoint(t *testing.T) {
 	h := newEnv(t)
 	server, err := pubsubserver.Start(t.Context(), pubsubserver.Options{})
@@ -22,7 +22,7 @@ func TestRegionalEndpoint(t *testing.T) {
 	front := tlsfront.Start(t, server.Addr())
 	environ := h.environ("PUBSUB_EMULATOR_HOST=", "PUBSUB_ENDPOINT="+front.Endpoint, "SSL_CERT_FILE="+front.Roots,
 		"GOOGLE_APPLICATION_CREDENTIALS="+tlsfront.ServiceAccountKey(t), "WORKER_DRAIN_IDLE=2s")
-	// used makes sure that the command was the one who spoke to the endpoint.
+	// used requires that the command has called the endpoint.
 	used := func(command string) {
 		t.Helper()
 		names := front.Names()
@@ -56,8 +56,8 @@ func TestRegionalEndpoint(t *testing.T) {
 	}
 }
 
-// TestCredentialsAreMissing: credentials may be there a little later than the
-// worker; without any the run ends, and says which are expected.
+// TestCredentialsAreMissing requires that the worker waits for credentials, which may come
+// a little later than the worker. Without any the run ends, and names the expected ones.
 func TestCredentialsAreMissing(t *testing.T) {
 	t.Run("until they come", func(t *testing.T) {
 		h := newEnv(t)

@@ -25,16 +25,16 @@ const (
 	givenID = "019a0000-0000-7000-8000-00000000abcd"
 )
 
-// with makes the data of an event that has something more.
+// with returns the data of an event with a further part.
 func with(more string) string { return "{" + head + "," + more + "}" }
 
-// nested makes an event of so many levels.
+// nested returns an event with this many levels.
 func nested(levels int) string {
 	inner := levels - 2 // the event and its privateMetadata
 	return with(`"privateMetadata":{"deep":` + strings.Repeat("[", inner) + strings.Repeat("]", inner) + `}`)
 }
 
-// random makes bytes that do not compress.
+// random returns bytes that do not compress.
 func random(n int) []byte {
 	source := rand.NewChaCha8([32]byte{1})
 	b := make([]byte, n)
@@ -42,7 +42,7 @@ func random(n int) []byte {
 	return b
 }
 
-// named makes a message with these attributes only.
+// named returns a message with only these attributes.
 func named(data string, attributes ...string) *pubsubpb.PubsubMessage {
 	m := message(data, attributes...)
 	if len(attributes) == 0 || attributes[0] != "service_id" {
@@ -51,7 +51,7 @@ func named(data string, attributes ...string) *pubsubpb.PubsubMessage {
 	return m
 }
 
-// rejects has every reason that the worker finds by itself, and every rule.
+// rejects has every reason of the decoder, and every rule.
 func rejects() []reject {
 	var all []reject
 	add := func(reason, name string, m *pubsubpb.PubsubMessage, says ...string) *reject {
@@ -194,7 +194,7 @@ func rejects() []reject {
 	add("oversized", "as JSON", message(with(`"privateMetadata":{"text":"`+strings.Repeat("<", 2_000_000)+`"}`)), "9900000")
 	add("oversized", "many numbers", message(with(`"privateMetadata":{"n":[`+strings.TrimSuffix(strings.Repeat("1e20,", 500_000), ",")+`]}`)))
 
-	// What a dead letter cannot hold as it is.
+	// These contents cannot be in a dead-lettered message without encoding.
 	add("malformed_payload", "nearly 10 MB", message("["+strings.Repeat(" ", 9_999_900)+"]")).encoding = "gzip"
 	own := add("invalid_event", "publisher's own dlq attribute", message(with(`"own":1`), "dlq_reason", "mine", "dlq_custom", "x"), "own")
 	own.encoding = "envelope+gzip"

@@ -25,7 +25,7 @@ const (
 	publishersParent = "00-" + publishersTrace + "-b7ad6b7169203331-01"
 )
 
-// reports is everything that the worker may tell others about itself.
+// reports has everything that the worker may report to other services.
 type reports struct {
 	otlp   *otlptest.Receiver
 	sentry *sentrytest.Server
@@ -36,7 +36,7 @@ func newReports(t *testing.T) reports {
 	return reports{otlptest.Start(t), sentrytest.Start(t)}
 }
 
-// environ are the variables with which a job reports.
+// environ returns the variables with which a job reports.
 func (r reports) environ() []string {
 	return []string{
 		"OTEL_EXPORTER_OTLP_ENDPOINT=" + r.otlp.URL, "SENTRY_DSN=" + r.sentry.DSN, "JOB_EXECUTION_CRON_SCHEDULE=*/15 * * * *",
@@ -45,7 +45,7 @@ func (r reports) environ() []string {
 	}
 }
 
-// omit makes sure that nothing that was written or sent holds a secret.
+// omit requires that no output or report has a secret.
 func (r reports) omit(t *testing.T, got result) {
 	t.Helper()
 	sent := r.otlp.Bodies()
@@ -72,14 +72,14 @@ func (r reports) checkIns() (states []string) {
 	return states
 }
 
-// TestReportsAgree runs a job at debug level that has some of everything, and looks at
-// all that it tells.
+// TestReportsAgree runs a job at debug level with events of all kinds, and compares its
+// reports.
 func TestReportsAgree(t *testing.T) {
 	h := newEnv(t)
 	r := newReports(t)
 	h.gateway.SetOnPayload(func(_ gatewayserver.StreamInfo, events []*gatewayserver.Event) gatewayserver.Fault {
 		if has(events, 7) {
-			// The gateway quotes what it refuses.
+			// The gateway quotes the events that it refuses.
 			return gatewayserver.Fault{Err: status.Errorf(codes.InvalidArgument, "bad: %s", privateMark)}
 		}
 		return gatewayserver.Fault{}
@@ -121,7 +121,7 @@ func TestReportsAgree(t *testing.T) {
 			t.Errorf("a batch has the links %v", b.GetLinks())
 		}
 	}
-	// Each batch is logged, with its trace; at debug level only.
+	// Each batch is logged with its trace, at debug level only.
 	submitted := 0
 	for line := range strings.Lines(got.stderr) {
 		if !strings.Contains(line, `"Submitting a batch"`) {

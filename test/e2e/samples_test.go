@@ -35,7 +35,7 @@ func line(t *testing.T, m *pubsubpb.PubsubMessage) []byte {
 	return append(b, '\n')
 }
 
-// fingerprint is what a publisher decides about a message.
+// fingerprint has the parts of a message that the publisher decides.
 func fingerprint(m *pubsubpb.PubsubMessage) string {
 	var b strings.Builder
 	for _, key := range slices.Sorted(maps.Keys(m.GetAttributes())) {
@@ -45,12 +45,12 @@ func fingerprint(m *pubsubpb.PubsubMessage) string {
 	return b.String()
 }
 
-// TestSampleEventsAreRelayed relays all sample events, every unusual valid event and every kind
-// of invalid one in one run, and compares everything that comes out.
+// TestSampleEventsAreRelayed relays all sample events, every unusual valid event and every
+// kind of invalid one in one run, and compares all results.
 func TestSampleEventsAreRelayed(t *testing.T) {
 	h := newEnv(t)
 
-	// What goes in, known by its content.
+	// The published messages by their content.
 	var valid []*pubsubpb.PubsubMessage
 	content, err := os.ReadFile(sampleFile)
 	h.must(err)
@@ -86,7 +86,7 @@ func TestSampleEventsAreRelayed(t *testing.T) {
 	contains(t, published.stdout, "2000")
 	execute(t, h.environ(), bytes.NewReader(lines), "publish", "--as-is").exits(0)
 
-	// What Pub/Sub has got is exactly that.
+	// Pub/Sub has exactly these messages.
 	ledger := h.ledger(len(valid) + len(rejects))
 	want := map[string]int{}
 	for _, m := range valid {
@@ -106,7 +106,7 @@ func TestSampleEventsAreRelayed(t *testing.T) {
 		}
 	}
 
-	// Messages of 10 MB can keep an emulator busy for a while.
+	// The emulator needs some time for messages of 10 MB.
 	got := h.run("WORKER_DRAIN_IDLE=3s").exits(0)
 
 	counts := map[string]int{}
@@ -127,7 +127,7 @@ func TestSampleEventsAreRelayed(t *testing.T) {
 	}
 }
 
-// judge compares a dead letter with what was to be rejected.
+// judge compares a dead-lettered message with the expected reject.
 func (r *reject) judge(t *testing.T, m *pubsubpb.PubsubMessage, l deadLetter) {
 	l.matches(t, m)
 	if got := l.DLQ["dlq_reason"]; got != r.reason {

@@ -23,25 +23,26 @@ import (
 )
 
 var (
-	scaleLetters = flag.Int("scale.letters", 4000, "how many dead letters TestScale puts into the queue")
-	scaleSlow    = flag.Duration("scale.slow", 0, "how long TestScale's slow replay takes, beyond the leases' minute; 0 leaves out all but three commands")
-	scaleLarge   = flag.Int("scale.large", 0, "how many letters of 9 MB TestScaleLarge puts into the queue")
+	scaleMessages = flag.Int("scale.messages", 4000, "how many messages TestScale puts into the queue")
+	scaleSlow     = flag.Duration("scale.slow", 0, "how long TestScale's slow replay takes, beyond the leases' minute; 0 leaves out all but three commands")
+	scaleLarge    = flag.Int("scale.large", 0, "how many messages of 9 MB TestScaleLarge puts into the queue")
 )
 
-// Of so many letters one is the gateway's, one is of sams, and one waits for a
-// field to be deleted. Nobody can mend the rest.
+// Of every so many messages, one is rejected by the gateway, one is of sams, and one has a
+// field that must be deleted. The others cannot be fixed.
 const scaleShare = 20
 
-// TestScale measures the commands on a full queue: how long they take, how much
+// TestScale measures the commands on a full queue: their duration and memory, whether they
+// show progress, and whether a lease ends on the way.
 // memory, whether they show progress, and whether a lease runs out on the way.
 // docs/dead-letter-scale.md has the figures of
 //
-//	go test ./test/e2e -run 'TestScale$' -scale.letters=100000 -scale.slow=150s -v -timeout 30m
+//	go test ./test/e2e -run 'TestScale$' -scale.messages=100000 -scale.slow=150s -v -timeout 30m
 func TestScale(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it measures a program that is built without the race detector")
 	}
-	n, share, all := *scaleLetters, *scaleLetters/scaleShare, *scaleSlow > 0
+	n, share, all := *scaleMessages, *scaleMessages/scaleShare, *scaleSlow > 0
 	s := &scale{env: newEnv(t), left: n, dir: t.TempDir()}
 	s.turnstile = newTurnstile(t, s.env)
 	size := s.fill(n)
@@ -69,8 +70,8 @@ func TestScale(t *testing.T) {
 	s.take(ledgerID, n-s.left)
 }
 
-// TestScaleLarge is about letters that are as large as they can be: what Pub/Sub
-// gives at once must fit into memory.
+// TestScaleLarge has messages of the largest possible size. Those that Pub/Sub delivers at
+// once must fit into memory.
 //
 //	go test ./test/e2e -run TestScaleLarge -scale.large=40 -v
 func TestScaleLarge(t *testing.T) {
@@ -97,7 +98,7 @@ func TestScaleLarge(t *testing.T) {
 type scale struct {
 	*env
 	turnstile *turnstile
-	left      int // letters in the queue
+	left      int // messages in the queue
 	dir       string
 }
 
@@ -119,7 +120,7 @@ func (s *scale) measure(args ...string) measured {
 	return m
 }
 
-// replay replays so many.
+// replay replays this many messages.
 func (s *scale) replay(want int, args ...string) {
 	s.t.Helper()
 	m := s.measure(append([]string{"replay", "--yes", "--output", "json"}, args...)...)
@@ -127,7 +128,7 @@ func (s *scale) replay(want int, args ...string) {
 	contains(s.t, m.stdout, fmt.Sprintf(`{"matched":%[1]d,"replayed":%[1]d,"failed":0,"left":%d}`, want, s.left))
 }
 
-// lines makes sure that a command has written all letters, and says so.
+// lines requires that a command has written all messages, and says so.
 func (s *scale) lines(file string, m measured, says string) {
 	s.t.Helper()
 	contains(s.t, m.stdout, fmt.Sprintf(says, s.left))
@@ -138,8 +139,8 @@ func (s *scale) lines(file string, m measured, says string) {
 	}
 }
 
-// fill puts letters into the queue, as the worker writes them, and returns how
-// many bytes of data they have.
+// fill fills the queue as the worker does, and returns how many bytes of data the messages
+// have.
 func (h *env) fill(n int) (size int) {
 	h.t.Helper()
 	events, err := samples.Events(n)
@@ -177,15 +178,15 @@ func (h *env) fill(n int) (size int) {
 	return size
 }
 
-// measured is what a command has cost.
+// measured is the cost of a command.
 type measured struct {
 	status           int
 	stdout, stderr   string
 	took             time.Duration
-	peak             int64 // bytes resident at most
+	peak             int64 // largest resident memory, in bytes
 	delivered, twice int
 	renewed          int
-	progress         int // how many different counts of letters were shown
+	progress         int // how many different counts of messages were shown
 }
 
 // measure runs a command with a terminal to write its progress to.
@@ -201,7 +202,7 @@ func (h *env) measure(s *turnstile, args ...string) measured {
 	cmd.Stdout, cmd.Stderr = &stdout, stderr
 	began := time.Now()
 	h.must(cmd.Start())
-	stderr.Close() // the command has it
+	stderr.Close() // the command has its own copy
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
@@ -211,7 +212,7 @@ func (h *env) measure(s *turnstile, args ...string) measured {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = cmd.Wait() // the status is looked at below
+		_ = cmd.Wait() // the status is checked below
 	}()
 	for running := true; running; {
 		select {
@@ -219,8 +220,8 @@ func (h *env) measure(s *turnstile, args ...string) measured {
 			running = false
 		case <-time.After(10 * time.Millisecond):
 		}
-		// Not the rusage of the process: that has the peak of the test's own memory,
-		// which the process shared until it became the worker.
+		// The rusage of the process would include the peak of the test's own memory, which
+		// the process shared until it became the worker.
 		m.peak = max(m.peak, peakOf(cmd.Process.Pid))
 	}
 	<-read
@@ -235,8 +236,8 @@ func (h *env) measure(s *turnstile, args ...string) measured {
 	return m
 }
 
-// peakOf returns the most memory that a process had resident so far, in bytes; 0
-// when it has ended.
+// peakOf returns the largest resident memory of a process so far, in bytes; 0 if it has
+// ended.
 func peakOf(pid int) int64 {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

@@ -6,16 +6,16 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/devstack/pubsubserver"
 )
 
-// strictEnv is an env with the embedded Pub/Sub, which behaves as the service does
-// where the emulator is kinder: what a stream delivers is leased for ten minutes
-// until its first ModifyAckDeadline, for example.
+// strictEnv is an env with the embedded Pub/Sub, which behaves like the service where the
+// emulator is less strict: for example, it leases each streamed message for ten minutes
+// until its first ModifyAckDeadline.
 type strictEnv struct {
 	*env
 	pubsub *pubsubserver.Server
 }
 
-// newStrictEnv makes a test parallel and builds everything around the worker. The
-// options are those of the worker's subscription.
+// newStrictEnv makes a test parallel and starts the worker's environment. The options are
+// for the worker's subscription.
 func newStrictEnv(t *testing.T, opts ...pubsubserver.SubscriptionOption) strictEnv {
 	t.Helper()
 	t.Parallel()
@@ -35,7 +35,7 @@ func newStrictEnv(t *testing.T, opts ...pubsubserver.SubscriptionOption) strictE
 	return h
 }
 
-// settled reports whether everything that was published has been acknowledged.
+// settled reports whether all published messages have been acknowledged.
 func (h strictEnv) settled() bool {
 	s := h.pubsub.Stats(h.subscription(subID))
 	return s.Backlog == 0 && s.Leased == 0

@@ -11,8 +11,7 @@ import (
 	"github.com/creack/pty"
 )
 
-// seat is a worker that somebody runs at a terminal of its own; its results go
-// to a pipe.
+// seat is a worker at a terminal of its own, whose results go to a pipe.
 type seat struct {
 	*process
 	screen *os.File
@@ -27,7 +26,7 @@ func sit(t *testing.T, environ []string, args ...string) *seat {
 	}
 	s := &seat{&process{t: t, cmd: exec.Command(workerBinary, args...), done: make(chan struct{}), started: time.Now()}, screen}
 	s.cmd.Env, s.cmd.Stdin, s.cmd.Stdout, s.cmd.Stderr = append(environ, "TERM=xterm"), tty, &s.stdout, tty
-	// What is typed reaches the worker as from a shell: Ctrl-C is a signal.
+	// Typed characters reach the worker as from a shell: Ctrl-C is a signal.
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -47,7 +46,7 @@ func sit(t *testing.T, environ []string, args ...string) *seat {
 	}()
 	go func() {
 		defer close(s.done)
-		_ = s.cmd.Wait() // the status is what is asked for
+		_ = s.cmd.Wait() // the test checks the status
 		<-read
 	}()
 	t.Cleanup(func() {

@@ -11,9 +11,9 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// turnstile stands between a command of the dead-letter queue and the emulator,
-// and counts what passes: only from there can it be seen that Pub/Sub delivered
-// a letter again because its lease had ended.
+// turnstile is a proxy between a command of the dead-letter queue and the emulator that
+// counts messages. Only a proxy can see that Pub/Sub redelivered a message because its
+// lease had ended.
 type turnstile struct {
 	pubsubpb.UnimplementedSubscriberServer
 	pubsubpb.UnimplementedPublisherServer
@@ -24,8 +24,8 @@ type turnstile struct {
 	mu       sync.Mutex
 	messages map[string]string   // ack id → message id
 	seen     map[string]struct{} // ids of messages that were delivered
-	held     map[string]struct{} // of those, what was neither given back nor acknowledged
-	twice    int                 // deliveries of what was still held
+	leased   map[string]struct{} // of those, the ones neither nacked nor acked
+	twice    int                 // deliveries of messages that were still leased
 	renewed  int                 // leases that were extended
 }
 
@@ -51,12 +51,12 @@ func newTurnstile(t *testing.T, h *env) *turnstile {
 func (s *turnstile) reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.messages, s.seen, s.held = map[string]string{}, map[string]struct{}{}, map[string]struct{}{}
+	s.messages, s.seen, s.leased = map[string]string{}, map[string]struct{}{}, map[string]struct{}{}
 	s.twice, s.renewed = 0, 0
 }
 
-// counted returns how many messages were delivered, how often one that was still
-// held, and how many leases were renewed.
+// counted returns how many messages were delivered, how often a leased one was redelivered,
+// and how many leases were extended.
 func (s *turnstile) counted() (delivered, twice, renewed int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -70,11 +70,11 @@ func (s *turnstile) Pull(ctx context.Context, r *pubsubpb.PullRequest) (*pubsubp
 	defer s.mu.Unlock()
 	for _, m := range response.GetReceivedMessages() {
 		id := m.GetMessage().GetMessageId()
-		if _, ok := s.held[id]; ok {
+		if _, ok := s.leased[id]; ok {
 			s.twice++
 		}
 		s.messages[m.GetAckId()] = id
-		s.seen[id], s.held[id] = struct{}{}, struct{}{}
+		s.seen[id], s.leased[id] = struct{}{}, struct{}{}
 	}
 	return response, err
 }
@@ -97,12 +97,12 @@ func (s *turnstile) Acknowledge(ctx context.Context, r *pubsubpb.AcknowledgeRequ
 	return s.subs.Acknowledge(ctx, r)
 }
 
-// settle notes that the command has let go of messages.
+// settle notes that the command has settled messages.
 func (s *turnstile) settle(ackIDs []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, id := range ackIDs {
-		delete(s.held, s.messages[id])
+		delete(s.leased, s.messages[id])
 	}
 }
 
