@@ -2,16 +2,15 @@ package dlq
 
 import (
 	"regexp"
-	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/sourcegraph/telemetry-relay/internal/event"
-	"github.com/sourcegraph/telemetry-relay/internal/terminal"
+	"github.com/sourcegraph/telemetry-relay/internal/fault"
 )
 
 // Hidden stands for what must not be shown.
-const Hidden = "[hidden]"
+const Hidden = fault.Hidden
 
 // A form describes the values of a field that are safe to show. Any other value may be
 // private, and is hidden.
@@ -23,7 +22,7 @@ type form struct {
 
 var (
 	// word is a technical name: neither an address nor a sentence.
-	word = form{text: regexp.MustCompile(`^[A-Za-z0-9_.+-]{1,64}$`)}
+	word = form{text: regexp.MustCompile(fault.WordPattern)}
 	// identifier is a number in hexadecimal digits, or a UUID.
 	identifier = form{text: regexp.MustCompile(`^[0-9A-Fa-f-]{1,64}$`)}
 	userNumber = form{text: identifier.text, number: true}
@@ -114,24 +113,7 @@ var safeAttributes = map[string]form{
 }
 
 // Word returns s if it is empty or safe to show, else Hidden.
-func Word(s string) string {
-	if s == "" || word.is(s) {
-		return s
-	}
-	return Hidden
-}
-
-var quotedText = regexp.MustCompile(quoted)
+func Word(s string) string { return fault.Word(s) }
 
 // SafeDetail returns a detail with its quoted values hidden, unless they are words.
-// Details of earlier versions quote values of events.
-func SafeDetail(detail string) string {
-	detail = quotedText.ReplaceAllStringFunc(detail, func(s string) string {
-		value, _ := strings.CutSuffix(s, "...")
-		if word.is(value[1 : len(value)-1]) {
-			return s
-		}
-		return `"` + Hidden + `"`
-	})
-	return terminal.Clean(detail)
-}
+func SafeDetail(detail string) string { return fault.SafeDetail(detail) }

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/sourcegraph/telemetry-relay/internal/fault"
 )
 
 // Group identifies messages with the same fault.
@@ -14,21 +16,27 @@ type Group struct {
 	Environment string `json:"environment"`
 	Feature     string `json:"feature"`
 	Action      string `json:"action"`
-	// Detail is normalized: see Normalize.
+	// Detail is normalized: see fault.Normalize.
 	Detail string `json:"detail"`
 }
 
 // GroupOf returns the group of a message.
 func GroupOf(s *Stored) Group {
+	f := FaultOf(s)
+	feature, action := SafeName(s)
+	return Group{
+		Reason: f.Reason, Service: f.Service, Environment: Word(s.Environment),
+		Feature: feature, Action: action, Detail: f.Detail,
+	}
+}
+
+// FaultOf returns the fault of a message.
+func FaultOf(s *Stored) fault.Fault {
 	detail := s.Detail
 	if s.Broken != nil {
 		detail = s.Broken.Error()
 	}
-	feature, action := SafeName(s)
-	return Group{
-		Reason: Word(string(s.Reason)), Service: Word(s.Service), Environment: Word(s.Environment),
-		Feature: feature, Action: action, Detail: Normalize(SafeDetail(detail)),
-	}
+	return fault.Of(string(s.Reason), s.Service, detail)
 }
 
 // GroupCount is a group with its counts.

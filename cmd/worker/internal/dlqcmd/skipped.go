@@ -4,6 +4,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
+	"github.com/sourcegraph/telemetry-relay/internal/fault"
 )
 
 // maxKinds bounds the kinds of causes that are printed.
@@ -20,7 +21,7 @@ type skipReport struct {
 // add counts a message that stays in the queue.
 func (r *skipReport) add(s *dlq.Stored, why error) {
 	cause := dlq.SafeDetail(why.Error())
-	kind := dlq.Normalize(cause)
+	kind := fault.Normalize(cause)
 	if r.counts == nil {
 		r.counts = map[string]int{}
 	}

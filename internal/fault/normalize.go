@@ -1,4 +1,4 @@
-package dlq
+package fault
 
 import (
 	"regexp"
@@ -16,14 +16,14 @@ const (
 	// someText and someKey stand for a value and a key that the detail does not show.
 	someText = `\ba string of \d+ bytes?`
 	someKey  = `a key of \d+ bytes?`
-	hex      = `\b[0-9a-fA-F]{16,}\b`
+	digits   = `\b[0-9a-fA-F]{16,}\b`
 )
 
 var (
 	// pathOf is the field at the start of a detail. inPath matches the parts of it that
 	// differ from event to event; the 95 of metadata.p95 does not.
 	pathOf = regexp.MustCompile(`^(?:attribute )?(?:[\w.-]|\[(?:` + quoted + `|` + someKey + `)\])+: `)
-	inPath = regexp.MustCompile(`(` + quoted + `|` + someKey + `)|(` + uuid + `|` + hex + `)|(\d{4,})`)
+	inPath = regexp.MustCompile(`(` + quoted + `|` + someKey + `)|(` + uuid + `|` + digits + `)|(\d{4,})`)
 
 	// inText has four groups: parts that stay, quoted values, ids, numbers.
 	inText = regexp.MustCompile(strings.Join([]string{
@@ -41,7 +41,7 @@ var (
 			`to the subscription [^;]*`,
 		}, `|`) + `)`,
 		`(` + quoted + `|` + someText + `)`,
-		`(` + uuid + `|` + hex + `)`,
+		`(` + uuid + `|` + digits + `)`,
 		`(\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d)?|-?\b\d+(?:\.\d+)?\b|\d{4,})`,
 	}, `|`))
 )
@@ -74,4 +74,16 @@ func replaceGroups(re *regexp.Regexp, s string, texts ...string) string {
 	}
 	b.WriteString(s[at:])
 	return b.String()
+}
+
+// clipTo shortens a text to so many characters.
+func clipTo(s string, limit int) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	runes := 0
+	for i := range s {
+		if runes++; runes > limit {
+			return s[:i] + "…"
+		}
+	}
+	return s
 }
