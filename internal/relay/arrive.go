@@ -71,7 +71,7 @@ func (d *decoding) decodeEvent(e *inflight) {
 	}()
 	m := messageOf(e.message)
 	from := d.senderOf(e.message)
-	m.Sender = from.Sender
+	m.Sender, e.replayed = from.Sender, from.replayed
 	e.event, _, e.rejection = d.decode(nil, m)
 	if e.rejection == nil {
 		e.fingerprint = d.hasher.Event(from.identity, e.event.UUID, m.Data)
@@ -88,6 +88,7 @@ func messageOf(m *consume.Message) event.Message {
 type sender struct {
 	*event.Sender
 	identity uint64 // the hash of the publisher
+	replayed bool
 }
 
 // senderOf returns the sender of a message.
@@ -99,7 +100,7 @@ func (d *decoding) senderOf(m *consume.Message) *sender {
 	}
 	of := d.decoder.Sender(m.Attributes)
 	p := of.Publisher()
-	s := &sender{of, d.hasher.Publisher(p.ServiceID, p.Environment)}
+	s := &sender{of, d.hasher.Publisher(p.ServiceID, p.Environment), event.Replays(m.Attributes) > 0}
 	if m.Same != nil {
 		m.Same.Known = s
 	}
@@ -157,7 +158,10 @@ func (l *loop) admit(e *inflight, now time.Time) {
 		return
 	}
 	switch {
-	case l.settlement.wasDeadLettered(e.message), l.settlement.wasRecorded(e):
+	case l.settlement.wasDeadLettered(e.message):
+		l.settlement.duplicate(e.publisher.service, e.message)
+	case l.settlement.wasRecorded(e):
+		l.settlement.judged(e.message, e, Duplicate)
 		l.settlement.duplicate(e.publisher.service, e.message)
 	case l.run.stopping:
 		l.settlement.nack(e.message)

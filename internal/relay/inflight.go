@@ -30,6 +30,7 @@ type inflight struct {
 	rejection    *event.Rejection // why it goes to the dead-letter topic; nil: it does not
 	trace        *batchTrace      // of the batch that it was submitted with first; nil: it is not traced
 	panicked     bool             // its decoding panicked
+	replayed     bool             // its message has a valid replay_count
 	settled      bool             // it may still be in a batch or a queue
 
 	// The events before and after it in the order of arrival. inflightSet writes them.

@@ -74,6 +74,10 @@ type Options struct {
 	// end. It must return at once.
 	OnProgress func(Progress)
 
+	// OnVerdict, if set, is called by the loop for each rejected message and for each
+	// replayed message, when its verdict is settled. It must return at once.
+	OnVerdict func(Verdict)
+
 	// Tracer, if set, traces batches.
 	Tracer Tracer
 

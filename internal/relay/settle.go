@@ -95,6 +95,9 @@ func (s *settlement) eventRecorded(e *inflight, now time.Time) {
 	s.latest = now
 	s.run.metrics.EventDelivery.Observe(now.Sub(e.message.PublishTime).Seconds())
 	s.recorded.Add(e.fingerprint)
+	if e.replayed {
+		s.judged(e.message, e, Recorded)
+	}
 	s.acked = append(s.acked, e.message)
 	s.settleRedeliveries(e)
 	s.remove(e, wasRecorded)
@@ -112,6 +115,7 @@ func (s *settlement) eventDeadLettered(e *inflight, now time.Time) {
 	for _, m := range e.redeliveries {
 		s.deadLettered.Add(s.hasher.Message(m.ID))
 	}
+	s.judged(e.message, e, Rejected)
 	s.acked = append(s.acked, e.message)
 	s.settleRedeliveries(e)
 	s.remove(e, wasRejected)
@@ -131,6 +135,9 @@ func (s *settlement) wasDeadLettered(m *consume.Message) bool {
 
 func (s *settlement) settleRedeliveries(e *inflight) {
 	for _, m := range e.redeliveries {
+		if m.ID != e.message.ID {
+			s.judged(m, e, Duplicate)
+		}
 		s.duplicate(s.inflight.serviceOfMessage(m), m)
 	}
 }
