@@ -15,6 +15,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/diagnostics"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
+	"github.com/sourcegraph/telemetry-relay/internal/fault"
 	"github.com/sourcegraph/telemetry-relay/internal/metrics"
 	"github.com/sourcegraph/telemetry-relay/internal/otelexport"
 	"github.com/sourcegraph/telemetry-relay/internal/policy"
@@ -98,6 +99,9 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (summary relay.S
 	}
 	closers = append(closers, gateway.Close)
 
+	verdicts := &verdicts{faults: fault.NewLog(opts.Logger), metrics: m}
+	closers = append(closers, func() error { verdicts.faults.Close(); return nil })
+
 	needs := Needs(cfg)
 	r := relay.New(client, gateway,
 		dlq.NewWriter(deadLetters, dlq.Origin{Subscription: cfg.SubscriptionName(), WorkerVersion: opts.Version, ServicesDigest: cfg.Services.Digest()}),
@@ -126,6 +130,7 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (summary relay.S
 				return preflight.Run(ctx, needs, opts.StartWait, opts.Logger, PubSubOptions(cfg)...)
 			},
 			OnProgress: opts.OnProgress,
+			OnVerdict:  verdicts.add,
 			Tracer:     observer.Tracer(),
 			Metrics:    m,
 			Logger:     opts.Logger,

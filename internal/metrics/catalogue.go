@@ -65,6 +65,9 @@ var Catalogue = []Description{
 	{Name: "events_submitted_total", Kind: Counter, Help: "Events that the gateway has recorded.", Labels: []Label{service}},
 	{Name: "events_rejected_total", Kind: Counter, Help: "Events that the worker dead-lettered.", Labels: []Label{service, reason}},
 	{Name: "events_duplicate_total", Kind: Counter, Help: "Redeliveries and copies of events that are recorded, dead-lettered or in flight.", Labels: []Label{service}},
+	{Name: "replayed_events_total", Kind: Counter, Help: "Replayed messages whose verdict is settled, by the verdict.", Labels: []Label{
+		{Name: "result", Values: []string{"recorded", "rejected", "duplicate"}},
+	}},
 	{Name: "events_released_total", Kind: Counter, Help: "Deliveries that the worker nacked or let expire."},
 	{Name: "events_retried_total", Kind: Counter, Help: "Events that were submitted again, by the cause.", Labels: []Label{
 		{Name: "cause", Values: []string{"left_out", "failed", "refused", "exhausted", "sams", "credentials", "unusable"}},
@@ -103,6 +106,9 @@ var Catalogue = []Description{
 	}},
 	{Name: "dead_letter_publishes_total", Kind: Counter, Help: "Publishes to the dead-letter topic, by result.", Labels: []Label{
 		{Name: "result", Values: []string{"ok", "error", "too_large"}},
+	}},
+	{Name: "receipt_publishes_total", Kind: Counter, Help: "Receipts of replayed messages, by what became of them: published, not published after retries, or dropped because too many waited.", Labels: []Label{
+		{Name: "result", Values: []string{"ok", "error", "dropped"}},
 	}},
 	{Name: "pubsub_streams", Kind: Gauge, Help: "Open streams from Pub/Sub. 0 also while the worker does not receive: during an outage of the gateway or of SAMS, and at the end of a run."},
 	{Name: "pubsub_stream_refusals_total", Kind: Counter, Help: "Streams that Pub/Sub refused to open, or ended with a refusal, by the gRPC code.", Labels: []Label{

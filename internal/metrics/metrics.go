@@ -26,6 +26,7 @@ type Metrics struct {
 	EventsSubmitted *prometheus.CounterVec // service
 	EventsRejected  *prometheus.CounterVec // service, reason
 	EventsDuplicate *prometheus.CounterVec // service
+	ReplayedEvents  *prometheus.CounterVec // result
 	EventsReleased  prometheus.Counter
 	EventsRetried   *prometheus.CounterVec // cause
 	EventsInFlight  prometheus.Gauge
@@ -46,6 +47,7 @@ type Metrics struct {
 	TokenFetches *prometheus.CounterVec // result
 
 	DeadLetterPublishes *prometheus.CounterVec // result
+	ReceiptPublishes    *prometheus.CounterVec // result
 
 	PubSubStreams        prometheus.Gauge
 	PubSubStreamRefusals *prometheus.CounterVec // code
@@ -70,6 +72,7 @@ func New() *Metrics {
 		EventsSubmitted:        m.counters("events_submitted_total"),
 		EventsRejected:         m.counters("events_rejected_total"),
 		EventsDuplicate:        m.counters("events_duplicate_total"),
+		ReplayedEvents:         m.counters("replayed_events_total"),
 		EventsReleased:         m.counters("events_released_total").WithLabelValues(),
 		EventsRetried:          m.counters("events_retried_total"),
 		EventsInFlight:         m.gauges("events_in_flight").WithLabelValues(),
@@ -85,6 +88,7 @@ func New() *Metrics {
 		SubmissionsInFlight:    m.gauges("submissions_in_flight").WithLabelValues(),
 		TokenFetches:           m.counters("token_fetches_total"),
 		DeadLetterPublishes:    m.counters("dead_letter_publishes_total"),
+		ReceiptPublishes:       m.counters("receipt_publishes_total"),
 		PubSubStreams:          m.gauges("pubsub_streams").WithLabelValues(),
 		PubSubStreamRefusals:   m.counters("pubsub_stream_refusals_total"),
 		DrainsUnproven:         m.counters("drains_unproven_total").WithLabelValues(),
@@ -155,6 +159,12 @@ func (m *Metrics) Expect(services, reasons []string) {
 	}
 	for _, result := range values("dead_letter_publishes_total", "result") {
 		m.DeadLetterPublishes.WithLabelValues(result)
+	}
+	for _, result := range values("receipt_publishes_total", "result") {
+		m.ReceiptPublishes.WithLabelValues(result)
+	}
+	for _, result := range values("replayed_events_total", "result") {
+		m.ReplayedEvents.WithLabelValues(result)
 	}
 	for _, cause := range values("events_retried_total", "cause") {
 		m.EventsRetried.WithLabelValues(cause)
