@@ -1,0 +1,229 @@
+package receipts
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// fakeTopic keeps what was published. answer, if set, is asked before.
+type fakeTopic struct {
+	mu       sync.Mutex
+	requests [][]*pubsubpb.PubsubMessage
+	asked    int
+	answer   func(ctx context.Context) error
+}
+
+func (f *fakeTopic) Publish(ctx context.Context, messages []*pubsubpb.PubsubMessage) error {
+	f.mu.Lock()
+	f.asked++
+	answer := f.answer
+	f.mu.Unlock()
+	if answer != nil {
+		if err := answer(ctx); err != nil {
+			return err
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.requests = append(f.requests, messages)
+	return nil
+}
+
+func (f *fakeTopic) set(answer func(context.Context) error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.answer = answer
+}
+
+// sizes are those of the requests so far.
+func (f *fakeTopic) sizes() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all []int
+	for _, r := range f.requests {
+		all = append(all, len(r))
+	}
+	return fmt.Sprint(all)
+}
+
+func refuse(code codes.Code) func(context.Context) error {
+	return func(context.Context) error { return status.Error(code, "the reason") }
+}
+
+// world is a Publisher in fake time, with all that it does.
+type world struct {
+	*Publisher
+	topic  *fakeTopic
+	log    bytes.Buffer
+	counts map[string]int
+}
+
+func inWorld(t *testing.T, test func(t *testing.T, w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{topic: &fakeTopic{}, counts: map[string]int{}}
+		var mu sync.Mutex
+		w.Publisher = NewPublisher(w.topic, slog.New(slog.NewTextHandler(&w.log, nil)), func(result string, n int) {
+			mu.Lock()
+			defer mu.Unlock()
+			w.counts[result] += n
+		})
+		test(t, w)
+		w.Close(t.Context())
+	})
+}
+
+func (w *world) add(n int) {
+	for range n {
+		w.Add(goldenReceipt)
+	}
+}
+
+func (w *world) has(t *testing.T, sizes string, counts map[string]int) {
+	t.Helper()
+	synctest.Wait()
+	if got := w.topic.sizes(); got != sizes || !maps.Equal(w.counts, counts) {
+		t.Errorf("requests of %s, results %v; want %s and %v", got, w.counts, sizes, counts)
+	}
+}
+
+func TestPublishInBatches(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.add(1)
+		time.Sleep(batchDelay / 2)
+		w.add(2)
+		w.has(t, "[]", nil)
+		time.Sleep(batchDelay / 2)
+		w.has(t, "[3]", map[string]int{ResultOK: 3})
+		if got := w.topic.requests[0][0]; len(got.GetData()) != 0 || !maps.Equal(got.GetAttributes(), golden) {
+			t.Errorf("published was %v", got)
+		}
+		w.add(1200) // a full one goes at once
+		w.has(t, "[3 1000]", map[string]int{ResultOK: 1003})
+		time.Sleep(batchDelay)
+		w.has(t, "[3 1000 200]", map[string]int{ResultOK: 1203})
+		time.Sleep(time.Hour)
+		w.has(t, "[3 1000 200]", map[string]int{ResultOK: 1203})
+		if w.log.Len() > 0 {
+			t.Errorf("logged: %s", w.log.String())
+		}
+	})
+}
+
+// TestTopicIsUnavailable: receipts wait for the topic, and those for which there is no
+// room are dropped and counted. Nothing blocks.
+func TestTopicIsUnavailable(t *testing.T) {
+	for _, code := range []codes.Code{codes.Unavailable, codes.NotFound, codes.PermissionDenied} {
+		inWorld(t, func(t *testing.T, w *world) {
+			w.topic.set(refuse(code))
+			w.add(1)
+			time.Sleep(batchDelay)
+			synctest.Wait()
+			began := time.Now()
+			w.add(maxQueued + 7)
+			if took := time.Since(began); took > 0 {
+				t.Errorf("adding blocked for %v", took)
+			}
+			w.has(t, "[]", map[string]int{ResultDropped: 7})
+			time.Sleep(150 * time.Second)
+			synctest.Wait()
+			if got := strings.Count(w.log.String(), "level=WARN"); got != 3 || !strings.Contains(w.log.String(), "the reason") {
+				t.Errorf("%d warnings in 2.5 minutes, want 3:\n%s", got, w.log.String())
+			}
+			if w.topic.asked > 30 {
+				t.Errorf("%d requests in 2.5 minutes", w.topic.asked)
+			}
+			w.topic.set(nil)
+			time.Sleep(2 * retryLongest)
+			w.has(t, "[1 1000 1000 1000 1000 1000 1000 1000 1000 1000 1000]", map[string]int{ResultDropped: 7, ResultOK: maxQueued + 1})
+			if !strings.Contains(w.log.String(), "published again") {
+				t.Errorf("logged: %s", w.log.String())
+			}
+		})
+	}
+}
+
+// TestRefusedRequest: a request that can never work holds up no other.
+func TestRefusedRequest(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.topic.set(refuse(codes.InvalidArgument))
+		w.add(2)
+		time.Sleep(batchDelay)
+		synctest.Wait()
+		w.topic.set(nil)
+		w.add(3)
+		time.Sleep(batchDelay)
+		w.has(t, "[3]", map[string]int{ResultError: 2, ResultOK: 3})
+	})
+}
+
+func TestClose(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer func(context.Context) error
+		before time.Duration // from the first receipts to the end
+		within time.Duration // for which the end may last
+		took   time.Duration // it lasts
+		sizes  string
+		counts map[string]int
+	}{
+		"nothing waits longer":     {within: time.Second, sizes: "[1000 500]", counts: map[string]int{ResultOK: 1500}},
+		"the topic is unavailable": {answer: refuse(codes.Unavailable), before: time.Minute, within: 2 * time.Second, took: 2 * time.Second, sizes: "[]", counts: map[string]int{ResultError: 1500}},
+		"the topic hangs":          {answer: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }, before: time.Minute, within: 2 * time.Second, took: 2 * time.Second, sizes: "[]", counts: map[string]int{ResultError: 1500}},
+		"there is no time":         {answer: func(ctx context.Context) error { return ctx.Err() }, within: 0, sizes: "[]", counts: map[string]int{ResultError: 1500}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				w.topic.set(c.answer)
+				if c.before > 0 {
+					w.add(1500)
+					time.Sleep(c.before)
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), c.within)
+				defer cancel()
+				if c.before == 0 {
+					if c.within == 0 {
+						w.cancel()
+					}
+					w.add(1500)
+				}
+				began := time.Now()
+				w.Close(ctx)
+				if took := time.Since(began); took != c.took {
+					t.Errorf("it took %v, want %v", took, c.took)
+				}
+				w.has(t, c.sizes, c.counts)
+				if lost := c.counts[ResultError] > 0; lost != strings.Contains(w.log.String(), "receipts=1500") {
+					t.Errorf("logged: %s", w.log.String())
+				}
+			})
+		})
+	}
+}
+
+// TestCloseTriesAgain: the end does not wait for a pause that is meant for an outage.
+func TestCloseTriesAgain(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.topic.set(refuse(codes.Unavailable))
+		w.add(1)
+		time.Sleep(time.Minute) // the pauses are long now
+		w.topic.set(nil)
+		began := time.Now()
+		w.Close(t.Context())
+		if took := time.Since(began); took > 0 {
+			t.Errorf("it took %v", took)
+		}
+		w.has(t, "[1]", map[string]int{ResultOK: 1})
+	})
+}
