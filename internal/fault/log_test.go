@@ -1,15 +1,17 @@
 package fault
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 
 // line is what a log line says of a fault.
@@ -31,12 +33,14 @@ type line struct {
 func logged(t *testing.T, test func(l *Log, lines func() []line)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		var out bytes.Buffer
+		var out testenv.Buffer
+		seen := 0
 		l := NewLog(slog.New(slog.NewJSONHandler(&out, nil)))
 		test(l, func() []line {
 			synctest.Wait()
 			var all []line
-			for d := json.NewDecoder(&out); d.More(); {
+			text := out.String()
+			for d := json.NewDecoder(strings.NewReader(text[seen:])); d.More(); {
 				var one line
 				if err := d.Decode(&one); err != nil {
 					t.Fatal(err)
@@ -47,7 +51,7 @@ func logged(t *testing.T, test func(l *Log, lines func() []line)) {
 				one.Level = ""
 				all = append(all, one)
 			}
-			out.Reset()
+			seen = len(text)
 			return all
 		})
 		l.Close()
