@@ -82,6 +82,14 @@ type Config struct {
 	DeadLetterTopic string `env:"DLQ_TOPIC" envDefault:"telemetry-events-dlq"`
 	// DeadLetterSubscription is the dead-letter queue that on-call reads.
 	DeadLetterSubscription string `env:"DLQ_SUBSCRIPTION" envDefault:"telemetry-events-dlq-oncall"`
+	// DeadLetterView is a second subscription of the dead-letter topic, by which commands
+	// read the queue without leasing its messages; empty means there is none.
+	DeadLetterView string `env:"DLQ_VIEW_SUBSCRIPTION"`
+	// ReceiptsTopic is the topic to which the worker publishes the verdicts of replayed
+	// messages; empty means none are published.
+	ReceiptsTopic string `env:"RECEIPTS_TOPIC"`
+	// ReceiptsSubscription is where the commands read them; empty means nowhere.
+	ReceiptsSubscription string `env:"RECEIPTS_SUBSCRIPTION"`
 	// EmulatorHost is host:port of a Pub/Sub emulator; empty means the real one.
 	EmulatorHost string `env:"PUBSUB_EMULATOR_HOST"`
 	// PubSubEndpoint is host:port of a regional endpoint of Pub/Sub; empty means the
@@ -185,6 +193,27 @@ func (c *Config) DeadLetterTopicName() string { return c.name("topics", c.DeadLe
 // DeadLetterSubscriptionName is the full name of the dead-letter subscription.
 func (c *Config) DeadLetterSubscriptionName() string {
 	return c.name("subscriptions", c.DeadLetterSubscription)
+}
+
+// DeadLetterViewName is the full name of the view subscription; empty: there is none.
+func (c *Config) DeadLetterViewName() string {
+	return c.optionalName("subscriptions", c.DeadLetterView)
+}
+
+// ReceiptsTopicName is the full name of the topic of receipts; empty: there is none.
+func (c *Config) ReceiptsTopicName() string { return c.optionalName("topics", c.ReceiptsTopic) }
+
+// ReceiptsSubscriptionName is the full name of the subscription of receipts; empty: there
+// is none.
+func (c *Config) ReceiptsSubscriptionName() string {
+	return c.optionalName("subscriptions", c.ReceiptsSubscription)
+}
+
+func (c *Config) optionalName(kind, id string) string {
+	if id == "" {
+		return ""
+	}
+	return c.name(kind, id)
 }
 
 func (c *Config) name(kind, id string) string {

@@ -98,6 +98,7 @@ func TestEmptyIsAbsent(t *testing.T) {
 func TestEverythingSet(t *testing.T) {
 	got := mustLoad(t,
 		"PUBSUB_TOPIC=projects/other/topics/events", "PUBSUB_SUBSCRIPTION=sub", "DLQ_TOPIC=projects/other/topics/dead", "DLQ_SUBSCRIPTION=dead-sub",
+		"DLQ_VIEW_SUBSCRIPTION=view", "RECEIPTS_TOPIC=receipts", "RECEIPTS_SUBSCRIPTION=projects/other/subscriptions/receipts",
 		"PUBSUB_EMULATOR_HOST=localhost:8085", "TELEMETRY_GATEWAY_URL=https://gateway.test:8443/", "SAMS_URL=https://sams.test/",
 		"SAMS_API_URL=https://api.sams.test/path/", "ENVIRONMENT_ID=prod", "WORKER_MODE=drain", "WORKER_DRAIN_IDLE=2s", "WORKER_SHUTDOWN_TIMEOUT=7s",
 		"WORKER_SERVICES={services: [{id: a}]}", "WORKER_BATCH_MAX_EVENTS=10", "WORKER_BATCH_MAX_BYTES=1MB", "WORKER_BATCH_MAX_DELAY=0s",
@@ -106,6 +107,7 @@ func TestEverythingSet(t *testing.T) {
 		"MSP=true", "CLOUD_RUN_JOB=relay", "JOB_EXECUTION_DEADLINE=5m", "UNRELATED=1")
 	want := &Config{
 		Project: "my-project", Topic: "projects/other/topics/events", Subscription: "sub", DeadLetterTopic: "projects/other/topics/dead",
+		DeadLetterView: "view", ReceiptsTopic: "receipts", ReceiptsSubscription: "projects/other/subscriptions/receipts",
 		DeadLetterSubscription: "dead-sub", EmulatorHost: "localhost:8085", GatewayURL: "https://gateway.test:8443/", SAMSURL: "https://sams.test/",
 		SAMSAPIURL: "https://api.sams.test/path/", SAMSClientID: "id", SAMSClientSecret: "hunter2", Environment: "prod", Mode: Drain,
 		DrainIdle: 2 * time.Second, ShutdownTimeout: 7 * time.Second, ServicesYAML: "{services: [{id: a}]}", BatchMaxEvents: 10, BatchMaxBytes: 1e6,
@@ -119,6 +121,13 @@ func TestEverythingSet(t *testing.T) {
 	if got.TopicName() != "projects/other/topics/events" || got.SubscriptionName() != "projects/my-project/subscriptions/sub" ||
 		got.TokenURL() != "https://api.sams.test/path/oauth/token" || got.ListenAddr() != ":8080" || got.ReceiveWindow() != 288*time.Second {
 		t.Errorf("%s, %s, %s, %s, %v", got.TopicName(), got.SubscriptionName(), got.TokenURL(), got.ListenAddr(), got.ReceiveWindow())
+	}
+	if got.DeadLetterViewName() != "projects/my-project/subscriptions/view" || got.ReceiptsTopicName() != "projects/my-project/topics/receipts" ||
+		got.ReceiptsSubscriptionName() != "projects/other/subscriptions/receipts" {
+		t.Errorf("%s, %s, %s", got.DeadLetterViewName(), got.ReceiptsTopicName(), got.ReceiptsSubscriptionName())
+	}
+	if got := mustLoad(t); got.DeadLetterViewName()+got.ReceiptsTopicName()+got.ReceiptsSubscriptionName() != "" {
+		t.Errorf("without variables: %q, %q, %q", got.DeadLetterViewName(), got.ReceiptsTopicName(), got.ReceiptsSubscriptionName())
 	}
 	if got := mustLoad(t, "PORT=8080", "WORKER_DIAGNOSTICS_ADDR=127.0.0.1:9").ListenAddr(); got != "127.0.0.1:9" {
 		t.Errorf("listens at %s", got)
@@ -195,6 +204,13 @@ func TestEveryFaultIsReported(t *testing.T) {
 		{"DLQ_SUBSCRIPTION=a$bc", []string{`DLQ_SUBSCRIPTION: expected 3 to 255 characters`}},
 		{"DLQ_TOPIC=telemetry-events", []string{`DLQ_TOPIC: is the same topic as PUBSUB_TOPIC`}},
 		{"DLQ_TOPIC=projects/my-project/topics/telemetry-events", []string{`DLQ_TOPIC: is the same topic as PUBSUB_TOPIC`}},
+		{"DLQ_VIEW_SUBSCRIPTION=a$bc", []string{`DLQ_VIEW_SUBSCRIPTION: expected 3 to 255 characters`}},
+		{"DLQ_VIEW_SUBSCRIPTION=telemetry-events-dlq-oncall", []string{`DLQ_VIEW_SUBSCRIPTION: is the same subscription as DLQ_SUBSCRIPTION`}},
+		{"RECEIPTS_TOPIC=projects/p/subscriptions/receipts", []string{`RECEIPTS_TOPIC: expected an id or projects/PROJECT/topics/ID`}},
+		{"RECEIPTS_TOPIC=telemetry-events", []string{`RECEIPTS_TOPIC: is the same topic as PUBSUB_TOPIC`}},
+		{"RECEIPTS_TOPIC=telemetry-events-dlq", []string{`RECEIPTS_TOPIC: is the same topic as DLQ_TOPIC`}},
+		{"RECEIPTS_SUBSCRIPTION=r", []string{`RECEIPTS_SUBSCRIPTION: expected 3 to 255 characters`}},
+		{"RECEIPTS_SUBSCRIPTION=projects/my-project/subscriptions/telemetry-events-relay", []string{`RECEIPTS_SUBSCRIPTION: is the same subscription as PUBSUB_SUBSCRIPTION`}},
 		{"DLQ_SUBSCRIPTION=telemetry-events-relay", []string{`DLQ_SUBSCRIPTION: is the same subscription as PUBSUB_SUBSCRIPTION`}},
 		{"PUBSUB_ENDPOINT=us-east1-pubsub.googleapis.com", []string{`PUBSUB_ENDPOINT: expected host:port of a regional endpoint, such as us-east1-pubsub.googleapis.com:443, without scheme, user and path`}},
 		{"PUBSUB_ENDPOINT=https://us-east1-pubsub.googleapis.com:443", []string{`PUBSUB_ENDPOINT: expected host:port`}},

@@ -52,15 +52,15 @@ func (c *Config) validate(purpose Purpose, vars map[string]string, broken map[st
 		{"PUBSUB_SUBSCRIPTION", "subscriptions", c.Subscription},
 		{"DLQ_TOPIC", "topics", c.DeadLetterTopic},
 		{"DLQ_SUBSCRIPTION", "subscriptions", c.DeadLetterSubscription},
+		{"DLQ_VIEW_SUBSCRIPTION", "subscriptions", c.DeadLetterView},
+		{"RECEIPTS_TOPIC", "topics", c.ReceiptsTopic},
+		{"RECEIPTS_SUBSCRIPTION", "subscriptions", c.ReceiptsSubscription},
 	} {
-		validateResource(r.variable, r.kind, r.value, faults)
+		if r.value != "" { // some are optional, and the others have defaults
+			validateResource(r.variable, r.kind, r.value, faults)
+		}
 	}
-	if c.TopicName() == c.DeadLetterTopicName() {
-		faults.add("DLQ_TOPIC", "is the same topic as PUBSUB_TOPIC: rejected events would go round for ever")
-	}
-	if c.SubscriptionName() == c.DeadLetterSubscriptionName() {
-		faults.add("DLQ_SUBSCRIPTION", "is the same subscription as PUBSUB_SUBSCRIPTION: on-call and the worker would take each other's messages")
-	}
+	c.validateDistinct(faults)
 	if c.EmulatorHost != "" {
 		validateHostPort("PUBSUB_EMULATOR_HOST", c.EmulatorHost, faults)
 	}
@@ -78,6 +78,35 @@ func (c *Config) validate(purpose Purpose, vars map[string]string, broken map[st
 		c.validateDependencies(faults)
 		c.validateTelemetry(vars, faults)
 		c.validateRun(vars, broken, faults)
+	}
+}
+
+// validateDistinct refuses one topic or subscription for two purposes.
+func (c *Config) validateDistinct(faults *Faults) {
+	if c.TopicName() == c.DeadLetterTopicName() {
+		faults.add("DLQ_TOPIC", "is the same topic as PUBSUB_TOPIC: rejected events would go round for ever")
+	}
+	switch c.ReceiptsTopicName() {
+	case c.TopicName():
+		faults.add("RECEIPTS_TOPIC", "is the same topic as PUBSUB_TOPIC: the worker would take its own receipts for events")
+	case c.DeadLetterTopicName():
+		faults.add("RECEIPTS_TOPIC", "is the same topic as DLQ_TOPIC: receipts would be in the dead-letter queue")
+	}
+	const taken = "is the same subscription as %s: expected one of its own, because its readers would take each other's messages"
+	used := map[string]string{}
+	for _, s := range []struct{ variable, name string }{
+		{"PUBSUB_SUBSCRIPTION", c.SubscriptionName()},
+		{"DLQ_SUBSCRIPTION", c.DeadLetterSubscriptionName()},
+		{"DLQ_VIEW_SUBSCRIPTION", c.DeadLetterViewName()},
+		{"RECEIPTS_SUBSCRIPTION", c.ReceiptsSubscriptionName()},
+	} {
+		switch other, twice := used[s.name]; {
+		case s.name == "":
+		case twice:
+			faults.add(s.variable, taken, other)
+		default:
+			used[s.name] = s.variable
+		}
 	}
 }
 

@@ -15,7 +15,6 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/diagnostics"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
-	"github.com/sourcegraph/telemetry-relay/internal/fault"
 	"github.com/sourcegraph/telemetry-relay/internal/metrics"
 	"github.com/sourcegraph/telemetry-relay/internal/otelexport"
 	"github.com/sourcegraph/telemetry-relay/internal/policy"
@@ -99,8 +98,15 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (summary relay.S
 	}
 	closers = append(closers, gateway.Close)
 
-	verdicts := &verdicts{faults: fault.NewLog(opts.Logger), metrics: m}
-	closers = append(closers, func() error { verdicts.faults.Close(); return nil })
+	verdicts, err := newVerdicts(ctx, cfg, opts.Logger, m)
+	if err != nil {
+		return summary, err
+	}
+	closers = append(closers, func() error {
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), opts.Ending.Flush(cfg.ShutdownTimeout))
+		defer cancel()
+		return verdicts.close(last)
+	})
 
 	needs := Needs(cfg)
 	r := relay.New(client, gateway,

@@ -28,6 +28,22 @@ const (
 	startReserve = 3 * time.Second
 )
 
+// flushMost is the time for receipts without a signal.
+const flushMost = 2 * time.Second
+
+// Flush is how long the receipts may take from now: after a signal the rest of the time
+// in which the run must stop, and 0 if that is over.
+func (e *Ending) Flush(shutdown time.Duration) time.Duration {
+	left := flushMost
+	if e.deadline > 0 {
+		left = min(left, time.Until(e.started.Add(e.deadline-startReserve)))
+	}
+	if at := e.signal.Load(); at != nil {
+		left = min(left, time.Until(at.Add(shutdown)))
+	}
+	return max(left, 0)
+}
+
 // NewEnding returns the ending of a run that starts now and is stopped by ctx.
 func NewEnding(ctx context.Context, cfg *config.Config) *Ending {
 	e := &Ending{started: time.Now(), deadline: cfg.JobDeadline}
