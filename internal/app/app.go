@@ -197,6 +197,9 @@ func Needs(cfg *config.Config) provision.Needs {
 		Topic:                  cfg.TopicName(),
 		TopicGiven:             cfg.TopicGiven,
 		DeadLetterSubscription: cfg.DeadLetterSubscriptionName(),
+		DeadLetterView:         cfg.DeadLetterViewName(),
+		ReceiptsTopic:          cfg.ReceiptsTopicName(),
+		ReceiptsSubscription:   cfg.ReceiptsSubscriptionName(),
 		Emulator:               cfg.EmulatorHost != "",
 	}
 }

@@ -45,6 +45,8 @@ func PubSub(ctx context.Context, needs provision.Needs, opts ...option.ClientOpt
 	at := len(x.findings)
 	x.topic(ctx)
 	x.deadLetterTopic(ctx)
+	x.view(ctx)
+	x.receipts(ctx)
 	return slices.Insert(x.findings, at, <-receiving)
 }
 
@@ -133,6 +135,74 @@ func (x *examiner) deadLetterTopic(ctx context.Context) {
 	if err == nil {
 		x.settings(letters, sub, provision.LetterSettings())
 	}
+}
+
+// view checks the view of the dead-letter queue. Without it the commands lease what they
+// read, so that nothing about it is a failure.
+func (x *examiner) view(ctx context.Context) {
+	const check = "dead-letter view"
+	name := x.needs.DeadLetterView
+	if name == "" {
+		return
+	}
+	sub, err := x.admin.Subscription(ctx, name)
+	x.optional(check, name, "DLQ_VIEW_SUBSCRIPTION", "the dlq commands lease what they read", err)
+	if err == nil {
+		x.settings(check, sub, provision.ViewSettings())
+	}
+}
+
+// receipts checks topic and subscription of receipts. Events do not depend on them, so that
+// nothing about them is a failure.
+func (x *examiner) receipts(ctx context.Context) {
+	const (
+		check      = "receipts topic"
+		readers    = "receipts topic's subscriptions"
+		permission = "permission to publish receipts"
+		unknown    = "dlq status and trace do not learn what became of replayed events"
+	)
+	if name := x.needs.ReceiptsTopic; name != "" {
+		_, err := x.admin.Topic(ctx, name)
+		if x.optional(check, name, "RECEIPTS_TOPIC", unknown, err) {
+			held, err := x.admin.HoldsOnTopic(ctx, name, provision.PublishPermission)
+			switch {
+			case err == nil && !held:
+				x.add(warning(permission, name, "lacks "+provision.PublishPermission, unknown, "grant roles/pubsub.publisher on it to the worker's service account"))
+			case err == nil:
+				x.add(ok(permission, name, "holds "+provision.PublishPermission))
+			default:
+				x.add(unasked(permission, name, err))
+			}
+			has, err := x.admin.HasSubscription(ctx, name)
+			switch {
+			case err == nil && has:
+				x.add(ok(readers, name, "there is at least one"))
+			case err == nil:
+				x.add(warning(readers, name, "there is none", "Pub/Sub drops the receipts: "+unknown, "set RECEIPTS_SUBSCRIPTION, and "+runSetup))
+			default:
+				x.add(unasked(readers, name, err))
+			}
+		}
+	}
+	const subscription = "receipts subscription"
+	name := x.needs.ReceiptsSubscription
+	if name == "" {
+		return
+	}
+	sub, err := x.admin.Subscription(ctx, name)
+	x.optional(subscription, name, "RECEIPTS_SUBSCRIPTION", unknown, err)
+	if err == nil && x.needs.ReceiptsTopic != "" {
+		x.settings(subscription, sub, provision.ReceiptSettings())
+	}
+}
+
+// optional is exists for a resource on which no event depends.
+func (x *examiner) optional(check, name, variable, consequence string, err error) bool {
+	there := x.exists(check, name, variable, consequence, err)
+	if last := &x.findings[len(x.findings)-1]; last.Status == provision.Failure {
+		last.Status = provision.Warning
+	}
+	return there
 }
 
 // exists adds a finding about a resource, and reports whether it may exist.

@@ -256,3 +256,46 @@ func TestCheckAway(t *testing.T) {
 	})
 	wantFindings(t, f.check(allNeeds()))
 }
+
+// TestCheckOptional: the view and the receipts are checked where they are named; what is
+// wrong with them is no failure.
+func TestCheckOptional(t *testing.T) {
+	t.Parallel()
+	f := newProvisioned(t)
+	n := allNeeds()
+	n.DeadLetterView, n.ReceiptsTopic, n.ReceiptsSubscription = "projects/p/subscriptions/view", "projects/p/topics/receipts", "projects/p/subscriptions/receipts"
+	wantFindings(t, f.check(n),
+		"warning dead-letter view: does not exist", "warning receipts topic: does not exist", "warning receipts subscription: does not exist")
+
+	if err := f.CreateTopic(n.ReceiptsTopic); err != nil {
+		t.Fatal(err)
+	}
+	f.SetPermit(func(resource, _ string) bool { return resource != n.ReceiptsTopic })
+	wantFindings(t, f.check(n),
+		"warning dead-letter view: does not exist", "warning permission to publish receipts: lacks pubsub.topics.publish",
+		"warning receipts topic's subscriptions: there is none", "warning receipts subscription: does not exist")
+	f.SetPermit(nil)
+
+	f.admin(func(a *provision.Admin) {
+		steps, err := provision.Plan(t.Context(), a, n)
+		if err == nil {
+			_, err = provision.Apply(t.Context(), a, n, steps)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	got := f.check(n)
+	wantFindings(t, got)
+	for _, check := range []string{"dead-letter view", "dead-letter view expiration", "receipts topic", "permission to publish receipts", "receipts topic's subscriptions", "receipts subscription", "receipts subscription retention"} {
+		if !slices.ContainsFunc(got, func(f Finding) bool { return f.Check == check }) {
+			t.Errorf("nothing is said of %q", check)
+		}
+	}
+	f.change(n.DeadLetterView, func(s *pubsubpb.Subscription) { s.Filter = "attributes.a" })
+	wantFindings(t, f.check(n), "warning dead-letter view filter: attributes.a")
+
+	// A worker that does not know the subscription of its receipts.
+	n.ReceiptsSubscription, n.DeadLetterView = "", ""
+	wantFindings(t, f.check(n))
+}

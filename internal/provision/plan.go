@@ -74,23 +74,44 @@ type Writer interface {
 // drops messages of a topic without one.
 func Plan(ctx context.Context, r Reader, n Needs) ([]Step, error) {
 	var steps []Step
-	for _, next := range []func() (Step, error){
-		func() (Step, error) { return planTopic(ctx, r, n.DeadLetterTopic) },
-		func() (Step, error) {
-			return planSubscription(ctx, r, n, n.DeadLetterSubscription, n.DeadLetterTopic, LetterSettings())
-		},
-		func() (Step, error) { return planTopic(ctx, r, n.Topic) },
-		func() (Step, error) {
-			return planSubscription(ctx, r, n, n.Subscription, n.Topic, SubscriptionSettings())
-		},
+	for _, next := range []struct {
+		name string
+		plan func(name string) (Step, error)
+	}{
+		{n.DeadLetterTopic, func(name string) (Step, error) { return planTopic(ctx, r, name) }},
+		{n.DeadLetterSubscription, func(name string) (Step, error) {
+			return planSubscription(ctx, r, n, name, n.DeadLetterTopic, LetterSettings())
+		}},
+		{n.DeadLetterView, func(name string) (Step, error) {
+			return planSubscription(ctx, r, n, name, n.DeadLetterTopic, ViewSettings())
+		}},
+		{n.ReceiptsTopic, func(name string) (Step, error) { return planTopic(ctx, r, name) }},
+		{n.receipts(), func(name string) (Step, error) {
+			return planSubscription(ctx, r, n, name, n.ReceiptsTopic, ReceiptSettings())
+		}},
+		{n.Topic, func(name string) (Step, error) { return planTopic(ctx, r, name) }},
+		{n.Subscription, func(name string) (Step, error) {
+			return planSubscription(ctx, r, n, name, n.Topic, SubscriptionSettings())
+		}},
 	} {
-		step, err := next()
+		if next.name == "" {
+			continue
+		}
+		step, err := next.plan(next.name)
 		if err != nil {
 			return nil, err
 		}
 		steps = append(steps, step)
 	}
 	return steps, nil
+}
+
+// receipts is the subscription of receipts, if its topic is known.
+func (n Needs) receipts() string {
+	if n.ReceiptsTopic == "" {
+		return ""
+	}
+	return n.ReceiptsSubscription
 }
 
 func planTopic(ctx context.Context, r Reader, name string) (Step, error) {

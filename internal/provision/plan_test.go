@@ -347,3 +347,46 @@ func TestTimeoutNamesLastError(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestSetupOptional creates the view and what receipts need where they are named, and
+// their subscriptions before anything is published to their topics.
+func TestSetupOptional(t *testing.T) {
+	f, n := newFixture(t), allNeeds()
+	var order []string
+	for _, step := range f.apply(n) {
+		order = append(order, string(step.Action)+" "+step.Name)
+	}
+	want := []string{
+		"create " + n.DeadLetterTopic, "create " + n.DeadLetterSubscription, "create " + n.DeadLetterView,
+		"create " + n.ReceiptsTopic, "create " + n.ReceiptsSubscription, "create " + n.Topic, "create " + n.Subscription,
+	}
+	if diff := cmp.Diff(want, order); diff != "" {
+		t.Errorf("steps (-want +got):\n%s", diff)
+	}
+	if s := f.get(n.DeadLetterView); s.GetTopic() != n.DeadLetterTopic || s.GetExpirationPolicy().GetTtl() != nil || s.GetExpirationPolicy() == nil {
+		t.Errorf("the view is %v", s)
+	}
+	if s := f.get(n.ReceiptsSubscription); s.GetTopic() != n.ReceiptsTopic || s.GetMessageRetentionDuration().AsDuration() != Retention || s.GetExpirationPolicy().GetTtl() != nil {
+		t.Errorf("the receipts are %v", s)
+	}
+	if again := f.apply(n); Changes(again) != 0 {
+		t.Errorf("again, it does %+v", again)
+	}
+
+	// What cannot be repaired of them keeps nothing else from being created.
+	view := f.get(n.DeadLetterView)
+	view.Filter = "attributes.a"
+	if err := f.SetSubscription(view); err != nil {
+		t.Fatal(err)
+	}
+	if steps := f.apply(n); len(steps[2].Obstacles) != 1 || Stuck(steps) {
+		t.Errorf("got %+v", steps[2])
+	}
+
+	// A subscription of receipts without their topic is on-call's, who need not know it.
+	n = needs()
+	n.ReceiptsSubscription = "projects/p/subscriptions/receipts-of-others"
+	if steps := f.plan(n); len(steps) != 4 {
+		t.Errorf("%d steps", len(steps))
+	}
+}

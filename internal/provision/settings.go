@@ -68,6 +68,12 @@ type Needs struct {
 	TopicGiven bool
 	// DeadLetterSubscription is the subscription that on-call reads.
 	DeadLetterSubscription string
+	// DeadLetterView is the second subscription of the dead-letter topic, by which the
+	// commands read the queue without leasing its messages; empty: there is none.
+	DeadLetterView string
+	// ReceiptsTopic and ReceiptsSubscription are those of the verdicts of replayed
+	// messages; empty: there are none.
+	ReceiptsTopic, ReceiptsSubscription string
 	// Emulator says that Pub/Sub is an emulator, which does not support every setting.
 	Emulator bool
 }
@@ -202,6 +208,100 @@ func LetterSettings() []Setting {
 		ordering("a message that is given back delays all others with its key"),
 		filter("messages that do not match are lost"),
 	}
+}
+
+// ViewSettings are those of the view of the dead-letter queue. It is a convenience: no
+// setting of it loses a dead-lettered message.
+func ViewSettings() []Setting {
+	const useless = "the dlq commands lease what they read"
+	return harmless([]Setting{
+		{
+			Name: topicName, Do: "set DLQ_VIEW_SUBSCRIPTION to a subscription of DLQ_TOPIC of its own",
+			Judge: func(s *pubsubpb.Subscription, n Needs) Judgement {
+				return judgeTopic(s.GetTopic(), n.DeadLetterTopic, useless)
+			},
+		},
+		detached(useless),
+		pull(useless),
+		{
+			Name: "ack deadline", Path: "ack_deadline_seconds",
+			Judge: func(s *pubsubpb.Subscription, _ Needs) Judgement {
+				return Judgement{Verdict: OK, Is: span(ackDeadline(s))}
+			},
+			Set: func(s *pubsubpb.Subscription, _ Needs) { s.AckDeadlineSeconds = int32(AckDeadline / time.Second) },
+		},
+		{
+			Name: retentionName, Path: "message_retention_duration",
+			Judge: func(s *pubsubpb.Subscription, n Needs) Judgement {
+				// A snapshot exists only while its oldest message is younger than seven days,
+				// so that the view needs no older message.
+				if kept := retention(s); kept < Retention {
+					return Judgement{Warning, span(kept), "the view does not show older dead-lettered messages"}
+				}
+				return Judgement{Verdict: OK, Is: span(retention(s))}
+			},
+			Set: func(s *pubsubpb.Subscription, _ Needs) { s.MessageRetentionDuration = durationpb.New(Retention) },
+		},
+		expiration(Warning, "after that time without use Pub/Sub deletes the view, and "+useless),
+		retryPolicy("the next command sees messages that were given back only after that time"),
+		{
+			Name: "dead-letter policy", Path: "dead_letter_policy",
+			Judge: func(s *pubsubpb.Subscription, _ Needs) Judgement {
+				if p := s.GetDeadLetterPolicy(); p != nil {
+					return Judgement{Warning, fmt.Sprintf("to %s after %d attempts", p.GetDeadLetterTopic(), p.GetMaxDeliveryAttempts()),
+						"each look counts as an attempt, and then Pub/Sub publishes the messages once more"}
+				}
+				return Judgement{Verdict: OK, Is: "none"}
+			},
+		},
+		exactlyOnce("the dlq commands get slower without a benefit"),
+		ordering("a message that is given back delays all others with its key"),
+		filter("the view does not show messages that do not match"),
+	})
+}
+
+// ReceiptSettings are those of the subscription of receipts.
+func ReceiptSettings() []Setting {
+	const unknown = "dlq status and trace do not learn what became of replayed events"
+	return harmless([]Setting{
+		{
+			Name: topicName, Do: "set RECEIPTS_SUBSCRIPTION to a subscription of RECEIPTS_TOPIC",
+			Judge: func(s *pubsubpb.Subscription, n Needs) Judgement {
+				return judgeTopic(s.GetTopic(), n.ReceiptsTopic, unknown)
+			},
+		},
+		detached(unknown),
+		pull(unknown),
+		{
+			Name: retentionName, Path: "message_retention_duration",
+			Judge: func(s *pubsubpb.Subscription, _ Needs) Judgement {
+				if kept := retention(s); kept < day {
+					return Judgement{Warning, span(kept), "receipts that nobody has read by then are deleted, and " + unknown}
+				}
+				return Judgement{Verdict: OK, Is: span(retention(s))}
+			},
+			Set: func(s *pubsubpb.Subscription, _ Needs) { s.MessageRetentionDuration = durationpb.New(Retention) },
+		},
+		expiration(Warning, "after that time without use Pub/Sub deletes the subscription, and "+unknown),
+		retryPolicy("receipts of other replays, which a command gives back, are hidden for that time"),
+		filter(unknown),
+	})
+}
+
+// harmless returns the settings of a subscription on which no event depends: what would
+// be a failure is a warning.
+func harmless(settings []Setting) []Setting {
+	for i := range settings {
+		judge := settings[i].Judge
+		settings[i].Judge = func(s *pubsubpb.Subscription, n Needs) Judgement {
+			j := judge(s, n)
+			if j.Verdict == Failure {
+				j.Verdict = Warning
+			}
+			return j
+		}
+	}
+	return settings
 }
 
 // clippedRetention is the retention on an emulator where the worker needs more.

@@ -223,3 +223,59 @@ func TestSpansAreReadable(t *testing.T) {
 		}
 	}
 }
+
+// TestOptionalSettings: no setting of the view or of the receipts is a failure, as no event
+// depends on it; each bad one is a warning that says what it costs.
+func TestOptionalSettings(t *testing.T) {
+	n := allNeeds()
+	for _, c := range []struct {
+		name     string
+		sub      *pubsubpb.Subscription
+		settings []Setting
+	}{
+		{"view", &pubsubpb.Subscription{Name: n.DeadLetterView, Topic: n.DeadLetterTopic}, ViewSettings()},
+		{"receipts", &pubsubpb.Subscription{Name: n.ReceiptsSubscription, Topic: n.ReceiptsTopic}, ReceiptSettings()},
+	} {
+		for _, s := range c.settings {
+			if s.Set != nil {
+				s.Set(c.sub, n)
+			}
+		}
+		for _, s := range c.settings {
+			if j := s.Judge(c.sub, n); j.Verdict != OK {
+				t.Errorf("%s %s as setup makes it: %+v", c.name, s.Name, j)
+			}
+		}
+		for setting, change := range map[string]func(*pubsubpb.Subscription){
+			"topic":      func(s *pubsubpb.Subscription) { s.Topic = "projects/p/topics/other" },
+			"attachment": func(s *pubsubpb.Subscription) { s.Detached = true },
+			"delivery": func(s *pubsubpb.Subscription) {
+				s.PushConfig = &pubsubpb.PushConfig{PushEndpoint: "https://example.com"}
+			},
+			"retention":          retained(time.Hour),
+			"expiration":         func(s *pubsubpb.Subscription) { s.ExpirationPolicy = nil },
+			"retry policy":       func(s *pubsubpb.Subscription) { s.RetryPolicy = &pubsubpb.RetryPolicy{} },
+			"filter":             func(s *pubsubpb.Subscription) { s.Filter = "attributes.a" },
+			"dead-letter policy": policy("projects/p/topics/more", 5),
+		} {
+			bad := proto.CloneOf(c.sub)
+			change(bad)
+			for _, s := range c.settings {
+				want := OK
+				if s.Name == setting {
+					want = Warning
+				}
+				if j := s.Judge(bad, n); j.Verdict != want || (want == Warning) != (j.Consequence != "") {
+					t.Errorf("%s with a bad %s: %s is %+v, want %s", c.name, setting, s.Name, j, want)
+				}
+			}
+		}
+	}
+}
+
+// allNeeds are the needs with everything that is optional.
+func allNeeds() Needs {
+	n := needs()
+	n.DeadLetterView, n.ReceiptsTopic, n.ReceiptsSubscription = "projects/p/subscriptions/view", "projects/p/topics/receipts", "projects/p/subscriptions/receipts"
+	return n
+}
