@@ -20,7 +20,8 @@ func (env environment) setupCommand() *cli.Command {
 		Name:  "setup",
 		Usage: "create or repair topics and subscriptions, for an emulator or a small environment",
 		Description: "Creates PUBSUB_TOPIC, PUBSUB_SUBSCRIPTION, DLQ_TOPIC and DLQ_SUBSCRIPTION where they are\n" +
-			"missing, and changes the settings that worker check complains about. It deletes nothing,\n" +
+			"missing, and DLQ_VIEW_SUBSCRIPTION, RECEIPTS_TOPIC and RECEIPTS_SUBSCRIPTION where they are set.\n" +
+			"It changes the settings that worker check complains about. It deletes nothing,\n" +
 			"and names what cannot be changed. Running it again changes nothing more. Real\n" +
 			"environments, which need permissions and alerts as well, have deploy/terraform.\n\n" +
 			"Examples:\n\n" +
@@ -122,8 +123,25 @@ func (s setup) print(steps []provision.Step, changes int) error {
 	if err == nil && !s.needs.Emulator && changes > 0 {
 		_, err = fmt.Fprintln(s.env.Stdout, "The dead-letter policy works once Pub/Sub's service agent (service-PROJECT_NUMBER@gcp-sa-pubsub.iam.gserviceaccount.com)\n"+
 			"has roles/pubsub.publisher on the dead-letter topic and roles/pubsub.subscriber on the subscription.")
+		for _, grant := range s.grants() {
+			if err == nil {
+				_, err = fmt.Fprintln(s.env.Stdout, grant)
+			}
+		}
 	}
 	return err
+}
+
+// grants are those that the optional resources need, which setup does not make.
+func (s setup) grants() (lines []string) {
+	if s.needs.ReceiptsTopic != "" {
+		lines = append(lines, "Receipts need roles/pubsub.publisher on RECEIPTS_TOPIC for the worker, and roles/pubsub.subscriber on RECEIPTS_SUBSCRIPTION for on-call.")
+	}
+	if s.needs.DeadLetterView != "" {
+		lines = append(lines, "The view needs roles/pubsub.subscriber on DLQ_VIEW_SUBSCRIPTION for on-call, and in the project of the view a custom role with\n"+
+			"pubsub.snapshots.create, pubsub.snapshots.get, pubsub.snapshots.seek and pubsub.snapshots.delete.")
+	}
+	return lines
 }
 
 // stuck is the error when events are lost by a setting that cannot be changed.

@@ -1,5 +1,6 @@
-# Who may do what, on single topics and subscriptions and never on the project.
-# These grants are additive: they remove no other grant.
+# Who may do what, on single topics and subscriptions. The one grant on the project is that
+# of snapshots, which Pub/Sub knows on no other level. These grants are additive: they
+# remove no other grant.
 
 # Services publish events, and can neither read nor dead-letter any.
 resource "google_pubsub_topic_iam_member" "publisher" {
@@ -50,6 +51,60 @@ resource "google_pubsub_topic_iam_member" "oncall_replays" {
   member  = each.value
 }
 
+# The worker writes receipts, and on-call reads them.
+resource "google_pubsub_topic_iam_member" "worker_receipts" {
+  project = var.project_id
+  topic   = google_pubsub_topic.receipts.name
+  role    = "roles/pubsub.publisher"
+  member  = var.worker
+
+  depends_on = [google_pubsub_subscription.receipts]
+}
+
+resource "google_pubsub_subscription_iam_member" "oncall_receipts" {
+  for_each = var.oncall
+
+  project      = var.project_id
+  subscription = google_pubsub_subscription.receipts.name
+  role         = "roles/pubsub.subscriber"
+  member       = each.value
+}
+
+# On-call looks at the queue by the view: that needs to receive from it, and snapshots.
+# Creating or using a snapshot also needs the permission to consume from the subscription
+# itself, so that this role alone gives no access to any message.
+resource "google_pubsub_subscription_iam_member" "oncall_views" {
+  for_each = { for member in var.oncall : member => member if var.view }
+
+  project      = var.project_id
+  subscription = google_pubsub_subscription.view[0].name
+  role         = "roles/pubsub.subscriber"
+  member       = each.value
+}
+
+resource "google_project_iam_custom_role" "snapshots" {
+  count = var.view ? 1 : 0
+
+  project     = var.project_id
+  role_id     = "telemetryRelaySnapshots"
+  title       = "telemetry-relay: snapshots"
+  description = "Snapshots of subscriptions that the member may consume from, to look at the dead-letter queue without taking from it."
+  permissions = [
+    "pubsub.snapshots.create",
+    "pubsub.snapshots.delete",
+    "pubsub.snapshots.get",
+    "pubsub.snapshots.seek",
+  ]
+}
+
+resource "google_project_iam_member" "oncall_snapshots" {
+  for_each = { for member in var.oncall : member => member if var.view }
+
+  project = var.project_id
+  role    = google_project_iam_custom_role.snapshots[0].id
+  member  = each.value
+}
+
 # Developers take copies only.
 resource "google_pubsub_subscription_iam_member" "developer_reads" {
   for_each = var.developers
@@ -63,7 +118,7 @@ resource "google_pubsub_subscription_iam_member" "developer_reads" {
 # Auditors read settings, for `worker check`.
 resource "google_pubsub_topic_iam_member" "auditor" {
   for_each = {
-    for pair in setproduct([google_pubsub_topic.events.name, google_pubsub_topic.dead_letters.name], var.auditors) :
+    for pair in setproduct([google_pubsub_topic.events.name, google_pubsub_topic.dead_letters.name, google_pubsub_topic.receipts.name], var.auditors) :
     "${pair[0]} ${pair[1]}" => { topic = pair[0], member = pair[1] }
   }
 
@@ -75,7 +130,11 @@ resource "google_pubsub_topic_iam_member" "auditor" {
 
 resource "google_pubsub_subscription_iam_member" "auditor" {
   for_each = {
-    for pair in setproduct([google_pubsub_subscription.relay.name, google_pubsub_subscription.oncall.name], var.auditors) :
+    for pair in setproduct(concat([
+      google_pubsub_subscription.relay.name,
+      google_pubsub_subscription.oncall.name,
+      google_pubsub_subscription.receipts.name,
+    ], google_pubsub_subscription.view[*].name), var.auditors) :
     "${pair[0]} ${pair[1]}" => { subscription = pair[0], member = pair[1] }
   }
 

@@ -96,6 +96,53 @@ resource "google_pubsub_subscription" "oncall" {
   }
 }
 
+# A second subscription of the dead-letter topic. The dlq commands that only read seek it
+# to a snapshot of on-call's subscription, so that they take nothing from it. Seven days
+# suffice: Pub/Sub makes no snapshot with an older message.
+resource "google_pubsub_subscription" "view" {
+  count = var.view ? 1 : 0
+
+  project = var.project_id
+  name    = "${var.topic}-dlq-view"
+  topic   = google_pubsub_topic.dead_letters.id
+  labels  = local.labels
+
+  ack_deadline_seconds       = 60
+  message_retention_duration = "604800s"
+
+  expiration_policy {
+    ttl = ""
+  }
+}
+
+# Where the worker says what became of each replayed event, and where on-call reads it.
+resource "google_pubsub_topic" "receipts" {
+  project = var.project_id
+  name    = "${var.topic}-receipts"
+  labels  = local.labels
+
+  dynamic "message_storage_policy" {
+    for_each = length(var.allowed_regions) > 0 ? [var.allowed_regions] : []
+    content {
+      allowed_persistence_regions = message_storage_policy.value
+    }
+  }
+}
+
+resource "google_pubsub_subscription" "receipts" {
+  project = var.project_id
+  name    = "${var.topic}-receipts-oncall"
+  topic   = google_pubsub_topic.receipts.id
+  labels  = local.labels
+
+  ack_deadline_seconds       = 60
+  message_retention_duration = "604800s"
+
+  expiration_policy {
+    ttl = ""
+  }
+}
+
 # Copies for developers: whatever they do with them, on-call has its own.
 resource "google_pubsub_subscription" "developers" {
   count = length(var.developers) > 0 ? 1 : 0

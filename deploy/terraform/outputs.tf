@@ -5,6 +5,15 @@ output "worker_environment" {
     PUBSUB_SUBSCRIPTION = google_pubsub_subscription.relay.name
     DLQ_TOPIC           = google_pubsub_topic.dead_letters.name
     DLQ_SUBSCRIPTION    = google_pubsub_subscription.oncall.name
+    RECEIPTS_TOPIC      = google_pubsub_topic.receipts.name
+  }
+}
+
+output "oncall_environment" {
+  description = "The variables with which on-call finds more than the defaults, beside those of the worker."
+  value = {
+    DLQ_VIEW_SUBSCRIPTION = one(google_pubsub_subscription.view[*].name)
+    RECEIPTS_SUBSCRIPTION = google_pubsub_subscription.receipts.name
   }
 }
 

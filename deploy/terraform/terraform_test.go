@@ -76,6 +76,8 @@ var schema = map[string]string{
 		"dead_letter_policy.dead_letter_topic dead_letter_policy.max_delivery_attempts lifecycle.prevent_destroy",
 	"google_pubsub_topic_iam_member":        "project topic! role! member!",
 	"google_pubsub_subscription_iam_member": "project subscription! role! member!",
+	"google_project_iam_member":             "project! role! member!",
+	"google_project_iam_custom_role":        "project role_id! title! description permissions!",
 	"google_project_iam_audit_config":       "project! service! audit_log_config.log_type! audit_log_config.exempted_members",
 	alert: "project display_name! combiner! severity notification_channels conditions.display_name! " +
 		"conditions.condition_threshold.filter conditions.condition_threshold.comparison! conditions.condition_threshold.threshold_value " +
@@ -200,7 +202,17 @@ func TestAsCheckWants(t *testing.T) {
 			t.Errorf("developers' %s: %+v", s.Name, j)
 		}
 	}
-	for _, i := range append(m.find(topic, ""), m.only(subscription, "relay"), m.only(subscription, "oncall")) {
+	needs.DeadLetterView, needs.ReceiptsTopic = "projects/relay-prod/subscriptions/telemetry-events-dlq-view", "projects/relay-prod/topics/telemetry-events-receipts"
+	for name, settings := range map[string][]provision.Setting{"view": provision.ViewSettings(), "receipts": provision.ReceiptSettings()} {
+		sub := subscribe(t, m.only(subscription, name))
+		for _, s := range settings {
+			if j := s.Judge(sub, needs); j.Verdict != provision.OK {
+				t.Errorf("%s' %s: %+v", name, s.Name, j)
+			}
+		}
+	}
+	// Receipts may be lost; they are no events.
+	for _, i := range append(slices.DeleteFunc(m.find(topic, ""), func(i instance) bool { return i.name == "receipts" }), m.only(subscription, "relay"), m.only(subscription, "oncall")) {
 		if v, ok := i.args["lifecycle.prevent_destroy"]; !ok || v.False() {
 			t.Errorf("%s.%s can be destroyed, with its messages", i.kind, i.name)
 		}
@@ -214,8 +226,11 @@ func TestLeastPrivilege(t *testing.T) {
 	for _, i := range m.instances {
 		if strings.HasSuffix(i.kind, "_iam_member") {
 			on := i.text("topic")
-			if i.kind == "google_pubsub_subscription_iam_member" {
+			switch i.kind {
+			case "google_pubsub_subscription_iam_member":
 				on = i.text("subscription")
+			case "google_project_iam_member":
+				on = "the project " + i.text("project")
 			}
 			got = append(got, i.text("member")+" "+i.text("role")+" "+on)
 		}
@@ -228,6 +243,13 @@ func TestLeastPrivilege(t *testing.T) {
 		"serviceAccount:relay@x roles/pubsub.publisher telemetry-events-dlq",
 		"group:oncall@x roles/pubsub.subscriber telemetry-events-dlq-oncall",
 		"group:oncall@x roles/pubsub.publisher telemetry-events",
+		"group:oncall@x roles/pubsub.subscriber telemetry-events-dlq-view",
+		"group:oncall@x roles/pubsub.subscriber telemetry-events-receipts-oncall",
+		"group:oncall@x google_project_iam_custom_role/ the project relay-prod",
+		"serviceAccount:relay@x roles/pubsub.publisher telemetry-events-receipts",
+		"group:audit@x roles/pubsub.viewer telemetry-events-receipts",
+		"group:audit@x roles/pubsub.viewer telemetry-events-receipts-oncall",
+		"group:audit@x roles/pubsub.viewer telemetry-events-dlq-view",
 		"group:dev@x roles/pubsub.subscriber telemetry-events-dlq-developers",
 		"group:audit@x roles/pubsub.viewer telemetry-events",
 		"group:audit@x roles/pubsub.viewer telemetry-events-dlq",
@@ -240,6 +262,13 @@ func TestLeastPrivilege(t *testing.T) {
 	slices.Sort(want)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("grants (-want +got):\n%s", diff)
+	}
+	var permissions []string
+	for _, p := range m.only("google_project_iam_custom_role", "snapshots").args["permissions"].AsValueSlice() {
+		permissions = append(permissions, p.AsString())
+	}
+	if want := []string{"pubsub.snapshots.create", "pubsub.snapshots.delete", "pubsub.snapshots.get", "pubsub.snapshots.seek"}; !slices.Equal(permissions, want) {
+		t.Errorf("the custom role has %q", permissions)
 	}
 }
 
@@ -273,12 +302,21 @@ func TestOptionalAccountsMayBeOmitted(t *testing.T) {
 	for _, name := range []string{"publishers", "developers", "auditors", "allowed_regions"} {
 		delete(given, name)
 	}
+	given["view"] = cty.False
 	m := load(t, given)
+	for _, kind := range []string{"google_project_iam_custom_role", "google_project_iam_member"} {
+		if n := len(m.find(kind, "")); n != 0 {
+			t.Errorf("%d of %s without a view", n, kind)
+		}
+	}
+	if n := len(m.find(subscription, "view")); n != 0 {
+		t.Errorf("%d views", n)
+	}
 	if n := len(m.find(subscription, "developers")); n != 0 {
 		t.Errorf("%d subscriptions for nobody", n)
 	}
-	if n := len(m.find("google_pubsub_topic_iam_member", "")); n != 3 {
-		t.Errorf("%d grants on topics, want those of the worker, on-call and the agent", n)
+	if n := len(m.find("google_pubsub_topic_iam_member", "")); n != 4 {
+		t.Errorf("%d grants on topics, want those of the worker (two), on-call and the agent", n)
 	}
 	for _, i := range m.find(topic, "") {
 		if slices.Contains(i.blocks, "message_storage_policy") {
@@ -324,7 +362,7 @@ func TestOutputsAreWorkerVariables(t *testing.T) {
 		if diags.HasErrors() {
 			t.Fatal(diags)
 		}
-		if output.Labels[0] != "worker_environment" {
+		if !strings.HasSuffix(output.Labels[0], "_environment") {
 			continue
 		}
 		for name, v := range value.AsValueMap() {

@@ -25,6 +25,12 @@ variable "oncall" {
   type        = set(string)
 }
 
+variable "view" {
+  description = "Whether on-call gets a second subscription of the dead-letter topic, to look at the queue without taking from it. It needs a custom role in the project, for snapshots."
+  type        = bool
+  default     = true
+}
+
 variable "developers" {
   description = "The IAM members that may read copies of dead-lettered messages without taking them from on-call. They see private metadata. Empty: no copies are kept."
   type        = set(string)

@@ -373,7 +373,7 @@ func TestSetupOptional(t *testing.T) {
 		t.Errorf("again, it does %+v", again)
 	}
 
-	// What cannot be repaired of them keeps nothing else from being created.
+	// A bad view that setup cannot repair keeps nothing else from being created.
 	view := f.get(n.DeadLetterView)
 	view.Filter = "attributes.a"
 	if err := f.SetSubscription(view); err != nil {
