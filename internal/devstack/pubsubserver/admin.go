@@ -84,6 +84,7 @@ func (s *Server) createSubscription(p *pubsubpb.Subscription) (*pubsubpb.Subscri
 	}
 	sub := &subscription{
 		name:  p.GetName(),
+		born:  s.number.Load(),
 		queue: newQueue(subscriptionTag(p.GetName()), int(p.GetDeadLetterPolicy().GetMaxDeliveryAttempts())),
 	}
 	sub.proto.Store(p)

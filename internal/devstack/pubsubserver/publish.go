@@ -26,6 +26,8 @@ func (s *Server) publish(name string, msgs []*pubsubpb.PubsubMessage, requestByt
 			return nil, status.Errorf(codes.InvalidArgument, "message %d: %s", i, problem)
 		}
 	}
+	s.sequence.RLock()
+	defer s.sequence.RUnlock()
 	number := s.number.Add(uint64(len(msgs))) - uint64(len(msgs))
 	now := timestamppb.New(time.Now())
 	encoded := make([]message, len(msgs))
@@ -117,6 +119,8 @@ func (s *Server) deadLetter(sub *subscription, deads []dead) {
 		sub.queue.putBack(deads)
 		return
 	}
+	s.sequence.RLock()
+	defer s.sequence.RUnlock()
 	_, project, _, id := splitName(sub.name)
 	now := timestamppb.New(time.Now())
 	number := s.number.Add(uint64(len(deads))) - uint64(len(deads))

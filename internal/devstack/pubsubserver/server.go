@@ -15,9 +15,11 @@
 //     messages in it.
 //   - A subscription with exactly-once delivery answers for each ack id that has expired
 //     (google-cloud-ruby#18236).
+//   - It makes no snapshot that would expire within an hour, and brings back by a seek only
+//     what was published after the subscription was created.
 //
 // The server has no retention, retry policies, filters, ordering (it delivers keys, in any
-// order), push, schemas, snapshots or seek. It refuses a subscription with one of these, if
+// order), push, schemas, or seek to a time. It refuses a subscription with one of these, if
 // that would change which messages are delivered.
 package pubsubserver
 
@@ -48,6 +50,10 @@ type Server struct {
 	fault  atomic.Pointer[FaultFunc]
 	permit atomic.Pointer[PermitFunc]
 	number atomic.Uint64 // the last message's
+	// sequence is held while the numbers of messages are given and the messages come into
+	// the subscriptions, so that a snapshot sees either all of a request or nothing.
+	sequence  sync.RWMutex
+	snapshots snapshots
 
 	openings openings
 
@@ -71,6 +77,7 @@ type topic struct {
 type subscription struct {
 	name  string
 	queue *queue
+	born  uint64                                // the last message's number when it was created
 	proto atomic.Pointer[pubsubpb.Subscription] // replaced, never changed
 	pings atomic.Int64
 }
@@ -92,6 +99,7 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 		subscriptions: map[string]*subscription{},
 		streams:       map[*pullStream]struct{}{},
 		openings:      openings{seen: map[string][]Opening{}},
+		snapshots:     snapshots{all: map[string]*snapshot{}},
 	}
 	// Ids must differ from those of an earlier server, because consumers derive ids of
 	// events from them.

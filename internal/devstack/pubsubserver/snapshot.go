@@ -1,0 +1,179 @@
+package pubsubserver
+
+import (
+	"context"
+	"maps"
+	"sync"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/emptypb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// The lifetime of a snapshot, by the reference of CreateSnapshot and Snapshot.expire_time:
+// seven days less the age of the oldest unacknowledged message, and no snapshot that
+// would expire within an hour.
+const (
+	snapshotLifetime    = 7 * 24 * time.Hour
+	minSnapshotLifetime = time.Hour
+)
+
+// snapshots are the snapshots of a Server.
+type snapshots struct {
+	mu  sync.Mutex // guards what follows
+	all map[string]*snapshot
+	age time.Duration // by which messages count as older than they are
+}
+
+// snapshot is the acknowledgement state of a subscription at one moment.
+type snapshot struct {
+	proto   *pubsubpb.Snapshot
+	unacked []message // in the order of publishing
+	last    uint64    // later messages count as unacknowledged
+}
+
+// AgeMessages makes all messages count as older by so much when a snapshot is made.
+func (s *Server) AgeMessages(by time.Duration) {
+	s.snapshots.mu.Lock()
+	defer s.snapshots.mu.Unlock()
+	s.snapshots.age = by
+}
+
+// Snapshots returns all snapshots, by name.
+func (s *Server) Snapshots() map[string]*pubsubpb.Snapshot {
+	s.snapshots.mu.Lock()
+	defer s.snapshots.mu.Unlock()
+	all := map[string]*pubsubpb.Snapshot{}
+	for name, snap := range s.snapshots.all {
+		all[name] = proto.CloneOf(snap.proto)
+	}
+	return all
+}
+
+func (s *subscriber) CreateSnapshot(_ context.Context, req *pubsubpb.CreateSnapshotRequest) (*pubsubpb.Snapshot, error) {
+	if err := checkName(req.GetName(), "snapshots"); err != nil {
+		return nil, err
+	}
+	sub, err := s.server.subscription(req.GetSubscription())
+	if err != nil {
+		return nil, err
+	}
+	topic := sub.proto.Load().GetTopic()
+	if topic == deletedTopic {
+		return nil, status.Errorf(codes.FailedPrecondition, "The topic of the subscription was deleted (resource=%s).", sub.name)
+	}
+	all := &s.server.snapshots
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	if _, err := all.find(req.GetName()); err == nil {
+		return nil, status.Errorf(codes.AlreadyExists, "Resource already exists in the project (resource=%s).", req.GetName())
+	}
+	s.server.sequence.Lock()
+	snap := &snapshot{unacked: sub.queue.snapshot(), last: s.server.number.Load()}
+	s.server.sequence.Unlock()
+	expires := time.Now().Add(snapshotLifetime)
+	if len(snap.unacked) > 0 {
+		expires = snap.unacked[0].decode().GetPublishTime().AsTime().Add(snapshotLifetime - all.age)
+	}
+	if time.Until(expires) < minSnapshotLifetime {
+		return nil, status.Error(codes.FailedPrecondition, "The subscription's backlog is too old: the snapshot would expire in less than 1 hour.")
+	}
+	snap.proto = &pubsubpb.Snapshot{Name: req.GetName(), Topic: topic, ExpireTime: timestamppb.New(expires), Labels: maps.Clone(req.GetLabels())}
+	all.all[req.GetName()] = snap
+	return proto.CloneOf(snap.proto), nil
+}
+
+func (s *subscriber) GetSnapshot(_ context.Context, req *pubsubpb.GetSnapshotRequest) (*pubsubpb.Snapshot, error) {
+	s.server.snapshots.mu.Lock()
+	defer s.server.snapshots.mu.Unlock()
+	snap, err := s.server.snapshots.find(req.GetSnapshot())
+	if err != nil {
+		return nil, err
+	}
+	return proto.CloneOf(snap.proto), nil
+}
+
+func (s *subscriber) DeleteSnapshot(_ context.Context, req *pubsubpb.DeleteSnapshotRequest) (*emptypb.Empty, error) {
+	s.server.snapshots.mu.Lock()
+	defer s.server.snapshots.mu.Unlock()
+	if _, err := s.server.snapshots.find(req.GetSnapshot()); err != nil {
+		return nil, err
+	}
+	delete(s.server.snapshots.all, req.GetSnapshot())
+	return &emptypb.Empty{}, nil
+}
+
+// find returns a snapshot that has not expired. The caller holds the lock.
+func (s *snapshots) find(name string) (*snapshot, error) {
+	snap, ok := s.all[name]
+	if ok && time.Now().After(snap.proto.GetExpireTime().AsTime()) {
+		delete(s.all, name)
+		ok = false
+	}
+	if !ok {
+		return nil, status.Errorf(codes.NotFound, "Resource not found (resource=%s).", name)
+	}
+	return snap, nil
+}
+
+func (s *subscriber) Seek(_ context.Context, req *pubsubpb.SeekRequest) (*pubsubpb.SeekResponse, error) {
+	sub, err := s.server.subscription(req.GetSubscription())
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case req.GetTime() != nil:
+		return nil, status.Error(codes.Unimplemented, "seek to a time is not supported")
+	case req.GetSnapshot() == "":
+		return nil, status.Error(codes.InvalidArgument, "One of the fields time or snapshot must be set in the SeekRequest.")
+	}
+	s.server.snapshots.mu.Lock()
+	snap, err := s.server.snapshots.find(req.GetSnapshot())
+	s.server.snapshots.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	if topic := sub.proto.Load().GetTopic(); topic != snap.proto.GetTopic() {
+		return nil, status.Errorf(codes.InvalidArgument, "The snapshot is of another topic than the subscription (%s, not %s).", snap.proto.GetTopic(), topic)
+	}
+	sub.queue.seek(snap, sub.born)
+	return &pubsubpb.SeekResponse{}, nil
+}
+
+// seek makes the state of a subscription that of a snapshot. Messages up to the number
+// born are not brought back. A lease runs on, unless its message is acknowledged by that.
+func (q *queue) seek(snap *snapshot, born uint64) {
+	missing := make(map[uint64]struct{}, len(snap.unacked))
+	for _, m := range snap.unacked {
+		missing[m.number] = struct{}{}
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i := range q.used {
+		s := q.slot(i)
+		if s.state != slotReady && s.state != slotLeased {
+			continue
+		}
+		if _, unacked := missing[s.number]; unacked || s.number > snap.last {
+			delete(missing, s.number)
+			continue
+		}
+		if s.state == slotLeased {
+			q.ackLeased(i)
+			continue
+		}
+		s.state = slotDropped
+		q.ready--
+		q.acked++
+	}
+	for _, m := range snap.unacked {
+		if _, ok := missing[m.number]; ok && m.number > born {
+			q.again.push(q.add(m, 0))
+		}
+	}
+	q.wakeAll()
+}
