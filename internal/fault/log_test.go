@@ -102,7 +102,7 @@ func TestLogIsBounded(t *testing.T) {
 		detail func(i int) string
 		n      int
 	}{
-		"many faults":                   {func(i int) string { return "field" + letters(i) + ": unknown field" }, 3000},
+		"many faults":                   {func(i int) string { return "field" + alphabetic(i) + ": unknown field" }, 3000},
 		"more details than are kept":    {func(i int) string { return fmt.Sprintf(`feature: got "%d"`, i) }, 3000},
 		"more than can be normalized":   {func(i int) string { return fmt.Sprintf(`feature: got "%d"`, i) }, maxNormalized + 500},
 		"more than the queue has space": {func(int) string { return "feature: missing" }, 3 * maxQueued},
@@ -130,8 +130,8 @@ func TestLogIsBounded(t *testing.T) {
 	}
 }
 
-// letters returns a number in letters: a detail's digits may be normalized.
-func letters(i int) (s string) {
+// alphabetic returns a number in the form a, b, …: a detail's digits may be normalized.
+func alphabetic(i int) (s string) {
 	for ; i > 0; i /= 26 {
 		s += string(rune('a' + i%26))
 	}

@@ -103,7 +103,7 @@ func (p *Publisher) run() {
 func (p *Publisher) next() (batch []*pubsubpb.PubsubMessage, last bool) {
 	var due <-chan time.Time
 	for len(batch) < topic.MaxRequestMessages {
-		// What is in the queue comes before the end.
+		// The verdicts in the queue come before the end.
 		select {
 		case r := <-p.queue:
 			batch = append(batch, &pubsubpb.PubsubMessage{Attributes: r.Attributes()})

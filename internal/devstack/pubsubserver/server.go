@@ -50,7 +50,7 @@ type Server struct {
 	fault  atomic.Pointer[FaultFunc]
 	permit atomic.Pointer[PermitFunc]
 	number atomic.Uint64 // the last message's
-	// sequence is held while the numbers of messages are given and the messages come into
+	// sequence is locked while the numbers of messages are given and the messages come into
 	// the subscriptions, so that a snapshot sees either all of a request or nothing.
 	sequence  sync.RWMutex
 	snapshots snapshots
