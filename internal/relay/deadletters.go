@@ -94,7 +94,7 @@ func (q *deadLetterQueue) write(now time.Time) {
 			OrderingKey: e.message.OrderingKey,
 			Rejection:   *e.rejection,
 			RejectedAt:  now,
-			Attempts:    e.submissions,
+			Attempts:    int(e.submissions),
 		}
 	}
 	ctx, ended := traceDeadLetters(q.run.work, q.run.opts.Tracer, events, messages)

@@ -28,7 +28,7 @@ const (
 // Its id stays.
 func (e *inflight) dropLongEncoding() {
 	if size := len(e.event.Wire); size > len(e.message.Data)*keptPercent/100+keptMargin {
-		e.droppedSize = size
+		e.droppedSize = int32(size)
 		e.event.Wire = bytes.Clone(e.event.Wire[:e.event.IDEnd()])
 	}
 }
@@ -36,7 +36,7 @@ func (e *inflight) dropLongEncoding() {
 // size is the length of the event's encoding, in bytes.
 func (e *inflight) size() int {
 	if e.droppedSize > 0 {
-		return e.droppedSize
+		return int(e.droppedSize)
 	}
 	return len(e.event.Wire)
 }

@@ -21,17 +21,15 @@ type inflight struct {
 	publisher   *publisher        // nil: rejected on arrival
 	fingerprint dedup.Fingerprint // of a valid event
 	event       event.Event
+	failures    *failureHistory  // what speaks against it; nil: nothing
+	rejection   *event.Rejection // why it goes to the dead-letter topic; nil: it does not
+	trace       *batchTrace      // of the batch that it was submitted with first; nil: it is not traced
+	submissions int32            // streams that carried it
 	// droppedSize is the length of an encoding that is not kept, in bytes; 0: it is kept.
-	droppedSize int
-	// redeliveries are further deliveries of the same event, settled together with it.
-	redeliveries []*consume.Message
-	submissions  int              // streams that carried it
-	failures     *failureHistory  // what speaks against it; nil: nothing
-	rejection    *event.Rejection // why it goes to the dead-letter topic; nil: it does not
-	trace        *batchTrace      // of the batch that it was submitted with first; nil: it is not traced
-	panicked     bool             // its decoding panicked
-	replayed     bool             // its message has a valid replay_count
-	settled      bool             // it may still be in a batch or a queue
+	droppedSize int32
+	panicked    bool // its decoding panicked
+	replayed    bool // its message has a valid replay_count
+	settled     bool // it may still be in a batch or a queue
 
 	// The events before and after it in the order of arrival. inflightSet writes them.
 	prev, next *inflight
@@ -99,20 +97,24 @@ type inflightSet struct {
 
 	oldest, newest *inflight // in the order of arrival
 	count          int       // events
-	redeliveries   int       // further deliveries of them
-	activeServices int       // services with valid events
-	leftOut        int       // events that an answer left out
-	undecided      int       // of those, events that were left out alone in their payload
+	// redeliveries are further deliveries of an event, settled together with it. Few
+	// events have any. redelivered is how many there are of all events.
+	redeliveries   map[*inflight][]*consume.Message
+	redelivered    int
+	activeServices int // services with valid events
+	leftOut        int // events that an answer left out
+	undecided      int // of those, events that were left out alone in their payload
 }
 
 // newInflightSet returns an empty set. listed says which services services.yaml lists.
 func newInflightSet(listed func(serviceID string) bool, m *metrics.Metrics) *inflightSet {
 	return &inflightSet{
-		events:     make(map[dedup.Fingerprint]*inflight),
-		publishers: make(map[event.Publisher]*publisher),
-		services:   make(map[string]*service),
-		listed:     listed,
-		metrics:    m,
+		events:       make(map[dedup.Fingerprint]*inflight),
+		publishers:   make(map[event.Publisher]*publisher),
+		services:     make(map[string]*service),
+		redeliveries: make(map[*inflight][]*consume.Message),
+		listed:       listed,
+		metrics:      m,
 	}
 }
 
@@ -206,8 +208,8 @@ func (s *inflightSet) add(e *inflight) {
 
 // addRedelivery enters a further delivery of an event in flight.
 func (s *inflightSet) addRedelivery(of *inflight, m *consume.Message) {
-	of.redeliveries = append(of.redeliveries, m)
-	s.redeliveries++
+	s.redeliveries[of] = append(s.redeliveries[of], m)
+	s.redelivered++
 }
 
 // remove takes out an event that is settled. It may still be in a batch or a queue, so
@@ -225,7 +227,10 @@ func (s *inflightSet) remove(e *inflight) {
 		s.newest = e.prev
 	}
 	s.count--
-	s.redeliveries -= len(e.redeliveries)
+	if n := len(s.redeliveries[e]); n > 0 {
+		s.redelivered -= n
+		delete(s.redeliveries, e)
+	}
 	if p := e.publisher; p != nil {
 		delete(s.events, e.fingerprint)
 		p.events--
@@ -233,7 +238,7 @@ func (s *inflightSet) remove(e *inflight) {
 		s.forget(p)
 	}
 	e.settled = true
-	e.prev, e.next, e.message, e.redeliveries, e.event.Wire, e.failures = nil, nil, nil, nil, nil, nil
+	e.prev, e.next, e.message, e.event.Wire, e.failures = nil, nil, nil, nil, nil
 }
 
 // suspect notes that an answer left the event out.

@@ -32,8 +32,8 @@ func TestInflightSetForgetsWhatIsSettled(t *testing.T) {
 	s.suspect(second)
 	s.suspectAlone(second)
 
-	if s.count != 4 || s.redeliveries != 1 || s.activeServices != 2 || len(s.publishers) != 3 || s.leftOut != 1 || s.undecided != 1 {
-		t.Errorf("%d events, %d redeliveries, %d services, %d publishers, %d left out, %d undecided", s.count, s.redeliveries, s.activeServices, len(s.publishers), s.leftOut, s.undecided)
+	if s.count != 4 || s.redelivered != 1 || s.activeServices != 2 || len(s.publishers) != 3 || s.leftOut != 1 || s.undecided != 1 {
+		t.Errorf("%d events, %d redeliveries, %d services, %d publishers, %d left out, %d undecided", s.count, s.redelivered, s.activeServices, len(s.publishers), s.leftOut, s.undecided)
 	}
 	if s.find(second.fingerprint) != second || s.find(hasher.Event(0, [16]byte{9}, nil)) != nil {
 		t.Error("an event is not found by its fingerprint")
@@ -63,7 +63,7 @@ func TestInflightSetForgetsWhatIsSettled(t *testing.T) {
 	}
 	second.publisher.active--
 	s.forget(second.publisher)
-	if s.count != 0 || s.redeliveries != 0 || s.activeServices != 0 || len(s.publishers) != 0 || len(s.events) != 0 || s.leftOut != 0 || s.undecided != 0 || s.oldest != nil || s.newest != nil {
+	if s.count != 0 || s.redelivered != 0 || s.activeServices != 0 || len(s.publishers) != 0 || len(s.events) != 0 || s.leftOut != 0 || s.undecided != 0 || s.oldest != nil || s.newest != nil {
 		t.Errorf("the set is not empty: %+v", s)
 	}
 }

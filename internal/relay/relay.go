@@ -199,6 +199,6 @@ func (r *Relay) report(l *loop, now time.Time) {
 		state = "relaying"
 	}
 	r.opts.OnProgress(Progress{
-		Accounting: l.settlement.accounting.copy(), InFlight: l.inflight.count, Redelivered: l.inflight.redeliveries, State: state,
+		Accounting: l.settlement.accounting.copy(), InFlight: l.inflight.count, Redelivered: l.inflight.redelivered, State: state,
 	})
 }

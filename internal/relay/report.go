@@ -15,7 +15,7 @@ func (l *loop) measure(openStreams int, now time.Time) {
 	m.OldestReceivedAge.Set(set.oldestAge(now).Seconds())
 	m.SubmitConcurrencyLimit.Set(float64(l.submitter.limit.Limit()))
 	m.SubmissionsInFlight.Set(float64(l.submitter.active()))
-	m.BooksDifference.Set(float64(l.settlement.accounting.unaccounted(set.count + set.redeliveries)))
+	m.BooksDifference.Set(float64(l.settlement.accounting.unaccounted(set.count + set.redelivered)))
 	m.PubSubStreams.Set(float64(openStreams))
 }
 

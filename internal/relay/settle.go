@@ -112,7 +112,7 @@ func (s *settlement) eventDeadLettered(e *inflight, now time.Time) {
 	s.accounting.Rejected[reason]++
 	s.run.metrics.EventsRejected.WithLabelValues(s.inflight.serviceOfMessage(e.message).label, string(reason)).Inc()
 	s.deadLettered.Add(s.hasher.Message(e.message.ID))
-	for _, m := range e.redeliveries {
+	for _, m := range s.inflight.redeliveries[e] {
 		s.deadLettered.Add(s.hasher.Message(m.ID))
 	}
 	s.judged(e.message, e, Rejected)
@@ -134,7 +134,7 @@ func (s *settlement) wasDeadLettered(m *consume.Message) bool {
 }
 
 func (s *settlement) settleRedeliveries(e *inflight) {
-	for _, m := range e.redeliveries {
+	for _, m := range s.inflight.redeliveries[e] {
 		if m.ID != e.message.ID {
 			s.judged(m, e, Duplicate)
 		}
@@ -155,7 +155,7 @@ func (s *settlement) release(e *inflight) {
 		s.undecided.note(e)
 	}
 	s.nack(e.message)
-	for _, m := range e.redeliveries {
+	for _, m := range s.inflight.redeliveries[e] {
 		s.nack(m)
 	}
 	s.remove(e, wasReleased)
@@ -203,8 +203,9 @@ func (s *settlement) nack(m *consume.Message) {
 
 // letExpire leaves an event to be delivered again when its lease has ended.
 func (s *settlement) letExpire(e *inflight) {
-	s.expired = append(append(s.expired, e.message), e.redeliveries...)
-	s.countReleased(1 + len(e.redeliveries))
+	again := s.inflight.redeliveries[e]
+	s.expired = append(append(s.expired, e.message), again...)
+	s.countReleased(1 + len(again))
 	s.remove(e, wasReleased)
 }
 

@@ -73,7 +73,7 @@ func (c *submitter) start(s *submission) {
 	c.run.metrics.BatchBytes.Observe(float64(bytes))
 
 	ctx, ended := s.trace(c.run.work, c.run.opts.Tracer, SubmissionInfo{
-		RequestID: b.RequestID, Events: len(b.Events), Bytes: bytes, Try: s.events[0].submissions, Suspect: s.suspect(),
+		RequestID: b.RequestID, Events: len(b.Events), Bytes: bytes, Try: int(s.events[0].submissions), Suspect: s.suspect(),
 	})
 	log := c.run.log
 	if log.Enabled(ctx, slog.LevelDebug) { // the arguments of a message that is not logged cost memory
@@ -102,7 +102,7 @@ func (c *submitter) start(s *submission) {
 // event that was left out.
 func (c *submitter) connection(s *submission) int {
 	if s.suspect() && len(s.events) == 1 {
-		return c.connections.StartOn(s.events[0].submissions % limit.FewestConnections)
+		return c.connections.StartOn(int(s.events[0].submissions) % limit.FewestConnections)
 	}
 	return c.connections.Start()
 }

@@ -313,7 +313,7 @@ func (s *suspects) judge(sub *submission) {
 		return
 	}
 	e := sub.events[0]
-	s.deadLetters.reject(e, event.GatewayRejected, leftOutDetail(suspect.Counted, e.submissions))
+	s.deadLetters.reject(e, event.GatewayRejected, leftOutDetail(suspect.Counted, int(e.submissions)))
 	sub.events = nil
 }
 
