@@ -116,9 +116,10 @@ type Receiver struct {
 	open    atomic.Int32 // number of streams that are being read
 	// exactlyOnce is set while the subscription says that it delivers exactly once.
 	exactlyOnce atomic.Bool
-	// Extensions and settlements have separate slots. Otherwise slow answers to settlements
-	// would leave extensions without a slot until leases end.
-	extensions, settlements requests
+	// Extensions have other slots for requests than settlements. Otherwise slow answers to
+	// settlements would leave extensions without a slot until leases end.
+	extensions requests
+	settler    *settler
 
 	stop    context.CancelFunc
 	workers sync.WaitGroup
@@ -153,11 +154,12 @@ func NewReceiver(sub Subscriber, opts Options, handle Handler) *Receiver {
 	r := &Receiver{
 		sub: sub, opts: opts, log: opts.Logger, leases: newLeases(opts), handle: handle,
 		streams: newStreams(opts.Streams, opts.Intervals), stop: cancel,
-		extensions: newRequests(), settlements: newRequests(),
+		extensions: newRequests(),
 	}
+	r.settler = &settler{sub: sub, leases: r.leases, log: opts.Logger, requests: newRequests()}
 	for range settleWorkers {
-		r.workers.Go(func() { r.acknowledge(ctx) })
-		r.workers.Go(func() { r.nack(ctx) })
+		r.workers.Go(func() { r.settler.acknowledge(ctx) })
+		r.workers.Go(func() { r.settler.nack(ctx) })
 	}
 	r.workers.Go(func() { r.extend(ctx) })
 	return r
@@ -237,7 +239,7 @@ func (r *Receiver) Close() {
 	r.stop()
 	r.workers.Wait()
 	r.extensions.wait()
-	r.settlements.wait()
+	r.settler.requests.wait()
 }
 
 // deliver enters the messages of a response into the table, piece by piece, and returns

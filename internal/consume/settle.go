@@ -2,6 +2,7 @@ package consume
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -23,35 +24,44 @@ const (
 	lastRefusal = 5
 )
 
+// settler sends the acks and nacks that are due in the table of leases. Its goroutines
+// belong to the Receiver.
+type settler struct {
+	sub      Subscriber
+	leases   *leases
+	log      *slog.Logger
+	requests requests
+}
+
 // acknowledge sends acks until ctx ends.
-func (r *Receiver) acknowledge(ctx context.Context) {
+func (s *settler) acknowledge(ctx context.Context) {
 	for {
-		batch, err := r.leases.takeAcks(ctx)
+		batch, err := s.leases.takeAcks(ctx)
 		if err != nil {
 			return
 		}
-		if r.run(ctx, func() { r.sendAcks(ctx, batch) }) != nil {
+		if s.run(ctx, func() { s.sendAcks(ctx, batch) }) != nil {
 			return
 		}
 	}
 }
 
 // nack sends nacks until ctx ends.
-func (r *Receiver) nack(ctx context.Context) {
+func (s *settler) nack(ctx context.Context) {
 	for {
-		ids, err := r.leases.takeNacks(ctx)
+		ids, err := s.leases.takeNacks(ctx)
 		if err != nil {
 			return
 		}
-		if r.run(ctx, func() { r.sendNacks(ctx, ids) }) != nil {
+		if s.run(ctx, func() { s.sendNacks(ctx, ids) }) != nil {
 			return
 		}
 	}
 }
 
 // run starts a request. It returns when the request is done or slow.
-func (r *Receiver) run(ctx context.Context, request func()) error {
-	done, err := r.settlements.start(ctx, request)
+func (s *settler) run(ctx context.Context, request func()) error {
+	done, err := s.requests.start(ctx, request)
 	if err != nil {
 		return err
 	}
@@ -65,8 +75,8 @@ func (r *Receiver) run(ctx context.Context, request func()) error {
 }
 
 // sendAcks repeats acks until Pub/Sub has taken or refused each of them, or ctx ends.
-func (r *Receiver) sendAcks(ctx context.Context, batch []pendingAck) {
-	request := newSettling(r.sub.Acknowledge)
+func (s *settler) sendAcks(ctx context.Context, batch []pendingAck) {
+	request := newSettling(s.sub.Acknowledge)
 	for {
 		ids := make([]string, len(batch))
 		for i, p := range batch {
@@ -77,9 +87,9 @@ func (r *Receiver) sendAcks(ctx context.Context, batch []pendingAck) {
 			return
 		}
 		before := len(batch)
-		batch = r.leases.confirmAcks(batch, fates)
+		batch = s.leases.confirmAcks(batch, fates)
 		if err != nil {
-			r.log.Warn("Pub/Sub did not take all acknowledgements", "messages", before, "again", len(batch),
+			s.log.Warn("Pub/Sub did not take all acknowledgements", "messages", before, "again", len(batch),
 				"given_up", countFates(fates, lost), "code", Code(err), "error", err)
 		}
 		if len(batch) == 0 || request.wait(ctx) != nil {
@@ -90,8 +100,8 @@ func (r *Receiver) sendAcks(ctx context.Context, batch []pendingAck) {
 
 // sendNacks repeats nacks until Pub/Sub has taken each of them, or ctx ends. An id that
 // Pub/Sub does not accept needs no nack, because its lease has ended.
-func (r *Receiver) sendNacks(ctx context.Context, ids []string) {
-	nack := func(ctx context.Context, ids []string) error { return r.sub.ModifyAckDeadline(ctx, ids, 0) }
+func (s *settler) sendNacks(ctx context.Context, ids []string) {
+	nack := func(ctx context.Context, ids []string) error { return s.sub.ModifyAckDeadline(ctx, ids, 0) }
 	request := newSettling(nack)
 	for {
 		fates, err := request.attempt(ctx, ids)
@@ -104,9 +114,9 @@ func (r *Receiver) sendNacks(ctx context.Context, ids []string) {
 				left = append(left, id)
 			}
 		}
-		r.leases.confirmNacks(len(ids) - len(left))
+		s.leases.confirmNacks(len(ids) - len(left))
 		if err != nil {
-			r.log.Warn("Pub/Sub did not take all messages back", "messages", len(ids), "again", len(left), "code", Code(err), "error", err)
+			s.log.Warn("Pub/Sub did not take all messages back", "messages", len(ids), "again", len(left), "code", Code(err), "error", err)
 		}
 		if ids = left; len(ids) == 0 || request.wait(ctx) != nil {
 			return
