@@ -73,14 +73,12 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (summary relay.S
 	if err != nil {
 		return summary, err
 	}
-	closers = append(closers, func() error {
-		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), opts.Ending.Time())
-		defer cancel()
+	closers = append(closers, within(ctx, opts.Ending.Time, func(last context.Context) error {
 		if err := observer.Close(last); err != nil {
 			opts.Logger.Warn("The last metrics and traces could not be sent", "error", err)
 		}
 		return nil
-	})
+	}))
 	client, deadLetters, err := connect(ctx, cfg, opts)
 	if err != nil {
 		if ctx.Err() != nil { // stopped before the run could begin
@@ -102,72 +100,86 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (summary relay.S
 	if err != nil {
 		return summary, err
 	}
-	closers = append(closers, func() error {
-		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), opts.Ending.Flush(cfg.ShutdownTimeout))
-		defer cancel()
-		return verdicts.close(last)
-	})
+	flushTime := func() time.Duration { return opts.Ending.Flush(cfg.ShutdownTimeout) }
+	closers = append(closers, within(ctx, flushTime, verdicts.close))
 
-	needs := Needs(cfg)
-	r := relay.New(client, gateway,
-		dlq.NewWriter(deadLetters, dlq.Origin{Subscription: cfg.SubscriptionName(), WorkerVersion: opts.Version, ServicesDigest: cfg.Services.Digest()}),
-		relay.Options{
-			Batch: batch.Limits{
-				Events: cfg.BatchMaxEvents,
-				Bytes:  int(cfg.BatchMaxBytes),
-				Delay:  cfg.BatchMaxDelay,
-			},
-			Streams:     int(cfg.SubmitConcurrency),
-			MaxStreams:  cfg.SubmitConcurrencyMax,
-			RejectAfter: cfg.RejectAfter,
-			RejectSpan:  opts.RejectSpan,
-			Consume: consume.Options{
-				Subscription: cfg.SubscriptionName(),
-				MaxEvents:    cfg.MaxOutstandingEvents, MaxBytes: int64(cfg.MaxOutstandingBytes),
-				Intervals: opts.Intervals,
-			},
-			Drain:           cfg.Mode == config.Drain,
-			DrainIdle:       cfg.DrainIdle,
-			ReceiveWindow:   cfg.ReceiveWindow(),
-			ShutdownTimeout: cfg.ShutdownTimeout,
-			Services:        cfg.Services,
-			Environment:     cfg.Environment,
-			Preflight: func(ctx context.Context) error {
-				return preflight.Run(ctx, needs, opts.StartWait, opts.Logger, PubSubOptions(cfg)...)
-			},
-			OnProgress: opts.OnProgress,
-			OnVerdict:  verdicts.add,
-			Tracer:     observer.Tracer(),
-			Metrics:    m,
-			Logger:     opts.Logger,
-		})
-
+	options := relayOptions(cfg, opts)
+	options.OnVerdict, options.Tracer, options.Metrics = verdicts.add, observer.Tracer(), m
+	origin := dlq.Origin{Subscription: cfg.SubscriptionName(), WorkerVersion: opts.Version, ServicesDigest: cfg.Services.Digest()}
+	r := relay.New(client, gateway, dlq.NewWriter(deadLetters, origin), options)
 	if addr := cfg.ListenAddr(); addr != "" {
-		server, err := diagnostics.Start(ctx, diagnostics.Options{
-			Addr:    addr,
-			Version: opts.Version,
-			Secret:  string(cfg.DiagnosticsSecret),
-			Metrics: m.Registry,
-			Healthy: r.Alive,
-			Ready: func() (bool, string) {
-				s := r.Status()
-				return s.Ready, s.Reason
-			},
-		})
+		server, err := serve(ctx, addr, cfg, opts, m, r)
 		if err != nil {
 			r.Discard()
 			return summary, err
 		}
 		closers = append(closers, server.Close)
-		if opts.OnListen != nil {
-			opts.OnListen(server.Addr())
-		}
 	}
 
 	opts.Logger.Info("Starting", "version", opts.Version, "mode", string(cfg.Mode),
 		"subscription", cfg.SubscriptionName(), "dead_letter_topic", cfg.DeadLetterTopicName(),
 		"gateway", cfg.GatewayURL, "environment", cfg.Environment, "services", len(cfg.Services.Services()))
 	return r.Run(ctx)
+}
+
+// within returns a function that closes a part of the run in a bounded time, also after ctx
+// has ended.
+func within(ctx context.Context, bound func() time.Duration, closing func(context.Context) error) func() error {
+	return func() error {
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), bound())
+		defer cancel()
+		return closing(last)
+	}
+}
+
+// relayOptions returns the options of the relay that are settings.
+func relayOptions(cfg *config.Config, opts Options) relay.Options {
+	return relay.Options{
+		Batch: batch.Limits{
+			Events: cfg.BatchMaxEvents,
+			Bytes:  int(cfg.BatchMaxBytes),
+			Delay:  cfg.BatchMaxDelay,
+		},
+		Streams:     int(cfg.SubmitConcurrency),
+		MaxStreams:  cfg.SubmitConcurrencyMax,
+		RejectAfter: cfg.RejectAfter,
+		RejectSpan:  opts.RejectSpan,
+		Consume: consume.Options{
+			Subscription: cfg.SubscriptionName(),
+			MaxEvents:    cfg.MaxOutstandingEvents, MaxBytes: int64(cfg.MaxOutstandingBytes),
+			Intervals: opts.Intervals,
+		},
+		Drain:           cfg.Mode == config.Drain,
+		DrainIdle:       cfg.DrainIdle,
+		ReceiveWindow:   cfg.ReceiveWindow(),
+		ShutdownTimeout: cfg.ShutdownTimeout,
+		Services:        cfg.Services,
+		Environment:     cfg.Environment,
+		Preflight: func(ctx context.Context) error {
+			return preflight.Run(ctx, Needs(cfg), opts.StartWait, opts.Logger, PubSubOptions(cfg)...)
+		},
+		OnProgress: opts.OnProgress,
+		Logger:     opts.Logger,
+	}
+}
+
+// serve starts the endpoints of a run.
+func serve(ctx context.Context, addr string, cfg *config.Config, opts Options, m *metrics.Metrics, r *relay.Relay) (*diagnostics.Server, error) {
+	server, err := diagnostics.Start(ctx, diagnostics.Options{
+		Addr:    addr,
+		Version: opts.Version,
+		Secret:  string(cfg.DiagnosticsSecret),
+		Metrics: m.Registry,
+		Healthy: r.Alive,
+		Ready: func() (bool, string) {
+			s := r.Status()
+			return s.Ready, s.Reason
+		},
+	})
+	if err == nil && opts.OnListen != nil {
+		opts.OnListen(server.Addr())
+	}
+	return server, err
 }
 
 func newTokens(cfg *config.Config, onFetch func(error)) *submit.Tokens {
