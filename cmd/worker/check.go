@@ -21,23 +21,23 @@ import (
 func (env environment) checkCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "check",
-		Usage: "preflight: is everything there that the worker needs, and set as it should be?",
-		Description: "Looks at the configuration, the topics and subscriptions with their settings, the\n" +
-			"permissions that are really held, the SAMS token and its scope, and the gateway. It\n" +
+		Usage: "preflight: check that all resources of the worker exist and have the right settings",
+		Description: "Checks the configuration, the topics and subscriptions with their settings, the\n" +
+			"permissions of the service account, the SAMS token and its scope, and the gateway. It\n" +
 			"changes nothing and records nothing. It opens a stream from Pub/Sub as worker run does,\n" +
 			"and pings it; a message that comes meanwhile is given back at once, which counts as a\n" +
 			"delivery attempt. A line each:\n\n" +
 			"   ok        as the worker needs it\n" +
 			"   warning   works, with a consequence that you may not want\n" +
 			"   failure   does not work, or loses events; the exit status is 1\n" +
-			"   skipped   could not be asked, such as permissions of an emulator\n\n" +
+			"   skipped   cannot be checked, such as permissions of an emulator\n\n" +
 			"Run it with the variables and the service account of the worker; reading the settings\n" +
 			"takes roles/pubsub.viewer, too.\n\n" +
 			"Examples:\n\n" +
 			"   worker check\n" +
 			"   worker check --output json | jq '.findings[] | select(.status != \"ok\")'",
 		Flags: []cli.Flag{
-			&cli.DurationFlag{Name: "timeout", Value: 15 * time.Second, Usage: "how long to wait for what does not answer", Validator: positive},
+			&cli.DurationFlag{Name: "timeout", Value: 15 * time.Second, Usage: "how long to wait for an answer", Validator: positive},
 			command.OutputFlag(),
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
@@ -71,7 +71,7 @@ func positive(d time.Duration) error {
 	return nil
 }
 
-// checkReport is what check prints.
+// checkReport is the JSON output of check.
 type checkReport struct {
 	OK       bool                      `json:"ok"`
 	Counts   map[provision.Verdict]int `json:"counts"`
@@ -90,7 +90,7 @@ func newReport(findings []preflight.Finding) checkReport {
 	return r
 }
 
-// faultFindings says what is wrong with the configuration as findings.
+// faultFindings returns the configuration's faults as findings.
 func faultFindings(faults config.Faults) []preflight.Finding {
 	var findings []preflight.Finding
 	for _, f := range faults {

@@ -14,17 +14,18 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/sentry"
 )
 
-// These are durations, and "" in what is released. Tests build with
-// -ldflags="-X main.rejectSpan=2s -X main.pullWait=1s", so that they need not wait for
-// intervals that are made for production.
+// These are durations, and "" in releases. Tests build with -ldflags="-X main.rejectSpan=2s
+// -X main.pullWait=1s", so that they need not wait for intervals that are made for
+// production.
 var (
-	// rejectSpan is app.Options.RejectSpan, the minute over which an event is judged.
+	// rejectSpan is app.Options.RejectSpan, the minute over which a verdict takes its
+	// evidence.
 	rejectSpan string
 	// pullWait is consume.Intervals.Pull, the 3 s of each of the pulls at a drain's end.
 	pullWait string
 )
 
-// durationOf returns the duration, or 0, which stands for the default.
+// durationOf returns the duration, or 0 for the default.
 func durationOf(text string) time.Duration {
 	d, err := time.ParseDuration(text)
 	if err != nil {
@@ -38,7 +39,7 @@ func (env environment) runCommand() *cli.Command {
 		Name:  "run",
 		Usage: "relay events: the main job",
 		Description: "Receives events, validates and completes them, submits them in batches, and\n" +
-			"dead-letters what cannot be delivered. With WORKER_MODE=drain (the default of a\n" +
+			"dead-letters events that cannot be delivered. With WORKER_MODE=drain (the default of a\n" +
 			"Cloud Run job) it ends when the subscription is empty; with continuous it goes on\n" +
 			"until SIGTERM or SIGINT. Then it prints a summary as one line of JSON.\n\n" +
 			"Example:\n\n" +

@@ -19,9 +19,9 @@ func (env environment) setupCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "setup",
 		Usage: "create or repair topics and subscriptions, for an emulator or a small environment",
-		Description: "Creates PUBSUB_TOPIC, PUBSUB_SUBSCRIPTION, DLQ_TOPIC and DLQ_SUBSCRIPTION where they are\n" +
-			"missing, and DLQ_VIEW_SUBSCRIPTION, RECEIPTS_TOPIC and RECEIPTS_SUBSCRIPTION where they are set.\n" +
-			"It changes the settings that worker check complains about. It deletes nothing,\n" +
+		Description: "Creates PUBSUB_TOPIC, PUBSUB_SUBSCRIPTION, DLQ_TOPIC and DLQ_SUBSCRIPTION if they are\n" +
+			"missing, and DLQ_VIEW_SUBSCRIPTION, RECEIPTS_TOPIC and RECEIPTS_SUBSCRIPTION if they are set.\n" +
+			"It corrects the settings that worker check reports. It deletes nothing,\n" +
 			"and names what cannot be changed. Running it again changes nothing more. Real\n" +
 			"environments, which need permissions and alerts as well, have deploy/terraform.\n\n" +
 			"Examples:\n\n" +
@@ -65,10 +65,10 @@ type setup struct {
 	dryRun, agreed, asJSON bool
 }
 
-// setupReport is what setup prints as JSON.
+// setupReport is the JSON output of setup.
 type setupReport struct {
 	DryRun    bool             `json:"dry_run"`
-	Changed   int              `json:"changed"` // resources created or changed; in a dry run 0
+	Changed   int              `json:"changed"` // number of resources created or changed; 0 in a dry run
 	Obstacles int              `json:"obstacles"`
 	Steps     []provision.Step `json:"steps"`
 }
@@ -144,7 +144,7 @@ func (s setup) grants() (lines []string) {
 	return lines
 }
 
-// stuck is the error when events are lost by a setting that cannot be changed.
+// stuck is the error if a setting that cannot be changed loses events.
 func (s setup) stuck(steps []provision.Step) error {
 	if s.dryRun || !provision.Stuck(steps) {
 		return nil

@@ -11,7 +11,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 )
 
-// Set when a release is built; otherwise the build's own knowledge is used.
+// Set when a release is built; otherwise the build information is used.
 var (
 	buildVersion string
 	buildCommit  string

@@ -116,7 +116,7 @@ func (s *settler) sendNacks(ctx context.Context, ids []string) {
 		}
 		s.leases.confirmNacks(len(ids) - len(left))
 		if err != nil {
-			s.log.Warn("Pub/Sub did not take all messages back", "messages", len(ids), "again", len(left), "code", Code(err), "error", err)
+			s.log.Warn("Pub/Sub did not take all nacks", "messages", len(ids), "again", len(left), "code", Code(err), "error", err)
 		}
 		if ids = left; len(ids) == 0 || request.wait(ctx) != nil {
 			return

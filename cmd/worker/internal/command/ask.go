@@ -9,9 +9,9 @@ import (
 	"github.com/urfave/cli/v3"
 )
 
-// YesFlag agrees to a change in advance.
+// YesFlag returns the flag that agrees to a change in advance.
 func YesFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "yes", Usage: "do it without asking; needed where nobody can be asked"}
+	return &cli.BoolFlag{Name: "yes", Usage: "do it without asking; required without a terminal"}
 }
 
 // Ask asks a question on the terminal, and reports whether the answer was yes.

@@ -24,7 +24,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/terminal"
 )
 
-// Env is the part of the process that a command may use. Tests give their own.
+// Env is the part of the process that a command may use. Tests pass their own.
 type Env struct {
 	Args   []string
 	Vars   []string // of the form of os.Environ
@@ -40,7 +40,7 @@ const (
 	ExitUsage  = 2
 )
 
-// UsageError is a mistake in how a command was called: exit status 2.
+// UsageError is a mistake in the call of a command: exit status 2.
 type UsageError struct{ error }
 
 // Unwrap returns the cause.
@@ -54,14 +54,14 @@ func Usagef(format string, args ...any) error {
 	return UsageError{fmt.Errorf(format, args...)}
 }
 
-// reported is an error that the command has printed already.
+// reported is an error that the command has already printed.
 type reported struct{ error }
 
 // Reported makes the exit status 1 without printing the error again.
 func Reported(err error) error { return reported{err} }
 
-// Main runs the command line env.Args and returns the exit status. Root builds the
-// commands on the environment that it is given: its outputs are safe for a terminal.
+// Main runs the command line env.Args and returns the exit status. root builds the commands
+// on the environment that it gets, whose outputs are safe for a terminal.
 func Main(ctx context.Context, env Env, root func(Env) *cli.Command) int {
 	// Nothing that a command prints may control the terminal.
 	env.Stdout, env.Stderr = terminal.NewWriter(env.Stdout), terminal.NewWriter(env.Stderr)
@@ -90,8 +90,8 @@ func Main(ctx context.Context, env Env, root func(Env) *cli.Command) int {
 	return ExitFailed
 }
 
-// strict makes every mistake in the use of a command a UsageError, and leaves
-// the exit to main.
+// strict turns every mistake in the call of a command into a UsageError, and leaves the
+// exit to Main.
 func strict(c *cli.Command) {
 	c.OnUsageError = func(_ context.Context, _ *cli.Command, err error, _ bool) error { return UsageError{err} }
 	c.ExitErrHandler = func(context.Context, *cli.Command, error) {}
@@ -108,7 +108,7 @@ func NoArguments(c *cli.Command) error {
 	return nil
 }
 
-// Load reads the configuration and makes the logger that it asks for.
+// Load reads the configuration and returns it with its logger.
 func (env Env) Load(purpose config.Purpose) (*config.Config, *slog.Logger, error) {
 	cfg, err := config.Load(env.Vars, purpose)
 	if err != nil {
@@ -117,8 +117,8 @@ func (env Env) Load(purpose config.Purpose) (*config.Config, *slog.Logger, error
 	return cfg, env.Logger(cfg, &sentry.Reporter{}), nil
 }
 
-// Logger makes the logger, also of the libraries. It bounds how often an error
-// that repeats is logged and reported.
+// Logger returns the logger, and sets that of the libraries. It limits how often a repeated
+// error is logged and reported.
 func (env Env) Logger(cfg *config.Config, reporter *sentry.Reporter) *slog.Logger {
 	h := logging.New(env.Stderr, cfg.LogLevel, cfg.LogFormat).Handler()
 	known := append(config.OTLPSecrets(env.Vars), string(cfg.SAMSClientSecret), string(cfg.DiagnosticsSecret),
@@ -176,6 +176,6 @@ func Plural(n int, noun string) string {
 	return humanize.Comma(int64(n)) + " " + noun
 }
 
-// OutliveReaders makes a write to a pipe whose reader has gone an error instead of
-// the end of the process: a command must give back what it has leased first.
+// OutliveReaders makes a write to a closed pipe an error instead of the end of the process,
+// because a command must return its leased messages first.
 func OutliveReaders() { signal.Ignore(syscall.SIGPIPE) }

@@ -6,7 +6,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/retry"
 )
 
-// publishPatience is how long Pub/Sub may be unavailable while a command publishes.
+// publishPatience is how long a command retries to publish while Pub/Sub is unavailable.
 const publishPatience = time.Minute
 
 // PublishBounds are shared by all requests of a command to one topic. Refusal is
@@ -18,7 +18,7 @@ func PublishBounds(refusal time.Duration) *retry.Bounds {
 	return &retry.Bounds{Outage: publishPatience, Refusal: refusal}
 }
 
-// SayRetrying returns a function that says that a request to publish is tried again.
+// SayRetrying returns a function that logs that a request to publish is retried.
 func SayRetrying(say func(format string, args ...any)) func(error, retry.Class) {
 	return func(err error, class retry.Class) {
 		if class == retry.Refusal {

@@ -14,19 +14,19 @@ const maxLine = 32 << 20
 
 var errLineTooLong = fmt.Errorf("expected lines of at most %d bytes", maxLine)
 
-// inputLine is a line of the input, without its break, in memory of its own.
+// inputLine is a line of the input, without its line break, in memory of its own.
 type inputLine struct {
 	number int
 	text   []byte
-	// err is io.EOF with the last line, errLineTooLong for one that was skipped,
-	// and else what ends the reading.
+	// err is io.EOF for the last line, errLineTooLong for one that was skipped, and else
+	// the error that ends the reading.
 	err error
-	// more says that there is more at once, so that a request may wait for it.
+	// more is set if another line is available at once, so that a request may wait for it.
 	more bool
 }
 
-// readLines reads lines in a goroutine of its own, because a read from a pipe or
-// a terminal does not end with ctx: that one is left behind, with the process.
+// readLines reads lines in a goroutine of its own, because a read from a pipe or a terminal
+// does not end with ctx. Such a read goes on until the process ends.
 func readLines(ctx context.Context, input io.Reader) <-chan inputLine {
 	lines := make(chan inputLine)
 	go func() {
@@ -53,8 +53,7 @@ func readLines(ctx context.Context, input io.Reader) <-chan inputLine {
 	return lines
 }
 
-// readLine returns the next line. Of one that is too long it reads all, and
-// keeps nothing.
+// readLine returns the next line. It skips one that is too long.
 func readLine(r *bufio.Reader) ([]byte, error) {
 	var (
 		text    []byte
@@ -77,11 +76,11 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 	}
 }
 
-// byteOrderMark is what some editors put before UTF-8.
+// byteOrderMark is put before UTF-8 by some editors.
 const byteOrderMark = "\xef\xbb\xbf"
 
-// checkEncoding skips a byte order mark, and refuses a file that is no text in
-// UTF-8 by saying what it is.
+// checkEncoding skips a byte order mark, and refuses a file that is not UTF-8 with the name
+// of its encoding.
 func checkEncoding(r *bufio.Reader) error {
 	begin, err := r.Peek(len(byteOrderMark))
 	if err != nil {

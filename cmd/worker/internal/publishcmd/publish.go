@@ -69,7 +69,7 @@ func New(env command.Env) *cli.Command {
 				if err != nil {
 					return command.Usage(err)
 				}
-				defer f.Close() //nolint:errcheck // It was only read.
+				defer f.Close() //nolint:errcheck // The file was only read.
 				input, name = f, path
 			} else if env.StdinIsTerminal() {
 				fmt.Fprintln(env.Stderr, "Reading events from the terminal, one a line; end with Ctrl-D.")
@@ -115,8 +115,8 @@ type nowhere struct{}
 
 func (*nowhere) Publish(context.Context, []*pubsubpb.PubsubMessage) error { return nil }
 
-// report prints what became of the lines, as JSON or as a sentence. Without
-// another error, bad lines are one.
+// report prints the results of the lines, as JSON or as a sentence. Bad lines are an error
+// if there is no other.
 func (p *publisher) report(env command.Env, output string, asJSON any, sentence, fault string, err error) error {
 	if output == "json" {
 		err = errors.Join(err, command.PrintJSON(env.Stdout, asJSON))

@@ -26,8 +26,8 @@ type publisher struct {
 	topic     topic.Publisher
 	topicName string
 	bounds    *retry.Bounds
-	decoder   *event.Decoder       // nil: nothing is checked
-	catalogue *catalogue.Catalogue // nil: there is none
+	decoder   *event.Decoder       // nil if lines are not checked
+	catalogue *catalogue.Catalogue // nil if there is none
 	stderr    io.Writer
 	source    string
 
@@ -36,13 +36,13 @@ type publisher struct {
 	done    published
 }
 
-// published is what became of the lines.
+// published has the results of the lines.
 type published struct {
 	Published int `json:"published"`
-	// Invalid lines are no events, or Pub/Sub refuses them.
+	// Invalid lines are not valid events, or Pub/Sub refuses them.
 	Invalid int `json:"invalid"`
-	// Failed lines were good as far as is known, and are not known to be
-	// published: Pub/Sub was unavailable, or the command was interrupted.
+	// Failed lines seemed valid, and it is not known whether they were published: Pub/Sub
+	// was unavailable, or the command was interrupted.
 	Failed int `json:"failed,omitempty"`
 }
 
@@ -52,14 +52,13 @@ type numbered struct {
 	line    int
 }
 
-// maxMessage is the largest message that any server takes; the documented limit
-// is 10 MB.
+// maxMessage is the largest message that any server accepts; the documented limit is 10 MB.
 const maxMessage = 10 << 20
 
 // run publishes the lines of the input until its end, or until ctx ends.
 func (p *publisher) run(ctx context.Context, input io.Reader) error {
 	err := p.lines(ctx, readLines(ctx, input))
-	// Whatever ended the reading, what was read before is published.
+	// Lines that were read before an error are published.
 	if ctx.Err() == nil && !errors.Is(err, errPublish) {
 		err = errors.Join(err, p.flush(ctx))
 	}
@@ -95,7 +94,7 @@ func (p *publisher) lines(ctx context.Context, lines <-chan inputLine) error {
 		if errors.Is(l.err, io.EOF) {
 			return nil
 		}
-		// Nothing waits while a slow input makes up its mind.
+		// Lines must not wait for a slow input.
 		if !l.more {
 			if err := p.flush(ctx); err != nil {
 				return err
@@ -112,7 +111,7 @@ func (p *publisher) take(ctx context.Context, n int, text []byte) error {
 		return nil
 	}
 	if parsed.DeadLetter != nil {
-		// The line is from the dead-letter queue: the event keeps its identity.
+		// The line is from the dead-letter queue, so the event keeps its identity.
 		if parsed.Attributes, err = dlq.ReplayAttributes(parsed.Attributes, parsed.DeadLetter, ""); err != nil {
 			p.refuse(n, err)
 			return nil
@@ -159,9 +158,9 @@ func (p *publisher) refuse(n int, why error) {
 	fmt.Fprintf(p.stderr, "%s:%d: %v\n", p.source, n, why)
 }
 
-// flush publishes the request and waits until it is confirmed. What Pub/Sub
-// refuses is named and left out. After an error the request holds what is not
-// known to be published.
+// flush publishes the request and waits until it is confirmed. Messages that Pub/Sub
+// refuses are reported and removed. After an error the request has the messages that are
+// not known to be published.
 func (p *publisher) flush(ctx context.Context) error {
 	for len(p.request) > 0 {
 		err := p.publish(ctx, p.request)
@@ -170,7 +169,7 @@ func (p *publisher) flush(ctx context.Context) error {
 			p.done.Published += len(p.request)
 			p.request = nil
 		case status.Code(err) == codes.InvalidArgument:
-			// One bad message has the whole request refused.
+			// One bad message makes Pub/Sub refuse the whole request.
 			err = p.oneByOne(ctx)
 		}
 		if err != nil {
@@ -181,8 +180,8 @@ func (p *publisher) flush(ctx context.Context) error {
 	return nil
 }
 
-// oneByOne publishes the messages of the request, each in one of its own, until
-// all are settled or Pub/Sub is unavailable.
+// oneByOne publishes each message of the request in a request of its own, until all are
+// settled or Pub/Sub is unavailable.
 func (p *publisher) oneByOne(ctx context.Context) error {
 	for len(p.request) > 0 {
 		err := p.publish(ctx, p.request[:1])
@@ -209,8 +208,8 @@ func (p *publisher) publish(ctx context.Context, part []numbered) error {
 	}))
 }
 
-// publishGrace is how long a request in flight may still take after an interrupt.
-// A request that is cut leaves it unknown whether its events were published.
+// publishGrace is how long a request in flight may take after an interrupt. If it were cut,
+// it would be unknown whether its events were published.
 const publishGrace = 5 * time.Second
 
 // finishing lets a request in flight finish when the context of the command ends.
