@@ -5,6 +5,8 @@ import (
 	"math"
 	"sync"
 
+	"github.com/google/uuid"
+
 	"github.com/sourcegraph/telemetry-relay/internal/policy"
 )
 
@@ -49,13 +51,10 @@ func (d *Decoder) DecodeInto(buf []byte, m Message) (Event, []byte, *Rejection) 
 // encodes it. The pass remembers the first fault of a field and goes on, because a
 // malformed document is the more important reason.
 type pass struct {
-	scanner
+	reader
 	message Message
 	sender  *Sender
 	own     Sender // used if the message has no Sender
-
-	// fault is the detail of the first invalid field; empty if there is none.
-	fault string
 
 	// These are parts of the data, or of arena if they had escapes.
 	feature, action, idText []byte
@@ -81,12 +80,6 @@ type pass struct {
 	// any.
 	relay     policy.PrivateMetadata
 	isPrivate bool
-
-	// keys are the keys of the open objects, innermost last. table finds duplicates among
-	// many. arena has keys and values without their escapes.
-	keys  []key
-	table []int32
-	arena []byte
 }
 
 type idState int
@@ -106,8 +99,8 @@ const maxKept = 16 << 10
 // release returns the pass to the pool without references to its message.
 func (p *pass) release() {
 	*p = pass{
-		client: keep(p.client), params: keep(p.params), rest: keep(p.rest), arena: keep(p.arena),
-		keys: keep(p.keys), table: keep(p.table),
+		client: keep(p.client), params: keep(p.params), rest: keep(p.rest),
+		reader: reader{arena: keep(p.arena), keys: keep(p.keys), table: keep(p.table)},
 	}
 	passes.Put(p)
 }
@@ -198,7 +191,7 @@ func (p *pass) complete() {
 	}
 	if p.idState == idAbsent {
 		p.id = deriveID(published, originID)
-		p.idText = appendID(p.derived[:0], p.id)
+		p.idText = append(p.derived[:0], uuid.UUID(p.id).String()...)
 	}
 	if !p.hasTimestamp {
 		var ok bool

@@ -1,67 +1,6 @@
 package event
 
-import (
-	"fmt"
-	"math"
-	"strings"
-)
-
-// invalid remembers the first fault of a field. Arguments from the document must have gone
-// through describe or path.
-func (p *pass) invalid(format string, args ...any) {
-	if p.fault == "" {
-		p.fault = fmt.Sprintf(format, args...)
-	}
-}
-
-// bytes returns the content of a string. It is valid until the end of the pass.
-func (p *pass) bytes(t text) []byte {
-	raw := p.data[t.start:t.end]
-	if !t.escaped {
-		return raw
-	}
-	start := len(p.arena)
-	p.arena = appendUnescaped(p.arena, raw)
-	return p.arena[start:len(p.arena):len(p.arena)]
-}
-
-// null skips a null, and reports whether there was one.
-func (p *pass) null() bool {
-	if p.peek() != 'n' {
-		return false
-	}
-	p.literal("null")
-	return true
-}
-
-// wrongType remembers the fault and skips the value. level is the level of the value if it
-// is a container.
-func (p *pass) wrongType(object string, key []byte, expected string, level int) {
-	if p.fault == "" {
-		p.invalid("%s: expected %s, got %s", path(object, key), expected, kind(p.peek()))
-	}
-	p.skip(level)
-}
-
-// unknown remembers a field that does not exist and skips its value.
-func (p *pass) unknown(object string, key []byte, names []string, level int) {
-	if p.fault == "" {
-		hint := "expected one of " + strings.Join(names, ", ")
-		if name := similar(key, names); name != "" {
-			hint = "did you mean " + name + "?"
-		}
-		p.invalid("%s: unknown field; %s", path(object, key), hint)
-	}
-	p.skip(level)
-}
-
-// duplicate remembers a key that occurs twice and skips its value.
-func (p *pass) duplicate(object string, key []byte, level int) {
-	if p.fault == "" {
-		p.invalid("%s: duplicate key; expected it once", path(object, key))
-	}
-	p.skip(level)
-}
+import "math"
 
 // shape is a kind of object whose fields are all known.
 type shape struct {
@@ -175,27 +114,4 @@ func (p *pass) fieldValue(dst []byte, sh *shape, f *field) []byte {
 		p.hasTrace = true
 	}
 	return appendBytesField(dst, f.num, b)
-}
-
-// integer reads an integer between low and high. level is the level of the value if it is a
-// container instead.
-func (p *pass) integer(object, name string, level int, low, high int64) (int64, bool) {
-	if c := p.peek(); c != '-' && !isDigit(c) {
-		p.wrongType(object, []byte(name), "an integer", level)
-		return 0, false
-	}
-	n := p.num()
-	if p.syntax != "" {
-		return 0, false
-	}
-	if !n.integer {
-		p.invalid("%s: expected an integer without fraction or exponent", path(object, []byte(name)))
-		return 0, false
-	}
-	i, ok := parseInt(p.data[n.start:n.end])
-	if !ok || i < low || i > high {
-		p.invalid("%s: expected an integer from %d to %d, got one out of range", path(object, []byte(name)), low, high)
-		return 0, false
-	}
-	return i, true
 }

@@ -12,57 +12,57 @@ type key struct {
 	unescaped  bool
 }
 
-func (p *pass) keyBytes(k key) []byte {
+func (r *reader) keyBytes(k key) []byte {
 	if k.unescaped {
-		return p.arena[k.start:k.end]
+		return r.arena[k.start:k.end]
 	}
-	return p.data[k.start:k.end]
+	return r.data[k.start:k.end]
 }
 
 // push remembers the member's key and returns it.
-func (p *pass) push() []byte {
-	k := key{int32(p.key.start), int32(p.key.end), p.key.escaped}
+func (r *reader) push() []byte {
+	k := key{int32(r.key.start), int32(r.key.end), r.key.escaped}
 	if k.unescaped {
-		k.start = int32(len(p.arena))
-		p.arena = appendUnescaped(p.arena, p.data[p.key.start:p.key.end])
-		k.end = int32(len(p.arena))
+		k.start = int32(len(r.arena))
+		r.arena = appendUnescaped(r.arena, r.data[r.key.start:r.key.end])
+		k.end = int32(len(r.arena))
 	}
-	p.keys = append(p.keys, k)
-	return p.keyBytes(k)
+	r.keys = append(r.keys, k)
+	return r.keyBytes(k)
 }
 
 // pop removes the keys of the innermost object, which begin at base, after it has looked
 // for duplicates. name is that of the object, or "" within private metadata, where no key
 // may be shown.
-func (p *pass) pop(base int, name string) {
-	keys := p.keys[base:]
-	p.keys = p.keys[:base]
-	if len(keys) < 2 || p.fault != "" || p.syntax != "" {
+func (r *reader) pop(base int, name string) {
+	keys := r.keys[base:]
+	r.keys = r.keys[:base]
+	if len(keys) < 2 || r.fault != "" || r.syntax != "" {
 		return
 	}
-	k, ok := p.findDuplicate(keys)
+	k, ok := r.findDuplicate(keys)
 	switch {
 	case !ok:
 	case name != "":
-		p.invalid("%s: duplicate key; expected it once", path(name, p.keyBytes(k)))
+		r.invalid("%s: duplicate key; expected it once", path(name, r.keyBytes(k)))
 	case k.unescaped:
-		p.invalid("privateMetadata: duplicate key; expected each once")
+		r.invalid("privateMetadata: duplicate key; expected each once")
 	default:
-		p.invalid("privateMetadata: duplicate key at byte offset %d (the first is 0); expected it once", k.start-1)
+		r.invalid("privateMetadata: duplicate key at byte offset %d (the first is 0); expected it once", k.start-1)
 	}
 }
 
 // fewKeys is the number of keys up to which comparing them is cheaper than hashing.
 const fewKeys = 10
 
-func (p *pass) findDuplicate(keys []key) (key, bool) {
+func (r *reader) findDuplicate(keys []key) (key, bool) {
 	if len(keys) > fewKeys {
-		return p.findDuplicateHashed(keys)
+		return r.findDuplicateHashed(keys)
 	}
 	for i, k := range keys[1:] {
-		b := p.keyBytes(k)
+		b := r.keyBytes(k)
 		for _, earlier := range keys[:i+1] {
-			if earlier.end-earlier.start == int32(len(b)) && bytes.Equal(p.keyBytes(earlier), b) {
+			if earlier.end-earlier.start == int32(len(b)) && bytes.Equal(r.keyBytes(earlier), b) {
 				return k, true
 			}
 		}
@@ -74,18 +74,18 @@ func (p *pass) findDuplicate(keys []key) (key, bool) {
 var keySeed = maphash.MakeSeed()
 
 // findDuplicateHashed uses a hash table with open addressing that is at most half full.
-func (p *pass) findDuplicateHashed(keys []key) (key, bool) {
+func (r *reader) findDuplicateHashed(keys []key) (key, bool) {
 	size := 1 << bits.Len(uint(2*len(keys)-1))
-	if cap(p.table) < size {
-		p.table = make([]int32, size)
+	if cap(r.table) < size {
+		r.table = make([]int32, size)
 	}
-	table := p.table[:size]
+	table := r.table[:size]
 	clear(table)
 	for i, k := range keys {
-		b := p.keyBytes(k)
+		b := r.keyBytes(k)
 		slot := int(maphash.Bytes(keySeed, b)) & (size - 1)
 		for table[slot] != 0 {
-			if bytes.Equal(p.keyBytes(keys[table[slot]-1]), b) {
+			if bytes.Equal(r.keyBytes(keys[table[slot]-1]), b) {
 				return k, true
 			}
 			slot = (slot + 1) & (size - 1)

@@ -140,41 +140,6 @@ func (p *pass) interaction() {
 	p.rest = closeAt(dst, at)
 }
 
-// name reads feature or action.
-func (p *pass) name(field string) []byte {
-	b := p.topString(field)
-	if b != nil && !validName(b) {
-		p.invalid("%s: expected %s, got %s", field, nameRule, describe(b))
-	}
-	return b
-}
-
-func validName(b []byte) bool {
-	if len(b) < 2 || len(b) > 64 || b[0]-'a' > 'z'-'a' {
-		return false
-	}
-	for _, c := range b[1:] {
-		if c|0x20-'a' > 'z'-'a' && c != '-' && c != '.' {
-			return false
-		}
-	}
-	return true
-}
-
-// topString reads a string. The result is not nil even if the string is empty, and nil if
-// there is none.
-func (p *pass) topString(field string) []byte {
-	if p.peek() != '"' {
-		p.wrongType("", []byte(field), "a string", 2)
-		return nil
-	}
-	t := p.str()
-	if p.syntax != "" {
-		return nil
-	}
-	return p.bytes(t)
-}
-
 func (p *pass) givenID() {
 	p.idState = idFaulty
 	b := p.topString("id")
