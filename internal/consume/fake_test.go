@@ -425,6 +425,9 @@ func (r *rig) start() {
 	go func() { r.ended <- r.Receive(ctx) }()
 }
 
+// receiving reports whether a stream is open.
+func (r *rig) receiving() bool { return r.Health().Open > 0 }
+
 // stop ends receiving.
 func (r *rig) stop() {
 	r.t.Helper()

@@ -516,16 +516,16 @@ func TestStreamsAreReopened(t *testing.T) {
 		if n := f.opened(); n < 25 || n > 100 {
 			t.Errorf("opened %d times in 5 minutes", n)
 		}
-		if r.Receiving() {
+		if r.receiving() {
 			t.Error("receiving, without a stream")
 		}
 		f.set(func() { f.onStream = nil })
 		time.Sleep(20 * time.Second)
-		if fresh, _ := r.box.counts(); fresh != 10 || !r.Receiving() {
-			t.Errorf("%d messages, receiving: %v", fresh, r.Receiving())
+		if fresh, _ := r.box.counts(); fresh != 10 || !r.receiving() {
+			t.Errorf("%d messages, receiving: %v", fresh, r.receiving())
 		}
 		r.end()
-		if r.Receiving() {
+		if r.receiving() {
 			t.Error("receiving after the end")
 		}
 	})
@@ -555,8 +555,8 @@ func TestStreamsAreReopened(t *testing.T) {
 		}
 		r := newRig(t, f, Options{Streams: 1})
 		time.Sleep(time.Minute)
-		if f.opened() != 5 || !r.Receiving() {
-			t.Errorf("%d streams, receiving: %v", f.opened(), r.Receiving())
+		if f.opened() != 5 || !r.receiving() {
+			t.Errorf("%d streams, receiving: %v", f.opened(), r.receiving())
 		}
 		r.end()
 	})

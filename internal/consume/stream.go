@@ -44,9 +44,6 @@ func (r *Receiver) Health() (h Health) {
 	return h
 }
 
-// Receiving reports whether a stream is open.
-func (r *Receiver) Receiving() bool { return r.Health().Open > 0 }
-
 // Ping requests an answer from Pub/Sub on every open stream. It does not wait for the
 // answers; see AnsweredSince.
 func (r *Receiver) Ping() {
@@ -179,7 +176,7 @@ func (r *Receiver) watch(ctx context.Context, n int, stream Stream, reading *pul
 		}
 		if reading.silent(pinged, now, in.Answer) {
 			level := r.log.Warn
-			if !r.everAnswered() {
+			if !r.Health().EverAnswered {
 				level = r.log.Debug // the emulator never answers pings
 			}
 			level("A stream from Pub/Sub does not answer; opening it again", "silent", now.Sub(pinged).Round(time.Second))
@@ -203,11 +200,6 @@ func (r *Receiver) watch(ctx context.Context, n int, stream Stream, reading *pul
 		// again.
 		timer.Reset(max(wake.Sub(now), in.Answer/10))
 	}
-}
-
-func (r *Receiver) everAnswered() (ever bool) {
-	r.streams.note(func(all *health) { ever = all.everAnswered })
-	return ever
 }
 
 // pulse shows a stream's watch whether its reader waits. The reader writes it.
