@@ -62,7 +62,7 @@ func (q *Queue) extend(ctx context.Context) {
 		}
 		for part := range slices.Chunk(q.ackIDs(), maxIDs) {
 			requests.Go(func() {
-				work, cancel := outlive(ctx, extendGrace)
+				work, cancel := retry.Outlive(ctx, extendGrace)
 				defer cancel()
 				// The next extension replaces one that takes as long as this.
 				work, stop := context.WithTimeout(work, q.opts.ExtendEvery)

@@ -48,7 +48,7 @@ func (q *Queue) pullWaiting(ctx context.Context) ([]*pubsubpb.ReceivedMessage, e
 // error: there were no messages.
 func (q *Queue) pull(ctx context.Context, immediately bool, timeout time.Duration) ([]*pubsubpb.ReceivedMessage, error) {
 	return retry.Bounded(ctx, &q.bounds, func() ([]*pubsubpb.ReceivedMessage, error) {
-		rpc, cancel := outlive(ctx, pullGrace)
+		rpc, cancel := retry.Outlive(ctx, pullGrace)
 		defer cancel()
 		rpc, stop := context.WithTimeout(rpc, timeout)
 		defer stop()
@@ -71,11 +71,4 @@ func (q *Queue) retrying(err error, class retry.Class) {
 		return
 	}
 	q.opts.Logger.Warn("Pub/Sub does not answer; asking again", "error", err)
-}
-
-// outlive returns a context that ends so long after ctx.
-func outlive(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
-	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
-	return work, func() { stop(); cancel() }
 }

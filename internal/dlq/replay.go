@@ -313,7 +313,7 @@ func (r *Replayer) send(ctx context.Context, request []*replay) error {
 }
 
 func (r *Replayer) publish(ctx context.Context, messages []*pubsubpb.PubsubMessage) error {
-	work, cancel := outlive(ctx, publishGrace)
+	work, cancel := retry.Outlive(ctx, publishGrace)
 	defer cancel()
 	return r.Sink.Publish(work, messages)
 }

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"strings"
 	"time"
+
+	"github.com/sourcegraph/telemetry-relay/internal/retry"
 )
 
 // StartWait is how long a run waits at its start for missing resources and permissions: a
@@ -36,11 +38,7 @@ func Wait(ctx context.Context, wait time.Duration, log *slog.Logger, check func(
 			log.Warn("A resource or permission is missing; waiting for it, because a new one takes a while to be visible",
 				"missing", strings.ReplaceAll(fault.Error(), "\n", "; "), "at_most", wait.String())
 		}
-		timer := time.NewTimer(min(left, waitPause))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if retry.Sleep(ctx, min(left, waitPause)) != nil {
 			return fault
 		}
 	}

@@ -69,8 +69,8 @@ func Bounded[T any](ctx context.Context, b *Bounds, try func() (T, error), notif
 	pause.MaxInterval = maxPause
 	began := time.Now()
 	var (
-		told  time.Time
-		about Class
+		notified time.Time
+		about    Class
 	)
 	return backoff.Retry(ctx, func() (T, error) {
 		result, err := try()
@@ -86,8 +86,8 @@ func Bounded[T any](ctx context.Context, b *Bounds, try func() (T, error), notif
 		return result, err
 	}, backoff.WithBackOff(pause), backoff.WithMaxElapsedTime(b.Outage), backoff.WithNotify(func(err error, _ time.Duration) {
 		class := ClassOf(err)
-		if told.IsZero() || class != about || time.Since(told) >= remindEvery {
-			told, about = time.Now(), class
+		if notified.IsZero() || class != about || time.Since(notified) >= remindEvery {
+			notified, about = time.Now(), class
 			notify(err, class)
 		}
 	}))

@@ -55,25 +55,25 @@ func TestPubSubCodesAreRetried(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				began, told := time.Now(), 0
+				began, notified := time.Now(), 0
 				got, err := Bounded(t.Context(), b, func() (int, error) {
 					if time.Since(began) < c.lasts {
 						return 0, status.Error(c.code, "x")
 					}
 					return 7, nil
 				}, func(err error, class Class) {
-					told++
+					notified++
 					if status.Code(err) != c.code || class != ClassOf(err) {
-						t.Errorf("told %v, %v", err, class)
+						t.Errorf("notified of %v, %v", err, class)
 					}
 				})
 				took := time.Since(began)
-				if most := int(took/remindEvery) + 1; told > most {
-					t.Errorf("told %d times in %v", told, took)
+				if bound := int(took/remindEvery) + 1; notified > bound {
+					t.Errorf("notified %d times in %v", notified, took)
 				}
 				switch {
-				case c.succeed && (err != nil || got != 7 || took > c.lasts+2*maxPause || (told > 0) != (c.lasts > 0)):
-					t.Errorf("%d, %v after %v, told %d times", got, err, took, told)
+				case c.succeed && (err != nil || got != 7 || took > c.lasts+2*maxPause || (notified > 0) != (c.lasts > 0)):
+					t.Errorf("%d, %v after %v, notified %d times", got, err, took, notified)
 				case !c.succeed && (status.Code(err) != c.code || took > c.atMost || took < c.atMost-3*maxPause):
 					t.Errorf("%v after %v, want %v", err, took, c.atMost)
 				}

@@ -22,12 +22,12 @@ const (
 )
 
 // Until repeats a try until it succeeds, an error is Final, or ctx ends, with growing
-// pauses of up to most. When ctx ends, Until returns the last error of a try and not
+// pauses of up to longest. When ctx ends, Until returns the last error of a try and not
 // ctx's own, because the reason says more than the timeout. A try may notice the timeout
 // before ctx does, so an error that is Late does not replace an earlier one.
-func Until[T any](ctx context.Context, most time.Duration, try func() (T, error), kind func(error) Kind) (T, error) {
+func Until[T any](ctx context.Context, longest time.Duration, try func() (T, error), kind func(error) Kind) (T, error) {
 	pause := backoff.NewExponentialBackOff()
-	pause.MaxInterval = most
+	pause.MaxInterval = longest
 	var last error
 	result, err := backoff.Retry(ctx, func() (T, error) {
 		result, err := try()
@@ -59,6 +59,14 @@ func Sleep(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// Outlive returns a context that ends this long after ctx. With it a request in flight may
+// finish after an interrupt: if it were cut, its effect would be unknown.
+func Outlive(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
+	return work, func() { stop(); cancel() }
 }
 
 // NewBackOff returns pauses that double from first to longest, each give or take a half by

@@ -44,58 +44,61 @@ func New(env command.Env) *cli.Command {
 			&cli.StringFlag{Name: "catalogue", Usage: "with --check: also by this telemetry.yaml"},
 			command.OutputFlag(),
 		},
-		Action: func(ctx context.Context, c *cli.Command) error {
-			if c.NArg() > 1 {
-				return command.Usagef("publish takes one FILE, got %d", c.NArg())
-			}
-			check, asIs := c.Bool("check"), c.Bool("as-is")
-			if check && asIs {
-				return command.Usagef("--check and --as-is exclude each other")
-			}
-			if c.IsSet("catalogue") && !check {
-				return command.Usagef("--catalogue needs --check")
-			}
-			purpose := config.ForPubSub
-			if check {
-				purpose = config.ForCheck
-			}
-			cfg, _, err := env.Load(purpose)
-			if err != nil {
-				return err
-			}
-			input, name := env.Stdin, "stdin"
-			if path := c.Args().First(); path != "" && path != "-" {
-				f, err := os.Open(path)
-				if err != nil {
-					return command.Usage(err)
-				}
-				defer f.Close() //nolint:errcheck // The file was only read.
-				input, name = f, path
-			} else if env.StdinIsTerminal() {
-				fmt.Fprintln(env.Stderr, "Reading events from the terminal, one a line; end with Ctrl-D.")
-			}
-			p := publisher{topicName: cfg.TopicName(), bounds: command.PublishBounds(0), stderr: env.Stderr, source: name}
-			if !asIs {
-				p.decoder = event.NewDecoder(cfg.Services, cfg.Environment)
-			}
-			if file := c.String("catalogue"); file != "" {
-				if p.catalogue, err = readCatalogue(file); err != nil {
-					return command.Usage(err)
-				}
-			}
-			if check {
-				p.topic = &nowhere{}
-				return reportCheck(env, c.String("output"), &p, p.run(ctx, input))
-			}
-			client, err := topic.NewClient(ctx, cfg.TopicName(), app.PubSubOptions(cfg)...)
-			if err != nil {
-				return err
-			}
-			defer client.Close() //nolint:errcheck // Everything is confirmed by then.
-			p.topic = client
-			return reportPublish(env, c.String("output"), &p, p.run(ctx, input))
-		},
+		Action: func(ctx context.Context, c *cli.Command) error { return publish(ctx, env, c) },
 	}
+}
+
+// publish runs the command.
+func publish(ctx context.Context, env command.Env, c *cli.Command) error {
+	if c.NArg() > 1 {
+		return command.Usagef("publish takes one FILE, got %d", c.NArg())
+	}
+	check, asIs := c.Bool("check"), c.Bool("as-is")
+	if check && asIs {
+		return command.Usagef("--check and --as-is exclude each other")
+	}
+	if c.IsSet("catalogue") && !check {
+		return command.Usagef("--catalogue needs --check")
+	}
+	purpose := config.ForPubSub
+	if check {
+		purpose = config.ForCheck
+	}
+	cfg, _, err := env.Load(purpose)
+	if err != nil {
+		return err
+	}
+	input, name := env.Stdin, "stdin"
+	if path := c.Args().First(); path != "" && path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return command.Usage(err)
+		}
+		defer f.Close() //nolint:errcheck // The file was only read.
+		input, name = f, path
+	} else if env.StdinIsTerminal() {
+		fmt.Fprintln(env.Stderr, "Reading events from the terminal, one a line; end with Ctrl-D.")
+	}
+	p := publisher{topicName: cfg.TopicName(), bounds: command.PublishBounds(0), stderr: env.Stderr, source: name}
+	if !asIs {
+		p.decoder = event.NewDecoder(cfg.Services, cfg.Environment)
+	}
+	if file := c.String("catalogue"); file != "" {
+		if p.catalogue, err = readCatalogue(file); err != nil {
+			return command.Usage(err)
+		}
+	}
+	if check {
+		p.topic = &nowhere{}
+		return reportCheck(env, c.String("output"), &p, p.run(ctx, input))
+	}
+	client, err := topic.NewClient(ctx, cfg.TopicName(), app.PubSubOptions(cfg)...)
+	if err != nil {
+		return err
+	}
+	defer client.Close() //nolint:errcheck // Everything is confirmed by then.
+	p.topic = client
+	return reportPublish(env, c.String("output"), &p, p.run(ctx, input))
 }
 
 func readCatalogue(file string) (*catalogue.Catalogue, error) {

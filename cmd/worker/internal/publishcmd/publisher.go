@@ -219,9 +219,7 @@ func (f finishing) Publish(ctx context.Context, messages []*pubsubpb.PubsubMessa
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	work, cancel := retry.Outlive(ctx, publishGrace)
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { time.AfterFunc(publishGrace, cancel) })
-	defer stop()
 	return f.Publisher.Publish(work, messages)
 }
