@@ -237,66 +237,83 @@ func validPort(port string) bool {
 	return err == nil && n > 0 && n < 1<<16
 }
 
+// checker adds a fault for each check that fails, unless the variable could not be read.
+type checker struct {
+	broken map[string]bool
+	faults *Faults
+}
+
+func (k checker) check(variable string, ok bool, format string, args ...any) {
+	if !ok && !k.broken[variable] {
+		k.faults.add(variable, format, args...)
+	}
+}
+
+// together checks a combination. It needs both variables to have been read.
+func (k checker) together(variable, other string, ok bool, format string, args ...any) {
+	if !k.broken[other] {
+		k.check(variable, ok, format, args...)
+	}
+}
+
 func (c *Config) validateRun(vars map[string]string, broken map[string]bool, faults *Faults) {
-	check := func(variable string, ok bool, format string, args ...any) {
-		if !ok && !broken[variable] {
-			faults.add(variable, format, args...)
-		}
-	}
-	// A combination is only judged when each of its parts could be read.
-	together := func(variable, other string, ok bool, format string, args ...any) {
-		if !broken[other] {
-			check(variable, ok, format, args...)
-		}
-	}
-
-	check("WORKER_MODE", c.Mode == Continuous || c.Mode == Drain, "expected continuous or drain, got %q", clip(string(c.Mode)))
-	check("WORKER_DRAIN_IDLE", c.DrainIdle > 0, "expected a positive duration, got %v", c.DrainIdle)
-	check("WORKER_SHUTDOWN_TIMEOUT", c.ShutdownTimeout > 0, "expected a positive duration, got %v", c.ShutdownTimeout)
-	if c.MSP || c.CloudRunJob != "" {
-		check("WORKER_SHUTDOWN_TIMEOUT", c.ShutdownTimeout < cloudRunGrace,
-			"expected less than %v, got %v: Cloud Run kills the process then, and acknowledgements would be lost", cloudRunGrace, c.ShutdownTimeout)
-	}
-	check("WORKER_BATCH_MAX_EVENTS", c.BatchMaxEvents > 0, "expected at least 1, got %d", c.BatchMaxEvents)
-	check("WORKER_BATCH_MAX_BYTES", c.BatchMaxBytes > 0 && c.BatchMaxBytes <= MaxBatchBytes,
-		"expected 1 to %d bytes (the gateway refuses messages over 90 MiB), got %d", MaxBatchBytes, c.BatchMaxBytes)
-	check("WORKER_BATCH_MAX_DELAY", c.BatchMaxDelay >= 0 && c.BatchMaxDelay < maxLease,
-		"expected 0 or more, and less than the %v for which an event stays in flight, got %v", maxLease, c.BatchMaxDelay)
-	check("WORKER_SUBMIT_CONCURRENCY_MAX", c.SubmitConcurrencyMax > 0 && c.SubmitConcurrencyMax <= maxStreams,
-		"expected 1 to %d, got %d", maxStreams, c.SubmitConcurrencyMax)
-	check("WORKER_SUBMIT_TIMEOUT", c.SubmitTimeout > 0 && c.SubmitTimeout <= maxSubmitTimeout,
-		"expected more than 0 and at most %v (the gateway cuts a stream after %v), got %v", maxSubmitTimeout, gatewayStreamLimit, c.SubmitTimeout)
-	check("WORKER_REJECT_AFTER", c.RejectAfter >= 0, "expected 0 (never) or more, got %d", c.RejectAfter)
-	check("WORKER_MAX_OUTSTANDING_EVENTS", c.MaxOutstandingEvents > 0, "expected at least 1, got %d", c.MaxOutstandingEvents)
-	check("WORKER_MAX_OUTSTANDING_BYTES", c.MaxOutstandingBytes > 0, "expected at least 1, got %d", c.MaxOutstandingBytes)
-
-	together("WORKER_BATCH_MAX_EVENTS", "WORKER_MAX_OUTSTANDING_EVENTS", c.MaxOutstandingEvents <= 0 || c.BatchMaxEvents <= c.MaxOutstandingEvents,
-		"%d is more than WORKER_MAX_OUTSTANDING_EVENTS=%d lets in: a batch could never fill", c.BatchMaxEvents, c.MaxOutstandingEvents)
-	together("WORKER_BATCH_MAX_BYTES", "WORKER_MAX_OUTSTANDING_BYTES", c.MaxOutstandingBytes <= 0 || c.BatchMaxBytes <= c.MaxOutstandingBytes,
-		"%d is more than WORKER_MAX_OUTSTANDING_BYTES=%d lets in: a batch could never fill", c.BatchMaxBytes, c.MaxOutstandingBytes)
-
+	k := checker{broken, faults}
+	c.validateLimits(k)
 	if _, set := vars["JOB_EXECUTION_DEADLINE"]; set {
-		check("JOB_EXECUTION_DEADLINE", c.JobDeadline > 0, "expected a positive duration, got %v", c.JobDeadline)
+		k.check("JOB_EXECUTION_DEADLINE", c.JobDeadline > 0, "expected a positive duration, got %v", c.JobDeadline)
 	}
 	if c.Mode == Drain {
-		together("WORKER_BATCH_MAX_DELAY", "WORKER_DRAIN_IDLE", c.DrainIdle <= 0 || c.BatchMaxDelay <= c.DrainIdle,
-			"%v is longer than WORKER_DRAIN_IDLE=%v: a drain would wait for events that cannot come", c.BatchMaxDelay, c.DrainIdle)
-		if c.JobDeadline > 0 {
-			together("JOB_EXECUTION_DEADLINE", "WORKER_SHUTDOWN_TIMEOUT", c.ReceiveWindow() > 0,
-				"%v leaves no time to receive: WORKER_SHUTDOWN_TIMEOUT=%v and %v of reserve are taken off it", c.JobDeadline, c.ShutdownTimeout, deadlineReserve)
-			together("WORKER_BATCH_MAX_DELAY", "JOB_EXECUTION_DEADLINE", c.ReceiveWindow() <= 0 || c.BatchMaxDelay < c.ReceiveWindow(),
-				"%v is longer than the %v that JOB_EXECUTION_DEADLINE leaves to receive", c.BatchMaxDelay, c.ReceiveWindow())
-		}
+		c.validateDrain(k)
 	}
 	if c.Port != "" {
-		check("PORT", validPort(c.Port), "expected a port from 1 to 65535, got %q", clip(c.Port))
+		k.check("PORT", validPort(c.Port), "expected a port from 1 to 65535, got %q", clip(c.Port))
 	}
 	if c.DiagnosticsAddr != "" {
 		_, port, err := net.SplitHostPort(c.DiagnosticsAddr)
-		check("WORKER_DIAGNOSTICS_ADDR", err == nil, "expected host:port or :port, got %q", clip(c.DiagnosticsAddr))
+		k.check("WORKER_DIAGNOSTICS_ADDR", err == nil, "expected host:port or :port, got %q", clip(c.DiagnosticsAddr))
 		if err == nil {
 			// Port 0 is any free one.
-			check("WORKER_DIAGNOSTICS_ADDR", port == "0" || validPort(port), "expected a port from 0 to 65535, got %q", clip(port))
+			k.check("WORKER_DIAGNOSTICS_ADDR", port == "0" || validPort(port), "expected a port from 0 to 65535, got %q", clip(port))
 		}
+	}
+}
+
+// validateLimits checks each limit, and that they go together.
+func (c *Config) validateLimits(k checker) {
+	k.check("WORKER_MODE", c.Mode == Continuous || c.Mode == Drain, "expected continuous or drain, got %q", clip(string(c.Mode)))
+	k.check("WORKER_DRAIN_IDLE", c.DrainIdle > 0, "expected a positive duration, got %v", c.DrainIdle)
+	k.check("WORKER_SHUTDOWN_TIMEOUT", c.ShutdownTimeout > 0, "expected a positive duration, got %v", c.ShutdownTimeout)
+	if c.MSP || c.CloudRunJob != "" {
+		k.check("WORKER_SHUTDOWN_TIMEOUT", c.ShutdownTimeout < cloudRunGrace,
+			"expected less than %v, got %v: Cloud Run kills the process then, and acknowledgements would be lost", cloudRunGrace, c.ShutdownTimeout)
+	}
+	k.check("WORKER_BATCH_MAX_EVENTS", c.BatchMaxEvents > 0, "expected at least 1, got %d", c.BatchMaxEvents)
+	k.check("WORKER_BATCH_MAX_BYTES", c.BatchMaxBytes > 0 && c.BatchMaxBytes <= MaxBatchBytes,
+		"expected 1 to %d bytes (the gateway refuses messages over 90 MiB), got %d", MaxBatchBytes, c.BatchMaxBytes)
+	k.check("WORKER_BATCH_MAX_DELAY", c.BatchMaxDelay >= 0 && c.BatchMaxDelay < maxLease,
+		"expected 0 or more, and less than the %v for which an event stays in flight, got %v", maxLease, c.BatchMaxDelay)
+	k.check("WORKER_SUBMIT_CONCURRENCY_MAX", c.SubmitConcurrencyMax > 0 && c.SubmitConcurrencyMax <= maxStreams,
+		"expected 1 to %d, got %d", maxStreams, c.SubmitConcurrencyMax)
+	k.check("WORKER_SUBMIT_TIMEOUT", c.SubmitTimeout > 0 && c.SubmitTimeout <= maxSubmitTimeout,
+		"expected more than 0 and at most %v (the gateway cuts a stream after %v), got %v", maxSubmitTimeout, gatewayStreamLimit, c.SubmitTimeout)
+	k.check("WORKER_REJECT_AFTER", c.RejectAfter >= 0, "expected 0 (never) or more, got %d", c.RejectAfter)
+	k.check("WORKER_MAX_OUTSTANDING_EVENTS", c.MaxOutstandingEvents > 0, "expected at least 1, got %d", c.MaxOutstandingEvents)
+	k.check("WORKER_MAX_OUTSTANDING_BYTES", c.MaxOutstandingBytes > 0, "expected at least 1, got %d", c.MaxOutstandingBytes)
+
+	k.together("WORKER_BATCH_MAX_EVENTS", "WORKER_MAX_OUTSTANDING_EVENTS", c.MaxOutstandingEvents <= 0 || c.BatchMaxEvents <= c.MaxOutstandingEvents,
+		"%d is more than WORKER_MAX_OUTSTANDING_EVENTS=%d lets in: a batch could never fill", c.BatchMaxEvents, c.MaxOutstandingEvents)
+	k.together("WORKER_BATCH_MAX_BYTES", "WORKER_MAX_OUTSTANDING_BYTES", c.MaxOutstandingBytes <= 0 || c.BatchMaxBytes <= c.MaxOutstandingBytes,
+		"%d is more than WORKER_MAX_OUTSTANDING_BYTES=%d lets in: a batch could never fill", c.BatchMaxBytes, c.MaxOutstandingBytes)
+}
+
+// validateDrain checks the times of a drain.
+func (c *Config) validateDrain(k checker) {
+	k.together("WORKER_BATCH_MAX_DELAY", "WORKER_DRAIN_IDLE", c.DrainIdle <= 0 || c.BatchMaxDelay <= c.DrainIdle,
+		"%v is longer than WORKER_DRAIN_IDLE=%v: a drain would wait for events that cannot come", c.BatchMaxDelay, c.DrainIdle)
+	if c.JobDeadline > 0 {
+		k.together("JOB_EXECUTION_DEADLINE", "WORKER_SHUTDOWN_TIMEOUT", c.ReceiveWindow() > 0,
+			"%v leaves no time to receive: WORKER_SHUTDOWN_TIMEOUT=%v and %v of reserve are taken off it", c.JobDeadline, c.ShutdownTimeout, deadlineReserve)
+		k.together("WORKER_BATCH_MAX_DELAY", "JOB_EXECUTION_DEADLINE", c.ReceiveWindow() <= 0 || c.BatchMaxDelay < c.ReceiveWindow(),
+			"%v is longer than the %v that JOB_EXECUTION_DEADLINE leaves to receive", c.BatchMaxDelay, c.ReceiveWindow())
 	}
 }
