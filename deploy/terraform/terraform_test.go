@@ -187,7 +187,7 @@ func TestAsCheckWants(t *testing.T) {
 			t.Errorf("%s: %+v", s.Name, j)
 		}
 	}
-	for _, s := range provision.LetterSettings() {
+	for _, s := range provision.DeadLetterSettings() {
 		if j := s.Judge(oncall, needs); j.Verdict != provision.OK {
 			t.Errorf("dead letters' %s: %+v", s.Name, j)
 		}
@@ -197,7 +197,7 @@ func TestAsCheckWants(t *testing.T) {
 	}
 	needs.DeadLetterSubscription = "projects/relay-prod/subscriptions/telemetry-events-dlq-developers"
 	developers := subscribe(t, m.only(subscription, "developers"))
-	for _, s := range provision.LetterSettings() {
+	for _, s := range provision.DeadLetterSettings() {
 		if j := s.Judge(developers, needs); j.Verdict != provision.OK {
 			t.Errorf("developers' %s: %+v", s.Name, j)
 		}

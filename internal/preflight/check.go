@@ -128,12 +128,12 @@ func (x *examiner) deadLetterTopic(ctx context.Context) {
 		}
 	}
 
-	const letters = "dead-letter subscription"
+	const queue = "dead-letter subscription"
 	name = x.needs.DeadLetterSubscription
 	sub, err := x.admin.Subscription(ctx, name)
-	x.exists(letters, name, "DLQ_SUBSCRIPTION", "the dlq commands have nothing to read, and without another subscription "+vanish, err)
+	x.exists(queue, name, "DLQ_SUBSCRIPTION", "the dlq commands have nothing to read, and without another subscription "+vanish, err)
 	if err == nil {
-		x.settings(letters, sub, provision.LetterSettings())
+		x.settings(queue, sub, provision.DeadLetterSettings())
 	}
 }
 

@@ -135,13 +135,13 @@ func (a *Admin) UpdateSubscription(ctx context.Context, s *pubsubpb.Subscription
 
 // insist repeats a request until Pub/Sub answers, even with an error.
 func insist[T any](ctx context.Context, a *Admin, about string, question func(context.Context) (T, error)) (T, error) {
-	var told time.Time
+	var reminded time.Time
 	return retry.Until(ctx, askPause, func() (T, error) {
 		rpc, cancel := context.WithTimeout(ctx, askTimeout)
 		defer cancel()
 		answer, err := question(rpc)
-		if err != nil && kindOf(err) != retry.Final && ctx.Err() == nil && a.Waiting != nil && time.Since(told) > remindEvery {
-			told = time.Now()
+		if err != nil && kindOf(err) != retry.Final && ctx.Err() == nil && a.Waiting != nil && time.Since(reminded) > remindEvery {
+			reminded = time.Now()
 			a.Waiting(about, err)
 		}
 		return answer, err

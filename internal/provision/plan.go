@@ -80,7 +80,7 @@ func Plan(ctx context.Context, r Reader, n Needs) ([]Step, error) {
 	}{
 		{n.DeadLetterTopic, func(name string) (Step, error) { return planTopic(ctx, r, name) }},
 		{n.DeadLetterSubscription, func(name string) (Step, error) {
-			return planSubscription(ctx, r, n, name, n.DeadLetterTopic, LetterSettings())
+			return planSubscription(ctx, r, n, name, n.DeadLetterTopic, DeadLetterSettings())
 		}},
 		{n.DeadLetterView, func(name string) (Step, error) {
 			return planSubscription(ctx, r, n, name, n.DeadLetterTopic, ViewSettings())

@@ -129,7 +129,7 @@ func TestSetupFromNothing(t *testing.T) {
 			t.Errorf("%s is %+v", s.Name, j)
 		}
 	}
-	for _, s := range LetterSettings() {
+	for _, s := range DeadLetterSettings() {
 		if j := s.Judge(oncall, n); j.Verdict != OK {
 			t.Errorf("letters' %s is %+v", s.Name, j)
 		}
@@ -228,9 +228,9 @@ func TestSetupIsStuck(t *testing.T) {
 	}
 }
 
-// TestSetupKeepsLetters creates no topic to publish to while dead-lettered messages would
+// TestSetupKeepsDeadLetteredMessages creates no topic to publish to while dead-lettered messages would
 // be lost.
-func TestSetupKeepsLetters(t *testing.T) {
+func TestSetupKeepsDeadLetteredMessages(t *testing.T) {
 	f, n := newFixture(t), needs()
 	if err := f.Server.CreateTopic("projects/p/topics/other"); err != nil {
 		t.Fatal(err)

@@ -33,8 +33,8 @@ const (
 	AckDeadline = time.Minute
 	// Retention is how long an event waits for the worker: Pub/Sub's default.
 	Retention = 7 * day
-	// LetterRetention is how long a dead-lettered message is kept: Pub/Sub's maximum.
-	LetterRetention = 31 * day
+	// DeadLetterRetention is how long a dead-lettered message is kept: Pub/Sub's maximum.
+	DeadLetterRetention = 31 * day
 	// MaxDeliveryAttempts of the native dead-letter policy: Pub/Sub's maximum.
 	MaxDeliveryAttempts = 100
 
@@ -124,7 +124,7 @@ func SubscriptionSettings() []Setting {
 			Judge: func(s *pubsubpb.Subscription, _ Needs) Judgement {
 				return Judgement{Verdict: OK, Is: span(ackDeadline(s)) + "; the worker asks for leases of its own and extends them"}
 			},
-			Set: func(s *pubsubpb.Subscription, _ Needs) { s.AckDeadlineSeconds = int32(AckDeadline / time.Second) },
+			Set: setAckDeadline,
 		},
 		{
 			Name: retentionName, Path: "message_retention_duration",
@@ -155,8 +155,8 @@ func SubscriptionSettings() []Setting {
 	}
 }
 
-// LetterSettings are those of the dead-letter subscription.
-func LetterSettings() []Setting {
+// DeadLetterSettings are those of the dead-letter subscription.
+func DeadLetterSettings() []Setting {
 	return []Setting{
 		{
 			Name: topicName, Do: "set DLQ_SUBSCRIPTION to a subscription of DLQ_TOPIC",
@@ -174,7 +174,7 @@ func LetterSettings() []Setting {
 				}
 				return Judgement{Verdict: OK, Is: span(ackDeadline(s))}
 			},
-			Set: func(s *pubsubpb.Subscription, _ Needs) { s.AckDeadlineSeconds = int32(AckDeadline / time.Second) },
+			Set: setAckDeadline,
 		},
 		{
 			Name: retentionName, Path: "message_retention_duration",
@@ -182,28 +182,22 @@ func LetterSettings() []Setting {
 				kept := retention(s)
 				switch {
 				case n.Emulator && kept == emulatorRetention:
-					return Judgement{Verdict: Skipped, Is: clippedRetention + "; a real one should have " + span(LetterRetention)}
+					return Judgement{Verdict: Skipped, Is: clippedRetention + "; a real one should have " + span(DeadLetterRetention)}
 				case kept < Retention:
 					return Judgement{Failure, span(kept), "dead-lettered messages are deleted after that, before the cause is fixed"}
-				case kept < LetterRetention:
-					return Judgement{Warning, span(kept), "dead-lettered messages are deleted after that; Pub/Sub can keep them for " + span(LetterRetention)}
+				case kept < DeadLetterRetention:
+					return Judgement{Warning, span(kept), "dead-lettered messages are deleted after that; Pub/Sub can keep them for " + span(DeadLetterRetention)}
 				}
 				return Judgement{Verdict: OK, Is: span(kept)}
 			},
-			Set: func(s *pubsubpb.Subscription, _ Needs) { s.MessageRetentionDuration = durationpb.New(LetterRetention) },
+			Set: func(s *pubsubpb.Subscription, _ Needs) {
+				s.MessageRetentionDuration = durationpb.New(DeadLetterRetention)
+			},
 		},
 		expiration(Failure, "after that time without use Pub/Sub deletes the subscription and its messages, and later messages are lost"),
 		retryPolicy("messages that the dlq commands give back are hidden for that time"),
-		{
-			Name: "dead-letter policy", Path: "dead_letter_policy",
-			Judge: func(s *pubsubpb.Subscription, _ Needs) Judgement {
-				if p := s.GetDeadLetterPolicy(); p != nil {
-					return Judgement{Warning, fmt.Sprintf("to %s after %d attempts", p.GetDeadLetterTopic(), p.GetMaxDeliveryAttempts()),
-						"each read of the queue counts as an attempt, and then messages move where on-call does not see them"}
-				}
-				return Judgement{Verdict: OK, Is: "none"}
-			},
-		},
+		unwanted(Setting{Name: "dead-letter policy", Path: "dead_letter_policy"}, Warning, "none",
+			"each read of the queue counts as an attempt, and then messages move where on-call does not see them", deadLetterPolicy),
 		exactlyOnce("the dlq commands get slower without a benefit"),
 		ordering("a message that is given back delays all others with its key"),
 		filter("messages that do not match are lost"),
@@ -320,16 +314,34 @@ func judgeTopic(topic, want, consequence string) Judgement {
 // TopicDeleted reports whether the topic of a subscription was deleted.
 func TopicDeleted(s *pubsubpb.Subscription) bool { return s.GetTopic() == deletedTopic }
 
-func detached(consequence string) Setting {
-	return Setting{
-		Name: "attachment", Do: "a detached subscription cannot be attached again: delete it, and create it anew (worker setup)",
-		Judge: func(s *pubsubpb.Subscription, _ Needs) Judgement {
-			if s.GetDetached() {
-				return Judgement{Failure, "detached from its topic", consequence}
-			}
-			return Judgement{Verdict: OK, Is: "attached to its topic"}
-		},
+// unwanted returns a setting that must not be set. is returns its value, or "" if it is
+// not set; none names that state.
+func unwanted(s Setting, verdict Verdict, none, consequence string, is func(*pubsubpb.Subscription) string) Setting {
+	s.Judge = func(sub *pubsubpb.Subscription, _ Needs) Judgement {
+		if is := is(sub); is != "" {
+			return Judgement{verdict, is, consequence}
+		}
+		return Judgement{Verdict: OK, Is: none}
 	}
+	return s
+}
+
+// on returns a value for unwanted: "on", or "" if a setting is off.
+func on(set bool) string {
+	if set {
+		return "on"
+	}
+	return ""
+}
+
+func detached(consequence string) Setting {
+	s := Setting{Name: "attachment", Do: "a detached subscription cannot be attached again: delete it, and create it anew (worker setup)"}
+	return unwanted(s, Failure, "attached to its topic", consequence, func(sub *pubsubpb.Subscription) string {
+		if sub.GetDetached() {
+			return "detached from its topic"
+		}
+		return ""
+	})
 }
 
 func pull(consequence string) Setting {
@@ -374,27 +386,34 @@ func expiration(verdict Verdict, consequence string) Setting {
 }
 
 func retryPolicy(consequence string) Setting {
-	return Setting{
-		Name: "retry policy", Path: "retry_policy",
-		Judge: func(s *pubsubpb.Subscription, _ Needs) Judgement {
-			if p := s.GetRetryPolicy(); p != nil {
-				low, high := 10*time.Second, 10*time.Minute // Pub/Sub's defaults
-				if p.GetMinimumBackoff() != nil {
-					low = p.GetMinimumBackoff().AsDuration()
-				}
-				if p.GetMaximumBackoff() != nil {
-					high = p.GetMaximumBackoff().AsDuration()
-				}
-				return Judgement{Warning, fmt.Sprintf("backoff of %s to %s", span(low), span(high)), consequence}
-			}
-			return Judgement{Verdict: OK, Is: "none: at once"}
-		},
+	s := Setting{Name: "retry policy", Path: "retry_policy"}
+	return unwanted(s, Warning, "none: at once", consequence, func(sub *pubsubpb.Subscription) string {
+		p := sub.GetRetryPolicy()
+		if p == nil {
+			return ""
+		}
+		low, high := 10*time.Second, 10*time.Minute // Pub/Sub's defaults
+		if p.GetMinimumBackoff() != nil {
+			low = p.GetMinimumBackoff().AsDuration()
+		}
+		if p.GetMaximumBackoff() != nil {
+			high = p.GetMaximumBackoff().AsDuration()
+		}
+		return fmt.Sprintf("backoff of %s to %s", span(low), span(high))
+	})
+}
+
+// deadLetterPolicy returns the policy in words, or "" if there is none.
+func deadLetterPolicy(s *pubsubpb.Subscription) string {
+	p := s.GetDeadLetterPolicy()
+	if p == nil {
+		return ""
 	}
+	return fmt.Sprintf("to %s after %d attempts", p.GetDeadLetterTopic(), p.GetMaxDeliveryAttempts())
 }
 
 func judgeDeadLetterPolicy(s *pubsubpb.Subscription, n Needs) Judgement {
-	p := s.GetDeadLetterPolicy()
-	is := fmt.Sprintf("to %s after %d attempts", p.GetDeadLetterTopic(), p.GetMaxDeliveryAttempts())
+	p, is := s.GetDeadLetterPolicy(), deadLetterPolicy(s)
 	switch {
 	case p == nil:
 		return Judgement{Warning, "none", "an event that crashes every worker that takes it is delivered for ever"}
@@ -409,39 +428,22 @@ func judgeDeadLetterPolicy(s *pubsubpb.Subscription, n Needs) Judgement {
 }
 
 func exactlyOnce(consequence string) Setting {
-	return Setting{
-		Name: "exactly-once delivery", Path: "enable_exactly_once_delivery",
-		Judge: func(s *pubsubpb.Subscription, _ Needs) Judgement {
-			if s.GetEnableExactlyOnceDelivery() {
-				return Judgement{Warning, "on", consequence}
-			}
-			return Judgement{Verdict: OK, Is: "off"}
-		},
-	}
+	s := Setting{Name: "exactly-once delivery", Path: "enable_exactly_once_delivery"}
+	return unwanted(s, Warning, "off", consequence, func(sub *pubsubpb.Subscription) string { return on(sub.GetEnableExactlyOnceDelivery()) })
 }
 
 func ordering(consequence string) Setting {
-	return Setting{
-		Name: "ordering", Do: anew,
-		Judge: func(s *pubsubpb.Subscription, _ Needs) Judgement {
-			if s.GetEnableMessageOrdering() {
-				return Judgement{Warning, "on", consequence}
-			}
-			return Judgement{Verdict: OK, Is: "off"}
-		},
-	}
+	s := Setting{Name: "ordering", Do: anew}
+	return unwanted(s, Warning, "off", consequence, func(sub *pubsubpb.Subscription) string { return on(sub.GetEnableMessageOrdering()) })
 }
 
 func filter(consequence string) Setting {
-	return Setting{
-		Name: "filter", Do: anew,
-		Judge: func(s *pubsubpb.Subscription, _ Needs) Judgement {
-			if f := s.GetFilter(); f != "" {
-				return Judgement{Failure, oneLine(f), consequence}
-			}
-			return Judgement{Verdict: OK, Is: "none"}
-		},
-	}
+	s := Setting{Name: "filter", Do: anew}
+	return unwanted(s, Failure, "none", consequence, func(sub *pubsubpb.Subscription) string { return oneLine(sub.GetFilter()) })
+}
+
+func setAckDeadline(s *pubsubpb.Subscription, _ Needs) {
+	s.AckDeadlineSeconds = int32(AckDeadline / time.Second)
 }
 
 func ackDeadline(s *pubsubpb.Subscription) time.Duration {

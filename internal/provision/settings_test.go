@@ -34,7 +34,7 @@ func good() (relay, oncall *pubsubpb.Subscription) {
 			s.Set(relay, n)
 		}
 	}
-	for _, s := range LetterSettings() {
+	for _, s := range DeadLetterSettings() {
 		if s.Set != nil {
 			s.Set(oncall, n)
 		}
@@ -132,7 +132,7 @@ func TestSettingsAreJudged(t *testing.T) {
 		settings := SubscriptionSettings()
 		name := c.name
 		if c.letters {
-			sub, settings, name = letters, LetterSettings(), c.name+" of letters"
+			sub, settings, name = letters, DeadLetterSettings(), c.name+" of letters"
 		}
 		if c.change != nil {
 			c.change(sub)
@@ -190,7 +190,7 @@ func TestJudgeByDefaults(t *testing.T) {
 	relay, oncall = proto.CloneOf(relay), proto.CloneOf(oncall)
 	relay.ExpirationPolicy, oncall.ExpirationPolicy, oncall.MessageRetentionDuration = nil, nil, durationpb.New(7*day)
 	skips := 0
-	for _, s := range LetterSettings() {
+	for _, s := range DeadLetterSettings() {
 		switch j := s.Judge(oncall, n); j.Verdict {
 		case OK:
 		case Skipped:
