@@ -125,7 +125,7 @@ func TestTooLarge(t *testing.T) {
 	h.publish(message(string(random(10_485_100)), "note", strings.Repeat("x", 400)))
 	h.publish(events(0, 5)...)
 	p := h.start(continuous, "WORKER_DIAGNOSTICS_ADDR="+freeAddr(t))
-	p.says("does not fit into a dead letter")
+	p.says("does not fit into a dead-lettered message")
 	testenv.Eventually(t, "the others are recorded", func() bool { return len(h.recorded()) == 5 })
 	contains(t, p.get("/metrics", "").body, `telemetry_relay_dead_letter_publishes_total{result="too_large"} 1`, "telemetry_relay_events_released_total 1")
 	p.stop(syscall.SIGTERM).exits(0).sums(summary{Received: 6, Submitted: 5, Released: 1, Ended: "signal"})
