@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"google.golang.org/grpc/codes"
 
 	"github.com/sourcegraph/telemetry-relay/internal/metrics"
 	"github.com/sourcegraph/telemetry-relay/internal/relay"
@@ -63,6 +64,9 @@ var rowsOfTheGateway = []row{
 	{name: "70 % fail for minutes, one event a request", events: 2000, plan: plan{lossy: window{0, 10 * time.Minute}, lostShare: 70, settings: settings{batchEvents: 1}}, within: 10 * time.Minute},
 	{name: "80 % fail for the whole run", events: 3000, plan: always(80), window: 9 * time.Minute, within: 10 * time.Minute, anyEnd: true},
 	{name: "everything fails for a minute", events: 4000, plan: plan{lossy: window{0, time.Minute}, lostShare: 100}, within: 3 * time.Minute, batches: 300},
+	{name: "nothing is recorded for a minute, and the gateway is unavailable meanwhile", events: 4000, plan: plan{
+		lossy: window{0, time.Minute}, lostShare: 100, down: window{20 * time.Second, 30 * time.Second}, downCode: codes.Unavailable,
+	}, within: 3 * time.Minute, batches: 300},
 	{name: "one of three instances publishes nothing", events: 8000, plan: plan{halfBroken: window{0, 24 * time.Hour}}, within: 2 * time.Minute},
 	{name: "one event, never recorded, and nothing else", events: 1, bad: func(int) bool { return true }, atLeast: 2 * time.Minute, within: 4 * time.Minute, released: 1, fails: true},
 	{name: "ten of forty never recorded and never condemned", events: 40, bad: func(n int) bool { return n%4 == 2 }, plan: plan{settings: settings{rejectAfter: -1}}, within: 10 * time.Minute, released: 10},
@@ -177,6 +181,54 @@ func TestBadEventInQuietTraffic(t *testing.T) {
 		k.end()
 		if k.err != nil || len(w.violations) > 0 {
 			t.Errorf("%v, %v", k.err, fmt.Sprint(w.violations))
+		}
+	})
+}
+
+// TestBadEventIsKeptIfNoneMayBeRejected has the same, with WORKER_REJECT_AFTER=0: the event
+// is never dead-lettered.
+func TestBadEventIsKeptIfNoneMayBeRejected(t *testing.T) {
+	m := metrics.New()
+	synctest.Test(t, func(t *testing.T) {
+		w := newEnv(t, *seed, m, slog.New(slog.DiscardHandler))
+		p := plan{settings: rowSettings, workers: 1}
+		p.settings.rejectAfter = 0
+		w.nowPlan.Store(&p)
+		w.ledger.published(w.sub.publish(leftOut, &pubsubpb.PubsubMessage{Data: data(1, eventID(1)), Attributes: identity("alpha", "sim")}))
+		k := w.start(false, 0)
+		for n := range 60 {
+			time.Sleep(5 * time.Second)
+			w.ledger.published(w.sub.publish(healthy, &pubsubpb.PubsubMessage{Data: data(n, eventID(100+n)), Attributes: identity("alpha", "sim")}))
+		}
+		time.Sleep(5 * time.Second)
+		k.end()
+		w.ledger.mu.Lock()
+		defer w.ledger.mu.Unlock()
+		if len(w.ledger.deadLetters) > 0 || len(w.ledger.records) != 60 || k.err != nil {
+			t.Errorf("%d dead-lettered, %d recorded, want 0 and 60; %v", len(w.ledger.deadLetters), len(w.ledger.records), k.err)
+		}
+	})
+}
+
+// TestBoundOnEventsInFlight has a Pub/Sub that keeps no flow control, and a gateway that takes
+// 5 s for an answer. The environment checks how many events are in flight.
+func TestBoundOnEventsInFlight(t *testing.T) {
+	m := metrics.New()
+	synctest.Test(t, func(t *testing.T) {
+		w := newEnv(t, *seed, m, slog.New(slog.DiscardHandler))
+		p := plan{settings: rowSettings, workers: 1, noFlow: true, latency: 5 * time.Second}
+		p.settings.outstanding = 100
+		w.nowPlan.Store(&p)
+		for n := range 2000 {
+			w.ledger.published(w.sub.publish(healthy, &pubsubpb.PubsubMessage{Data: data(n, eventID(n)), Attributes: identity("alpha", "sim")}))
+		}
+		k := w.start(true, time.Hour)
+		<-k.done
+		if k.err != nil || k.summary.Submitted != 2000 {
+			t.Errorf("%+v, %v", k.summary, k.err)
+		}
+		for _, v := range w.violations[:min(5, len(w.violations))] {
+			t.Error(v)
 		}
 	})
 }
