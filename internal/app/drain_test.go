@@ -20,7 +20,7 @@ func TestDrainWithoutAnswersToPulls(t *testing.T) {
 	h := newEnv(t)
 	h.pubsub.SetFault(func(method string, _ any) error {
 		if method == "Pull" {
-			return status.Error(codes.Unavailable, "away")
+			return status.Error(codes.Unavailable, "down")
 		}
 		return nil
 	})

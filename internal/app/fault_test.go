@@ -354,11 +354,11 @@ func TestRefusalsAreAttributed(t *testing.T) {
 func TestDeadLetterTopicDeleted(t *testing.T) {
 	t.Parallel()
 	h := newEnv(t)
-	var away atomic.Bool
-	away.Store(true)
+	var down atomic.Bool
+	down.Store(true)
 	h.pubsub.SetFault(func(method string, _ any) error {
-		if method == "Publish" && away.Load() {
-			return status.Error(codes.Unavailable, "away")
+		if method == "Publish" && down.Load() {
+			return status.Error(codes.Unavailable, "down")
 		}
 		return nil
 	})
@@ -369,7 +369,7 @@ func TestDeadLetterTopicDeleted(t *testing.T) {
 			time.Sleep(10 * time.Millisecond) // poll: the healthy ones flow on
 		}
 		time.Sleep(time.Second)
-		away.Store(false)
+		down.Store(false)
 	}()
 	s, err := h.run(t.Context())
 	h.drained(s, err, 10, none{event.MalformedPayload: 1, event.InvalidEvent: 1})
@@ -544,7 +544,7 @@ func TestNoDelayOneStream(t *testing.T) {
 	var streams atomic.Int32
 	h.gateway.SetOnStream(func(gatewayserver.StreamInfo) gatewayserver.Fault {
 		if n := streams.Add(1); n > 3 && n < 9 {
-			return gatewayserver.Fault{Err: status.Error(codes.Unavailable, "away")}
+			return gatewayserver.Fault{Err: status.Error(codes.Unavailable, "down")}
 		}
 		return gatewayserver.Fault{}
 	})

@@ -58,7 +58,7 @@ func TestRefusedStreams(t *testing.T) {
 	t.Run("other codes never end a run, but no stream is no success", func(t *testing.T) {
 		t.Parallel()
 		h := newEnv(t)
-		h.pubsub.RefuseStreams(-1, status.Error(codes.Unavailable, "away"))
+		h.pubsub.RefuseStreams(-1, status.Error(codes.Unavailable, "down"))
 		h.publish(numbered(1)...)
 		s, err := h.run(t.Context(), "JOB_EXECUTION_DEADLINE=24s", "WORKER_SHUTDOWN_TIMEOUT=4s")
 		if err == nil || s.Ended != relay.Deadline || !strings.Contains(err.Error(), "no stream from Pub/Sub has been open") {

@@ -32,7 +32,7 @@ func TestBreakerHistories(t *testing.T) {
 		{"events that wait do not make the first acceptance a trial", []step{
 			{"accepted, events wait", "closed: closed for the first time"},
 		}},
-		{"SAMS is away at the start", []step{
+		{"SAMS is down at the start", []step{
 			{"fail sams", "open (sams): changed, next probe at level 0"},
 			{"fail sams", "open (sams): next probe at level 1"},
 			{"fail gateway", "open (gateway): changed, next probe at level 2"},

@@ -56,9 +56,9 @@ func ask(h http.Handler, method, path, from, authorization string) *httptest.Res
 
 func TestEndpointsAnswer(t *testing.T) {
 	opts := options()
-	away := options()
-	away.Healthy = func() error { return errors.New("the loop is stuck") }
-	away.Ready = func() (bool, string) { return false, "the gateway is not available" }
+	down := options()
+	down.Healthy = func() error { return errors.New("the loop is stuck") }
+	down.Ready = func() (bool, string) { return false, "the gateway is not available" }
 	for _, c := range []struct {
 		opts       Options
 		path, from string
@@ -68,9 +68,9 @@ func TestEndpointsAnswer(t *testing.T) {
 		{opts, "/-/version", elsewhere, 200, "1.2.3"},
 		{opts, "/-/healthz", elsewhere, 200, "ok"},
 		{opts, "/-/readyz", elsewhere, 200, "ok"},
-		{away, "/-/version", elsewhere, 200, "1.2.3"},
-		{away, "/-/healthz", elsewhere, 500, "the loop is stuck"},
-		{away, "/-/readyz", elsewhere, 500, "the gateway is not available"},
+		{down, "/-/version", elsewhere, 200, "1.2.3"},
+		{down, "/-/healthz", elsewhere, 500, "the loop is stuck"},
+		{down, "/-/readyz", elsewhere, 500, "the gateway is not available"},
 		{opts, "/debug/pprof/", elsewhere, 403, "set DIAGNOSTICS_SECRET to see this from elsewhere"},
 		{opts, "/debug/pprof/cmdline", elsewhere, 403, "set DIAGNOSTICS_SECRET to see this from elsewhere"},
 		{opts, "/debug/pprof/profile", "not an address", 403, "set DIAGNOSTICS_SECRET to see this from elsewhere"},

@@ -154,8 +154,8 @@ func TestNothingIsSentWithoutEndpoint(t *testing.T) {
 	}
 }
 
-// TestReceiverAway: nothing but the time that is given for it is lost.
-func TestReceiverAway(t *testing.T) {
+// TestUnavailableReceiverDelaysLittle requires that a missing receiver costs only the given time.
+func TestUnavailableReceiverDelaysLittle(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

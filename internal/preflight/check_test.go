@@ -233,7 +233,7 @@ func TestCheckPermissions(t *testing.T) {
 	wantFindings(t, f.check(allNeeds()), "failure subscription: Unauthenticated: who are you?", "failure dead-letter subscription: Unauthenticated")
 }
 
-func TestCheckAway(t *testing.T) {
+func TestCheckReportsOutages(t *testing.T) {
 	t.Parallel()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -250,7 +250,7 @@ func TestCheckAway(t *testing.T) {
 	var failures atomic.Int64
 	f.SetFault(func(string, any) error {
 		if failures.Add(1) < 3 {
-			return status.Error(codes.Unavailable, "away")
+			return status.Error(codes.Unavailable, "down")
 		}
 		return nil
 	})

@@ -97,7 +97,7 @@ func TestCheckSAMS(t *testing.T) {
 	wantFindings(t, o.check(t, enough), "warning SAMS token: received, good for", plainText)
 
 	o = newOutside(t, samsserver.Options{}, gatewayserver.Options{})
-	o.sams.SetFault(func(*http.Request) (int, string, time.Duration, bool) { return http.StatusBadGateway, "away", 0, true })
+	o.sams.SetFault(func(*http.Request) (int, string, time.Duration, bool) { return http.StatusBadGateway, "down", 0, true })
 	wantFindings(t, o.check(t, soon), "failure SAMS token: none: fetch a token from SAMS: HTTP 502", "skipped SAMS scope: there is no token", plainText, noToken)
 
 	// A grant of less than was asked for.
@@ -189,16 +189,16 @@ func TestCheckConfiguration(t *testing.T) {
 func TestLastErrorSurvivesDeadline(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	away, late := &submit.Failure{Code: codes.Unavailable}, &submit.Failure{Code: codes.DeadlineExceeded}
+	down, late := &submit.Failure{Code: codes.Unavailable}, &submit.Failure{Code: codes.DeadlineExceeded}
 	calls := 0
 	_, err := again(ctx, func() (struct{}, error) {
 		if calls++; calls == 1 {
-			return struct{}{}, away
+			return struct{}{}, down
 		}
 		time.AfterFunc(time.Millisecond, cancel)
 		return struct{}{}, late
 	}, func(error) bool { return false })
-	if !errors.Is(err, away) {
+	if !errors.Is(err, down) {
 		t.Errorf("got %v, want what was wrong before", err)
 	}
 }

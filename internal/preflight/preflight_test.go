@@ -256,7 +256,7 @@ func TestRunWaitsForResources(t *testing.T) {
 					defer mu.Unlock()
 					if m == method && failures < 2 {
 						failures++
-						return status.Error(code, "away")
+						return status.Error(code, "down")
 					}
 					return nil
 				})
@@ -273,7 +273,7 @@ func TestRunWaitsForResources(t *testing.T) {
 func TestEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	f.fail(map[string]error{"GetSubscription": status.Error(codes.Unavailable, "away")})
+	f.fail(map[string]error{"GetSubscription": status.Error(codes.Unavailable, "down")})
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	began := time.Now()

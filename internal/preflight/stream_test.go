@@ -125,17 +125,17 @@ func TestStreamIsOpened(t *testing.T) {
 		f.SilenceOpenings(1)
 		wantStream(t, f.stream(false), provision.OK, "answered a ping", "")
 	})
-	t.Run("away", func(t *testing.T) {
+	t.Run("down", func(t *testing.T) {
 		t.Parallel()
 		f := newFixture(t)
-		f.RefuseStreams(-1, status.Error(codes.Unavailable, "away"))
-		wantStream(t, f.stream(false), provision.Failure, "no answer in 6s: Unavailable: away", "check the network, PUBSUB_ENDPOINT")
+		f.RefuseStreams(-1, status.Error(codes.Unavailable, "down"))
+		wantStream(t, f.stream(false), provision.Failure, "no answer in 6s: Unavailable: down", "check the network, PUBSUB_ENDPOINT")
 	})
 	t.Run("a message that cannot be given back", func(t *testing.T) {
 		t.Parallel()
 		f := newFixture(t)
 		f.publish(1)
-		f.fail(map[string]error{"ModifyAckDeadline": status.Error(codes.Unavailable, "away")})
+		f.fail(map[string]error{"ModifyAckDeadline": status.Error(codes.Unavailable, "down")})
 		wantStream(t, f.stream(false), provision.Warning, "brought one message, which Pub/Sub did not take back within 3s", "run this again")
 	})
 	t.Run("interrupted", func(t *testing.T) {

@@ -320,7 +320,7 @@ func TestSetupIsInterrupted(t *testing.T) {
 	f, n := newFixture(t), needs()
 	ctx, cancel := context.WithCancel(t.Context())
 	f.mu.Lock()
-	f.fault = func(string, any) error { cancel(); return status.Error(codes.Unavailable, "away") }
+	f.fault = func(string, any) error { cancel(); return status.Error(codes.Unavailable, "down") }
 	f.mu.Unlock()
 	if _, err := Plan(ctx, f.Admin, n); err == nil {
 		t.Error("no error")
@@ -337,7 +337,7 @@ func TestTimeoutNamesLastError(t *testing.T) {
 	f.mu.Lock()
 	f.fault = func(string, any) error {
 		if calls++; calls == 1 {
-			return status.Error(codes.Unavailable, "away")
+			return status.Error(codes.Unavailable, "down")
 		}
 		time.AfterFunc(time.Millisecond, cancel)
 		return status.Error(codes.DeadlineExceeded, "late")

@@ -80,7 +80,7 @@ func TestCheckInsFollowJob(t *testing.T) {
 	for name, c := range map[string]struct {
 		err  error
 		want string
-	}{"succeeds": {nil, "ok"}, "fails": {errors.New("away"), "error"}} {
+	}{"succeeds": {nil, "ok"}, "fails": {errors.New("down"), "error"}} {
 		t.Run(name, func(t *testing.T) {
 			server := sentrytest.Start(t)
 			r, _ := reporter(t, server)

@@ -234,7 +234,7 @@ func TestRefusedToken(t *testing.T) {
 		}
 		f.wantStreams()
 	})
-	t.Run("SAMS is away", func(t *testing.T) {
+	t.Run("SAMS is down", func(t *testing.T) {
 		f := newFixture(t)
 		f.sams.SetFault(func(*http.Request) (int, string, time.Duration, bool) { return http.StatusBadGateway, "", 0, true })
 		f.wantFailure(f.Submit(t.Context(), batchOf(t, 2)), SAMS, codes.Unavailable)
@@ -277,7 +277,7 @@ func TestCodesHaveClasses(t *testing.T) {
 
 func TestRefusalIsAttributed(t *testing.T) {
 	refuse := status.Error(codes.InvalidArgument, "no")
-	away := status.Error(codes.Unavailable, "away")
+	down := status.Error(codes.Unavailable, "down")
 	by := func(errs map[string]error) func(gatewayserver.StreamInfo) error {
 		return func(info gatewayserver.StreamInfo) error { return errs[info.Identity.ServiceID] }
 	}
@@ -319,18 +319,18 @@ func TestRefusalIsAttributed(t *testing.T) {
 				first = false
 				return nil
 			}
-			return away
+			return down
 		})
 		f.wantFailure(f.Submit(t.Context(), batchOf(t, 2)), Transient, codes.InvalidArgument)
 	})
 	t.Run("no verdict while the other identity fails", func(t *testing.T) {
 		f := newFixture(t)
-		f.onStream(by(map[string]error{"cody-gateway": refuse, "telemetry-relay": away}))
+		f.onStream(by(map[string]error{"cody-gateway": refuse, "telemetry-relay": down}))
 		f.wantFailure(f.Submit(t.Context(), batchOf(t, 2)), Transient, codes.InvalidArgument)
 	})
 	t.Run("a passing fault", func(t *testing.T) {
 		f := newFixture(t)
-		f.onPayload(gatewayserver.Fault{Err: gatewayserver.RetryAfter(codes.Unavailable, "away", 3*time.Second)})
+		f.onPayload(gatewayserver.Fault{Err: gatewayserver.RetryAfter(codes.Unavailable, "down", 3*time.Second)})
 		b := batchOf(t, 2)
 		r := f.Submit(t.Context(), b)
 		f.wantFailure(r, Transient, codes.Unavailable)

@@ -77,7 +77,7 @@ func TestMessagesArePublished(t *testing.T) {
 func TestPublishFails(t *testing.T) {
 	s, c := setup(t, topicName)
 	calls := 0
-	s.SetFault(func(string, any) error { calls++; return status.Error(codes.Unavailable, "away") })
+	s.SetFault(func(string, any) error { calls++; return status.Error(codes.Unavailable, "down") })
 	if err := c.Publish(t.Context(), messages(1, 1)); status.Code(err) != codes.Unavailable || calls != 1 {
 		t.Errorf("%v after %d calls: whoever publishes has its own retries", err, calls)
 	}

@@ -167,8 +167,8 @@ func TestHealthEndpoints(t *testing.T) {
 			// An outage elsewhere must not restart the container.
 			h.gateway.Stop()
 			h.publish(event(1))
-			away := p.eventuallyAnswers("/-/readyz", bearer, http.StatusInternalServerError)
-			contains(t, away.body, "gateway")
+			down := p.eventuallyAnswers("/-/readyz", bearer, http.StatusInternalServerError)
+			contains(t, down.body, "gateway")
 			if got := p.get("/-/healthz", bearer); got.code != http.StatusOK {
 				t.Errorf("/-/healthz in an outage: got %v", got)
 			}

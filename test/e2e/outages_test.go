@@ -37,10 +37,10 @@ func (h *env) union(all int, left []*pubsubpb.PubsubMessage) {
 	}
 }
 
-func TestGatewayAwayAtStart(t *testing.T) {
+func TestGatewayDownAtStart(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		away func(h *env)
+		down func(h *env)
 	}{
 		{"not listening", func(h *env) { h.gateway.Stop() }},
 		{"unavailable", func(h *env) { h.gateway.SetDown(true) }},
@@ -58,7 +58,7 @@ func TestGatewayAwayAtStart(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			h := newEnv(t)
 			h.publish(events(0, 3)...)
-			c.away(h)
+			c.down(h)
 			got := h.run(within(5 * time.Second)...).exits(1)
 			got.sums(summary{Ended: "deadline"})
 			contains(t, got.stderr, "gateway")
@@ -83,7 +83,7 @@ func TestGatewayAwayAtStart(t *testing.T) {
 	})
 }
 
-func TestGatewayAwayMidway(t *testing.T) {
+func TestGatewayDownMidway(t *testing.T) {
 	h := newEnv(t)
 	p := h.startReady(continuous)
 	h.publish(events(0, 20)...)
@@ -119,10 +119,10 @@ func TestGatewayStaysDown(t *testing.T) {
 	h.deadLetters(0)
 }
 
-func TestSAMSAway(t *testing.T) {
+func TestSAMSDown(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		away func(h *env)
+		down func(h *env)
 	}{
 		{"failing", func(h *env) {
 			h.sams.SetFault(func(*http.Request) (int, string, time.Duration, bool) {
@@ -139,7 +139,7 @@ func TestSAMSAway(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			h := newEnv(t)
 			h.publish(events(0, 3)...)
-			c.away(h)
+			c.down(h)
 			got := h.run(within(5 * time.Second)...).exits(1)
 			got.sums(summary{Ended: "deadline"})
 			contains(t, got.stderr, "SAMS")
