@@ -141,9 +141,9 @@ func expected(t reflect.Type) string {
 }
 
 func clip(s string) string {
-	const most = 80
-	if len(s) > most {
-		return s[:most] + "…"
+	const limit = 80
+	if len(s) > limit {
+		return s[:limit] + "…"
 	}
 	return s
 }

@@ -97,10 +97,10 @@ func among(words ...string) func(string) bool {
 }
 
 // wholeFrom accepts whole numbers that are not less than least.
-func wholeFrom(least int) func(string) bool {
+func wholeFrom(low int) func(string) bool {
 	return func(value string) bool {
 		n, err := strconv.ParseInt(value, 10, 32)
-		return err == nil && n >= int64(least)
+		return err == nil && n >= int64(low)
 	}
 }
 

@@ -46,7 +46,7 @@ type Report struct {
 	// Seconds has the counts of each second from First on.
 	Seconds []Second `json:"seconds"`
 	// Reduced and Restored are the seconds in which the capacity changed.
-	Reduced   int `json:"reduced"`
+	Reduced  int `json:"reduced"`
 	Restored int `json:"restored"`
 }
 

@@ -48,8 +48,8 @@ func TestGatewayWithLittleCapacity(t *testing.T) {
 		t.Error("the breaker opened")
 	}
 	// Some batches may be smaller ones.
-	if least := events / batch; refused == 0 || s.Batches > least+refused+least/10 {
-		t.Errorf("%d batches, of which %d were refused; want %d others", s.Batches, refused, least)
+	if fewest := events / batch; refused == 0 || s.Batches > fewest+refused+fewest/10 {
+		t.Errorf("%d batches, of which %d were refused; want %d others", s.Batches, refused, fewest)
 	}
 	if share := float64(refused) / float64(s.Batches); share > 0.2 {
 		t.Errorf("%.0f %% of the streams were refused", 100*share)
@@ -63,14 +63,14 @@ func TestManyPublishersAndASlowGateway(t *testing.T) {
 	t.Parallel()
 	h := newEnv(t)
 	var mu sync.Mutex
-	inFlight, most := 0, 0
+	inFlight, peak := 0, 0
 	peers := map[string]bool{}
 	h.gateway.SetOnPayload(func(info gatewayserver.StreamInfo, _ []*gatewayserver.Event) gatewayserver.Fault {
 		mu.Lock()
 		defer mu.Unlock()
 		peers[info.Peer] = true
 		inFlight++
-		most = max(most, inFlight)
+		peak = max(peak, inFlight)
 		time.AfterFunc(100*time.Millisecond, func() {
 			mu.Lock()
 			defer mu.Unlock()
@@ -84,8 +84,8 @@ func TestManyPublishersAndASlowGateway(t *testing.T) {
 	h.drained(s, err, events, none{})
 	mu.Lock()
 	defer mu.Unlock()
-	if most < 32 || len(peers) < 3 {
-		t.Errorf("%d streams at once over %d connections", most, len(peers))
+	if peak < 32 || len(peers) < 3 {
+		t.Errorf("%d streams at once over %d connections", peak, len(peers))
 	}
-	t.Logf("%d streams at once over %d connections", most, len(peers))
+	t.Logf("%d streams at once over %d connections", peak, len(peers))
 }

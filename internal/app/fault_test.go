@@ -559,7 +559,7 @@ func TestNoDelayOneStream(t *testing.T) {
 // flight is reached before any batch is full. Waiting for more events would stall.
 func TestFullWorkerSubmitsPartialBatches(t *testing.T) {
 	t.Parallel()
-	const events, held = 2000, 400
+	const events, limit = 2000, 400
 	h := newEnv(t)
 	messages := numbered(events)
 	for i, m := range messages {
@@ -570,15 +570,15 @@ func TestFullWorkerSubmitsPartialBatches(t *testing.T) {
 	var watch sync.WaitGroup
 	watch.Go(func() {
 		defer cancel()
-		for len(h.recordedIDs()) < events-held && ctx.Err() == nil {
+		for len(h.recordedIDs()) < events-limit && ctx.Err() == nil {
 			time.Sleep(10 * time.Millisecond)
 		}
 	})
 	s, err := h.run(ctx, "WORKER_MODE=continuous", "WORKER_BATCH_MAX_DELAY=5m", "WORKER_BATCH_MAX_EVENTS=200",
-		"WORKER_MAX_OUTSTANDING_EVENTS="+strconv.Itoa(held))
+		"WORKER_MAX_OUTSTANDING_EVENTS="+strconv.Itoa(limit))
 	cancel()
 	watch.Wait()
-	if err != nil || s.Submitted < events-held {
+	if err != nil || s.Submitted < events-limit {
 		t.Errorf("%v, %s", err, toJSON(s))
 	}
 }

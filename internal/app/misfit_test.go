@@ -59,10 +59,10 @@ func TestMisfitAtStart(t *testing.T) {
 			t.Errorf("%s, %v", toJSON(s), err)
 		}
 	})
-	page := func(h *env, most int32) {
+	page := func(h *env, limit int32) {
 		var requests atomic.Int32
 		h.sams.SetFault(func(*http.Request) (int, string, time.Duration, bool) {
-			return http.StatusNotFound, "<html>no such page</html>", 0, requests.Add(1) <= most
+			return http.StatusNotFound, "<html>no such page</html>", 0, requests.Add(1) <= limit
 		})
 	}
 	t.Run("SAMS, for a moment", func(t *testing.T) {

@@ -55,7 +55,7 @@ type fakeTopic struct {
 func (f *fakeTopic) Publish(_ context.Context, messages []*pubsubpb.PubsubMessage) error {
 	for _, m := range messages {
 		if n := len(m.GetAttributes()); n > 100 {
-			f.tb.Errorf("a dead letter has %d attributes", n)
+			f.tb.Errorf("a dead message has %d attributes", n)
 		}
 		for key, value := range m.GetAttributes() {
 			reserved := strings.HasPrefix(key, "goog") && !strings.HasPrefix(key, "googclient_")
@@ -64,7 +64,7 @@ func (f *fakeTopic) Publish(_ context.Context, messages []*pubsubpb.PubsubMessag
 			}
 		}
 		if n := proto.Size(m); n > 10<<20 {
-			f.tb.Errorf("a dead letter has %d bytes", n)
+			f.tb.Errorf("a dead message has %d bytes", n)
 		}
 	}
 	f.messages = append(f.messages, messages...)
@@ -111,7 +111,7 @@ func relayed(tb testing.TB, m hostile) (reason event.Reason) {
 	}
 	if err != nil {
 		if len(m.data) < 5_000_000 {
-			tb.Fatalf("a message of %d bytes has no dead letter: %v", len(m.data), err)
+			tb.Fatalf("a message of %d bytes has no dead message: %v", len(m.data), err)
 		}
 		if len(topic.messages) > 0 {
 			tb.Fatalf("it was published and failed: %v", err)
@@ -121,14 +121,14 @@ func relayed(tb testing.TB, m hostile) (reason event.Reason) {
 	if len(topic.messages) != 1 {
 		tb.Fatalf("%d dead letters", len(topic.messages))
 	}
-	letter := topic.messages[0]
-	a := letter.GetAttributes()
+	message := topic.messages[0]
+	a := message.GetAttributes()
 	if a["dlq_reason"] != string(rejection.Reason) || a["dlq_message_id"] != "11122233344455" || a["dlq_attempts"] != "3" {
-		tb.Fatalf("the dead letter says %v", a)
+		tb.Fatalf("the dead message says %v", a)
 	}
-	got, err := restore(letter)
+	got, err := restore(message)
 	if err != nil {
-		tb.Fatalf("the dead letter cannot be restored: %v: %v", err, a)
+		tb.Fatalf("the dead message cannot be restored: %v: %v", err, a)
 	}
 	if !bytes.Equal(got.data, original.data) {
 		tb.Fatalf("the data is restored as %.300q, want %.300q", got.data, original.data)
@@ -143,9 +143,9 @@ func relayed(tb testing.TB, m hostile) (reason event.Reason) {
 }
 
 // restore restores the original message by the documented encodings.
-func restore(letter *pubsubpb.PubsubMessage) (hostile, error) {
-	a := letter.GetAttributes()
-	plain := letter.GetData()
+func restore(message *pubsubpb.PubsubMessage) (hostile, error) {
+	a := message.GetAttributes()
+	plain := message.GetData()
 	if encoding := a["dlq_encoding"]; encoding != "" {
 		r, err := gzip.NewReader(bytes.NewReader(plain))
 		if err != nil {

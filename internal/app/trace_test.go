@@ -45,7 +45,7 @@ func TestTraceLinksEveryTry(t *testing.T) {
 	s, err := h.run(t.Context(), "WORKER_REJECT_AFTER=2", "OTEL_EXPORTER_OTLP_ENDPOINT="+receiver.URL)
 	h.drained(s, err, 29, none{event.MalformedPayload: 1, event.GatewayRejected: 1})
 
-	batches, submits, letters := receiver.Spans("batch"), receiver.Spans("submit"), receiver.Spans("dead-letter write")
+	batches, submits, writes := receiver.Spans("batch"), receiver.Spans("submit"), receiver.Spans("dead-letter write")
 	if len(submits) != s.Batches {
 		t.Errorf("%d spans of %d submissions", len(submits), s.Batches)
 	}
@@ -103,7 +103,7 @@ func TestTraceLinksEveryTry(t *testing.T) {
 		t.Error("no submission says that it failed")
 	}
 	written, toPublisher, toBatch := 0, false, false
-	for _, l := range letters {
+	for _, l := range writes {
 		var n int
 		fmt.Sscanf(otlptest.Attributes(l.GetAttributes())["messaging.batch.message_count"], "int_value:%d", &n)
 		written += n

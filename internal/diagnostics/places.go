@@ -15,7 +15,7 @@ import (
 // probe.
 type places struct {
 	net.Listener
-	most int
+	limit int
 
 	mu    sync.Mutex
 	taken map[*place]struct{}
@@ -30,8 +30,8 @@ type place struct {
 	since   time.Time // when it was accepted, or was served last
 }
 
-func newPlaces(listener net.Listener, most int) *places {
-	return &places{Listener: listener, most: most, taken: map[*place]struct{}{}}
+func newPlaces(listener net.Listener, limit int) *places {
+	return &places{Listener: listener, limit: limit, taken: map[*place]struct{}{}}
 }
 
 // Accept waits for a connection, and closes an idle one if the limit is reached.
@@ -52,7 +52,7 @@ func (p *places) Accept() (net.Conn, error) {
 func (p *places) add(c *place) (gone *place) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.taken) >= p.most {
+	if len(p.taken) >= p.limit {
 		for other := range p.taken {
 			if other.serving == 0 && (gone == nil || other.since.Before(gone.since)) {
 				gone = other

@@ -112,8 +112,8 @@ func TestManyValues(t *testing.T) {
 		took := time.Since(began)
 		runtime.ReadMemStats(&after)
 		// Growing a slice leaves its former memory as garbage.
-		if got, most := after.TotalAlloc-before.TotalAlloc, uint64(8*len(event.Wire)); got > most {
-			t.Errorf("%s: decoding allocates %d bytes, want at most %d for %d on the wire", name, got, most, len(event.Wire))
+		if got, limit := after.TotalAlloc-before.TotalAlloc, uint64(8*len(event.Wire)); got > limit {
+			t.Errorf("%s: decoding allocates %d bytes, want at most %d for %d on the wire", name, got, limit, len(event.Wire))
 		}
 		t.Logf("%s: %d bytes, %d on the wire, %d in JSON, %v", name, len(data), len(event.Wire), jsonSize(event.Wire, event.Publisher), took)
 	}
@@ -129,14 +129,14 @@ func TestDecodeAllocations(t *testing.T) {
 		var buf []byte
 		for _, test := range []struct {
 			name   string
-			most   float64
+			limit  float64
 			decode func()
 		}{
 			{"Decode", 2, func() { d.Decode(m) }},
 			{"DecodeInto", 1, func() { _, buf, _ = d.DecodeInto(buf[:0], m) }},
 		} {
-			if n := testing.AllocsPerRun(200, test.decode); n > test.most {
-				t.Errorf("%s of the %s event allocates %v times, want at most %v", test.name, name, n, test.most)
+			if n := testing.AllocsPerRun(200, test.decode); n > test.limit {
+				t.Errorf("%s of the %s event allocates %v times, want at most %v", test.name, name, n, test.limit)
 			}
 		}
 	}

@@ -130,9 +130,9 @@ func Fixed(n int) *Limit {
 }
 
 // Adaptive returns a limit that begins at Start and stays between 1 and most.
-func Adaptive(most int) *Limit {
-	start := min(Start, most)
-	return &Limit{adapts: true, start: start, max: most, limit: start, step: start, reason: NotFallen}
+func Adaptive(ceiling int) *Limit {
+	start := min(Start, ceiling)
+	return &Limit{adapts: true, start: start, max: ceiling, limit: start, step: start, reason: NotFallen}
 }
 
 // Limit is how many streams may be in flight now, at least one.

@@ -9,9 +9,9 @@ var epoch = time.Unix(1_800_000_000, 0)
 
 // busy returns a limit that has grown so far, with all its streams in flight and
 // events of the same size.
-func busy(t *testing.T, most, streams int) (*Limit, time.Time) {
+func busy(t *testing.T, ceiling, streams int) (*Limit, time.Time) {
 	t.Helper()
-	l := Adaptive(most)
+	l := Adaptive(ceiling)
 	now := epoch.Add(time.Second) // no dip is due
 	const latency = 100 * time.Millisecond
 	for l.Limit() < streams {
@@ -72,10 +72,10 @@ func repeated(o Outcome, n int) []Outcome {
 }
 
 func TestNeverAboveTheCeiling(t *testing.T) {
-	for _, most := range []int{1, 5, 8, 9, 100} {
-		l, _ := busy(t, most, most)
-		if l.Limit() != most {
-			t.Errorf("the limit is %d, want %d", l.Limit(), most)
+	for _, ceiling := range []int{1, 5, 8, 9, 100} {
+		l, _ := busy(t, ceiling, ceiling)
+		if l.Limit() != ceiling {
+			t.Errorf("the limit is %d, want %d", l.Limit(), ceiling)
 		}
 	}
 }

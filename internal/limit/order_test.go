@@ -72,17 +72,17 @@ func (g *group) take() (batch []arrival, events int) {
 // wait at Pub/Sub, in the order in which they were published.
 type relay struct {
 	*gateway
-	limit  *Limit
-	order  order
-	groups []*group
-	delay  time.Duration
-	hold   int
-	held   int
-	turns  int
-	queue  []published
-	quiet  []time.Duration // from coming to being recorded, of all groups but the first
-	sent   int             // events recorded
-	ends   int             // streams
+	limit    *Limit
+	order    order
+	groups   []*group
+	delay    time.Duration
+	hold     int
+	inFlight int
+	turns    int
+	queue    []published
+	quiet    []time.Duration // from coming to being recorded, of all groups but the first
+	sent     int             // events recorded
+	ends     int             // streams
 }
 
 type published struct{ group, events int }
@@ -114,13 +114,13 @@ func (r *relay) publish() {
 
 // receive takes events from Pub/Sub up to the bound on events in flight.
 func (r *relay) receive() {
-	for len(r.queue) > 0 && r.held < r.hold {
+	for len(r.queue) > 0 && r.inFlight < r.hold {
 		p := &r.queue[0]
-		n := min(p.events, r.hold-r.held)
+		n := min(p.events, r.hold-r.inFlight)
 		g := r.groups[p.group]
 		g.waiting = append(g.waiting, arrival{r.now, n})
 		g.events += n
-		r.held += n
+		r.inFlight += n
 		if p.events -= n; p.events == 0 {
 			r.queue = r.queue[1:]
 		}
@@ -142,7 +142,7 @@ func (r *relay) dispatch() {
 			g.inFlight--
 			r.ends++
 			r.sent += events
-			r.held -= events
+			r.inFlight -= events
 			if g != r.groups[0] {
 				for _, a := range batch {
 					for range a.events {
@@ -159,7 +159,7 @@ func (r *relay) dispatch() {
 
 // isReady reports whether a group is full, or old, or there is no place for company.
 func (r *relay) isReady(g *group) bool {
-	return g.events > 0 && (g.events >= maxBatch || r.now.Sub(g.oldest()) >= r.delay || 4*r.held >= 3*r.hold)
+	return g.events > 0 && (g.events >= maxBatch || r.now.Sub(g.oldest()) >= r.delay || 4*r.inFlight >= 3*r.hold)
 }
 
 func (r *relay) next() *group {
@@ -227,7 +227,7 @@ func TestOrdersOfGroups(t *testing.T) {
 		{"100 uneven publishers", uneven},
 	} {
 		measure := func(l *Limit, o order) (perSecond, batch float64, p99 time.Duration) {
-			g := &gateway{world: newWorld(8), latency: perPayload(250 * time.Millisecond), jitter: 0.1, wire: time.Millisecond}
+			g := &gateway{clock: newClock(8), latency: perPayload(250 * time.Millisecond), jitter: 0.1, wire: time.Millisecond}
 			r := newRelay(g, l, o, load.rates)
 			r.run(6 * time.Second)
 			perSecond, batch, p99 = r.measure(10 * time.Second)

@@ -21,7 +21,7 @@ func TestLimitGrowsUnderBacklog(t *testing.T) {
 	for _, test := range []struct {
 		latency    time.Duration
 		publishers int
-		least      float64 // events/s, after five seconds
+		bound      float64 // events/s, after five seconds
 	}{
 		{0, 3, 300_000}, {0, 100, 300_000}, {0, 500, 250_000},
 		{50 * time.Millisecond, 3, 200_000}, {50 * time.Millisecond, 100, 200_000}, {50 * time.Millisecond, 500, 150_000},
@@ -30,7 +30,7 @@ func TestLimitGrowsUnderBacklog(t *testing.T) {
 	} {
 		var fixed, adaptive span
 		for _, l := range []*Limit{Fixed(Start), Adaptive(DefaultMax)} {
-			w := newWorker(&gateway{world: newWorld(1), latency: perPayload(test.latency), wire: time.Millisecond}, l, test.publishers)
+			w := newWorker(&gateway{clock: newClock(1), latency: perPayload(test.latency), wire: time.Millisecond}, l, test.publishers)
 			w.run(5 * time.Second)
 			fixed, adaptive = adaptive, w.measure(2*time.Second)
 			if l.adapts {
@@ -40,8 +40,8 @@ func TestLimitGrowsUnderBacklog(t *testing.T) {
 				}
 			}
 		}
-		if adaptive.perSecond < test.least || adaptive.perSecond < 0.99*fixed.perSecond {
-			t.Errorf("%v, %d publishers: %.0f events/s, %.0f with 8 streams; want %.0f", test.latency, test.publishers, adaptive.perSecond, fixed.perSecond, test.least)
+		if adaptive.perSecond < test.bound || adaptive.perSecond < 0.99*fixed.perSecond {
+			t.Errorf("%v, %d publishers: %.0f events/s, %.0f with 8 streams; want %.0f", test.latency, test.publishers, adaptive.perSecond, fixed.perSecond, test.bound)
 		}
 	}
 }
@@ -57,7 +57,7 @@ func TestCapacityHalved(t *testing.T) {
 					continue // so many streams that the test would take long
 				}
 				t.Run(fmt.Sprintf("%v,waits=%t,wire=%v", latency, waits, wire), func(t *testing.T) {
-					g := &gateway{world: newWorld(2), latency: perPayload(latency), jitter: 0.1, capacity: 100, waits: waits, wire: wire}
+					g := &gateway{clock: newClock(2), latency: perPayload(latency), jitter: 0.1, capacity: 100, waits: waits, wire: wire}
 					w := newWorker(g, Adaptive(DefaultMax), 100)
 					// The dip at the full minute comes after all that is measured.
 					w.run(10 * time.Second)
@@ -97,7 +97,7 @@ func TestTenWorkers(t *testing.T) {
 	for _, capacity := range []int{100, 300} {
 		for _, waits := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%d,waits=%t", capacity, waits), func(t *testing.T) {
-				g := &gateway{world: newWorld(3), latency: perPayload(latency), jitter: 0.1, capacity: capacity, waits: waits, wire: 20 * time.Millisecond}
+				g := &gateway{clock: newClock(3), latency: perPayload(latency), jitter: 0.1, capacity: capacity, waits: waits, wire: 20 * time.Millisecond}
 				var workers []*worker
 				for i := range 10 {
 					workers = append(workers, newWorker(g, Adaptive(DefaultMax), 50))
@@ -112,15 +112,15 @@ func TestTenWorkers(t *testing.T) {
 				}
 				const during = 45 * time.Second
 				g.run(during)
-				accepted, refused, recorded, least := 0, 0, 0, 1<<62
+				accepted, refused, recorded, lowest := 0, 0, 0, 1<<62
 				for i, w := range workers {
 					accepted += (w.streams - w.refused) - (before[i].streams - before[i].refused)
 					refused += w.refused - before[i].refused
 					recorded += w.recorded - before[i].recorded
-					least = min(least, w.recorded-before[i].recorded)
+					lowest = min(lowest, w.recorded-before[i].recorded)
 				}
 				used := float64(accepted) / during.Seconds() * latency.Seconds() / float64(capacity)
-				share := float64(least) / (float64(recorded) / 10)
+				share := float64(lowest) / (float64(recorded) / 10)
 				t.Logf("%.0f %% of the capacity is used; the slowest worker records %.0f %% of the average; %.2f %% of the streams are refused",
 					100*used, 100*share, 100*float64(refused)/float64(accepted+refused))
 				if used < 0.8 {
@@ -140,7 +140,7 @@ func TestTenWorkers(t *testing.T) {
 // TestSlowerForGood: a gateway that has become slower for good counts as healthy after
 // a while.
 func TestSlowerForGood(t *testing.T) {
-	g := &gateway{world: newWorld(4), latency: perPayload(250 * time.Millisecond), jitter: 0.1, wire: time.Millisecond}
+	g := &gateway{clock: newClock(4), latency: perPayload(250 * time.Millisecond), jitter: 0.1, wire: time.Millisecond}
 	w := newWorker(g, Adaptive(DefaultMax), 100)
 	w.run(30 * time.Second)
 	g.latency = perPayload(600 * time.Millisecond)
@@ -162,7 +162,7 @@ func TestSlowerForGood(t *testing.T) {
 
 // TestLimitRecoversFromStall: after a moment in which everything takes long the limit is soon what it was.
 func TestLimitRecoversFromStall(t *testing.T) {
-	g := &gateway{world: newWorld(9), latency: perPayload(250 * time.Millisecond), jitter: 0.1, wire: time.Millisecond}
+	g := &gateway{clock: newClock(9), latency: perPayload(250 * time.Millisecond), jitter: 0.1, wire: time.Millisecond}
 	w := newWorker(g, Adaptive(DefaultMax), 100)
 	w.run(10 * time.Second)
 	before := w.measure(5 * time.Second)
@@ -182,7 +182,7 @@ func TestLimitRecoversFromStall(t *testing.T) {
 // one with time.
 func TestQueueDoesNotBecomeNormal(t *testing.T) {
 	long(t)
-	g := &gateway{world: newWorld(5), latency: perPayload(250 * time.Millisecond), jitter: 0.1, capacity: 50, waits: true, wire: time.Millisecond}
+	g := &gateway{clock: newClock(5), latency: perPayload(250 * time.Millisecond), jitter: 0.1, capacity: 50, waits: true, wire: time.Millisecond}
 	w := newWorker(g, Adaptive(DefaultMax), 100)
 	for minute := range 5 {
 		w.run(time.Minute)
@@ -198,7 +198,7 @@ func TestNoiseDoesNotLowerLimit(t *testing.T) {
 	for _, test := range []struct {
 		name            string
 		jitter, failing float64
-		least           float64 // of what a limit of 128 records
+		bound           float64 // of what a limit of 128 records
 	}{
 		{"latencies that vary by 30 %", 0.3, 0, 0.9},
 		{"latencies that vary by 60 %", 0.6, 0, 0.6},
@@ -207,13 +207,13 @@ func TestNoiseDoesNotLowerLimit(t *testing.T) {
 	} {
 		var rates []float64
 		for _, l := range []*Limit{Fixed(128), Adaptive(DefaultMax)} {
-			g := &gateway{world: newWorld(6), latency: perPayload(250 * time.Millisecond), jitter: test.jitter, failing: test.failing, wire: time.Millisecond}
+			g := &gateway{clock: newClock(6), latency: perPayload(250 * time.Millisecond), jitter: test.jitter, failing: test.failing, wire: time.Millisecond}
 			w := newWorker(g, l, 100)
 			w.run(10 * time.Second)
 			rates = append(rates, w.measure(40*time.Second).perSecond)
 		}
 		t.Logf("%s: %.0f events/s, %.0f with 128 streams", test.name, rates[1], rates[0])
-		if rates[1] < test.least*rates[0] {
+		if rates[1] < test.bound*rates[0] {
 			t.Errorf("%s: %.0f events/s, %.0f with 128 streams", test.name, rates[1], rates[0])
 		}
 	}
@@ -224,11 +224,11 @@ func TestNoiseDoesNotLowerLimit(t *testing.T) {
 func TestPayloadSizes(t *testing.T) {
 	long(t)
 	for _, publishers := range []int{3, 30, 300} {
-		g := &gateway{world: newWorld(7), latency: per250(100 * time.Millisecond), jitter: 0.1, wire: time.Millisecond}
+		g := &gateway{clock: newClock(7), latency: per250(100 * time.Millisecond), jitter: 0.1, wire: time.Millisecond}
 		w := newWorker(g, Adaptive(DefaultMax), publishers)
 		w.run(5 * time.Second)
 		s := w.measure(10 * time.Second)
-		eight := newWorker(&gateway{world: newWorld(7), latency: per250(100 * time.Millisecond), jitter: 0.1, wire: time.Millisecond}, Fixed(Start), publishers)
+		eight := newWorker(&gateway{clock: newClock(7), latency: per250(100 * time.Millisecond), jitter: 0.1, wire: time.Millisecond}, Fixed(Start), publishers)
 		eight.run(5 * time.Second)
 		fixed := eight.measure(10 * time.Second)
 		t.Logf("%d publishers: %.0f events/s with %d streams, %.0f with 8", publishers, s.perSecond, w.limit.Limit(), fixed.perSecond)

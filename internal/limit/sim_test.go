@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// world is a simulation in virtual time: what happens next is what is due first.
-type world struct {
+// clock runs a simulation in virtual time: the next action is the one that is due first.
+type clock struct {
 	now    time.Time
 	queue  timeline
 	serial int
@@ -39,17 +39,17 @@ func (q *timeline) Pop() any {
 	return o
 }
 
-func newWorld(seed uint64) *world {
-	return &world{now: time.Unix(1_800_000_000, 0), rng: rand.New(rand.NewPCG(seed, seed))}
+func newClock(seed uint64) *clock {
+	return &clock{now: time.Unix(1_800_000_000, 0), rng: rand.New(rand.NewPCG(seed, seed))}
 }
 
-func (w *world) after(d time.Duration, do func()) {
+func (w *clock) after(d time.Duration, do func()) {
 	w.serial++
 	heap.Push(&w.queue, occurrence{w.now.Add(d), w.serial, do})
 }
 
 // run lets so much time pass.
-func (w *world) run(d time.Duration) {
+func (w *clock) run(d time.Duration) {
 	end := w.now.Add(d)
 	for len(w.queue) > 0 && !w.queue[0].at.After(end) {
 		o := heap.Pop(&w.queue).(occurrence)
@@ -62,7 +62,7 @@ func (w *world) run(d time.Duration) {
 // gateway takes a while for each payload. Beyond its capacity it refuses streams, or
 // has them wait.
 type gateway struct {
-	*world
+	*clock
 	latency  func(events int) time.Duration
 	jitter   float64 // standard deviation of the latency's logarithm
 	failing  float64 // share of the streams that fail
@@ -130,7 +130,7 @@ type worker struct {
 	limit      *Limit
 	publishers []publisher
 	hold       int // events, at most
-	held       int
+	inFlight   int
 	ready      int // those in flight that no stream has
 	turn       int
 	perStream  time.Duration // CPU
@@ -156,7 +156,7 @@ func newWorker(g *gateway, l *Limit, publishers int) *worker {
 
 // fill receives events up to the bound, each of a publisher by chance.
 func (w *worker) fill() {
-	for ; w.held < w.hold; w.held++ {
+	for ; w.inFlight < w.hold; w.inFlight++ {
 		w.publishers[w.rng.IntN(len(w.publishers))].events++
 		w.ready++
 	}
@@ -205,7 +205,7 @@ func (w *worker) submit(p *publisher) {
 			switch o {
 			case Answered:
 				w.recorded += n
-				w.held -= n
+				w.inFlight -= n
 			case Refused:
 				w.refused++
 				p.events += n

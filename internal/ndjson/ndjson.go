@@ -225,11 +225,11 @@ func kindName(kind jsontext.Kind) string {
 // clipped is as much of a key as an error repeats: nothing of one that could be
 // more than a name.
 func clipped(key string) string {
-	const most = 80
+	const limit = 80
 	isName := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '-'
 	}
-	if len(key) > most || strings.IndexFunc(key, func(r rune) bool { return !isName(r) }) >= 0 {
+	if len(key) > limit || strings.IndexFunc(key, func(r rune) bool { return !isName(r) }) >= 0 {
 		return fmt.Sprintf("with a name of %d bytes", len(key))
 	}
 	return strconv.Quote(key)

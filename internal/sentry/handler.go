@@ -51,11 +51,11 @@ func (h handler) Handle(ctx context.Context, record slog.Record) error {
 }
 
 func (h handler) add(attrs map[string]any, a slog.Attr) {
-	most := maxText
+	limit := maxText
 	if a.Key == "stack" {
-		most = maxStack
+		limit = maxStack
 	}
-	attrs[h.group+a.Key] = h.reporter.clean(a.Value.Resolve().String(), most)
+	attrs[h.group+a.Key] = h.reporter.clean(a.Value.Resolve().String(), limit)
 }
 
 // WithAttrs derives a handler that reports the attributes, too.
@@ -92,14 +92,14 @@ func (r *Reporter) report(record slog.Record, attrs map[string]any) {
 }
 
 // clean clips a text, and masks secrets in it.
-func (r *Reporter) clean(text string, most int) string {
+func (r *Reporter) clean(text string, limit int) string {
 	for _, secret := range r.options.Secrets {
 		if secret != "" {
 			text = strings.ReplaceAll(text, secret, "[secret]")
 		}
 	}
-	if len(text) > most {
-		text = strings.ToValidUTF8(text[:most], "") + "…"
+	if len(text) > limit {
+		text = strings.ToValidUTF8(text[:limit], "") + "…"
 	}
 	return text
 }

@@ -324,8 +324,8 @@ func TestFetchErrors(t *testing.T) {
 				_, _ = io.WriteString(w, c.body)
 			}))
 			defer sams.Close()
-			var told atomic.Pointer[error]
-			tokens := newTokens(t, TokenOptions{URL: sams.URL, OnFetch: func(err error) { told.Store(&err) }})
+			var fetched atomic.Pointer[error]
+			tokens := newTokens(t, TokenOptions{URL: sams.URL, OnFetch: func(err error) { fetched.Store(&err) }})
 			_, err := tokens.Token(t.Context())
 			if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), secret) {
 				t.Errorf("got %v, want %q", err, c.want)
@@ -337,7 +337,7 @@ func TestFetchErrors(t *testing.T) {
 			if got := q.String(); got != c.styles {
 				t.Errorf("asked in the styles %s, want %s", got, c.styles)
 			}
-			if e := told.Load(); e == nil || *e != err {
+			if e := fetched.Load(); e == nil || *e != err {
 				t.Errorf("told of %v", e)
 			}
 		})

@@ -216,7 +216,7 @@ func (h *env) take(subscription string, want int) []*pubsubpb.PubsubMessage {
 
 // takeAll pulls and acknowledges until there are at least this many messages, and no more
 // come.
-func (h *env) takeAll(subscription string, least int) []*pubsubpb.PubsubMessage {
+func (h *env) takeAll(subscription string, want int) []*pubsubpb.PubsubMessage {
 	h.t.Helper()
 	var (
 		all   []*pubsubpb.PubsubMessage
@@ -224,7 +224,7 @@ func (h *env) takeAll(subscription string, least int) []*pubsubpb.PubsubMessage 
 		until = time.Now().Add(patience)
 	)
 	// An empty answer does not mean an empty queue, so several are needed.
-	for time.Now().Before(until) && (len(all) < least || empty < 3) {
+	for time.Now().Before(until) && (len(all) < want || empty < 3) {
 		response, err := h.subs.Pull(h.context(), &pubsubpb.PullRequest{
 			Subscription: h.subscription(subscription), MaxMessages: 1000,
 			ReturnImmediately: true, //nolint:staticcheck // Deprecated for consumers that poll; this asks what there is.

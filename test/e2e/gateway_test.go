@@ -185,16 +185,16 @@ func TestCutStreamsAreRepeated(t *testing.T) {
 			})
 			h.publish(events(0, 30)...)
 			h.run("WORKER_BATCH_MAX_DELAY=500ms").exits(0).sums(summary{Received: 30, Submitted: 30, Ended: "drained"})
-			most := 0
+			peak := 0
 			ids := h.recorded()
 			for i := range 30 {
-				most = max(most, ids[eventID(i)])
+				peak = max(peak, ids[eventID(i)])
 				if ids[eventID(i)] == 0 {
 					t.Errorf("event %d is lost", i)
 				}
 			}
-			if most != c.times {
-				t.Errorf("an event was recorded %d times, want %d", most, c.times)
+			if peak != c.times {
+				t.Errorf("an event was recorded %d times, want %d", peak, c.times)
 			}
 			h.deadLetters(0)
 			h.empty()

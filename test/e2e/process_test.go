@@ -196,9 +196,9 @@ func (r result) sums(want summary) {
 
 // clip keeps a failed test readable.
 func clip(s string) string {
-	const most = 6000
-	if len(s) > most {
-		return s[:most/2] + "\n[…]\n" + s[len(s)-most/2:]
+	const limit = 6000
+	if len(s) > limit {
+		return s[:limit/2] + "\n[…]\n" + s[len(s)-limit/2:]
 	}
 	return s
 }

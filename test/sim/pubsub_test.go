@@ -247,22 +247,22 @@ func (st *pullStream) Recv() (consume.Response, error) {
 		default:
 		}
 		s.mu.Lock()
-		held := 0
+		leased := 0
 		for _, m := range s.order {
 			if m.holder == st.w && !m.acked {
-				held++
+				leased++
 			}
 		}
 		var got []*pubsubpb.ReceivedMessage
-		if room := st.flow.MaxEvents - held; room > 0 || s.w.plan().noFlow {
+		if room := st.flow.MaxEvents - leased; room > 0 || s.w.plan().noFlow {
 			if s.w.plan().noFlow {
 				room = 40
 			}
-			most := 1 + s.rng.IntN(40)
+			limit := 1 + s.rng.IntN(40)
 			if s.w.plan().latency > 0 {
-				most = 1000
+				limit = 1000
 			}
-			got = s.take(st.w, min(room, most), streamLease)
+			got = s.take(st.w, min(room, limit), streamLease)
 		}
 		changed, next := s.changed, s.next()
 		s.mu.Unlock()
@@ -289,7 +289,7 @@ func (st *pullStream) Recv() (consume.Response, error) {
 	}
 }
 
-func (p port) Pull(ctx context.Context, most int) (consume.Response, error) {
+func (p port) Pull(ctx context.Context, limit int) (consume.Response, error) {
 	p.w.pulls.Add(1)
 	if err := p.w.net(ctx, p.s.w.plan().pubsubDown); err != nil {
 		return nil, err
@@ -299,7 +299,7 @@ func (p port) Pull(ctx context.Context, most int) (consume.Response, error) {
 	}
 	for {
 		p.s.mu.Lock()
-		got, changed := p.s.take(p.w, most, 10*time.Second), p.s.changed
+		got, changed := p.s.take(p.w, limit, 10*time.Second), p.s.changed
 		p.s.mu.Unlock()
 		if len(got) > 0 {
 			if p.s.w.draw(4) > 0 {

@@ -85,8 +85,8 @@ func TestSeeds(t *testing.T) {
 		return first + uint64(next-1), true
 	}
 	t.Run("all", func(t *testing.T) {
-		for lane := range runtime.GOMAXPROCS(0) {
-			t.Run(fmt.Sprint(lane), func(t *testing.T) {
+		for shard := range runtime.GOMAXPROCS(0) {
+			t.Run(fmt.Sprint(shard), func(t *testing.T) {
 				t.Parallel()
 				m := metrics.New()
 				for {
