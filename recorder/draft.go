@@ -289,11 +289,7 @@ func (d *draft) newID() {
 	if err != nil {
 		d.invalid("id: cannot be made: %v", err)
 	}
-	d.buf = hex.AppendEncode(append(d.buf, '"'), id[:4])
-	for _, group := range [][]byte{id[4:6], id[6:8], id[8:10], id[10:]} {
-		d.buf = hex.AppendEncode(append(d.buf, '-'), group)
-	}
-	d.buf = append(d.buf, '"')
+	d.text(id.String())
 }
 
 const hexDigits = "0123456789abcdef"

@@ -8,21 +8,24 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/policy"
 )
 
-// The attributes of a message that the decoder reads; it ignores all others.
+// Attributes of a message on the topic. The decoder ignores the last two, which replayed
+// messages have, and all others.
 const (
-	attrSchema            = "schema_version"
-	attrService           = "service_id"
-	attrEnvironment       = "service_environment"
-	attrVersion           = "service_version"
-	attrTraceparent       = "traceparent"
-	attrGoogleTraceparent = "googclient_traceparent"
-	attrReplayCount       = "replay_count"
-	attrOriginID          = "origin_message_id"
-	attrOriginPublished   = "origin_publish_time"
+	AttrSchemaVersion      = "schema_version"
+	AttrServiceID          = "service_id"
+	AttrServiceEnvironment = "service_environment"
+	AttrServiceVersion     = "service_version"
+	AttrTraceparent        = "traceparent"
+	AttrGoogleTraceparent  = "googclient_traceparent"
+	AttrReplayCount        = "replay_count"
+	AttrOriginMessageID    = "origin_message_id"
+	AttrOriginPublishTime  = "origin_publish_time"
+	AttrReplayID           = "replay_id"
+	AttrOriginRejectedAt   = "origin_rejected_at"
 )
 
-// schemaVersion is the only version of the topic's messages so far.
-const schemaVersion = "1"
+// SchemaVersion is the only version of the topic's messages so far.
+const SchemaVersion = "1"
 
 // Sender is the decoded form of a message's attributes. Messages with the same attributes
 // share it.
@@ -58,16 +61,16 @@ func (d *Decoder) sender(attributes map[string]string) Sender {
 	}
 	return Sender{
 		service: service, publisher: publisher,
-		version: validUTF8(attributes[attrVersion]), trace: traceID(attributes), origin: originOf(attributes),
+		version: validUTF8(attributes[AttrServiceVersion]), trace: traceID(attributes), origin: originOf(attributes),
 	}
 }
 
 // publisher reads from the attributes who published the message.
 func (d *Decoder) publisher(attributes map[string]string) (*policy.Service, Publisher, *Rejection) {
-	if v, ok := attributes[attrSchema]; ok && v != schemaVersion {
-		return nil, Publisher{}, reject(UnsupportedSchema, "", "attribute schema_version: expected %q or none, got %s", schemaVersion, describe(v))
+	if v, ok := attributes[AttrSchemaVersion]; ok && v != SchemaVersion {
+		return nil, Publisher{}, reject(UnsupportedSchema, "", "attribute schema_version: expected %q or none, got %s", SchemaVersion, describe(v))
 	}
-	id, ok := attributes[attrService]
+	id, ok := attributes[AttrServiceID]
 	if !ok {
 		return nil, Publisher{}, reject(UnknownService, "", "attribute service_id: missing; expected the MSP service id of the publisher")
 	}
@@ -78,7 +81,7 @@ func (d *Decoder) publisher(attributes map[string]string) (*policy.Service, Publ
 	if !ok {
 		return nil, Publisher{}, reject(UnknownService, "", "attribute service_id: %s is not listed in services.yaml", describe(id))
 	}
-	environment := attributes[attrEnvironment]
+	environment := attributes[AttrServiceEnvironment]
 	if environment == "" || environment == d.defaultEnvironment {
 		environment = d.defaultEnvironment // the same string for all, which compares quickly
 	}
@@ -103,10 +106,10 @@ func validUTF8(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
 // traceID returns the trace id that the attributes have, or "".
 func traceID(attributes map[string]string) string {
-	if id := traceparentID(attributes[attrTraceparent]); id != "" {
+	if id := traceparentID(attributes[AttrTraceparent]); id != "" {
 		return id
 	}
-	return traceparentID(attributes[attrGoogleTraceparent])
+	return traceparentID(attributes[AttrGoogleTraceparent])
 }
 
 // traceparentID returns the trace id of a W3C traceparent (00-traceid-parentid-flags), or
@@ -149,7 +152,7 @@ func allZeros(s string) bool {
 // dead-letter queue. It returns 0 if replay_count is missing or not a positive decimal
 // number in plain form.
 func Replays(attributes map[string]string) int {
-	s := attributes[attrReplayCount]
+	s := attributes[AttrReplayCount]
 	if s == "" || s[0] < '1' || s[0] > '9' {
 		return 0
 	}
@@ -173,12 +176,12 @@ func (m Message) Origin() (id string, published time.Time) {
 // originOf returns the origin of a message with these attributes, or nil if it is not a
 // replay.
 func originOf(attributes map[string]string) *origin {
-	if Replays(attributes) == 0 || attributes[attrOriginID] == "" {
+	if Replays(attributes) == 0 || attributes[AttrOriginMessageID] == "" {
 		return nil
 	}
-	at, ok := parseInstant([]byte(attributes[attrOriginPublished]))
+	at, ok := parseInstant([]byte(attributes[AttrOriginPublishTime]))
 	if !ok {
 		return nil
 	}
-	return &origin{attributes[attrOriginID], time.Unix(at.seconds, int64(at.nanos)).UTC()}
+	return &origin{attributes[AttrOriginMessageID], time.Unix(at.seconds, int64(at.nanos)).UTC()}
 }

@@ -64,7 +64,7 @@ func (p *pass) object(dst []byte, sh *shape) []byte {
 	seen := 0
 	for first := true; p.member(first); first = false {
 		key := p.bytes(p.key)
-		i := sh.index(key)
+		i := indexOf(sh.names, key)
 		if i < 0 {
 			p.unknown(sh.name, key, sh.names, 3)
 			continue
@@ -82,9 +82,9 @@ func (p *pass) object(dst []byte, sh *shape) []byte {
 	return dst
 }
 
-func (sh *shape) index(key []byte) int {
-	for i := range sh.fields {
-		if sh.fields[i].name == string(key) {
+func indexOf(names []string, key []byte) int {
+	for i, name := range names {
+		if name == string(key) {
 			return i
 		}
 	}

@@ -25,42 +25,7 @@ const (
 	topInteraction
 	topFeatureFlags
 	topMarketingTracking
-	topUnknown
 )
-
-// topIndex is a switch, because the compiler turns that into a search by length.
-func topIndex(key []byte) int {
-	switch string(key) {
-	case "feature":
-		return topFeature
-	case "action":
-		return topAction
-	case "id":
-		return topID
-	case "timestamp":
-		return topTimestamp
-	case "metadata":
-		return topMetadata
-	case "metadataVersion":
-		return topMetadataVersion
-	case "privateMetadata":
-		return topPrivateMetadata
-	case "billingMetadata":
-		return topBillingMetadata
-	case "user":
-		return topUser
-	case "client":
-		return topClient
-	case "interaction":
-		return topInteraction
-	case "featureFlags":
-		return topFeatureFlags
-	case "marketingTracking":
-		return topMarketingTracking
-	default:
-		return topUnknown
-	}
-}
 
 // topLevel decodes the members of the event.
 func (p *pass) topLevel() {
@@ -68,8 +33,8 @@ func (p *pass) topLevel() {
 	seen := 0
 	for first := true; p.member(first); first = false {
 		key := p.bytes(p.key)
-		i := topIndex(key)
-		if i == topUnknown {
+		i := indexOf(topNames, key)
+		if i < 0 {
 			p.unknown("", key, topNames, 2)
 			continue
 		}
