@@ -149,7 +149,6 @@ const logEvery = time.Minute
 // logEvery, with the number of events.
 type limitedLog struct {
 	log func(count, err slog.Attr)
-	say func(count, err slog.Attr)
 
 	mu    sync.Mutex
 	count int // not logged yet

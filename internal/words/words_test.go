@@ -54,11 +54,6 @@ var words = []word{
 	{[]string{"weather"}, "faults", nil},
 }
 
-// exceptions are places where a private word is right. Each must be needed.
-var exceptions = []exception{}
-
-type exception struct{ file, phrase, reason string }
-
 // clean lists the files and folders that are free of private words. Add a line when
 // another one is.
 var clean = []string{
@@ -136,26 +131,14 @@ var clean = []string{
 
 // TestCleanFilesHaveNoPrivateWords looks for private words in the clean files and folders.
 func TestCleanFilesHaveNoPrivateWords(t *testing.T) {
-	needed := map[exception]bool{}
 	for _, path := range files(t, clean) {
 		for _, p := range prose(t, path) {
-			phrase, instead := private(p.text)
-			i := slices.IndexFunc(exceptions, func(e exception) bool { return e.file == path && e.phrase == phrase })
-			switch {
-			case phrase == "":
-			case i >= 0:
-				needed[exceptions[i]] = true
-			default:
+			if phrase, instead := private(p.text); phrase != "" {
 				t.Errorf("%s:%d: %q has the word %q; write: %s", path, p.line, p.text, phrase, instead)
 			}
 			if clauseFirst(p.text) {
 				t.Errorf("%s:%d: %q begins with a clause as its subject; name the subject", path, p.line, p.text)
 			}
-		}
-	}
-	for _, e := range exceptions {
-		if !needed[e] {
-			t.Errorf("the exception for %q in %s is not needed", e.phrase, e.file)
 		}
 	}
 }
