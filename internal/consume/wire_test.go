@@ -215,7 +215,6 @@ func (p *countingPool) Put(*[]byte) { p.out-- }
 
 // TestBuffersComeBack decodes a response as gRPC does: when it has been read, or
 // given up, all its memory is free.
-// read, or given up, all its memory is free.
 func TestBuffersComeBack(t *testing.T) {
 	b := encoded(t, typicalResponse(100))
 	for _, all := range []bool{true, false} {

@@ -34,7 +34,6 @@ const scaleShare = 20
 
 // TestScale measures the commands on a full queue: their duration and memory, whether they
 // show progress, and whether a lease ends on the way.
-// memory, whether they show progress, and whether a lease runs out on the way.
 // docs/dead-letter-scale.md has the figures of
 //
 //	go test ./test/e2e -run 'TestScale$' -scale.messages=100000 -scale.slow=150s -v -timeout 30m
