@@ -16,12 +16,6 @@ import (
 //	telemetry: recorded {"feature":"cody.hover","action":"shown",…}
 //	telemetry: recorder: event "Cody", "shown": invalid_event: feature: expected …
 //
-// NewDebug returns a recorder that prints events instead of publishing them, for a
-// developer's terminal:
-//
-//	telemetry: recorded {"feature":"cody.hover","action":"shown",…}
-//	telemetry: recorder: event "Cody", "shown": invalid_event: feature: expected …
-//
 // Private metadata is printed, too. Of cfg, only Service and Process are used. Everything
 // else is as with New: the checks, the counts, and a nil recorder with an error.
 func NewDebug(w io.Writer, cfg Config) (*Recorder, error) {

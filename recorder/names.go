@@ -11,7 +11,6 @@ import (
 // converted by accident: all names can be found in the code, and none is a person's data.
 //
 //	const featureHover = "cody.hover"
-//	const featureHover = "cody.hover"
 type (
 	untypedConstFeature string
 	untypedConstAction  string
@@ -33,7 +32,6 @@ func DynamicKey(name string) untypedConstKey { return untypedConstKey(name) } //
 // z, then a to z, A to Z, hyphens and full stops, 2 to 64 bytes in all. Declare features as
 // constants without a type:
 //
-//	const featureHover = "cody.hover"
 //	const featureHover = "cody.hover"
 type Feature string
 

@@ -18,7 +18,6 @@ type Option interface {
 // are constants; see [DynamicKey].
 //
 //	recorder.Metadata{"durationMs": recorder.Number(ms), "cached": recorder.Bool(hit)}
-//	recorder.Metadata{"durationMs": recorder.Number(ms), "cached": recorder.Bool(hit)}
 type Metadata map[untypedConstKey]float64
 
 // Number converts any number for Metadata. An integer above 2^53 may lose digits.

@@ -4,9 +4,6 @@
 //	rec, err := recorder.New(ctx, cfg)
 //	…
 //	err = recorderprom.Register(prometheus.DefaultRegisterer, rec)
-//	rec, err := recorder.New(ctx, cfg)
-//	…
-//	err = recorderprom.Register(prometheus.DefaultRegisterer, rec)
 package recorderprom
 
 import (

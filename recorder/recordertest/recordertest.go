@@ -5,10 +5,6 @@
 //	handler := NewHandler(rec.Recorder)
 //	…
 //	rec.AssertOnce("cody.hover", "shown", recorder.Metadata{"tier": 1})
-//	rec := recordertest.New(t)
-//	handler := NewHandler(rec.Recorder)
-//	…
-//	rec.AssertOnce("cody.hover", "shown", recorder.Metadata{"tier": 1})
 package recordertest
 
 import (
