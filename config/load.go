@@ -87,7 +87,7 @@ func Load(environ []string, purpose Purpose) (*Config, error) {
 	if purpose == ForCheck {
 		faults = slices.DeleteFunc(faults, func(f Fault) bool { return broken[f.Variable] })
 	} else {
-		c.validate(purpose, vars, broken, &faults)
+		validation{&c, vars, broken, &faults}.validate(purpose)
 	}
 	c.loadServices(&faults)
 	if len(faults) > 0 {

@@ -114,16 +114,16 @@ var samplers = []string{
 	"always_on", "always_off", "traceidratio", "parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio",
 }
 
-func (c *Config) validateTelemetry(vars map[string]string, faults *Faults) {
+func (c validation) validateTelemetry() {
 	if c.SentryDSN != "" {
-		validateDSN(string(c.SentryDSN), faults)
+		validateDSN(string(c.SentryDSN), c.faults)
 	}
 	if c.OTELDisabled {
 		return
 	}
-	validateOTEL(vars, faults)
+	validateOTEL(c.vars, c.faults)
 	if c.OTELProject != "" && !projectID.MatchString(c.OTELProject) {
-		faults.add("OTEL_GCP_PROJECT_ID", "expected a project id such as my-project")
+		c.faults.add("OTEL_GCP_PROJECT_ID", "expected a project id such as my-project")
 	}
 	for _, v := range []struct {
 		variable, value string
@@ -137,7 +137,7 @@ func (c *Config) validateTelemetry(vars map[string]string, faults *Faults) {
 		{"OTEL_TRACES_SAMPLER", c.TracesSampler, samplers},
 	} {
 		if v.value != "" && !slices.Contains(v.allowed, v.value) {
-			faults.add(v.variable, "expected %s", strings.Join(v.allowed, " or "))
+			c.faults.add(v.variable, "expected %s", strings.Join(v.allowed, " or "))
 		}
 	}
 	for _, v := range []struct{ variable, value string }{
@@ -146,12 +146,12 @@ func (c *Config) validateTelemetry(vars map[string]string, faults *Faults) {
 		{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", c.OTLPTracesEndpoint},
 	} {
 		if v.value != "" {
-			validateEndpoint(v.variable, v.value, faults)
+			validateEndpoint(v.variable, v.value, c.faults)
 		}
 	}
 	for _, signal := range []func() (Export, bool){c.MetricsExport, c.TracesExport} {
 		if e, ok := signal(); ok && e.Google && e.GRPC {
-			faults.add("OTEL_EXPORTER_OTLP_PROTOCOL", "expected %s for %s", protocolHTTP, googleHost)
+			c.faults.add("OTEL_EXPORTER_OTLP_PROTOCOL", "expected %s for %s", protocolHTTP, googleHost)
 			return
 		}
 	}
