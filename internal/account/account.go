@@ -21,7 +21,7 @@ const Unknown = "unknown"
 // patience bounds Name, so that a slow metadata server does not delay a command.
 const patience = 5 * time.Second
 
-// scopes are those of `gcloud auth application-default login` that name the user.
+// scopes are the scopes of `gcloud auth application-default login` that name the user.
 var scopes = []string{"openid", "https://www.googleapis.com/auth/userinfo.email", "https://www.googleapis.com/auth/cloud-platform"}
 
 // Name returns the account of the default credentials, or Unknown. It trusts the

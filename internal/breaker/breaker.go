@@ -1,11 +1,11 @@
-// Package breaker is the circuit breaker before the gateway. It is pure: its
-// caller passes in the time and the observations, and it says what is to be done.
+// Package breaker is the circuit breaker before the gateway. It is pure: its caller passes
+// in the time and the observations, and it returns what to do.
 //
-// While the breaker is open, nothing is received from Pub/Sub and nothing but
-// probes is sent to the gateway, so an outage never costs an event a delivery
-// attempt. Why it is open decides what a probe is: an outage of SAMS or of the
-// gateway's API ends with a token that is accepted, while a gateway that answers
-// and records nothing proves its recovery with recorded events alone.
+// While the breaker is open, the worker receives nothing from Pub/Sub and sends only probes
+// to the gateway, so an outage never costs an event a delivery attempt. The cause of an
+// open breaker decides how to probe. An outage of SAMS or of the gateway's API has ended
+// when a token and a stream are accepted. A gateway that answers and records nothing has
+// recovered only when it records events.
 package breaker
 
 import "time"
@@ -14,35 +14,35 @@ import "time"
 type State int
 
 const (
-	// Open: nothing is submitted but probes.
+	// Open: only probes are sent.
 	Open State = iota
-	// HalfOpen: a probe was accepted, and the next streams decide whether the
-	// breaker closes or opens again. Nothing is received meanwhile.
+	// HalfOpen: a probe was accepted, and the next streams decide whether the breaker
+	// closes or opens again. The worker does not receive yet.
 	HalfOpen
-	// Closed: everything flows.
+	// Closed: events are received and submitted.
 	Closed
 )
 
 // String returns the state in lower case.
 func (s State) String() string { return [...]string{"open", "half-open", "closed"}[s] }
 
-// Cause says why a breaker is open. Its value stands in logs.
+// Cause is why a breaker is open. Logs have its value.
 type Cause string
 
 const (
-	// Starting: nothing was asked yet. Every run begins so.
+	// Starting: the gateway has not been asked yet. Every run begins so.
 	Starting Cause = "starting"
 	// Gateway: streams fail.
 	Gateway Cause = "gateway"
-	// Recording: streams end well, but nothing is recorded.
+	// Recording: streams end well, but no event is recorded.
 	Recording Cause = "recording"
 	// SAMS gives no token.
 	SAMS Cause = "sams"
-	// Credentials: the client or its token is refused.
+	// Credentials: SAMS refuses the client, or the gateway its token.
 	Credentials Cause = "credentials"
 )
 
-// Text is the cause in words.
+// Text returns the cause in words.
 func (c Cause) Text() string {
 	switch c {
 	case Starting:
@@ -59,11 +59,11 @@ func (c Cause) Text() string {
 	return string(c)
 }
 
-// Probe is what shows whether the service is back.
+// Probe is a way to find out whether the service is back.
 type Probe int
 
 const (
-	// NoProbe: it is not the time, or the breaker is not open.
+	// NoProbe: it is not the time for a probe, or the breaker is not open.
 	NoProbe Probe = iota
 	// AskGateway: open a stream without events.
 	AskGateway
@@ -71,7 +71,7 @@ const (
 	RecordEvents
 )
 
-// Transition is what an observation changed.
+// Transition is the change of state that an observation caused.
 type Transition int
 
 const (
@@ -86,18 +86,18 @@ const (
 )
 
 const (
-	// MaxFailures streams that fail in a row open the breaker.
+	// MaxFailures is how many streams must fail in a row to open the breaker.
 	MaxFailures = 3
-	// maxMisfits answers in a row must come from something that is neither SAMS nor
-	// a Telemetry Gateway before the address is taken to be wrong. One may come
+	// maxMisfits is how many answers in a row must come from a server that is neither SAMS
+	// nor a Telemetry Gateway before the address counts as wrong. A single one may come
 	// from a proxy or a load balancer while a service is being replaced.
 	maxMisfits = 3
 )
 
-// Breaker is open at first. It is not safe for concurrent use.
+// Breaker is open at the start. It is not safe for concurrent use.
 type Breaker struct {
-	// Backoff draws the time to the next probe. The level counts the probes that
-	// failed in a row; the server may have asked for a minimum.
+	// backoff draws the time until the next probe. level counts the probes that failed in a
+	// row. atLeast is the delay that the server asked for.
 	backoff func(level int, atLeast time.Duration) time.Duration
 
 	state  State
@@ -105,15 +105,15 @@ type Breaker struct {
 	detail string    // of the last failure, safe to show
 	since  time.Time // when it left the state Closed
 	failed bool      // anything has failed since the start
-	silent bool      // nothing was recorded, and nothing has been since
+	silent bool      // streams ended without a recorded event, and none was recorded since
 
 	failures int       // streams that failed in a row
-	misfits  int       // answers in a row from something else, before the first good one
+	misfits  int       // answers in a row from another server, before the first good one
 	level    int       // probes that failed in a row
 	next     time.Time // when to probe again
 }
 
-// New returns a breaker that is open because nothing was asked yet.
+// New returns a breaker that is open with the cause Starting.
 func New(now time.Time, backoff func(level int, atLeast time.Duration) time.Duration) *Breaker {
 	return &Breaker{backoff: backoff, cause: Starting, since: now}
 }
@@ -127,22 +127,22 @@ func (b *Breaker) Open() bool { return b.state == Open }
 // Closed reports whether the breaker is closed.
 func (b *Breaker) Closed() bool { return b.state == Closed }
 
-// Cause says why the breaker is, or was last, open.
+// Cause returns why the breaker is open, or was last open.
 func (b *Breaker) Cause() Cause { return b.cause }
 
-// Detail is what the failure said, in words that are safe to show; it may be empty.
+// Detail returns the text of the failure, which is safe to show and may be empty.
 func (b *Breaker) Detail() string { return b.detail }
 
-// Since is when the breaker was opened, or when the run began.
+// Since returns when the breaker was opened, or when the run began.
 func (b *Breaker) Since() time.Time { return b.since }
 
 // Failed reports whether anything has failed since the start.
 func (b *Breaker) Failed() bool { return b.failed }
 
-// Starting reports whether nothing was answered yet.
+// Starting reports whether the gateway has not answered yet.
 func (b *Breaker) Starting() bool { return b.state == Open && b.cause == Starting }
 
-// Reason is the cause in words, with the detail.
+// Reason returns the cause in words, with the detail.
 func (b *Breaker) Reason() string {
 	if b.detail == "" {
 		return b.cause.Text()

@@ -53,8 +53,8 @@ func (c *Cache) Has(f Fingerprint) bool {
 // Empty reports whether nothing is remembered.
 func (c *Cache) Empty() bool { return len(c.current)+len(c.earlier) == 0 }
 
-// Hasher makes fingerprints. Its seeds are drawn for each run, so that nobody can
-// publish events that collide.
+// Hasher makes fingerprints. Each run draws new seeds, so that a publisher cannot construct
+// events that collide.
 type Hasher struct{ data, low, high maphash.Seed }
 
 // NewHasher draws new seeds.

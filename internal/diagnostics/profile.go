@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// maxProfile is how long a profile or a trace may take, in seconds: 30 is what
-// `go tool pprof` asks for by default.
+// maxProfile is how long a profile or a trace may take, in seconds. `go tool pprof` asks
+// for 30 by default.
 const maxProfile = 30
 
 // profiles serves net/http/pprof, one request at a time.

@@ -26,7 +26,7 @@ type Connections struct {
 	last     int // the connection that was chosen last
 }
 
-// NewConnections returns the connections of so many streams at most.
+// NewConnections returns the connections for at most this many streams.
 func NewConnections(streams int) *Connections {
 	return &Connections{inFlight: make([]int, ConnectionsFor(streams))}
 }

@@ -1,10 +1,9 @@
-// Package limit decides how many streams to the gateway may be in flight. It is
-// pure: its caller passes in the time and the results. It does no I/O and has no goroutine.
+// Package limit decides how many streams to the gateway may be in flight. It is pure: its
+// caller passes in the time and the results, and it does no I/O.
 //
-// The limit grows while events wait for a stream and the gateway is as fast as with
-// few streams. It falls when latency
-// rises, and by one for each stream that fails or is refused.
-// docs/decisions/adaptive-limit.md says why it is built so.
+// The limit grows while events wait for a stream and the gateway is as fast as with few
+// streams. It falls when latency rises, and by one for each stream that fails or is
+// refused. docs/decisions/adaptive-limit.md says why.
 package limit
 
 import (
@@ -15,21 +14,21 @@ const (
 	// Start is the limit at the start, in streams. Latency alone never lowers the
 	// limit below it: a slow gateway still gets as many streams.
 	Start = 8
-	// DefaultMax is the largest limit unless another one is asked for, in streams.
+	// DefaultMax is the largest limit by default, in streams.
 	DefaultMax = 512
 )
 
 const (
-	// growBelow and fallAbove compare the latency with the best one: the limit grows
+	// growBelow and fallAbove are ratios of the latency to the best one: the limit grows
 	// only below the first, and falls above the second.
 	growBelow, fallAbove = 1.25, 1.5
 	// fallTo is the ratio of latencies that a fall aims at. It is above 1, so that the
-	// streams left keep a busy gateway busy. One fall takes mostFall of the limit at
-	// most, since latency is noisy.
+	// remaining streams keep a busy gateway busy. One fall takes at most mostFall of the
+	// limit, because latency is noisy.
 	fallTo, mostFall = 1.1, 0.5
-	// The limit grows only while at least one event waits for so many that are in
-	// streams: with fewer, more streams would have smaller batches and hardly record
-	// more.
+	// The limit grows only while at least one event waits for each waitingShare events in
+	// streams. With fewer waiting events, more streams would have smaller batches and
+	// hardly record more.
 	waitingShare = 3
 	// After a refusal the limit stays for pauseLatencies times the latency, within
 	// these bounds.
@@ -37,11 +36,10 @@ const (
 	minPause, maxPause = 2 * time.Second, 10 * time.Second
 	// failuresToGrow is the share of streams that may fail while the limit grows.
 	failuresToGrow = 0.02
-	// dipEvery: at every multiple of it on the clock, a limit that is used is reduced to
-	// Start for as long as it takes to measure the latency with few streams. All
-	// workers do so at the same time, so that a queue which they share empties. It
-	// takes about four times the latency, so where that is dipLatency or more, dips
-	// are rarer. maxDip bounds one dip.
+	// At every multiple of dipEvery on the clock, a limit that is reached is reduced to
+	// Start, to measure the latency with few streams. All workers do so at the same time,
+	// so that a queue that they share becomes empty. A dip takes about four times the
+	// latency. From a latency of dipLatency on, dips are rarer. maxDip bounds one dip.
 	dipEvery, dipLatency, maxDip = time.Minute, 500 * time.Millisecond, 10 * time.Second
 )
 
@@ -195,8 +193,8 @@ func (l *Limit) Ended(e End, now time.Time) {
 	}
 }
 
-// refused takes the slot of a stream that was refused. The gateway has accepted those
-// that are still in flight, so their number is what it can take.
+// refused removes the slot of a refused stream. The gateway has accepted the streams that
+// are still in flight, so their number is its capacity.
 func (l *Limit) refused(now time.Time) {
 	if !l.adapts {
 		return

@@ -40,7 +40,7 @@ type tally struct {
 	sum float64 // of latencies, in seconds
 }
 
-// window is what has been seen since a moment.
+// window has the observations since a time.
 type window struct {
 	since  time.Time
 	n      int
@@ -106,8 +106,8 @@ type best struct {
 	recent time.Duration
 }
 
-// learn takes the latencies of a window. Those of streams that were few are what best
-// follows, and the classes that are not among them follow in proportion.
+// learn takes the latencies of a window. best follows those that were measured with few
+// streams. Other classes follow in proportion.
 func (b *best) learn(w *window, ratio float64, few bool, now time.Time) {
 	b.recent = time.Duration(w.seconds() / float64(w.n) * float64(time.Second))
 	share := 0.0

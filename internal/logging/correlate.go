@@ -50,7 +50,7 @@ func (c correlator) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return correlator{next: c.next.WithAttrs(attrs), prefix: c.prefix}
 }
 
-// WithGroup is as WithAttrs.
+// WithGroup returns a handler like WithAttrs.
 func (c correlator) WithGroup(name string) slog.Handler {
 	return correlator{next: c.next.WithGroup(name), prefix: c.prefix}
 }

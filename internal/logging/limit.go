@@ -96,12 +96,12 @@ func (s *repeats) count(key repeated) (pass, last bool, leftOut int) {
 	return true, c.passed == limitBurst, leftOut
 }
 
-// WithAttrs and WithGroup derive a handler that shares the counts.
+// WithAttrs returns a handler that shares the counts.
 func (l *limiter) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return &limiter{next: l.next.WithAttrs(attrs), seen: l.seen}
 }
 
-// WithGroup is as WithAttrs.
+// WithGroup returns a handler that shares the counts.
 func (l *limiter) WithGroup(name string) slog.Handler {
 	return &limiter{next: l.next.WithGroup(name), seen: l.seen}
 }

@@ -34,7 +34,7 @@ type Message struct {
 // A message that is published again from its line is the same event, and one that is
 // put back into the queue is the same dead-lettered message.
 type DeadLetter struct {
-	// MessageID and PublishTime are those of the original message.
+	// MessageID and PublishTime identify the original message.
 	MessageID   string    `json:"messageId"`
 	PublishTime time.Time `json:"publishTime"`
 	// FirstRejectedAt is the time of the event's first rejection, and Replays how often
@@ -222,8 +222,8 @@ func kindName(kind jsontext.Kind) string {
 	}
 }
 
-// clipped is as much of a key as an error repeats: nothing of one that could be
-// more than a name.
+// clipped returns the part of a key that an error may repeat: nothing of a key that could
+// be more than a name.
 func clipped(key string) string {
 	const limit = 80
 	isName := func(r rune) bool {

@@ -67,5 +67,5 @@ func (t *googleTransport) transport() (http.RoundTripper, error) {
 	return t.authenticated, nil
 }
 
-// CloseIdleConnections is what http.Client calls.
+// CloseIdleConnections implements the method that http.Client looks for.
 func (t *googleTransport) CloseIdleConnections() { t.base.CloseIdleConnections() }

@@ -73,7 +73,7 @@ func instance(about *resource.Resource) string {
 // metadataTimeout bounds the request for the region, which Cloud Run answers at once.
 const metadataTimeout = 2 * time.Second
 
-// region asks Cloud Run for the region; empty when nobody answers.
+// region asks Cloud Run for the region; empty without an answer.
 func region(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, metadataTimeout)
 	defer cancel()

@@ -16,12 +16,11 @@ type Class int
 const (
 	// Outage: Pub/Sub does not answer, or cannot serve the request for now.
 	Outage Class = iota
-	// Refusal: the code looks final, but Pub/Sub is known to answer with it for a
-	// while: Unauthenticated while a token cannot be renewed (google-cloud-go#6920,
-	// #6315, #11775), PermissionDenied while a grant propagates (python-pubsub#18,
-	// java-pubsub#330), NotFound of what was just created (java-pubsub#81),
-	// FailedPrecondition while a key is disabled,
-	// and Unimplemented, which is what an HTTP 404 of a proxy becomes.
+	// Refusal: the code looks final, but Pub/Sub is known to answer with it temporarily:
+	// Unauthenticated while a token cannot be renewed (google-cloud-go#6920, #6315,
+	// #11775), PermissionDenied while a grant propagates (python-pubsub#18,
+	// java-pubsub#330), NotFound for a new resource (java-pubsub#81), FailedPrecondition
+	// while a key is disabled, and Unimplemented, which clients make of a proxy's HTTP 404.
 	Refusal
 	// Fault: the request itself is wrong, and stays so.
 	Fault

@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// Buffer is what a process or a goroutine writes, readable meanwhile. The zero value is
-// empty.
+// Buffer collects the output of a process or a goroutine, and can be read meanwhile. The
+// zero value is empty.
 type Buffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer

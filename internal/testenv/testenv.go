@@ -53,7 +53,7 @@ func Within(ctx context.Context, d time.Duration, is func() bool) bool {
 	return true
 }
 
-// FreeAddr returns a host:port at which nobody listens.
+// FreeAddr returns an unused host:port.
 func FreeAddr() (string, error) {
 	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {

@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// Build is how the worker is built for tests.
+// Build has the options of a worker that is built for tests.
 type Build struct {
-	// Version is what the worker says of itself; "dev" if empty.
+	// Version is the version of the worker; "dev" if empty.
 	Version string
 	// RejectSpan and PullWait shorten intervals that are made for production; see
 	// rejectSpan and pullWait in cmd/worker. Empty leaves them as they are.
@@ -20,8 +20,8 @@ type Build struct {
 	Race bool
 }
 
-// Worker builds the worker into a new directory, and returns its path and what removes
-// it.
+// Worker builds the worker into a new directory. It returns its path, and a function that
+// removes the directory.
 func (b Build) Worker(ctx context.Context) (path string, remove func(), err error) {
 	dir, err := os.MkdirTemp("", "worker-under-test-")
 	if err != nil {

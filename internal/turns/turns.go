@@ -28,8 +28,8 @@ type environment[V any] struct {
 	values []V // in the order in which they came; never empty
 }
 
-// Busy says who is passed over, because it has all that it may have of what is
-// scarce. A nil function passes over nobody.
+// Busy says which services and environments are skipped, because they have their share of a
+// scarce resource. A nil function skips none.
 type Busy[S, E comparable] struct {
 	Service     func(S) bool
 	Environment func(E) bool

@@ -1,11 +1,11 @@
-// Package verdict decides who is at fault when the gateway leaves events out of
-// an answer: the event, its neighbours, or the gateway. It is pure: its
-// caller passes in the time and the answers. It does no I/O and knows nothing of streams.
+// Package verdict decides who is at fault when the gateway leaves events out of an answer:
+// the event, its neighbours, or the gateway. It is pure: its caller passes in the time and
+// the answers, and it does no I/O.
 //
-// The gateway does not say why it leaves an event out. It publishes in bundles of
-// up to 100 events of several payloads and streams, and a bundle that Pub/Sub
-// refuses is left out as a whole: so an event that was left out is not therefore
-// at fault. docs/verdict.md has the picture, and why the rule is sound.
+// The gateway does not say why it leaves an event out. It publishes bundles of up to 100
+// events of several payloads and streams, and a bundle that Pub/Sub refuses is left out as
+// a whole. So an omission alone does not prove that the event is at fault. docs/verdict.md
+// has the picture, and why the rule is sound.
 package verdict
 
 import (
@@ -14,22 +14,22 @@ import (
 	"time"
 )
 
-// Decision is what becomes of the events that an answer left out.
+// Decision is what to do with the events that an answer left out.
 type Decision int
 
 const (
-	// Settled: nothing was left out.
+	// Settled: no event was left out.
 	Settled Decision = iota
-	// Retry: submit what was left out again as it is. Nothing counts.
+	// Retry: submit the omitted events again, as one payload. No try counts.
 	Retry
-	// Bisect: submit what was left out again in two halves.
+	// Bisect: submit the omitted events again, in two halves.
 	Bisect
-	// Undecided: submit the event again, alone, after a while.
+	// Undecided: submit the event again, alone, after a pause.
 	Undecided
 	// DeadLetter: the event is at fault.
 	DeadLetter
-	// Outage: the gateway records (nearly) nothing. Open the breaker, and submit
-	// what was left out again as it is. Nothing counts.
+	// Outage: the gateway records (nearly) nothing. Open the breaker, and submit the
+	// omitted events again, as one payload. No try counts.
 	Outage
 )
 
@@ -39,28 +39,28 @@ func (d Decision) String() string {
 
 // Rules are the limits of a judgment.
 type Rules struct {
-	// RejectAfter is how many tries must count against an event, at least; 0: an
-	// event is never condemned for being left out.
+	// RejectAfter is the smallest number of tries that must count against an event before
+	// it is dead-lettered. 0 means that omissions never dead-letter an event.
 	RejectAfter int
-	// MinSpan is the time from the first try that counts to the last one, at
-	// least: an outage may be as short as a few seconds.
+	// MinSpan is the shortest time from the first to the last try that counts, because an
+	// outage may last only a few seconds.
 	MinSpan time.Duration
 }
 
 const (
-	// DefaultSpan is MinSpan where it matters to people's events.
+	// DefaultSpan is MinSpan in production.
 	DefaultSpan = time.Minute
-	// bundleSize is how many events the gateway publishes in one request, at
-	// most, and bundleTime how far apart payloads are sent at least so that they do
-	// not share one: a few times the 10 ms for which the gateway collects events. What
-	// shares a request is recorded or left out together, so it is one observation.
+	// bundleSize is how many events the gateway publishes in one request at most.
+	// bundleTime is the distance in time from which on two payloads share no request: a few
+	// times the 10 ms for which the gateway collects events. Events of one request are
+	// recorded or left out together, so they are one observation.
 	bundleSize = 100
 	bundleTime = 50 * time.Millisecond
-	// maxChance is how probable it may be, at most, that an event is left out in all
-	// its tries by chance, if the gateway loses the share that it was seen to lose.
+	// maxChance bounds the probability that an event is left out in all its tries by
+	// chance, if the gateway loses the share that was observed.
 	maxChance = 1e-9
-	// maxDoubt is the same when the share is not known: averaged over all that it may
-	// be, after what was seen of others.
+	// maxDoubt bounds the same probability if the share is not known: averaged over all
+	// possible shares, weighted by the observations of other events.
 	maxDoubt = 1e-6
 	// The loss is never taken for smaller, or larger, than this.
 	minLoss, maxLoss = 0.01, 0.99
@@ -83,36 +83,34 @@ const (
 type Answer struct {
 	// Events is how many there were, Recorded how many of them are listed.
 	Events, Recorded int
-	// Suspects: all of the events had been left out before, and are none of the
-	// controls.
+	// Suspects is set if all of the events had been left out before, and none is a control.
 	Suspects bool
-	// Again: the same payload was left out as a whole before.
+	// Again is set if the same payload was left out as a whole before.
 	Again bool
-	// Exclusive: no other payload with suspects was in flight at any time while
-	// this one was. A bundle mixes payloads, so only then nobody else can be at
-	// fault who is known.
+	// Exclusive is set if no other payload with suspects was in flight together with this
+	// one. A bundle mixes payloads, so only then no other known suspect can be the cause.
 	Exclusive bool
-	// Connection is the number of the connection that carried it.
+	// Connection is the number of the connection of its stream.
 	Connection int
-	// Sent and Came order all payloads and answers by a clock that counts them.
+	// Sent and Came are times of a logical clock that orders all payloads and answers.
 	Sent, Came uint64
 	// SentAt is when the payload was sent, At when the answer came.
 	SentAt, At time.Time
-	// BreakerOpen: the breaker was open when it came.
+	// BreakerOpen is set if the breaker was open when the answer came.
 	BreakerOpen bool
-	// LeftOut is how many events are left out and not settled, those of this
-	// answer included.
+	// LeftOut is how many events are left out and not settled, including those of this
+	// answer.
 	LeftOut int
 }
 
-// History is what is known of the gateway. The zero value knows nothing.
+// History is the evidence about the gateway. The zero value has none.
 type History struct {
 	// Rules of every judgment.
 	Rules Rules
 
-	// observed and lost count bundles of events that were not left out before,
-	// submitted while no suspect was in flight: how much the gateway loses when
-	// nobody known can be at fault. observedAt is when the latest of them was sent.
+	// observed and lost count bundles of events that were not left out before, submitted
+	// while no suspect was in flight: the share that the gateway loses although no known
+	// suspect can be the cause. observedAt is when the latest of them was sent.
 	observed, lost float64
 	observedAt     time.Time
 	// evidence is when the latest payload was sent of which the gateway recorded
@@ -123,7 +121,7 @@ type History struct {
 	others   int    // of those, answers to events that are no suspects
 }
 
-// Suspect is what is known of one event that was left out.
+// Suspect is the evidence about an event that was left out.
 type Suspect struct {
 	// Alone is how often it was left out alone in its payload.
 	Alone int
@@ -252,8 +250,8 @@ func (h *History) condemned(s *Suspect) bool {
 		s.Counted >= h.needed(s, 0)
 }
 
-// Missing is what an event still lacks to be condemned, if the gateway records so
-// many others one by one from now on: tries, and the time that they must cover.
+// Missing returns what a suspect still lacks to be dead-lettered, if the gateway records
+// this many others one by one from now on: tries, and the time that they must cover.
 func (h *History) Missing(s *Suspect, others int, now time.Time) (tries int, span time.Duration) {
 	span = h.Rules.MinSpan
 	switch {

@@ -21,7 +21,7 @@ func main() {
 	}
 }
 
-// dashboard is what is read of Grafana's JSON.
+// dashboard is the part of Grafana's JSON that is drawn.
 type dashboard struct {
 	Title  string  `json:"title"`
 	Panels []panel `json:"panels"`

@@ -73,11 +73,11 @@ func parse(path string) (stages []instructions.Stage, faults []error) {
 	return stages, faults
 }
 
-// digest is what a name must end with to mean one image for ever.
+// digest matches the end of a name that always means the same image.
 var digest = regexp.MustCompile(`@sha256:[0-9a-f]{64}$`)
 
-// checkDigests reports images that somebody could replace under their tag: those of
-// the stages, those that files are copied from, and the one of the syntax line.
+// checkDigests reports images that can be replaced under their tag: those of the stages,
+// those that files are copied from, and the one of the syntax line.
 func checkDigests(path string, stages []instructions.Stage) (faults []error) {
 	known := map[string]bool{"scratch": true}
 	check := func(image string, at []parser.Range) {

@@ -13,7 +13,7 @@ import (
 	cdx "github.com/CycloneDX/cyclonedx-go"
 )
 
-// binary is what a Go binary says of itself.
+// binary is the build information of a Go binary.
 type binary struct {
 	path     string // of the main package
 	version  string // of the main module, or as it was built

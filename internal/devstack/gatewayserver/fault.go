@@ -55,7 +55,7 @@ type StreamInfo struct {
 	ID int
 	// Method is "RecordEvents" or "RecordEvent".
 	Method string
-	// Identity and RequestID are what the metadata says.
+	// Identity and RequestID come from the metadata.
 	Identity  Identity
 	RequestID string
 	// Peer is the address that the RPC's connection comes from.

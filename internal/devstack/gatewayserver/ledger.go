@@ -16,7 +16,7 @@ type Record struct {
 	Event    *Event
 }
 
-// Counts is what the server did for one identity, or for all.
+// Counts has the counts of one identity, or of all.
 type Counts struct {
 	// Streams is the number of RPCs whose metadata was accepted.
 	Streams int

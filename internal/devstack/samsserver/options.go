@@ -25,7 +25,7 @@ type Options struct {
 	// ClientID and ClientSecret are the credentials of the only client;
 	// DefaultClientID and DefaultClientSecret if empty.
 	ClientID, ClientSecret string
-	// Scopes are those that the client may ask for; ScopeRecordEvents if nil.
+	// Scopes are the scopes that the client may request; ScopeRecordEvents if nil.
 	Scopes []string
 	// TokenTTL is how long a token is active; DefaultTokenTTL if zero. Tokens
 	// report it in whole seconds, rounded up.
