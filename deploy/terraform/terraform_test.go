@@ -272,8 +272,9 @@ func TestLeastPrivilege(t *testing.T) {
 	}
 }
 
-// TestOthersLeaveAuditLogs: whoever else than the worker and the publishers reads or changes what
-// is in a subscription leaves an entry in a log of Google's.
+// TestOthersLeaveAuditLogs requires that every account except the worker's and the
+// publishers' leaves an entry in Google's audit log when it reads or changes the content of
+// a subscription.
 func TestOthersLeaveAuditLogs(t *testing.T) {
 	m := load(t, inputs())
 	i := m.only("google_project_iam_audit_config", "pubsub")

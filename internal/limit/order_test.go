@@ -157,7 +157,7 @@ func (r *relay) dispatch() {
 	}
 }
 
-// isReady reports whether a group is full, or old, or there is no place for company.
+// isReady reports whether a group is full, or old, or no further events fit in.
 func (r *relay) isReady(g *group) bool {
 	return g.events > 0 && (g.events >= maxBatch || r.now.Sub(g.oldest()) >= r.delay || 4*r.inFlight >= 3*r.hold)
 }

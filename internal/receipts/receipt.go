@@ -1,5 +1,5 @@
-// Package receipts tells whoever replays events what became of them. The worker
-// publishes one receipt for each replayed message whose verdict is settled;
+// Package receipts reports the results of replayed events to the person who replayed
+// them. The worker publishes one receipt for each replayed message whose verdict is settled;
 // `worker dlq status` and `worker trace` read them.
 package receipts
 

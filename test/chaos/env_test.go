@@ -418,8 +418,8 @@ func (w *env) publishOthers() {
 
 // settle lets last workers take the remaining messages, and then a last drain the rest of
 // those. Then it closes the ledger. Each of them has a subscription without a consumer
-// before, on which all unacknowledged messages are available, whoever had leased them
-// elsewhere.
+// before. All unacknowledged messages are available there, even if other workers had leased
+// them elsewhere.
 func (w *env) settle(workers int) totals {
 	w.copyUnacked(subID, unackedID)
 	var (

@@ -267,7 +267,7 @@ func (h *env) empty() {
 }
 
 // copyUnacked makes the subscription unackedID deliver all messages that have not been
-// acknowledged in the worker's, whoever has leased them.
+// acknowledged in the worker's, leased or not.
 func (h *env) copyUnacked() {
 	h.t.Helper()
 	snapshot := "projects/" + h.project + "/snapshots/unacked"

@@ -236,8 +236,8 @@ func TestInterruptDeletesResources(t *testing.T) {
 	}
 }
 
-// TestCustomEndpointNeedsTLS runs the test as somebody with a project does: with TLS, credentials, and
-// an endpoint of its own, here of an embedded server.
+// TestCustomEndpointNeedsTLS runs the test like a person with a project: with TLS,
+// credentials, and an endpoint of its own, here of an embedded server.
 func TestCustomEndpointNeedsTLS(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it runs programs of its own")

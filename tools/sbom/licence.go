@@ -83,7 +83,7 @@ func (f *finder) licence(path string) (string, error) {
 	}
 	for _, licence := range found {
 		if !slices.Contains(allowed, licence) {
-			return licence, fmt.Errorf("%s: the licence %s is none of %q; replace the module, or have somebody decide and allow it", path, licence, allowed)
+			return licence, fmt.Errorf("%s: the licence %s is none of %q; replace the module, or decide to allow it", path, licence, allowed)
 		}
 	}
 	return strings.Join(found, " AND "), nil
