@@ -15,6 +15,8 @@ import (
 
 	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/sourcegraph/telemetry-relay/internal/policy"
 )
 
 // draft is an event that is being encoded as JSON.
@@ -182,9 +184,6 @@ func sorted[K ~string, V any](d *draft, m map[K]V) []string {
 	return d.keys
 }
 
-// errorKey is in the metadata of an event whose private metadata was left out.
-const errorKey = "telemetry.error"
-
 func (d *draft) numbers() {
 	d.open("metadata")
 	for i, key := range sorted(d, d.Metadata) {
@@ -195,8 +194,8 @@ func (d *draft) numbers() {
 		}
 		d.buf = strconv.AppendFloat(d.buf, f, 'g', -1, 64)
 	}
-	if _, given := d.Metadata[errorKey]; d.stripped != "" && !given {
-		d.member(len(d.Metadata) == 0, errorKey)
+	if _, given := d.Metadata[policy.ErrorKey]; d.stripped != "" && !given {
+		d.member(len(d.Metadata) == 0, policy.ErrorKey)
 		d.buf = append(d.buf, '1')
 	}
 	d.buf = append(d.buf, '}')

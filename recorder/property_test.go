@@ -172,7 +172,7 @@ func TestSameAsWorker(t *testing.T) {
 			if g.metadata == nil {
 				g.metadata = Metadata{}
 			}
-			g.metadata[errorKey] = 1
+			g.metadata[policy.ErrorKey] = 1
 			other, jsonErr = g.naive()
 		}
 		if err != nil {

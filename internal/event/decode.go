@@ -80,6 +80,9 @@ type pass struct {
 	// any.
 	relay     policy.PrivateMetadata
 	isPrivate bool
+	// metadataAt and privateAt are the offsets of the two objects for the second walk of a
+	// catalogue, 0 if the event has none.
+	metadataAt, privateAt int
 }
 
 type idState int
@@ -132,6 +135,9 @@ func (p *pass) decode(buf []byte, m Message) (Event, []byte, *Rejection) {
 	}
 	if detail := p.violation(service, publisher); detail != "" {
 		return Event{}, nil, &Rejection{Reason: PolicyViolation, Detail: limit(detail), EventID: p.knownID()}
+	}
+	if service.RestrictsPrivate() {
+		p.relayListed(service)
 	}
 	if p.tooLarge {
 		return Event{}, nil, reject(Oversized, p.knownID(), "the event is too large: expected less than %d bytes when the gateway renders it as JSON with its metadata", maxJSON)

@@ -19,11 +19,24 @@ func testServices(tb testing.TB) *policy.Set {
 		{ID: "drop", PrivateMetadata: policy.DropPrivate},
 		{ID: "reject", PrivateMetadata: policy.RejectPrivate},
 		{ID: "narrow", Environments: []string{"dev", "prod"}, Features: []string{"cody.*", "sams"}},
+		{ID: "list-drop", PrivateMetadata: policy.DropPrivate, Catalogue: testCatalogue},
+		{ID: "list-reject", PrivateMetadata: policy.RejectPrivate, Catalogue: testCatalogue},
+		{ID: "list-events", Catalogue: testCatalogue, RejectUnlisted: true},
+		{ID: "list-all", PrivateMetadata: policy.RejectPrivate, Catalogue: testCatalogue, RejectUnlisted: true},
 	}, false)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	return set
+}
+
+// testCatalogue lists an event with fields, and one without any.
+var testCatalogue = policy.Catalogue{
+	{Feature: "ab", Action: "cd"}: {
+		Metadata: map[string]bool{"a": true, "tier": true},
+		Private:  map[string]bool{"a": true, "k": true, "x": true, "ü": true},
+	},
+	{Feature: "cody.chat", Action: "executed"}: {},
 }
 
 // compare compares the decoder with the reference for one message.
@@ -84,7 +97,7 @@ const (
 // FuzzDecode looks for messages for which decoder and reference differ.
 func FuzzDecode(f *testing.F) {
 	for _, data := range seeds() {
-		for _, service := range []string{"allow", "drop", "reject", "narrow"} {
+		for _, service := range []string{"allow", "drop", "reject", "narrow", "list-drop", "list-reject", "list-events", "list-all"} {
 			f.Add([]byte(data), "service_id="+service, "11122233344455", int64(1795165243), int64(200999000))
 		}
 	}

@@ -167,7 +167,7 @@ func TestPrivateStaysPrivate(t *testing.T) {
 		`"unknown":"sEcReT"`, `"PrivateMetadata":{"sEcReT":"sEcReT"}`, `"feature":["sEcReT"]`, `"id":{"sEcReT":1}`, `"timestamp":["sEcReT"]`)
 
 	d := NewDecoder(testServices(t), "dev")
-	for _, service := range []string{"allow", "drop", "reject", "narrow"} {
+	for _, service := range []string{"allow", "drop", "reject", "narrow", "list-drop", "list-reject", "list-events", "list-all"} {
 		for _, fields := range inside {
 			for _, data := range []string{"{" + fields + "}", with(fields), `{` + fields + `,` + base + `}`, `{` + fields + `,` + fields + `,` + base + `}`} {
 				m := testMessage(data)

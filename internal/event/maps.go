@@ -29,6 +29,7 @@ func (p *pass) metadata() {
 		p.wrongType("", []byte(name), "an object of numbers", 2)
 		return
 	}
+	p.metadataAt = p.pos
 	p.enter(2)
 	base := len(p.keys)
 	attributes := 0

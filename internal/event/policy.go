@@ -17,6 +17,9 @@ func (p *pass) violation(service *policy.Service, publisher Publisher) string {
 		return fmt.Sprintf("feature: service %s may not publish %s; services.yaml allows %s",
 			quote(service.ID), describe(p.feature), list(service.Features))
 	}
+	if service.Catalogue != nil {
+		return p.unlisted(service)
+	}
 	if p.isPrivate && service.PrivateMetadata == policy.RejectPrivate {
 		return fmt.Sprintf("privateMetadata: services.yaml does not allow service %s any; expected none or an empty object",
 			quote(service.ID))
@@ -27,6 +30,9 @@ func (p *pass) violation(service *policy.Service, publisher Publisher) string {
 // list quotes the values of a rule, but not more than shown.
 func list(values []string) string {
 	const shown = 8
+	if len(values) == 0 {
+		return "none"
+	}
 	var b strings.Builder
 	for i, v := range values {
 		if i == shown {

@@ -15,6 +15,7 @@ func (p *pass) privateMetadata() {
 		p.wrongType("", []byte("privateMetadata"), "an object", 2)
 		return
 	}
+	p.privateAt = p.pos
 	emit := p.emit
 	p.emit = emit && p.relay == policy.AllowPrivate
 	if p.emit {
@@ -43,16 +44,20 @@ func (p *pass) structFields(level int) {
 	base := len(p.keys)
 	for first := true; p.member(first); first = false {
 		p.isPrivate = true
-		key := p.push()
-		var entry, value int
-		if p.hasRoom() {
-			p.params, entry = open(p.params, numStructFields)
-			p.params = appendBytesField(p.params, numEntryKey, key)
-			p.params, value = open(p.params, numEntryValue)
-		}
-		p.value(level+1, entry, value)
+		p.structField(p.push(), level)
 	}
 	p.pop(base, "")
+}
+
+// structField encodes one member of an object of this level.
+func (p *pass) structField(key []byte, level int) {
+	var entry, value int
+	if p.hasRoom() {
+		p.params, entry = open(p.params, numStructFields)
+		p.params = appendBytesField(p.params, numEntryKey, key)
+		p.params, value = open(p.params, numEntryValue)
+	}
+	p.value(level+1, entry, value)
 }
 
 // listValues encodes the elements of an array as the values of a ListValue.

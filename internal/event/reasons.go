@@ -70,8 +70,8 @@ var ReasonInfos = []ReasonInfo{
 		"Replay with --jq, which corrects each event on the way. Examples are --jq 'del(.typo)' and --jq '.user.userId |= tonumber'; try it with --dry-run first. Tell the owner: the events are wrong at the source.",
 	},
 	{
-		PolicyViolation, AtServices, "services.yaml forbids the environment, the feature or the private metadata",
-		"Change the service's rule, deploy the worker, then replay; or take out the forbidden part with --jq. An example is --jq 'del(.privateMetadata)'.",
+		PolicyViolation, AtServices, "services.yaml, or the catalogue to which it refers, forbids the environment, the event, a key of its metadata or its private metadata",
+		"Change the service's rule or its catalogue, deploy the worker, then replay; or take out the forbidden part with --jq. An example is --jq 'del(.privateMetadata)'.",
 	},
 	{
 		Oversized, AtPublisher, "the event is larger than the gateway takes",

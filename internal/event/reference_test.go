@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"regexp"
 	"slices"
@@ -86,10 +87,11 @@ func (r reference) decode(m Message) outcome {
 	switch {
 	case !service.AllowsEnvironment(publisher.Environment),
 		!service.AllowsFeature(event.GetFeature()),
-		service.PrivateMetadata == policy.RejectPrivate && private:
+		service.PrivateMetadata == policy.RejectPrivate && service.Catalogue == nil && private,
+		service.Catalogue != nil && refUnlisted(service, event):
 		return outcome{reason: PolicyViolation, id: id}
 	case service.PrivateMetadata != policy.AllowPrivate:
-		event.Parameters.PrivateMetadata = nil
+		refDrop(service, event)
 	}
 	event.Id = id
 	event.Source.Server = &gateway.EventSource_Server{Version: strings.ToValidUTF8(m.Attributes["service_version"], "\uFFFD")}
@@ -116,6 +118,39 @@ func (r reference) decode(m Message) outcome {
 		return outcome{reason: Oversized, id: id}
 	}
 	return outcome{id: id, publisher: publisher, event: event}
+}
+
+// refUnlisted reports whether the catalogue forbids the event.
+func refUnlisted(service *policy.Service, event *gateway.Event) bool {
+	fields, ok := service.Catalogue[policy.EventName{Feature: event.GetFeature(), Action: event.GetAction()}]
+	if service.RejectUnlisted {
+		if !ok {
+			return true
+		}
+		for key := range event.GetParameters().GetMetadata() {
+			if !fields.Metadata[key] && key != "telemetry.error" {
+				return true
+			}
+		}
+	}
+	if service.PrivateMetadata == policy.RejectPrivate {
+		for key := range event.GetParameters().GetPrivateMetadata().GetFields() {
+			if !fields.Private[key] {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// refDrop takes out of the event what the catalogue does not list.
+func refDrop(service *policy.Service, event *gateway.Event) {
+	listed := service.Catalogue[policy.EventName{Feature: event.GetFeature(), Action: event.GetAction()}].Private
+	kept := event.GetParameters().GetPrivateMetadata().GetFields()
+	maps.DeleteFunc(kept, func(key string, _ *structpb.Value) bool { return !listed[key] })
+	if len(kept) == 0 {
+		event.Parameters.PrivateMetadata = nil
+	}
 }
 
 // refJSONSize computes the size of an event as the gateway does.

@@ -37,6 +37,7 @@ var (
 			quoted + ` is not listed in services\.yaml`,
 			`service ` + quoted + ` (?:any|may not publish (?:for environment )?` + quoted + `)`,
 			`services\.yaml allows .*$`,
+			`the catalogue (?:allows .*$|does not list ` + quoted + ` of ` + quoted + `)`,
 			`service_id=` + quoted + ` service_environment=` + quoted,
 			`to the subscription [^;]*`,
 		}, `|`) + `)`,

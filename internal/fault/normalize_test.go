@@ -15,6 +15,9 @@ func detailOf(t *testing.T, data string, attributes ...string) string {
 	t.Helper()
 	services, err := policy.NewSet([]*policy.Service{{ID: "sams"}, {
 		ID: "strict2", Environments: []string{"dev", "prod1"}, Features: []string{"strict.*"}, PrivateMetadata: policy.RejectPrivate,
+	}, {
+		ID: "listed", PrivateMetadata: policy.RejectPrivate, RejectUnlisted: true,
+		Catalogue: policy.Catalogue{{Feature: "a.b", Action: "cd"}: {Metadata: map[string]bool{"tier2": true}, Private: map[string]bool{"repository": true}}},
 	}}, false)
 	if err != nil {
 		t.Fatal(err)
@@ -106,6 +109,21 @@ func TestNormalizeFaults(t *testing.T) {
 			one: `{"feature":"strict.a","action":"cd","privateMetadata":{"a":1}}`, other: `{"feature":"strict.a","action":"cd","privateMetadata":{"b":2}}`,
 			oneAttr: []string{"service_id", "strict2"}, otherAttr: []string{"service_id", "strict2"},
 			want: `privateMetadata: services.yaml does not allow service "strict2" any; expected none or an empty object`,
+		},
+		{
+			one: field(`"privateMetadata":{"a":1}`), other: field(`"privateMetadata":{"repository":1,"longer":1}`),
+			oneAttr: []string{"service_id", "listed"}, otherAttr: []string{"service_id", "listed"},
+			want: `privateMetadata: the field at byte offset N (the first is 0) is not listed; the catalogue allows "repository"`,
+		},
+		{
+			one: field(`"metadata":{"teir":1}`), other: field(`"metadata":{"tier2":1,"teir":1}`),
+			oneAttr: []string{"service_id", "listed"}, otherAttr: []string{"service_id", "listed"},
+			want: `metadata.teir: the catalogue allows "tier2"`,
+		},
+		{
+			one: `{"feature":"a.b","action":"ef"}`, other: `{"feature":"a.b","action":"ef","metadata":{"x":1}}`,
+			oneAttr: []string{"service_id", "listed"}, otherAttr: []string{"service_id", "listed"},
+			want: `action: the catalogue does not list "ef" of "a.b"`,
 		},
 	} {
 		one, other := detailOf(t, c.one, c.oneAttr...), detailOf(t, c.other, c.otherAttr...)

@@ -13,12 +13,16 @@ import (
 const digestLength = 12
 
 // rule is the canonical form of a service: everything that decides whether an event
-// is rejected. The order of lists, and who owns the service, do not decide.
+// is rejected, and which private fields are dropped. The order of lists, who owns the
+// service, and what a catalogue says of the meaning of a key do not decide. The fields
+// of a catalogue are absent without one, so that the digests of such lists stay the same.
 type rule struct {
 	ID           string          `json:"id"`
 	Environments []string        `json:"environments,omitempty"`
 	Private      PrivateMetadata `json:"private"`
 	Features     []string        `json:"features,omitempty"`
+	Unlisted     bool            `json:"rejectUnlisted,omitempty"`
+	Allowed      [][]string      `json:"allowed,omitempty"`
 }
 
 // Digest identifies what the set allows: the first 12 hexadecimal digits of the
@@ -27,7 +31,10 @@ type rule struct {
 func (s *Set) Digest() string {
 	rules := make([]rule, 0, len(s.services))
 	for _, service := range s.services {
-		rules = append(rules, rule{service.ID, canonical(service.Environments), service.PrivateMetadata, canonical(service.Features)})
+		rules = append(rules, rule{
+			ID: service.ID, Environments: canonical(service.Environments), Private: service.PrivateMetadata, Features: canonical(service.Features),
+			Unlisted: service.RejectUnlisted, Allowed: service.allowed(),
+		})
 	}
 	slices.SortFunc(rules, func(a, b rule) int { return strings.Compare(a.ID, b.ID) })
 	text, err := json.Marshal(struct {

@@ -42,3 +42,41 @@ func TestDigest(t *testing.T) {
 		}
 	}
 }
+
+// TestDigestCatalogue: the digest changes with each thing in a catalogue that decides
+// about an event, and with nothing else.
+func TestDigestCatalogue(t *testing.T) {
+	chat := EventName{"cody.chat", "sent"}
+	with := func(private PrivateMetadata, reject bool, c Catalogue) string {
+		return digestOf(t, false, &Service{ID: "a", PrivateMetadata: private, Catalogue: c, RejectUnlisted: reject})
+	}
+	one := Catalogue{chat: {Metadata: map[string]bool{"tier": true}, Private: map[string]bool{"prompt": true, "editor": true}}}
+	digests := map[string]string{}
+	for name, digest := range map[string]string{
+		"no catalogue, drop":     digestOf(t, false, &Service{ID: "a", PrivateMetadata: DropPrivate}),
+		"no catalogue, reject":   digestOf(t, false, &Service{ID: "a", PrivateMetadata: RejectPrivate}),
+		"drop":                   with(DropPrivate, false, one),
+		"reject":                 with(RejectPrivate, false, one),
+		"events, too":            with(DropPrivate, true, one),
+		"events only":            with(AllowPrivate, true, one),
+		"another private field":  with(DropPrivate, false, Catalogue{chat: {Private: map[string]bool{"prompt": true}}}),
+		"a key as private field": with(DropPrivate, false, Catalogue{chat: {Private: map[string]bool{"tier": true}}}),
+		"another key":            with(DropPrivate, true, Catalogue{chat: {Metadata: map[string]bool{"teir": true}, Private: one[chat].Private}}),
+		"another action":         with(DropPrivate, true, Catalogue{{"cody.chat", "seen"}: one[chat]}),
+		"one more event":         with(DropPrivate, true, Catalogue{chat: one[chat], {"cody.chat", "seen"}: {}}),
+	} {
+		if other, same := digests[digest]; same {
+			t.Errorf("%q and %q have the same digest", name, other)
+		}
+		digests[digest] = name
+	}
+	for name, pair := range map[string][2]string{
+		"an event without private fields": {with(DropPrivate, false, one), with(DropPrivate, false, Catalogue{chat: one[chat], {"cody.chat", "seen"}: {}})},
+		"private fields that all pass":    {with(AllowPrivate, true, one), with(AllowPrivate, true, Catalogue{chat: {Metadata: one[chat].Metadata}})},
+		"nothing listed":                  {with(DropPrivate, false, Catalogue{}), digestOf(t, false, &Service{ID: "a", PrivateMetadata: DropPrivate})},
+	} {
+		if pair[0] != pair[1] {
+			t.Errorf("%s changes the digest", name)
+		}
+	}
+}

@@ -1,5 +1,6 @@
 // Package policy has the rules of services.yaml: which services may publish, for which
-// environments and features, and whether with private metadata.
+// environments and features, which events they have declared, and whether with private
+// metadata.
 package policy
 
 import (
@@ -15,9 +16,11 @@ type PrivateMetadata int
 const (
 	// AllowPrivate relays private metadata. The default.
 	AllowPrivate PrivateMetadata = iota
-	// DropPrivate relays the event without its private metadata.
+	// DropPrivate relays the event without its private metadata, but for the fields
+	// that the service's catalogue lists for the event.
 	DropPrivate
-	// RejectPrivate rejects an event that has private metadata.
+	// RejectPrivate rejects an event that has private metadata, but for the fields
+	// that the service's catalogue lists for the event.
 	RejectPrivate
 )
 
@@ -32,6 +35,12 @@ type Service struct {
 	// Features are globs in which * stands for any characters; an empty list means
 	// any feature.
 	Features []string
+	// Catalogue has the events that the service has declared; nil means that it has
+	// declared none, and may publish any.
+	Catalogue Catalogue
+	// RejectUnlisted rejects events, and keys of the metadata, that the catalogue does
+	// not list. It needs a catalogue.
+	RejectUnlisted bool
 	// Owner and Runbook are shown to on-call; either may be empty.
 	Owner, Runbook string
 }
