@@ -488,3 +488,24 @@ func TestServicesFile(t *testing.T) {
 	_, err := Load(environ("WORKER_SERVICES_FILE="+file), ForRun)
 	wantFaults(t, err, `WORKER_SERVICES_FILE: service "A"`, `WORKER_SERVICES_FILE: service "B"`)
 }
+
+// TestCatalogueFile: a services file refers to a catalogue beside it; a variable cannot.
+func TestCatalogueFile(t *testing.T) {
+	dir := t.TempDir()
+	const list = "services: [{id: sams, privateMetadata: drop, catalogue: telemetry.yaml}]"
+	file := filepath.Join(dir, "services.yaml")
+	for name, text := range map[string]string{
+		file:                                 list,
+		filepath.Join(dir, "telemetry.yaml"): "{service: sams, owner: o, events: [{feature: sams.user, action: created, description: d}]}",
+	} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	service, _ := mustLoad(t, "WORKER_SERVICES_FILE="+file).Services.Lookup("sams")
+	if _, ok := service.Catalogue.Event([]byte("sams.user"), []byte("created")); !ok {
+		t.Errorf("%+v", service)
+	}
+	_, err := Load(environ("WORKER_SERVICES="+list), ForRun)
+	wantFaults(t, err, `WORKER_SERVICES: service "sams": catalogue: a file can be named in a services file only (WORKER_SERVICES_FILE)`)
+}

@@ -106,4 +106,7 @@ func TestPageServices(t *testing.T) {
 	if _, ok := services.Lookup("sams"); !ok {
 		t.Error("the example does not list sams")
 	}
+	if cody, ok := services.Lookup("cody-analytics"); !ok || len(cody.Catalogue) != 2 {
+		t.Errorf("the example has no catalogue: %+v", cody)
+	}
 }

@@ -2,9 +2,9 @@ package config
 
 import (
 	_ "embed" // for the default services.yaml
-	"os"
 	"strings"
 
+	"github.com/sourcegraph/telemetry-relay/internal/policy"
 	"github.com/sourcegraph/telemetry-relay/internal/servicesyaml"
 )
 
@@ -12,23 +12,11 @@ import (
 var defaultServices []byte
 
 func (c *Config) loadServices(faults *Faults) {
-	source, variable := defaultServices, "WORKER_SERVICES"
-	switch {
-	case c.ServicesFile != "" && c.ServicesYAML != "":
+	if c.ServicesFile != "" && c.ServicesYAML != "" {
 		faults.add("WORKER_SERVICES_FILE", "is set together with WORKER_SERVICES: expected one of them")
 		return
-	case c.ServicesYAML != "":
-		source = []byte(c.ServicesYAML)
-	case c.ServicesFile != "":
-		variable = "WORKER_SERVICES_FILE"
-		content, err := os.ReadFile(c.ServicesFile)
-		if err != nil {
-			faults.add(variable, "expected a readable file: %v", err)
-			return
-		}
-		source = content
 	}
-	services, err := servicesyaml.Parse(source)
+	services, variable, err := c.parseServices()
 	if err != nil {
 		for line := range strings.SplitSeq(err.Error(), "\n") {
 			faults.add(variable, "%s", line)
@@ -36,4 +24,18 @@ func (c *Config) loadServices(faults *Faults) {
 		return
 	}
 	c.Services = services
+}
+
+// parseServices returns the services list, and the variable that it depends on.
+func (c *Config) parseServices() (services *policy.Set, variable string, err error) {
+	switch {
+	case c.ServicesFile != "":
+		services, err = servicesyaml.ParseFile(c.ServicesFile)
+		return services, "WORKER_SERVICES_FILE", err
+	case c.ServicesYAML != "":
+		services, err = servicesyaml.Parse([]byte(c.ServicesYAML))
+	default:
+		services, err = servicesyaml.Parse(defaultServices)
+	}
+	return services, "WORKER_SERVICES", err
 }

@@ -1,11 +1,10 @@
 // Package catalogue reads telemetry.yaml, in which a service lists its events, and
-// finds out where an event is not as the list says. It imports little, because
+// makes rules of it, by which the decoder judges events. It imports little, because
 // services' own tests bring it along with recorder/recordertest.
 package catalogue
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +14,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/sourcegraph/telemetry-relay/internal/policy"
 )
 
 // Catalogue is the events of one service.
@@ -23,8 +24,6 @@ type Catalogue struct {
 	Service string  `yaml:"service"`
 	Owner   string  `yaml:"owner"`
 	Events  []Event `yaml:"events"`
-
-	byName map[[2]string]*Event
 }
 
 // Event is what a feature and an action are recorded with.
@@ -49,7 +48,7 @@ var (
 // Parse reads telemetry.yaml strictly. The error lists all that is wrong, a line
 // each.
 func Parse(source []byte) (*Catalogue, error) {
-	c := &Catalogue{byName: map[[2]string]*Event{}}
+	c := &Catalogue{}
 	decoder := yaml.NewDecoder(bytes.NewReader(source))
 	decoder.KnownFields(true)
 	switch err := decoder.Decode(c); {
@@ -58,6 +57,9 @@ func Parse(source []byte) (*Catalogue, error) {
 	case err != nil:
 		// The library's errors name Go types, which say nothing to the file's author.
 		return nil, errors.New(goType.ReplaceAllString(strings.Join(strings.Fields(strings.TrimPrefix(err.Error(), "yaml: ")), " "), ""))
+	}
+	if err := decoder.Decode(new(Catalogue)); !errors.Is(err, io.EOF) {
+		return nil, errors.New("expected one YAML document")
 	}
 	var errs []error
 	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
@@ -70,20 +72,10 @@ func Parse(source []byte) (*Catalogue, error) {
 	if len(c.Events) == 0 {
 		fault("events: expected at least one")
 	}
-	for i := range c.Events {
-		e := &c.Events[i]
-		where := fmt.Sprintf("events[%d] %.80q %.80q", i, e.Feature, e.Action)
-		for _, n := range []struct{ what, name string }{{"feature", e.Feature}, {"action", e.Action}} {
-			if !name.MatchString(n.name) {
-				fault("%s: %s: expected a lower-case letter, then letters, hyphens and full stops, 2 to 64 in all", where, n.what)
-			}
-		}
-		if c.byName[[2]string{e.Feature, e.Action}] != nil {
-			fault("%s: is listed twice", where)
-		}
-		c.byName[[2]string{e.Feature, e.Action}] = e
+	errs = append(errs, Faults(c.Events)...)
+	for i, e := range c.Events {
 		if e.Description == "" {
-			fault("%s: description: missing", where)
+			fault("%s: description: missing", place(i, e))
 		}
 		for _, m := range []struct {
 			what   string
@@ -91,7 +83,7 @@ func Parse(source []byte) (*Catalogue, error) {
 		}{{"metadata", e.Metadata}, {"privateMetadata", e.PrivateMetadata}} {
 			for _, key := range slices.Sorted(maps.Keys(m.fields)) {
 				if m.fields[key] == "" {
-					fault("%s: %s.%s: expected what it means", where, m.what, key)
+					fault("%s: %s.%s: expected what it means", place(i, e), m.what, key)
 				}
 			}
 		}
@@ -102,43 +94,62 @@ func Parse(source []byte) (*Catalogue, error) {
 	return c, nil
 }
 
-// errorKey is what the recorder adds to the metadata of an event whose private
-// metadata it had to leave out.
-const errorKey = "telemetry.error"
+// Faults says which names are not valid, or are listed twice. It asks for no meanings,
+// which the list of another file has no use for.
+func Faults(events []Event) []error {
+	var errs []error
+	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	seen := map[policy.EventName]bool{}
+	for i, e := range events {
+		for _, n := range []struct{ what, name string }{{"feature", e.Feature}, {"action", e.Action}} {
+			if !name.MatchString(n.name) {
+				fault("%s: %s: expected a lower-case letter, then letters, hyphens and full stops, 2 to 64 in all", place(i, e), n.what)
+			}
+		}
+		named := policy.EventName{Feature: e.Feature, Action: e.Action}
+		if seen[named] {
+			fault("%s: is listed twice", place(i, e))
+		}
+		seen[named] = true
+	}
+	return errs
+}
 
-// Check says where a valid event of a service is not as the catalogue says, nil if
-// it is. A field of the private metadata that is not listed is counted and not
-// named, because a key may be private, too.
-func (c *Catalogue) Check(service string, data []byte) error {
-	if service != c.Service {
-		return fmt.Errorf("the catalogue is that of service %s, the event that of %.80q", c.Service, service)
+// place names an event in a fault.
+func place(i int, e Event) string {
+	return fmt.Sprintf("events[%d] %.80q %.80q", i, e.Feature, e.Action)
+}
+
+// Rules are the events as the worker judges by them.
+func Rules(events []Event) policy.Catalogue {
+	rules := make(policy.Catalogue, len(events))
+	for _, e := range events {
+		rules[policy.EventName{Feature: e.Feature, Action: e.Action}] = policy.Fields{Metadata: keys(e.Metadata), Private: keys(e.PrivateMetadata)}
 	}
-	var e struct {
-		Feature         string             `json:"feature"`
-		Action          string             `json:"action"`
-		Metadata        map[string]float64 `json:"metadata"`
-		PrivateMetadata map[string]any     `json:"privateMetadata"`
+	return rules
+}
+
+func keys(meanings map[string]string) map[string]bool {
+	set := make(map[string]bool, len(meanings))
+	for key := range meanings {
+		set[key] = true
 	}
-	if err := json.Unmarshal(data, &e); err != nil {
-		return errors.New("the event is not valid")
-	}
-	listed := c.byName[[2]string{e.Feature, e.Action}]
-	if listed == nil {
-		return fmt.Errorf("%.80q %.80q is not in the catalogue", e.Feature, e.Action)
-	}
-	for _, key := range slices.Sorted(maps.Keys(e.Metadata)) {
-		if _, ok := listed.Metadata[key]; !ok && key != errorKey {
-			return fmt.Errorf("%s %s: metadata.%.80s is not in the catalogue", e.Feature, e.Action, key)
-		}
-	}
-	unlisted := 0
-	for key := range e.PrivateMetadata {
-		if _, ok := listed.PrivateMetadata[key]; !ok {
-			unlisted++
-		}
-	}
-	if unlisted > 0 {
-		return fmt.Errorf("%s %s: privateMetadata: %d of %d fields are not in the catalogue", e.Feature, e.Action, unlisted, len(e.PrivateMetadata))
+	return set
+}
+
+// CheckService says that an event is not of the catalogue's service, nil if it is.
+func (c *Catalogue) CheckService(id string) error {
+	if id != c.Service {
+		return fmt.Errorf("the catalogue is that of service %s, the event that of %.80q", c.Service, id)
 	}
 	return nil
+}
+
+// Services is a services list of the catalogue's service alone, which rejects
+// whatever the catalogue does not list. A decoder with it judges an event as a worker
+// does whose list refers to this catalogue.
+func (c *Catalogue) Services() (*policy.Set, error) {
+	return policy.NewSet([]*policy.Service{{
+		ID: c.Service, PrivateMetadata: policy.RejectPrivate, Catalogue: Rules(c.Events), RejectUnlisted: true,
+	}}, false)
 }

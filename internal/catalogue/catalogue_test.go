@@ -3,6 +3,10 @@ package catalogue
 import (
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sourcegraph/telemetry-relay/internal/policy"
 )
 
 const good = `
@@ -30,9 +34,10 @@ func TestParse(t *testing.T) {
 		"[]":    "line 1: cannot unmarshal",
 		"owner": "cannot unmarshal",
 		"{}":    "service: expected an id|owner: missing|events: expected at least one",
-		strings.Replace(good, "cody-analytics", "Cody", 1):           `service: expected an id of lower-case letters, digits and hyphens, got "Cody"`,
-		strings.Replace(good, "cody.hover\n", "cody_hover\n", 1):     `events[0] "cody_hover" "shown": feature: expected a lower-case letter`,
-		strings.Replace(good, "action: hidden", "action: shown", 1):  `events[1] "cody.hover" "shown": is listed twice`,
+		strings.Replace(good, "cody-analytics", "Cody", 1):          `service: expected an id of lower-case letters, digits and hyphens, got "Cody"`,
+		strings.Replace(good, "cody.hover\n", "cody_hover\n", 1):    `events[0] "cody_hover" "shown": feature: expected a lower-case letter`,
+		strings.Replace(good, "action: hidden", "action: shown", 1): `events[1] "cody.hover" "shown": is listed twice`,
+		good + "---\n{}": "expected one YAML document",
 		strings.Replace(good, "0 free, 1 pro", "", 1):                `metadata.tier: expected what it means`,
 		strings.Replace(good, "description: It went away., ", "", 1): `description: missing`,
 	} {
@@ -45,26 +50,30 @@ func TestParse(t *testing.T) {
 	}
 }
 
-func TestCheck(t *testing.T) {
+// TestServices: the catalogue's own services list rejects whatever is not listed.
+func TestServices(t *testing.T) {
 	c, err := Parse([]byte(good))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, test := range []struct{ service, data, want string }{
-		{"cody-analytics", `{"feature":"cody.hover","action":"shown","metadata":{"tier":1},"privateMetadata":{"repository":"x"}}`, ""},
-		{"cody-analytics", `{"feature":"cody.hover","action":"hidden","metadata":{"telemetry.error":1}}`, ""},
-		{"sams", `{"feature":"cody.hover","action":"shown"}`, `is that of service cody-analytics, the event that of "sams"`},
-		{"cody-analytics", `{"feature":"cody.chat","action":"shown"}`, `"cody.chat" "shown" is not in the catalogue`},
-		{"cody-analytics", `{"feature":"cody.hover","action":"shown","metadata":{"tier":1,"teir":1}}`, "cody.hover shown: metadata.teir is not in the catalogue"},
-		{"cody-analytics", `{"feature":"cody.hover","action":"shown","privateMetadata":{"secret":1,"repository":"x"}}`, "privateMetadata: 1 of 2 fields are not in the catalogue"},
-		{"cody-analytics", `{`, "not valid"},
-	} {
-		err := c.Check(test.service, []byte(test.data))
-		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
-			t.Errorf("%s: %v, want %q", test.data, err, test.want)
-		}
-		if err != nil && strings.Contains(err.Error(), "secret") {
-			t.Errorf("names a private field: %v", err)
-		}
+	services, err := c.Services()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []*policy.Service{{
+		ID: "cody-analytics", PrivateMetadata: policy.RejectPrivate, RejectUnlisted: true,
+		Catalogue: policy.Catalogue{
+			{Feature: "cody.hover", Action: "shown"}:  {Metadata: map[string]bool{"tier": true}, Private: map[string]bool{"repository": true}},
+			{Feature: "cody.hover", Action: "hidden"}: {Metadata: map[string]bool{}, Private: map[string]bool{}},
+		},
+	}}
+	if diff := cmp.Diff(want, services.Services()); diff != "" || services.AllowsUnknown() {
+		t.Error(diff)
+	}
+	if err := c.CheckService("cody-analytics"); err != nil {
+		t.Error(err)
+	}
+	if err := c.CheckService("sams"); err == nil || !strings.Contains(err.Error(), `is that of service cody-analytics, the event that of "sams"`) {
+		t.Error(err)
 	}
 }

@@ -1,4 +1,5 @@
-// Package servicesyaml reads services.yaml: which services may publish, and what.
+// Package servicesyaml reads services.yaml: which services may publish, and what, and
+// the catalogues of events to which it refers.
 // It imports little, because services' own tests bring it along with
 // recorder/recordertest.
 package servicesyaml
@@ -8,11 +9,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/sourcegraph/telemetry-relay/internal/catalogue"
 	"github.com/sourcegraph/telemetry-relay/internal/policy"
 )
 
@@ -29,8 +33,13 @@ type serviceEntry struct {
 	Environments    yaml.Node `yaml:"environments"`
 	PrivateMetadata string    `yaml:"privateMetadata"`
 	Features        yaml.Node `yaml:"features"`
-	Owner           string    `yaml:"owner"`
-	Runbook         string    `yaml:"runbook"`
+	// Catalogue is the file of a catalogue; Events are the events themselves, in the
+	// form that they have there.
+	Catalogue string            `yaml:"catalogue"`
+	Events    []catalogue.Event `yaml:"events"`
+	Unlisted  string            `yaml:"unlisted"`
+	Owner     string            `yaml:"owner"`
+	Runbook   string            `yaml:"runbook"`
 }
 
 // list reads a list of texts that may be absent. An empty list is a fault: its author
@@ -58,8 +67,26 @@ func list(node yaml.Node) ([]string, error) {
 
 // Parse reads services.yaml strictly: unknown keys, unknown values and
 // services that are listed twice are errors, and all of them are listed, a line
-// each.
-func Parse(source []byte) (*policy.Set, error) {
+// each. The source is no file, so that an entry must not refer to one.
+func Parse(source []byte) (*policy.Set, error) { return parse(source, nil) }
+
+// ParseFile is Parse for a file. Names of catalogues are relative to its directory.
+func ParseFile(name string) (*policy.Set, error) {
+	source, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("expected a readable file: %w", err)
+	}
+	return parse(source, func(catalogue string) ([]byte, error) {
+		if !filepath.IsAbs(catalogue) {
+			catalogue = filepath.Join(filepath.Dir(name), catalogue)
+		}
+		return os.ReadFile(catalogue)
+	})
+}
+
+// parse reads services.yaml, and the files to which it refers with read, which is nil
+// if it must not refer to any.
+func parse(source []byte, read func(name string) ([]byte, error)) (*policy.Set, error) {
 	var file servicesFile
 	decoder := yaml.NewDecoder(bytes.NewReader(source))
 	decoder.KnownFields(true)
@@ -74,6 +101,7 @@ func Parse(source []byte) (*policy.Set, error) {
 		return nil, errors.New("expected one YAML document")
 	}
 
+	empty := emptyFields(source)
 	var errs []error
 	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 
@@ -115,14 +143,22 @@ func Parse(source []byte) (*policy.Set, error) {
 		default:
 			fault("%s: privateMetadata: expected allow, drop or reject, got %q", where, clip(entry.PrivateMetadata))
 		}
-		services = append(services, &policy.Service{
+		service := &policy.Service{
 			ID:              entry.ID,
 			Environments:    environments,
 			PrivateMetadata: private,
 			Features:        features,
 			Owner:           entry.Owner,
 			Runbook:         entry.Runbook,
-		})
+		}
+		if err := empty[i]; err != nil {
+			fault("%s: %w", where, err)
+		} else {
+			for _, err := range entry.declare(service, read) {
+				fault("%s: %w", where, err)
+			}
+		}
+		services = append(services, service)
 	}
 	set, err := policy.NewSet(services, allowUnknown)
 	if err != nil {

@@ -25,11 +25,14 @@ var yamlKinds = map[string]string{
 var yamlForms = map[string]string{
 	"string": "a text", "[]string": "a list of texts", "[]servicesyaml.serviceEntry": "a list of services",
 	"servicesyaml.serviceEntry": "a service, a mapping with an id", "servicesyaml.servicesFile": "a mapping with unknownServices and services",
+	"[]catalogue.Event": "a list of events", "catalogue.Event": "an event, a mapping with feature and action",
+	"map[string]string": "a mapping, of each key to its meaning",
 }
 
 var yamlFields = map[string]string{
 	"servicesyaml.servicesFile": "unknownServices, services",
-	"servicesyaml.serviceEntry": "id, environments, privateMetadata, features, owner, runbook",
+	"servicesyaml.serviceEntry": "id, environments, privateMetadata, features, catalogue, events, unlisted, owner, runbook",
+	"catalogue.Event":           "feature, action, description, owner, metadata, privateMetadata",
 }
 
 // yamlFaults says what is wrong with the form of services.yaml, a fault each.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/sourcegraph/telemetry-relay/internal/event"
+	"github.com/sourcegraph/telemetry-relay/internal/policy"
 	"github.com/sourcegraph/telemetry-relay/internal/servicesyaml"
 	"github.com/sourcegraph/telemetry-relay/recorder"
 	"github.com/sourcegraph/telemetry-relay/recorder/internal/hook"
@@ -59,7 +60,7 @@ type Option func(*options)
 
 type options struct {
 	service      recorder.Service
-	services     string
+	services     func() (*policy.Set, error)
 	allowInvalid bool
 }
 
@@ -68,8 +69,23 @@ type options struct {
 func WithService(s recorder.Service) Option { return func(o *options) { o.service = s } }
 
 // WithServices also checks events against the content of a services.yaml, as the
-// relay does. An event that it forbids is refused with a *recorder.InvalidError.
-func WithServices(yaml string) Option { return func(o *options) { o.services = yaml } }
+// relay does. An event that it forbids is refused with a *recorder.InvalidError. An
+// empty text checks nothing.
+func WithServices(yaml string) Option {
+	return func(o *options) {
+		if yaml == "" {
+			return
+		}
+		o.services = func() (*policy.Set, error) { return servicesyaml.Parse([]byte(yaml)) }
+	}
+}
+
+// WithServicesFile is WithServices for a file, which may refer to catalogues beside it.
+func WithServicesFile(file string) Option {
+	return func(o *options) {
+		o.services = func() (*policy.Set, error) { return servicesyaml.ParseFile(file) }
+	}
+}
 
 // AllowInvalid lets the test pass in spite of invalid events, and of events whose private
 // metadata was left out; see Refused and Stripped.
@@ -85,8 +101,8 @@ func New(tb testing.TB, opts ...Option) *Recorder {
 		opt(&o)
 	}
 	r := &Recorder{tb: tb}
-	if o.services != "" {
-		services, err := servicesyaml.Parse([]byte(o.services))
+	if o.services != nil {
+		services, err := o.services()
 		if err != nil {
 			tb.Fatalf("recordertest: %v", err)
 		}

@@ -206,7 +206,8 @@ func TestCheckCatalogue(t *testing.T) {
 	_ = r.Record(t.Context(), "cody.hover", "shown", recorder.Metadata{"teir": 1})
 	_ = r.Record(t.Context(), "cody.chat", "shown")
 	r.CheckCatalogue("../../examples/telemetry.yaml")
-	if len(tb.failures) != 2 || !strings.Contains(tb.failures[0], "metadata.teir is not in the catalogue") || !strings.Contains(tb.failures[1], `"cody.chat" "shown"`) {
+	if len(tb.failures) != 2 || !strings.Contains(tb.failures[0], `cody.hover shown: metadata.teir: the catalogue allows "durationMs", "tier"`) ||
+		!strings.Contains(tb.failures[1], `the catalogue does not list "shown" of "cody.chat"`) {
 		t.Errorf("%q", tb.failures)
 	}
 	func() {

@@ -13,7 +13,6 @@ import (
 	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/app"
-	"github.com/sourcegraph/telemetry-relay/internal/catalogue"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/topic"
 )
@@ -99,18 +98,6 @@ func publish(ctx context.Context, env command.Env, c *cli.Command) error {
 	defer client.Close() //nolint:errcheck // Everything is confirmed by then.
 	p.topic = client
 	return reportPublish(env, c.String("output"), &p, p.run(ctx, input))
-}
-
-func readCatalogue(file string) (*catalogue.Catalogue, error) {
-	source, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	c, err := catalogue.Parse(source)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
-	}
-	return c, nil
 }
 
 // nowhere is a topic for events that are only checked.

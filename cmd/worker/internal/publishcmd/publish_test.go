@@ -62,7 +62,7 @@ func TestCheckNeedsNoPubSub(t *testing.T) {
 		{"the right environment", "--check", good, []string{onlyProd, "ENVIRONMENT_ID=prod"}, command.ExitOK, "checked stdin: 1 valid, 0 invalid\n", nil},
 		{"bad services.yaml", "--check", good, []string{"WORKER_SERVICES={services: 7}"}, command.ExitUsage, "", []string{"WORKER_SERVICES"}},
 		{"no such file", "--check /no/such/file", "", nil, command.ExitUsage, "", []string{"/no/such/file"}},
-		{"not as in the catalogue", "--check --catalogue " + list, strings.ReplaceAll(good, "sams", "cody-analytics"), []string{`WORKER_SERVICES={unknownServices: allow}`}, command.ExitFailed, "checked stdin: 0 valid, 1 invalid\n", []string{`stdin:1: "cody-analytics.user" "created" is not in the catalogue`}},
+		{"not as in the catalogue", "--check --catalogue " + list, strings.ReplaceAll(good, "sams", "cody-analytics"), []string{`WORKER_SERVICES={unknownServices: allow}`}, command.ExitFailed, "checked stdin: 0 valid, 1 invalid\n", []string{`stdin:1: policy_violation: action: the catalogue does not list "created" of "cody-analytics.user"`}},
 		{"another service's catalogue", "--check --catalogue " + list, good, nil, command.ExitFailed, "checked stdin: 0 valid, 1 invalid\n", []string{`stdin:1: the catalogue is that of service cody-analytics, the event that of "sams"`}},
 		{"no such catalogue", "--check --catalogue /no/such/file", good, nil, command.ExitUsage, "", []string{"/no/such/file"}},
 		{"a catalogue without --check", "--catalogue " + list, good, nil, command.ExitUsage, "", []string{"--catalogue needs --check"}},

@@ -13,7 +13,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
-	"github.com/sourcegraph/telemetry-relay/internal/catalogue"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/ndjson"
@@ -26,8 +25,8 @@ type publisher struct {
 	topic     topic.Publisher
 	topicName string
 	bounds    *retry.Bounds
-	decoder   *event.Decoder       // nil if lines are not checked
-	catalogue *catalogue.Catalogue // nil if there is none
+	decoder   *event.Decoder // nil if lines are not checked
+	catalogue *listed        // nil if there is none
 	stderr    io.Writer
 	source    string
 
@@ -117,15 +116,15 @@ func (p *publisher) take(ctx context.Context, n int, text []byte) error {
 			return nil
 		}
 	}
+	received := event.Message{PublishTime: time.Now(), Data: parsed.Data, Attributes: parsed.Attributes}
 	if p.decoder != nil {
-		_, rejection := p.decoder.Decode(event.Message{PublishTime: time.Now(), Data: parsed.Data, Attributes: parsed.Attributes})
-		if rejection != nil {
+		if _, rejection := p.decoder.Decode(received); rejection != nil {
 			p.refuse(n, rejection)
 			return nil
 		}
 	}
 	if p.catalogue != nil {
-		if err := p.catalogue.Check(parsed.Attributes[event.AttrServiceID], parsed.Data); err != nil {
+		if err := p.catalogue.check(received); err != nil {
 			p.refuse(n, err)
 			return nil
 		}
