@@ -44,6 +44,9 @@ type Options struct {
 	// Intervals of the Pub/Sub client, for tests and for an embedded Pub/Sub. The zero
 	// value has the intervals that the real service needs.
 	Intervals consume.Intervals
+	// OnDeadLetter, if set, is called for each message that was dead-lettered. It must
+	// not change the message.
+	OnDeadLetter func(*dlq.DeadLetter)
 	// OnListen, if set, is called with the address of the endpoints.
 	OnListen func(addr string)
 }
@@ -106,7 +109,7 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (summary relay.S
 	options := relayOptions(cfg, opts)
 	options.OnVerdict, options.Tracer, options.Metrics = verdicts.add, observer.Tracer(), m
 	origin := dlq.Origin{Subscription: cfg.SubscriptionName(), WorkerVersion: opts.Version, ServicesDigest: cfg.Services.Digest()}
-	r := relay.New(client, gateway, dlq.NewWriter(deadLetters, origin), options)
+	r := relay.New(client, gateway, announced{dlq.NewWriter(deadLetters, origin), opts.OnDeadLetter}, options)
 	if addr := cfg.ListenAddr(); addr != "" {
 		server, err := serve(ctx, addr, cfg, opts, m, r)
 		if err != nil {
@@ -180,6 +183,22 @@ func serve(ctx context.Context, addr string, cfg *config.Config, opts Options, m
 		opts.OnListen(server.Addr())
 	}
 	return server, err
+}
+
+// announced announces each message that was dead-lettered, if there is a function for it.
+type announced struct {
+	relay.DeadLetters
+	announce func(*dlq.DeadLetter)
+}
+
+func (a announced) Write(ctx context.Context, letters []*dlq.DeadLetter) []error {
+	results := a.DeadLetters.Write(ctx, letters)
+	for i, err := range results {
+		if err == nil && a.announce != nil {
+			a.announce(letters[i])
+		}
+	}
+	return results
 }
 
 func newTokens(cfg *config.Config, onFetch func(error)) *submit.Tokens {

@@ -85,6 +85,13 @@ type DeadLetter struct {
 	Attempts int
 }
 
+// Name returns the feature and the action that the data gives, as far as it can be
+// read. They may be anything, because the event may be invalid.
+func (l *DeadLetter) Name() (feature, action string) {
+	feature, action, _ = peek(l.Data)
+	return clip(feature), clip(action)
+}
+
 // Origin says which worker rejects the messages.
 type Origin struct {
 	Subscription  string // full name
