@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
+	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/livepage"
 	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/app"
 	"github.com/sourcegraph/telemetry-relay/internal/consume"
@@ -41,7 +42,8 @@ func (env environment) localCommand() *cli.Command {
 			"Examples:\n\n" +
 			"   worker local\n" +
 			"   worker local --events 100000 --output json\n" +
-			"   worker local --keep-running      then point a service at it, see what it prints",
+			"   worker local --keep-running      then point a service at it; it prints what becomes of\n" +
+			"                                    each event, and the address of a page that shows it, too",
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "events", Value: defaultEvents, Usage: "how many valid sample events to relay", Validator: func(n int) error {
 				if n < 0 || n > maxLocalEvents {
@@ -120,9 +122,16 @@ func (env environment) local(ctx context.Context, opts localOptions) (err error)
 		return err
 	}
 	show := func(relay.Progress) {}
+	page := ""
 	switch {
-	case opts.keepRunning && !opts.json:
-		show = func(relay.Progress) { report.rejections(stack) }
+	case report.feed != nil:
+		server, startErr := livepage.Start(ctx, livepage.Options{Feed: report.feed, Publisher: stack.PublisherEnviron()})
+		if startErr != nil {
+			return startErr
+		}
+		defer func() { err = errors.Join(err, server.Close()) }()
+		page = server.URL()
+		show = func(p relay.Progress) { report.feed.SetDuplicates(p.Duplicates) }
 	case terminal.Is(env.Stderr):
 		bar := progressbar.NewOptions(total, progressbar.OptionSetWriter(terminal.Own(env.Stderr)),
 			progressbar.OptionSetDescription("relaying"), progressbar.OptionShowCount(), progressbar.OptionShowIts(),
@@ -133,16 +142,14 @@ func (env environment) local(ctx context.Context, opts localOptions) (err error)
 		}
 		defer func() { _ = bar.Finish() }()
 	}
-	listening := ""
 	// The embedded Pub/Sub is in this process: a short wait shows that it has nothing.
 	intervals := consume.Intervals{Pull: 200 * time.Millisecond}
 	if opts.emulatorHost != "" {
 		intervals = consume.Intervals{}
 	}
-	run := app.Options{Version: version().Version, Logger: log, Intervals: intervals, OnProgress: show, OnListen: func(addr string) {
-		listening = addr
-		if opts.keepRunning && !opts.json {
-			env.welcome(stack, listening, total)
+	run := app.Options{Version: version().Version, Logger: log, Intervals: intervals, OnProgress: show, OnDeadLetter: report.reject, OnListen: func(addr string) {
+		if page != "" {
+			env.welcome(stack, page, addr, total)
 		}
 	}}
 	summary, runErr := app.Run(ctx, cfg, run)
@@ -150,7 +157,7 @@ func (env environment) local(ctx context.Context, opts localOptions) (err error)
 		if err := command.PrintJSON(env.Stdout, summary); err != nil {
 			return err
 		}
-	} else if err := report.summary(stack, summary, opts); err != nil {
+	} else if err := report.summary(summary, opts); err != nil {
 		return err
 	}
 	return runErr
@@ -192,7 +199,7 @@ func publishSamples(stack *devstack.Stack, n int) (total int, err error) {
 }
 
 // welcome says how to use what keeps running.
-func (env environment) welcome(stack *devstack.Stack, endpoints string, total int) {
+func (env environment) welcome(stack *devstack.Stack, page, endpoints string, total int) {
 	fmt.Fprintf(env.Stdout, "Relaying %d sample events; after that, everything that is published here.\n\n", total)
 	fmt.Fprintf(env.Stdout, "Point a service at it, or publish by hand from another terminal:\n\n")
 	for _, v := range stack.PublisherEnviron() {
@@ -200,5 +207,6 @@ func (env environment) welcome(stack *devstack.Stack, endpoints string, total in
 	}
 	fmt.Fprintf(env.Stdout, "   echo '{\"attributes\":{\"service_id\":\"sams\"},\"data\":{\"feature\":\"sams.user\",\"action\":\"created\"}}' | worker publish\n\n")
 	fmt.Fprintf(env.Stdout, "The topic is telemetry-events. WORKER_SERVICES or WORKER_SERVICES_FILE lists your service.\n")
+	fmt.Fprintf(env.Stdout, "What becomes of each event is shown here, and at %s\n", page)
 	fmt.Fprintf(env.Stdout, "Metrics: http://%s/metrics. Stop with Ctrl-C.\n\n", endpoints)
 }

@@ -41,8 +41,8 @@ sys.exit(r.close()["published"] != 3)
 	}
 	for _, want := range []string{
 		`recorded  cody-analytics/dev  cody\.hover/shown  [0-9a-f-]{36}`,
-		`rejected  invalid_event  metdata: unknown field; did you mean metadata\?`,
-		`rejected  policy_violation  feature: service "cody-analytics" may not publish`,
+		`rejected  cody-analytics/dev  cody\.hover/shown  invalid_event: metdata: unknown field; did you mean metadata\?`,
+		`rejected  cody-analytics/dev  sams\.user/created  policy_violation: feature: service "cody-analytics" may not publish`,
 	} {
 		w.eventually(fmt.Sprintf("the first terminal prints %s", want), func() bool { return regexp.MustCompile(want).MatchString(first.String()) })
 	}

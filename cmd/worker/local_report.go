@@ -6,35 +6,46 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"text/tabwriter"
 	"time"
 
 	"github.com/dustin/go-humanize"
 
+	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/livepage"
 	"github.com/sourcegraph/telemetry-relay/internal/devstack"
 	"github.com/sourcegraph/telemetry-relay/internal/devstack/gatewayserver"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
+	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/relay"
 )
 
-// localReport counts what the gateway of `worker local` records, for a summary.
+// localReport counts what became of the events of `worker local`, for a summary, and
+// shows each as it arrives.
 type localReport struct {
 	out  io.Writer
-	live bool // print each event as it is recorded
+	feed *livepage.Feed // nil: nothing is shown until the summary
 
 	mu       sync.Mutex
 	recorded map[gatewayserver.Identity]int
-	rejected int // printed so far
+	rejected []event.Rejection // the first maxRejected
 	second   time.Time
 	printed  int // in this second
 }
 
-// maxPerSecond bounds the rows of a second: nobody reads more.
-const maxPerSecond = 20
+const (
+	// maxPerSecond bounds the rows of a second: nobody reads more.
+	maxPerSecond = 20
+	maxRejected  = 20
+)
 
 func newLocalReport(out io.Writer, live bool) *localReport {
-	return &localReport{out: out, live: live, recorded: map[gatewayserver.Identity]int{}}
+	r := &localReport{out: out, recorded: map[gatewayserver.Identity]int{}}
+	if live {
+		r.feed = livepage.NewFeed()
+	}
+	return r
 }
 
 // record is called for each recorded event.
@@ -42,23 +53,50 @@ func (r *localReport) record(e gatewayserver.Record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.recorded[e.Identity]++
-	if r.live {
-		r.print("recorded  %s/%s  %s/%s  %s", e.ServiceID, e.Environment, e.Event.GetFeature(), e.Event.GetAction(), e.Event.GetId())
-	}
-}
-
-// rejections prints the messages that were dead-lettered since the last call.
-func (r *localReport) rejections(stack *devstack.Stack) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if stack.DeadLetterCount() == r.rejected {
+	if r.feed == nil {
 		return
 	}
-	messages := stack.DeadLetters()
-	for _, m := range messages[min(r.rejected, len(messages)):] {
-		r.print("rejected  %s  %s", m.GetAttributes()[dlq.AttrReason], m.GetAttributes()[dlq.AttrDetail])
+	params := e.Event.GetParameters()
+	shown := r.feed.Add(livepage.Event{
+		Time: time.Now(), Service: e.ServiceID, Environment: e.Environment,
+		Feature: e.Event.GetFeature(), Action: e.Event.GetAction(), ID: e.Event.GetId(),
+		Metadata: metadata(params.GetMetadata()), PrivateFields: len(params.GetPrivateMetadata().GetFields()),
+	})
+	r.print("recorded  %s/%s  %s/%s  %s", shown.Service, shown.Environment, shown.Feature, shown.Action, shown.ID)
+}
+
+// metadata shows the first keys of an event's metadata, with their values.
+func metadata(all map[string]float64) string {
+	const most = 8
+	var b strings.Builder
+	for i, key := range slices.Sorted(maps.Keys(all)) {
+		if i == most {
+			fmt.Fprintf(&b, "and %d more", len(all)-most)
+			break
+		}
+		fmt.Fprintf(&b, "%s=%v ", key, all[key])
 	}
-	r.rejected = len(messages)
+	return strings.TrimSuffix(b.String(), " ")
+}
+
+// reject is called for each event that was dead-lettered.
+func (r *localReport) reject(l *dlq.DeadLetter) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.rejected) < maxRejected {
+		r.rejected = append(r.rejected, l.Rejection)
+	}
+	if r.feed == nil {
+		return
+	}
+	feature, action := l.Name()
+	e := r.feed.Add(livepage.Event{
+		Time:    time.Now(),
+		Service: l.Attributes[event.AttrServiceID], Environment: cmp.Or(l.Attributes[event.AttrServiceEnvironment], devstack.Environment),
+		Feature: feature, Action: action, ID: l.Rejection.EventID,
+		Reason: string(l.Rejection.Reason), Detail: l.Rejection.Detail,
+	})
+	r.print("rejected  %s/%s  %s/%s  %s: %s", cmp.Or(e.Service, "-"), e.Environment, cmp.Or(e.Feature, "-"), cmp.Or(e.Action, "-"), e.Reason, e.Detail)
 }
 
 // print prints a row. The caller holds mu.
@@ -76,7 +114,7 @@ func (r *localReport) print(format string, args ...any) {
 }
 
 // summary prints what became of the events.
-func (r *localReport) summary(stack *devstack.Stack, s relay.Summary, opts localOptions) error {
+func (r *localReport) summary(s relay.Summary, opts localOptions) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	w := tabwriter.NewWriter(r.out, 0, 0, 3, ' ', 0)
@@ -86,13 +124,12 @@ func (r *localReport) summary(stack *devstack.Stack, s relay.Summary, opts local
 	}) {
 		fmt.Fprintf(w, "   %s\t%s\t%s\n", id.ServiceID, id.Environment, humanize.Comma(int64(r.recorded[id])))
 	}
-	if messages := stack.DeadLetters(); len(messages) > 0 {
+	if len(r.rejected) > 0 {
 		fmt.Fprintf(w, "\nRejected, and now in the dead-letter queue\n\n   REASON\tWHY\n")
-		const limit = 20
-		for _, m := range messages[:min(limit, len(messages))] {
-			fmt.Fprintf(w, "   %s\t%s\n", m.GetAttributes()[dlq.AttrReason], m.GetAttributes()[dlq.AttrDetail])
+		for _, rejection := range r.rejected {
+			fmt.Fprintf(w, "   %s\t%s\n", rejection.Reason, rejection.Detail)
 		}
-		if more := len(messages) - limit; more > 0 {
+		if more := s.AllRejected() - len(r.rejected); more > 0 {
 			fmt.Fprintf(w, "   …\tand %s more\n", humanize.Comma(int64(more)))
 		}
 	}

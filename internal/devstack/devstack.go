@@ -155,20 +155,3 @@ func (s *Stack) publish(messages []*pubsubpb.PubsubMessage) error {
 	_, err := s.PubSub.Publish(Topic, messages...)
 	return err
 }
-
-// DeadLetters returns the messages in the dead-letter queue; of an emulator's, those
-// since the start.
-func (s *Stack) DeadLetters() []*pubsubpb.PubsubMessage {
-	if s.emulator != nil {
-		return s.emulator.deadLetters()
-	}
-	return s.PubSub.Messages(DeadLetterSubscription)
-}
-
-// DeadLetterCount is how many DeadLetters has.
-func (s *Stack) DeadLetterCount() int {
-	if s.emulator != nil {
-		return len(s.emulator.deadLetters())
-	}
-	return s.PubSub.Stats(DeadLetterSubscription).Backlog
-}

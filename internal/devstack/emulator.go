@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"slices"
-	"sync"
 	"time"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
@@ -24,15 +21,6 @@ type emulator struct {
 	conn          *grpc.ClientConn
 	publisher     pubsubpb.PublisherClient
 	subscriber    pubsubpb.SubscriberClient
-
-	// watch is a subscription of the dead-letter topic's own, so that the queue's
-	// subscription keeps its messages for the dlq commands.
-	watch  string
-	cancel context.CancelFunc // ends read
-	done   chan struct{}      // closed when read has ended
-
-	mu      sync.Mutex
-	letters []*pubsubpb.PubsubMessage
 }
 
 // connectPatience bounds the first calls: an emulator is there, or is not.
@@ -46,15 +34,10 @@ func connect(ctx context.Context, host, project string) (*emulator, error) {
 	e := &emulator{
 		host: host, project: project, conn: conn,
 		publisher: pubsubpb.NewPublisherClient(conn), subscriber: pubsubpb.NewSubscriberClient(conn),
-		done: make(chan struct{}),
 	}
-	e.watch = fmt.Sprintf("projects/%s/subscriptions/telemetry-events-dlq-local-%d-%d", project, os.Getpid(), time.Now().UnixNano())
 	if err := e.create(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("PUBSUB_EMULATOR_HOST: the emulator at %s: %w", host, err), conn.Close())
 	}
-	reading, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	e.cancel = cancel
-	go e.read(reading)
 	return e, nil
 }
 
@@ -75,7 +58,6 @@ func (e *emulator) create(ctx context.Context) error {
 	}
 	for _, s := range []struct{ name, topic string }{
 		{e.named("subscriptions", "telemetry-events-dlq-oncall"), dead},
-		{e.watch, dead},
 		{e.named("subscriptions", "telemetry-events-relay"), main},
 	} {
 		subscription := &pubsubpb.Subscription{Name: s.name, Topic: s.topic}
@@ -88,39 +70,6 @@ func (e *emulator) create(ctx context.Context) error {
 	return nil
 }
 
-// read collects the messages that are dead-lettered from now on.
-func (e *emulator) read(ctx context.Context) {
-	defer close(e.done)
-	for ctx.Err() == nil {
-		response, err := e.subscriber.Pull(ctx, &pubsubpb.PullRequest{Subscription: e.watch, MaxMessages: 100})
-		if err != nil {
-			select {
-			case <-time.After(time.Second): // the emulator may be restarted
-			case <-ctx.Done():
-			}
-			continue
-		}
-		if len(response.GetReceivedMessages()) == 0 {
-			continue
-		}
-		var ids []string
-		e.mu.Lock()
-		for _, m := range response.GetReceivedMessages() {
-			e.letters = append(e.letters, m.GetMessage())
-			ids = append(ids, m.GetAckId())
-		}
-		e.mu.Unlock()
-		// One that is not acknowledged is only shown again.
-		_, _ = e.subscriber.Acknowledge(ctx, &pubsubpb.AcknowledgeRequest{Subscription: e.watch, AckIds: ids})
-	}
-}
-
-func (e *emulator) deadLetters() []*pubsubpb.PubsubMessage {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return slices.Clone(e.letters)
-}
-
 func (e *emulator) publish(messages []*pubsubpb.PubsubMessage) error {
 	ctx, cancel := context.WithTimeout(context.Background(), connectPatience)
 	defer cancel()
@@ -128,12 +77,5 @@ func (e *emulator) publish(messages []*pubsubpb.PubsubMessage) error {
 	return err
 }
 
-// close removes the subscription for watching; everything else stays.
-func (e *emulator) close() error {
-	e.cancel()
-	<-e.done
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	_, _ = e.subscriber.DeleteSubscription(ctx, &pubsubpb.DeleteSubscriptionRequest{Subscription: e.watch}) // the emulator may be gone
-	return e.conn.Close()
-}
+// close ends the connection; topics and subscriptions stay.
+func (e *emulator) close() error { return e.conn.Close() }
