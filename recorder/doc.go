@@ -19,9 +19,9 @@
 // A relay of the same version or a later one never rejects an event that Record has
 // taken for its form or its size. The recorder cannot foresee:
 //   - the rules of services.yaml: whether the service may publish at all, for this
-//     environment, this feature, with private metadata. The relay rejects an event that
-//     they forbid, or relays it without its private metadata. `worker publish --check`
-//     and recordertest.WithServices check events against the file;
+//     environment, this event, with private metadata. The relay rejects an event that
+//     they forbid, or relays it without the private metadata that they forbid. `worker
+//     publish --check` and recordertest.WithServices check events against the file;
 //   - an event that the gateway itself refuses;
 //   - an outage of Pub/Sub that lasts longer than the buffer or Config.RetryFor. The
 //     log has a warning after 30 s, with the error of the last try. Lost events are
