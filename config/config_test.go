@@ -489,8 +489,9 @@ func TestServicesFile(t *testing.T) {
 	wantFaults(t, err, `WORKER_SERVICES_FILE: service "A"`, `WORKER_SERVICES_FILE: service "B"`)
 }
 
-// TestCatalogueFile: a services file refers to a catalogue beside it; a variable cannot.
-func TestCatalogueFile(t *testing.T) {
+// TestOnlyServicesFileNamesCatalogues: a services file may refer to a catalogue beside it,
+// and a variable may not.
+func TestOnlyServicesFileNamesCatalogues(t *testing.T) {
 	dir := t.TempDir()
 	const list = "services: [{id: sams, privateMetadata: drop, catalogue: telemetry.yaml}]"
 	file := filepath.Join(dir, "services.yaml")

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// TestLocalPage: the page of `worker local` shows each event as it arrives, and
-// without a script when it is loaded again; private metadata is on neither.
-func TestLocalPage(t *testing.T) {
+// TestLocalPageShowsEachEvent: the page of `worker local` shows each event as it arrives,
+// or without a script when it is loaded again. It never shows private metadata.
+func TestLocalPageShowsEachEvent(t *testing.T) {
 	t.Parallel()
 	w := newDesk(t, `WORKER_SERVICES={services: [{id: cody-analytics, privateMetadata: drop, events: [{feature: cody.hover, action: shown, privateMetadata: {repository}}]}]}`)
 	first := w.background("worker local --keep-running --events 0")

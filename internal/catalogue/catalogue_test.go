@@ -50,8 +50,9 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// TestServices: the catalogue's own services list rejects whatever is not listed.
-func TestServices(t *testing.T) {
+// TestServicesRejectWhatIsNotListed: the services list of a catalogue has the strictest
+// rules.
+func TestServicesRejectWhatIsNotListed(t *testing.T) {
 	c, err := Parse([]byte(good))
 	if err != nil {
 		t.Fatal(err)

@@ -15,9 +15,9 @@ import (
 
 var offsets = regexp.MustCompile(`offset \d+ \(`)
 
-// TestCatalogue has the decoder judge events of services with a catalogue, whatever
-// the order of their fields.
-func TestCatalogue(t *testing.T) {
+// TestCatalogueDecidesWhateverTheOrder: the decoder judges an event by the catalogue of
+// its service, with feature and action before or after the other fields.
+func TestCatalogueDecidesWhateverTheOrder(t *testing.T) {
 	const names = `"feature":"ab","action":"cd"`
 	d := NewDecoder(testServices(t), "dev")
 	for _, c := range []struct {
@@ -96,9 +96,9 @@ func check(t *testing.T, d *Decoder, name, service, data, private, detail string
 	}
 }
 
-// TestCatalogueSize: what is dropped does not count for the size of an event, and what
-// is relayed does.
-func TestCatalogueSize(t *testing.T) {
+// TestDroppedFieldsDoNotCountForSize: a field that is dropped does not count for the size
+// of its event, and a field that is relayed does.
+func TestDroppedFieldsDoNotCountForSize(t *testing.T) {
 	big := func(key string) string {
 		return (`{"feature":"ab","action":"cd","privateMetadata":{"` + key + `":"` + strings.Repeat("<", 2_000_000) + `"}}`)
 	}
@@ -117,8 +117,8 @@ func TestCatalogueSize(t *testing.T) {
 	}
 }
 
-// TestCatalogueAllocations: a catalogue costs no memory, nor does its absence.
-func TestCatalogueAllocations(t *testing.T) {
+// TestCatalogueDoesNotAllocate: decoding with a catalogue allocates no more than without.
+func TestCatalogueDoesNotAllocate(t *testing.T) {
 	if race.Enabled {
 		t.Skip("the race detector empties sync.Pool at random")
 	}

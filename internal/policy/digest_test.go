@@ -43,9 +43,9 @@ func TestDigest(t *testing.T) {
 	}
 }
 
-// TestDigestCatalogue: the digest changes with each thing in a catalogue that decides
-// about an event, and with nothing else.
-func TestDigestCatalogue(t *testing.T) {
+// TestDigestCoversCatalogue: the digest changes with each part of a catalogue that decides
+// about an event, and with no other part.
+func TestDigestCoversCatalogue(t *testing.T) {
 	chat := EventName{"cody.chat", "sent"}
 	with := func(private PrivateMetadata, reject bool, c Catalogue) string {
 		return digestOf(t, false, &Service{ID: "a", PrivateMetadata: private, Catalogue: c, RejectUnlisted: reject})

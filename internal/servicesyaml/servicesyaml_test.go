@@ -148,8 +148,8 @@ func TestServicesFaults(t *testing.T) {
 	}
 }
 
-// TestCatalogues: an entry has a catalogue, or refers to one in a file beside.
-func TestCatalogues(t *testing.T) {
+// TestCatalogueFromFileOrInline: an entry has a catalogue, or refers to a file.
+func TestCatalogueFromFileOrInline(t *testing.T) {
 	inline, err := Parse([]byte(`
 services:
   - id: cody-analytics

@@ -10,10 +10,10 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 )
 
-// TestCatalogue runs with a services list that refers to a catalogue, once as a file
-// and once in a variable: what the catalogue does not list is dropped or rejected, and
-// `publish --check` says the same.
-func TestCatalogue(t *testing.T) {
+// TestCatalogueDropsAndRejects: a worker drops or rejects whatever the catalogue of a
+// service does not list, from a file or from a variable, and `publish --check` reports
+// the same.
+func TestCatalogueDropsAndRejects(t *testing.T) {
 	const (
 		secret = "pr1vate-mark"
 		list   = "unknownServices: reject\nservices:\n" +

@@ -20,8 +20,8 @@ func numbers(v view) []uint64 {
 	return all
 }
 
-// TestFeed: the feed keeps the newest events only, and counts all.
-func TestFeed(t *testing.T) {
+// TestFeedKeepsNewestAndCountsAll: the feed is bounded, and its counts are of all events.
+func TestFeedKeepsNewestAndCountsAll(t *testing.T) {
 	f := NewFeed()
 	if v := f.since(0); len(v.Rows) != 0 || v.Number != 0 {
 		t.Errorf("%+v", v)
@@ -54,8 +54,9 @@ func TestFeed(t *testing.T) {
 	}
 }
 
-// TestFeedTexts: a publisher's text is short, and has no character that misleads.
-func TestFeedTexts(t *testing.T) {
+// TestTextsAreCleanedAndClipped: a publisher's text becomes short, and has no character
+// that misleads its reader.
+func TestTextsAreCleanedAndClipped(t *testing.T) {
 	bad := "a\x1b[31m\u202e\nb" + strings.Repeat("ü", 2000)
 	e := NewFeed().Add(Event{Service: bad, Environment: bad, Feature: bad, Action: bad, ID: bad, Metadata: bad, Detail: bad})
 	for _, text := range []string{e.Service, e.Environment, e.Feature, e.Action, e.ID, e.Metadata, e.Detail} {
@@ -65,8 +66,8 @@ func TestFeedTexts(t *testing.T) {
 	}
 }
 
-// TestFeedConcurrent: each change reaches who waits for it.
-func TestFeedConcurrent(t *testing.T) {
+// TestEachChangeReachesWaiters: a reader that waits for changes misses none.
+func TestEachChangeReachesWaiters(t *testing.T) {
 	f := NewFeed()
 	const each, writers = 500, 4
 	var wg sync.WaitGroup

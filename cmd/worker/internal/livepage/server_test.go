@@ -122,9 +122,9 @@ func (s *stream) rows() (ids []string, rows, counts string) {
 
 const hostile = `<script>alert(1)</script>"onload='x`
 
-// TestPage: the page has each event, with what became of it, and works without a
-// script.
-func TestPage(t *testing.T) {
+// TestPageNeedsNoScriptAndEscapesTexts: the page has each event with its outcome, also
+// when it is loaded without its script.
+func TestPageNeedsNoScriptAndEscapesTexts(t *testing.T) {
 	f := NewFeed()
 	s := start(t, f)
 	if page := get(t, s, ""); !strings.Contains(page, "<details open>") || !strings.Contains(page, "export PUBSUB_EMULATOR_HOST=127.0.0.1:1\n") {
@@ -152,9 +152,9 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// TestLive: a page that is open gets each event as it arrives, once, and the rest
-// after a connection that broke.
-func TestLive(t *testing.T) {
+// TestStreamSendsEachEventOnce: an open page gets each event as it arrives, once, and
+// after a broken connection the events that it has missed.
+func TestStreamSendsEachEventOnce(t *testing.T) {
 	f := NewFeed()
 	s := start(t, f)
 	f.Add(Event{Feature: "first"})
@@ -198,9 +198,9 @@ func TestLive(t *testing.T) {
 	}
 }
 
-// TestBounds: the server answers only who is on this machine and names it, keeps few
-// streams, and ends them when it closes.
-func TestBounds(t *testing.T) {
+// TestServesThisMachineOnlyWithinBounds: the server listens on 127.0.0.1, answers only
+// requests that name it, keeps few streams, and ends them when it closes.
+func TestServesThisMachineOnlyWithinBounds(t *testing.T) {
 	s := start(t, NewFeed())
 	if !strings.HasPrefix(s.URL(), "http://127.0.0.1:") {
 		t.Error(s.URL())
