@@ -138,7 +138,7 @@ func (s *subscriber) Seek(_ context.Context, req *pubsubpb.SeekRequest) (*pubsub
 		return nil, err
 	}
 	if topic := sub.proto.Load().GetTopic(); topic != snap.proto.GetTopic() {
-		return nil, status.Errorf(codes.InvalidArgument, "The snapshot is of another topic than the subscription (%s, not %s).", snap.proto.GetTopic(), topic)
+		return nil, status.Errorf(codes.FailedPrecondition, "The subscription's topic %s is different from that of the snapshot %s.", topic, snap.proto.GetTopic())
 	}
 	sub.queue.seek(snap, sub.born)
 	return &pubsubpb.SeekResponse{}, nil

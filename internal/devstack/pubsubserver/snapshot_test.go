@@ -140,7 +140,7 @@ func TestSnapshotRefusals(t *testing.T) {
 	}
 	_, err = f.snapshot(testSnap, testSub)
 	wantCode("the name twice", err, codes.AlreadyExists)
-	wantCode("a view of another topic", f.seek(testDLQSub, testSnap), codes.InvalidArgument)
+	wantCode("a view of another topic", f.seek(testDLQSub, testSnap), codes.FailedPrecondition)
 	wantCode("no view", f.seek("projects/p/subscriptions/none", testSnap), codes.NotFound)
 	wantCode("no target", f.seek(testView, ""), codes.InvalidArgument)
 	_, err = f.subs.Seek(f.ctx, &pubsubpb.SeekRequest{Subscription: testView, Target: &pubsubpb.SeekRequest_Time{}})
