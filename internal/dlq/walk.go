@@ -36,6 +36,8 @@ type Walk struct {
 	// Newest is the worker that rejected the newest of all messages, also of those that
 	// do not match. It is the one that runs, as far as the queue tells.
 	Newest Worker
+	// Ended says that the walk has read to the end of the queue.
+	Ended bool
 	// Cut says that the walk ended at the limit and has not read the rest.
 	Cut bool
 
@@ -79,6 +81,7 @@ func (w *Walk) Each(ctx context.Context, visit func(*Stored) error, flush func()
 		err := w.part(ctx, visit)
 		enough := errors.Is(err, errEnough)
 		if errors.Is(err, io.EOF) {
+			w.Ended = true
 			return nil
 		}
 		if err != nil && !enough {

@@ -55,6 +55,7 @@ func (env commands) changeQueue(ctx context.Context, c *cli.Command, plan func(*
 	}
 	defer d.close()
 	d.change = plan(d)
+	d.looks = d.change.quiet
 	if !d.change.quiet {
 		if !c.Bool("yes") && !env.StdinIsTerminal() {
 			return command.Usagef("dlq %s changes the queue: expected --yes, as there is no terminal to ask on", c.Name)

@@ -198,6 +198,8 @@ type session struct {
 	// quick ends a walk after one empty pull. It may miss messages that Pub/Sub withholds
 	// for a moment.
 	quick bool
+	// looks says that the command only reads, so that it may use the view: see source.
+	looks bool
 	// servicesAnyway allows a check with another services list than the worker's.
 	servicesAnyway bool
 	// auditFile is where the audit records go; empty is the default.
@@ -243,7 +245,9 @@ func (d *session) walk(ctx context.Context, filter *dlq.Filter, stop bool, act f
 	if d.quick {
 		opts.EmptyPulls = 1
 	}
-	queue := dlq.Open(d.client, opts)
+	source, look := d.source(ctx)
+	defer d.endLook(look)
+	queue := dlq.Open(source, opts)
 	w := &dlq.Walk{Queue: queue, Filter: filter, Environment: d.cfg.Environment, Stop: stop}
 	w.OnProgress = d.advance
 	d.showBar("reading the queue", -1, "messages")
@@ -251,8 +255,11 @@ func (d *session) walk(ctx context.Context, filter *dlq.Filter, stop bool, act f
 	d.hideBar()
 	d.complete = false
 	if err == nil {
-		missing := d.warnMissing(w)
+		missing := d.warnMissing(w, look != nil)
 		doubts := queue.Doubts()
+		if look != nil && w.Ended && look.Doubt() != "" {
+			doubts = append(doubts, look.Doubt())
+		}
 		d.complete = !missing && !w.Cut && len(doubts) == 0
 		if w.Cut && d.format == "table" { // a program knows its own limit
 			doubts = append(doubts, "--limit was reached")
@@ -270,12 +277,14 @@ func (d *session) walk(ctx context.Context, filter *dlq.Filter, stop bool, act f
 // warnMissing says how many messages were in the queue before and were not seen now.
 // It compares with an earlier walk, because Pub/Sub does not say how many messages
 // somebody else has leased.
-func (d *session) warnMissing(w *dlq.Walk) bool {
+func (d *session) warnMissing(w *dlq.Walk, looking bool) bool {
 	missing := d.inQueue - (w.Read - w.Late)
 	switch {
 	case d.inQueue >= 0 && missing > 0:
 		d.say("worker: %s messages are leased by somebody else or not yet available, or were removed meanwhile; they are not counted here", humanize.Comma(int64(missing)))
 		return true
+	case w.Read == 0 && looking:
+		d.say("worker: the queue gave nothing: it is empty, or its messages are not yet available")
 	case w.Read == 0:
 		d.say("worker: the queue gave nothing: it is empty, or its messages are leased by somebody else or not yet available (a command that was killed keeps its leases for about a minute)")
 	}

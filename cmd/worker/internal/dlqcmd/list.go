@@ -36,6 +36,7 @@ func (env commands) listcommand() *cli.Command {
 				return err
 			}
 			defer d.close()
+			d.looks = true
 			d.streams = true
 			stdout := env.Stdout
 			if d.format != "table" {

@@ -40,6 +40,7 @@ func (env commands) showcommand() *cli.Command {
 				return err
 			}
 			defer d.close()
+			d.looks = true
 			find := func() error { return d.find(ctx, id, c.Bool("full")) }
 			if d.reveal {
 				d.makePrivate(env.Stdout)

@@ -37,6 +37,7 @@ func (env commands) statscommand() *cli.Command {
 				return err
 			}
 			defer d.close()
+			d.looks = true
 			var stats dlq.Stats
 			err = d.walk(ctx, d.filter, true, func(w *dlq.Walk) error {
 				return w.Each(ctx, func(l *dlq.Stored) error { stats.Add(l); return nil }, nil)
