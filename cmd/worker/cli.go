@@ -43,6 +43,7 @@ func root(e command.Env) *cli.Command {
 			env.setupCommand(),
 			publishcmd.New(e),
 			dlqcmd.New(e, dlqcmd.Options{}),
+			dlqcmd.NewTrace(e, dlqcmd.Options{}),
 			env.versionCommand(),
 		},
 	}
