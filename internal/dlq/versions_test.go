@@ -1,6 +1,7 @@
 package dlq
 
 import (
+	"maps"
 	"testing"
 	"time"
 
@@ -30,9 +31,7 @@ func TestOtherVersions(t *testing.T) {
 	} {
 		attributes := map[string]string{}
 		for _, part := range []map[string]string{original, common, more} {
-			for k, v := range part {
-				attributes[k] = v
-			}
+			maps.Copy(attributes, part)
 		}
 		s := Read(&pubsubpb.PubsubMessage{MessageId: "d1", Data: data, Attributes: attributes, PublishTime: timestamppb.New(time.Date(2026, 11, 20, 10, 0, 1, 0, time.UTC))}, "dev")
 		if s.Broken != nil || s.Reason != event.InvalidEvent || s.OriginalID != "m1" {
@@ -64,9 +63,7 @@ func TestReplayMarksAreIgnored(t *testing.T) {
 	decode := func(more map[string]string) event.Event {
 		t.Helper()
 		attributes := map[string]string{"service_id": "sams", "replay_count": "1", "origin_message_id": "m1", "origin_publish_time": published.Format(time.RFC3339Nano)}
-		for k, v := range more {
-			attributes[k] = v
-		}
+		maps.Copy(attributes, more)
 		e, rejection := event.NewDecoder(services, "dev").Decode(event.Message{ID: "m2", PublishTime: published.Add(time.Hour), Data: []byte(`{"feature":"a.b","action":"cd"}`), Attributes: attributes})
 		if rejection != nil {
 			t.Fatal(rejection)

@@ -31,8 +31,8 @@ const (
 	NotRejected State = "not_rejected"
 )
 
-// Letter is the event in the dead-letter queue.
-type Letter struct {
+// Rejection is the event in the dead-letter queue.
+type Rejection struct {
 	Fault           string    `json:"fault"`
 	Reason          string    `json:"reason"`
 	Service         string    `json:"service"`
@@ -49,7 +49,7 @@ type Letter struct {
 // Action is what a command did, by the audit records.
 type Action struct {
 	At time.Time `json:"at"`
-	// By is the account. What is the command, such as dlq replay.
+	// By is the account, and What the command, such as dlq replay.
 	By   string `json:"by"`
 	What string `json:"what"`
 	// Filter selected the messages.
@@ -72,7 +72,7 @@ type Replay struct {
 
 // Facts are what is known about an event.
 type Facts struct {
-	Letters []Letter
+	Rejections []Rejection
 	// QueueDoubt says why the queue may have more than was read, as a clause; empty if
 	// nothing speaks for it.
 	QueueDoubt string
@@ -98,8 +98,8 @@ type Answer struct {
 	State State `json:"state"`
 	// Summary is one sentence.
 	Summary string `json:"summary"`
-	// Letters has more than one where an event was rejected under several messages.
-	Letters []Letter `json:"letters"`
+	// Rejections has more than one where an event was rejected under several messages.
+	Rejections []Rejection `json:"rejections"`
 	// Replays are in the order of time.
 	Replays []Replay `json:"replays"`
 	// Others are commands that have changed the event's messages and replayed none.
@@ -110,14 +110,14 @@ type Answer struct {
 
 // Conclude returns what the facts prove.
 func Conclude(f Facts) Answer {
-	a := Answer{Letters: f.Letters, Replays: replays(f), Others: []Action{}, Unproven: []string{}}
+	a := Answer{Rejections: f.Rejections, Replays: replays(f), Others: []Action{}, Unproven: []string{}}
 	for _, action := range f.Actions {
 		if action.ReplayID == "" {
 			a.Others = append(a.Others, action)
 		}
 	}
-	if a.Letters == nil {
-		a.Letters = []Letter{}
+	if a.Rejections == nil {
+		a.Rejections = []Rejection{}
 	}
 	a.State, a.Summary = state(&a)
 	if a.State == NotRejected {
@@ -141,7 +141,7 @@ func replays(f Facts) []Replay {
 			known.Verdict, known.Reason, known.At = r.Verdict, r.Reason, r.At
 		}
 	}
-	for _, l := range f.Letters {
+	for _, l := range f.Rejections {
 		if l.ReplayID == "" {
 			continue
 		}
@@ -173,8 +173,8 @@ func rank(v receipts.Verdict) int {
 
 // state returns where the event is, and a sentence about it.
 func state(a *Answer) (State, string) {
-	if len(a.Letters) > 0 {
-		l := a.Letters[0]
+	if len(a.Rejections) > 0 {
+		l := a.Rejections[0]
 		return InQueue, fmt.Sprintf("It is in the dead-letter queue: %s of %s, fault %s.", l.Reason, cmp.Or(l.Service, "an unnamed service"), l.Fault)
 	}
 	var last *Replay
@@ -221,7 +221,7 @@ const waitingError = 5 * time.Minute
 func unproven(f Facts, a *Answer) []string {
 	all := []string{}
 	add := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
-	if f.QueueDoubt != "" && len(f.Letters) == 0 {
+	if f.QueueDoubt != "" && len(f.Rejections) == 0 {
 		add("Whether the queue has it: %s.", f.QueueDoubt)
 	}
 	if f.ReceiptsDoubt != "" && a.State != Recorded && a.State != InQueue {

@@ -11,13 +11,13 @@ import (
 )
 
 var (
-	now     = time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
-	early   = now.Add(-2 * time.Hour)
-	late    = now.Add(-time.Hour)
-	letter  = Letter{Fault: "F-17ca08", Reason: "invalid_event", Service: "sams", RejectedAt: late, DeadLetterID: "d1"}
-	oldest  = 40 * time.Second
-	replay1 = Action{At: early, By: "alice@example.com", What: "dlq replay", ReplayID: "R1"}
-	purge   = Action{At: late, By: "bob@example.com", What: "dlq purge", Filter: "event-id=E"}
+	now       = time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
+	early     = now.Add(-2 * time.Hour)
+	late      = now.Add(-time.Hour)
+	rejection = Rejection{Fault: "F-17ca08", Reason: "invalid_event", Service: "sams", RejectedAt: late, DeadLetterID: "d1"}
+	oldest    = 40 * time.Second
+	replay1   = Action{At: early, By: "alice@example.com", What: "dlq replay", ReplayID: "R1"}
+	purge     = Action{At: late, By: "bob@example.com", What: "dlq purge", Filter: "event-id=E"}
 )
 
 func receipt(replay string, v receipts.Verdict, reason string) receipts.Receipt {
@@ -25,7 +25,7 @@ func receipt(replay string, v receipts.Verdict, reason string) receipts.Receipt 
 }
 
 func TestConclude(t *testing.T) {
-	back := letter
+	back := rejection
 	back.ReplayID, back.Replays = "R1", 1
 	for name, c := range map[string]struct {
 		facts Facts
@@ -53,9 +53,9 @@ func TestConclude(t *testing.T) {
 			Facts{Oldest: &oldest, Created: now.Add(-2 * time.Minute)}, NotRejected, "It was not rejected, as far as is known here: it was recorded, still waits, or was never published. The oldest event has waited for 40s.", nil, 0,
 			[]string{"Whether the gateway", "Whether it was published"},
 		},
-		"in the queue":              {Facts{Letters: []Letter{letter}, QueueDoubt: "there is more"}, InQueue, "It is in the dead-letter queue: invalid_event of sams, fault F-17ca08.", nil, 0, nil},
-		"in the queue again":        {Facts{Letters: []Letter{back}, Actions: []Action{replay1}}, InQueue, "It is in the dead-letter queue", []string{"R1 rejected alice@example.com"}, 0, nil},
-		"back, with receipt":        {Facts{Letters: []Letter{back}, Receipts: []receipts.Receipt{receipt("R1", receipts.Rejected, "invalid_event")}}, InQueue, "It is in the dead-letter queue", []string{"R1 rejected"}, 0, nil},
+		"in the queue":              {Facts{Rejections: []Rejection{rejection}, QueueDoubt: "there is more"}, InQueue, "It is in the dead-letter queue: invalid_event of sams, fault F-17ca08.", nil, 0, nil},
+		"in the queue again":        {Facts{Rejections: []Rejection{back}, Actions: []Action{replay1}}, InQueue, "It is in the dead-letter queue", []string{"R1 rejected alice@example.com"}, 0, nil},
+		"back, with receipt":        {Facts{Rejections: []Rejection{back}, Receipts: []receipts.Receipt{receipt("R1", receipts.Rejected, "invalid_event")}}, InQueue, "It is in the dead-letter queue", []string{"R1 rejected"}, 0, nil},
 		"recorded":                  {Facts{Receipts: []receipts.Receipt{receipt("R1", receipts.Recorded, "")}, Actions: []Action{replay1}, ReceiptsDoubt: "best effort"}, Recorded, "The gateway recorded its replay R1 at 2026-11-27T11:00:00Z.", []string{"R1 recorded alice@example.com"}, 0, nil},
 		"recorded before":           {Facts{Receipts: []receipts.Receipt{receipt("R1", receipts.Duplicate, "")}}, Recorded, "The gateway had it already when the replay R1 came", []string{"R1 duplicate"}, 0, nil},
 		"two receipts":              {Facts{Receipts: []receipts.Receipt{receipt("R1", receipts.Duplicate, ""), receipt("R1", receipts.Recorded, ""), receipt("R1", receipts.Rejected, "oversized")}}, Recorded, "The gateway recorded its replay R1", []string{"R1 recorded"}, 0, nil},

@@ -124,6 +124,7 @@ var clean = []string{
 	"internal/terminal",
 	"internal/testenv",
 	"internal/topic",
+	"internal/trace",
 	"internal/turns",
 	"internal/verdict",
 	"recorder",

@@ -98,7 +98,7 @@ func (t *tracer) queue(ctx context.Context, f *trace.Facts) error {
 			}
 			origin, _ := event.Message{ID: s.OriginalID, PublishTime: s.OriginalPublishTime, Attributes: s.Original.Attributes}.Origin()
 			t.origins = append(t.origins, origin)
-			f.Letters = append(f.Letters, letterOf(s))
+			f.Rejections = append(f.Rejections, rejectionOf(s))
 			return nil
 		}, nil)
 	})
@@ -106,14 +106,14 @@ func (t *tracer) queue(ctx context.Context, f *trace.Facts) error {
 		f.QueueDoubt = "the queue may have more messages than were read"
 	}
 	// The latest rejection says where the event is.
-	slices.SortFunc(f.Letters, func(a, b trace.Letter) int { return b.RejectedAt.Compare(a.RejectedAt) })
+	slices.SortFunc(f.Rejections, func(a, b trace.Rejection) int { return b.RejectedAt.Compare(a.RejectedAt) })
 	return err
 }
 
-// letterOf is what a trace says of a message in the queue.
-func letterOf(s *dlq.Stored) trace.Letter {
+// rejectionOf is what a trace says of a message in the queue.
+func rejectionOf(s *dlq.Stored) trace.Rejection {
 	fault := dlq.FaultOf(s)
-	l := trace.Letter{
+	l := trace.Rejection{
 		Fault: fault.ID(), Reason: fault.Reason, Service: fault.Service, Detail: detailOf(s), RejectedAt: s.RejectedAt, FirstRejectedAt: s.FirstRejectedAt,
 		Release: dlq.Word(s.Original.Attributes[event.AttrServiceVersion]), Replays: s.Replays, DeadLetterID: s.ID,
 	}
@@ -183,7 +183,7 @@ func (t *tracer) audit(f *trace.Facts) {
 	}
 	f.ActionsDoubt = fmt.Sprintf("%s has only what you did on this machine, and a command that changed many messages does not name each", terminal.Clean(path))
 	about := trace.Selector{IDs: append([]string{t.id}, t.origins...)}
-	for _, l := range f.Letters {
+	for _, l := range f.Rejections {
 		about.IDs = append(about.IDs, l.DeadLetterID)
 		about.Replays = append(about.Replays, l.ReplayID)
 	}
@@ -207,7 +207,7 @@ func (t *tracer) print(a trace.Answer) error {
 		}
 	}
 	fmt.Fprintf(&b, "%s\n", terminal.Clean(a.Summary))
-	for _, l := range a.Letters {
+	for _, l := range a.Rejections {
 		fmt.Fprintf(&b, "\n%s\n", p.paint(colourHead, "In the queue"))
 		put("reason", l.Reason)
 		put("fault", l.Fault)

@@ -102,7 +102,7 @@ func TestTrace(t *testing.T) {
 	ids := h.put(deadLetter(1, `{"feature":"sams.user","action":"created","id":"`+tracedID+`","privateMetadata":{"x":"`+secretValue+`"}}`, "dlq_event_id", tracedID, "service_version", "1.85.0"))
 	for _, id := range []string{tracedID, "m1", ids[0]} { // by any of its ids
 		got := trace(id)
-		if got.State != "in_queue" || len(got.Letters) != 1 || got.Letters[0].Reason != "invalid_event" || got.Letters[0].Release != "1.85.0" || got.Letters[0].Fault == "" || len(got.Replays) != 0 {
+		if got.State != "in_queue" || len(got.Rejections) != 1 || got.Rejections[0].Reason != "invalid_event" || got.Rejections[0].Release != "1.85.0" || got.Rejections[0].Fault == "" || len(got.Replays) != 0 {
 			t.Errorf("%s: %+v", id, got)
 		}
 	}
