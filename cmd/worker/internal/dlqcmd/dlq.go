@@ -36,6 +36,9 @@ type Options struct {
 	// LookAgain is how long a canary waits for messages that somebody else has
 	// leased, because a canary may be among them: 30 s.
 	LookAgain time.Duration
+	// MonitoringEndpoint is that of another Cloud Monitoring, which asks for no
+	// credentials; empty: Google's, or none if Pub/Sub is an emulator.
+	MonitoringEndpoint string
 }
 
 func (o Options) withDefaults() Options {
@@ -190,6 +193,11 @@ type session struct {
 	// inQueue is the number of messages at the end of the last complete walk, without
 	// those newer than the start; -1 before the first.
 	inQueue int
+	// read is the number of messages that the last walk has seen.
+	read int
+	// viewed says that the last walk has read a view, which shows what others have leased,
+	// too.
+	viewed bool
 	// complete says that the last walk has seen the whole queue, as far as can be known.
 	// If not, its counts are lower bounds.
 	complete bool
@@ -255,6 +263,7 @@ func (d *session) walk(ctx context.Context, filter *dlq.Filter, stop bool, act f
 	d.hideBar()
 	d.complete = false
 	if err == nil {
+		d.read, d.viewed = w.Read, look != nil
 		missing := d.warnMissing(w, look != nil)
 		doubts := queue.Doubts()
 		if look != nil && w.Ended && look.Doubt() != "" {

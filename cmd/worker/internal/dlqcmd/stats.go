@@ -21,7 +21,9 @@ func (env commands) statscommand() *cli.Command {
 		Name:  "stats",
 		Usage: "what is in the dead-letter queue, by fault",
 		Description: "Counts the messages by reason, service, environment, feature, action and detail. It\n" +
-			"shows the first and the last rejection, and who owns the service. The queue stays as it is.\n\n" +
+			"shows the first and the last rejection, and who owns the service. The queue stays as it is.\n" +
+			"Messages that somebody else has leased do not come. The count is compared with that of\n" +
+			"Cloud Monitoring (roles/monitoring.viewer); without it, it is \"at least N\".\n\n" +
 			"Examples:\n\n" +
 			"   worker dlq stats\n" +
 			"   worker dlq stats --service sams --since 24h --output json",
@@ -45,6 +47,7 @@ func (env commands) statscommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			d.compareWithBacklog(ctx)
 			groups := stats.Groups()
 			for _, g := range groups {
 				g.Owner, g.Runbook = d.owner(g.Service)
@@ -99,7 +102,7 @@ const (
 
 func (d *session) printStats(s *dlq.Stats, groups []*dlq.GroupCount, top int) error {
 	if s.Count == 0 {
-		_, err := fmt.Fprintln(d.env.Stdout, "no dead-lettered messages")
+		_, err := fmt.Fprintln(d.env.Stdout, d.none())
 		return err
 	}
 	rows := dlq.Fold(groups, foldAt)
@@ -120,6 +123,14 @@ func (d *session) printStats(s *dlq.Stats, groups []*dlq.GroupCount, top int) er
 		d.atLeast(s.Count), shortTime(s.Oldest), shortTime(s.Newest), humanize.Comma(int64(s.ReplayedBefore)))
 	_, err := io.WriteString(d.env.Stdout, out.String())
 	return err
+}
+
+// none is what stats prints when no message came.
+func (d *session) none() string {
+	if d.complete {
+		return "no dead-lettered messages"
+	}
+	return "no dead-lettered messages that are free to read"
 }
 
 // statsTable prints the rows of stats.

@@ -1,0 +1,51 @@
+package dlqcmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/dustin/go-humanize"
+	"google.golang.org/api/option"
+
+	"github.com/sourcegraph/telemetry-relay/internal/backlog"
+)
+
+// errEmulator is why an emulator's queue has no known size.
+var errEmulator = errors.New("an emulator has no Cloud Monitoring")
+
+// compareWithBacklog compares the last walk with the number of messages that Cloud
+// Monitoring has counted, and says when the walk has seen fewer: a reader gets only the
+// messages that nobody else has leased, and Pub/Sub does not say how many the others are.
+// Without a count to compare with, the number of messages read is a lower bound.
+func (d *session) compareWithBacklog(ctx context.Context) {
+	if d.viewed || !d.complete { // if it is not, a sentence has said so
+		return
+	}
+	counted, err := d.backlog(ctx)
+	switch {
+	case err != nil:
+		d.complete = false
+		d.say("worker: whether somebody else has leased more messages is not known: %v", err)
+	case counted.Messages > d.read:
+		d.complete = false
+		d.say("worker: Cloud Monitoring counted %s messages in the queue at %s, and %s came: somebody else has leased the rest, or removed it since",
+			humanize.Comma(int64(counted.Messages)), shortTime(counted.At), humanize.Comma(int64(d.read)))
+	}
+}
+
+// backlog asks how many messages the queue has.
+func (d *session) backlog(ctx context.Context) (backlog.Count, error) {
+	var opts []option.ClientOption
+	switch {
+	case d.env.opts.MonitoringEndpoint != "":
+		opts = append(opts, option.WithEndpoint(d.env.opts.MonitoringEndpoint), option.WithoutAuthentication())
+	case d.cfg.EmulatorHost != "":
+		return backlog.Count{}, errEmulator
+	}
+	counted, err := backlog.Newest(ctx, d.cfg.DeadLetterSubscriptionName(), opts...)
+	if err != nil {
+		return backlog.Count{}, fmt.Errorf("Cloud Monitoring cannot be asked: %w", err) //nolint:staticcheck // a name
+	}
+	return counted, nil
+}

@@ -1,0 +1,100 @@
+// Package backlog asks Cloud Monitoring how many messages of a subscription are not
+// acknowledged. Pub/Sub itself does not say it, and a reader sees only the messages that
+// nobody else has leased.
+package backlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"google.golang.org/api/googleapi"
+	"google.golang.org/api/monitoring/v3"
+	"google.golang.org/api/option"
+)
+
+const (
+	// metric is sampled each minute, and a sample is visible up to two minutes later
+	// (cloud.google.com/monitoring/api/metrics_gcp_p_z, pubsub). It counts leased
+	// messages, too.
+	metric = "pubsub.googleapis.com/subscription/num_undelivered_messages"
+	// window is how old a sample may be.
+	window = 10 * time.Minute
+	// timeout bounds the question, because it only confirms what was read.
+	timeout = 5 * time.Second
+)
+
+// Count is a sample.
+type Count struct {
+	Messages int
+	At       time.Time
+}
+
+// ErrNoSample means that Cloud Monitoring has no sample of the last minutes. A
+// subscription has none in its first minutes.
+var ErrNoSample = errors.New("Cloud Monitoring has no sample of the last 10 minutes") //nolint:staticcheck // a name
+
+// Newest returns the newest sample of a subscription, given by its full name. The caller
+// needs monitoring.timeSeries.list, which roles/monitoring.viewer has.
+func Newest(ctx context.Context, subscription string, opts ...option.ClientOption) (Count, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	project, id, ok := split(subscription)
+	if !ok {
+		return Count{}, fmt.Errorf("expected a subscription's full name, got %q", subscription)
+	}
+	opts = append([]option.ClientOption{option.WithScopes(monitoring.MonitoringReadScope)}, opts...)
+	service, err := monitoring.NewService(ctx, opts...)
+	if err != nil {
+		return Count{}, fmt.Errorf("connect to Cloud Monitoring: %w", err)
+	}
+	now := time.Now().UTC()
+	answer, err := service.Projects.TimeSeries.List("projects/" + project).Context(ctx).
+		Filter(fmt.Sprintf("metric.type = %q AND resource.labels.subscription_id = %q", metric, id)).
+		IntervalStartTime(now.Add(-window).Format(time.RFC3339)).IntervalEndTime(now.Format(time.RFC3339)).Do()
+	if err != nil {
+		return Count{}, shorter(err)
+	}
+	var newest Count
+	for _, series := range answer.TimeSeries {
+		for _, p := range series.Points {
+			if p.Interval == nil || p.Value == nil || p.Value.Int64Value == nil {
+				continue
+			}
+			at, err := time.Parse(time.RFC3339Nano, p.Interval.EndTime)
+			if err == nil && at.After(newest.At) {
+				newest = Count{int(*p.Value.Int64Value), at}
+			}
+		}
+	}
+	if newest.At.IsZero() {
+		return Count{}, ErrNoSample
+	}
+	return newest, nil
+}
+
+// split returns the parts of projects/P/subscriptions/S.
+func split(name string) (project, id string, ok bool) {
+	parts := strings.Split(name, "/")
+	if len(parts) != 4 || parts[0] != "projects" || parts[2] != "subscriptions" {
+		return "", "", false
+	}
+	return parts[1], parts[3], true
+}
+
+// shorter keeps what a person needs of an error: the library's texts are pages long.
+func shorter(err error) error {
+	refused, ok := errors.AsType[*googleapi.Error](err)
+	switch {
+	case !ok && errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("Cloud Monitoring gave no answer in %v", timeout) //nolint:staticcheck // a name
+	case !ok:
+		return err
+	case refused.Code == http.StatusForbidden:
+		return errors.New("you may not read Cloud Monitoring; expected roles/monitoring.viewer")
+	}
+	return fmt.Errorf("Cloud Monitoring answered %d", refused.Code) //nolint:staticcheck // a name
+}
