@@ -228,7 +228,9 @@ var varies = []struct {
 	{regexp.MustCompile(`(_seconds )[0-9.e+]+`), "${1}N"},
 	{regexp.MustCompile(`("(in_flight|batches|empty_pulls)":)\d+`), "${1}N"},
 	{regexp.MustCompile(` *\b\d+ (s|min|h|d) ago *`), " AGE "},
-	{regexp.MustCompile(`FEATURE/ACTION +FIRST +LAST +REPLAYED`), "FEATURE/ACTION FIRST LAST REPLAYED"}, // as wide as the ages
+	{regexp.MustCompile(`[▁▂▃▄▅▆▇█·]{24}`), "SPARKLINE"},
+	{regexp.MustCompile(`(next: worker dlq show )[0-9]{16}$`), "${1}ID"},
+	{regexp.MustCompile(`SERVICE +FIRST +LAST +CAME BACK`), "SERVICE FIRST LAST CAME BACK"}, // as wide as the ages
 	// How often something was tried in vain so far.
 	{regexp.MustCompile(`((result="error"|code="Unavailable"|code="PermissionDenied")} )[1-9]\d*`), "${1}N"},
 	{regexp.MustCompile(`("ids_sha256":)"[0-9a-f]{64}"`), `${1}"SUM"`},

@@ -13,7 +13,9 @@ import (
 // are set must match.
 type Filter struct {
 	Reasons, Services, Environments, Features, Actions []string
-	EventIDs                                           []string
+	// Faults are ids: see package fault.
+	Faults   []string
+	EventIDs []string
 	// MessageIDs are those of the original messages or of the dead-lettered messages.
 	MessageIDs []string
 	// Since and Until bound the time of the rejection; zero means no bound.
@@ -35,12 +37,13 @@ func (f *Filter) Match(s *Stored) bool {
 		(among(f.MessageIDs, s.OriginalID) || among(f.MessageIDs, s.ID)) &&
 		(f.Since.IsZero() || !s.RejectedAt.Before(f.Since)) &&
 		(f.Until.IsZero() || !s.RejectedAt.After(f.Until)) &&
-		!f.late(s.PublishTime) && (!f.Private || ViewOf(s, false).Private)
+		!f.late(s.PublishTime) && (!f.Private || ViewOf(s, false).Private) &&
+		(len(f.Faults) == 0 || slices.Contains(f.Faults, FaultOf(s).ID()))
 }
 
 // Narrow reports whether the filter excludes anything.
 func (f *Filter) Narrow() bool {
-	return len(f.Reasons)+len(f.Services)+len(f.Environments)+len(f.Features)+len(f.Actions)+len(f.EventIDs)+
+	return len(f.Faults)+len(f.Reasons)+len(f.Services)+len(f.Environments)+len(f.Features)+len(f.Actions)+len(f.EventIDs)+
 		len(f.MessageIDs)+f.Limit > 0 || f.Private || !f.Since.IsZero() || !f.Until.IsZero()
 }
 
@@ -55,6 +58,7 @@ func (f *Filter) String() string {
 			parts = append(parts, name+"="+strings.Join(values, "|"))
 		}
 	}
+	add("fault", f.Faults)
 	add("reason", f.Reasons)
 	add("service", f.Services)
 	add("environment", f.Environments)

@@ -9,7 +9,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/fault"
 )
 
-// Group identifies messages with the same fault.
+// Group identifies messages with the same fault of the same feature.
 type Group struct {
 	Reason      string `json:"reason"`
 	Service     string `json:"service"`
@@ -30,19 +30,26 @@ func GroupOf(s *Stored) Group {
 	}
 }
 
-// FaultOf returns the fault of a message.
+// FaultOf returns the fault of a message. It is not safe for concurrent use with the
+// same message.
 func FaultOf(s *Stored) fault.Fault {
+	if s.fault != (fault.Fault{}) {
+		return s.fault
+	}
 	detail := s.Detail
 	if s.Broken != nil {
 		detail = s.Broken.Error()
 	}
-	return fault.Of(string(s.Reason), s.Service, detail)
+	s.fault = fault.Of(string(s.Reason), s.Service, detail)
+	return s.fault
 }
 
 // GroupCount is a group with its counts.
 type GroupCount struct {
 	Group
-	Count int `json:"count"`
+	// Fault is the id of the fault that the messages have.
+	Fault string `json:"fault"`
+	Count int    `json:"count"`
 	// First is the time of the first rejection, before all replays; Last is that of the
 	// last.
 	First time.Time `json:"first"`
@@ -73,11 +80,14 @@ func (s *Stats) Add(l *Stored) {
 	group := GroupOf(l)
 	t := s.groups[group]
 	if t == nil && len(s.groups) >= maxGroups {
-		group = Group{Reason: group.Reason, Detail: "(others)"}
+		group = Group{Reason: group.Reason, Detail: otherFault}
 		t = s.groups[group]
 	}
 	if t == nil {
 		t = &GroupCount{Group: group}
+		if group.Detail != otherFault {
+			t.Fault = FaultOf(l).ID()
+		}
 		s.groups[group] = t
 	}
 	t.Count++

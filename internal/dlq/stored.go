@@ -14,6 +14,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/sourcegraph/telemetry-relay/internal/event"
+	"github.com/sourcegraph/telemetry-relay/internal/fault"
 	"github.com/sourcegraph/telemetry-relay/internal/ndjson"
 )
 
@@ -87,6 +88,8 @@ type Stored struct {
 
 	Service, Environment string
 	Feature, Action      string
+
+	fault fault.Fault // what FaultOf returns, once it was asked
 }
 
 // Read reads a message in the queue, also one that the worker did not write. An event

@@ -38,6 +38,8 @@ type Walk struct {
 	Newest Worker
 	// Ended says that the walk has read to the end of the queue.
 	Ended bool
+	// Faults are the faults of the messages that matched, if the filter selects by fault.
+	Faults map[string]struct{}
 	// Cut says that the walk ended at the limit and has not read the rest.
 	Cut bool
 
@@ -136,6 +138,9 @@ func (w *Walk) part(ctx context.Context, visit func(*Stored) error) error {
 			return err
 		}
 		w.Matched++
+		if len(w.Filter.Faults) > 0 {
+			w.addFault(FaultOf(s).ID())
+		}
 		if err := visit(s); err != nil {
 			return err
 		}
@@ -155,6 +160,13 @@ func (w *Walk) widen(messages []*pubsubpb.PubsubMessage) {
 			w.Filter.PublishedBefore = at.Add(1)
 		}
 	}
+}
+
+func (w *Walk) addFault(id string) {
+	if w.Faults == nil {
+		w.Faults = map[string]struct{}{}
+	}
+	w.Faults[id] = struct{}{}
 }
 
 func (w *Walk) full() bool { return w.Filter.Limit > 0 && w.Matched >= w.Filter.Limit }

@@ -22,6 +22,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/app"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
+	"github.com/sourcegraph/telemetry-relay/internal/fault"
 )
 
 // Options are how long the commands wait. Zero values are the defaults; tests set
@@ -96,7 +97,8 @@ func filterFlags() []cli.Flag {
 		}}
 	}
 	return []cli.Flag{
-		&cli.StringSliceFlag{Name: "reason", Usage: "only those with the `REASON`, such as invalid_event; may be repeated, as may all that name something", Validator: knownReasons},
+		&cli.StringSliceFlag{Name: "fault", Usage: "only those with the fault `ID` that stats prints, such as F-7c3a91; may be repeated, as may all that name something", Validator: faultIDs},
+		&cli.StringSliceFlag{Name: "reason", Usage: "only those with the `REASON`, such as invalid_event", Validator: knownReasons},
 		&cli.StringSliceFlag{Name: "service", Usage: "only those of the service `ID`"},
 		&cli.StringSliceFlag{Name: "environment", Usage: "only those of the environment `ID`"},
 		&cli.StringSliceFlag{Name: "feature", Usage: "only those of the `FEATURE`"},
@@ -130,6 +132,16 @@ func knownReasons(reasons []string) error {
 	return nil
 }
 
+// faultIDs refuses what no fault can be called.
+func faultIDs(ids []string) error {
+	for _, id := range ids {
+		if !fault.IsID(id) {
+			return fmt.Errorf("expected the id of a fault as stats prints it, such as F-7c3a91, got %q", id)
+		}
+	}
+	return nil
+}
+
 func formatFlag(formats ...string) cli.Flag {
 	return &cli.StringFlag{Name: "output", Value: formats[0], Usage: fmt.Sprintf("one of %q", formats), Validator: func(s string) error {
 		if slices.Contains(formats, s) {
@@ -151,6 +163,7 @@ func filterOf(c *cli.Command) (*dlq.Filter, error) {
 		return t
 	}
 	f := &dlq.Filter{
+		Faults:       c.StringSlice("fault"),
 		Reasons:      c.StringSlice("reason"),
 		Services:     c.StringSlice("service"),
 		Environments: c.StringSlice("environment"),
@@ -193,6 +206,7 @@ type session struct {
 	// inQueue is the number of messages at the end of the last complete walk, without
 	// those newer than the start; -1 before the first.
 	inQueue int
+	warned  map[string]bool // faults of the filter that no message has
 	// read is the number of messages that the last walk has seen.
 	read int
 	// viewed says that the last walk has read a view, which shows what others have leased,
@@ -264,6 +278,7 @@ func (d *session) walk(ctx context.Context, filter *dlq.Filter, stop bool, act f
 	d.complete = false
 	if err == nil {
 		d.read, d.viewed = w.Read, look != nil
+		d.warnFaults(w)
 		missing := d.warnMissing(w, look != nil)
 		doubts := queue.Doubts()
 		if look != nil && w.Ended && look.Doubt() != "" {
@@ -298,6 +313,19 @@ func (d *session) warnMissing(w *dlq.Walk, looking bool) bool {
 		d.say("worker: the queue gave nothing: it is empty, or its messages are leased by somebody else or not yet available (a command that was killed keeps its leases for about a minute)")
 	}
 	return false
+}
+
+// warnFaults says which faults of the filter no message has: the id may be mistyped.
+func (d *session) warnFaults(w *dlq.Walk) {
+	for _, id := range w.Filter.Faults {
+		if _, ok := w.Faults[id]; !ok && !w.Cut && !d.warned[id] {
+			if d.warned == nil {
+				d.warned = map[string]bool{}
+			}
+			d.warned[id] = true
+			d.say("worker: no message that was read has the fault %s; `worker dlq stats` lists the faults", id)
+		}
+	}
 }
 
 // atLeast formats a count of the last walk for a sentence.

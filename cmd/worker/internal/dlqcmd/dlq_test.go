@@ -191,7 +191,7 @@ func TestDLQSee(t *testing.T) {
 	h := newTestQueue(t)
 	h.expect(0, "no dead-lettered messages\n", "list")
 	h.expect(0, "[]\n", "list", "--output", "json")
-	h.expect(0, `{"count":0,"replayed_before":0,"oldest":null,"newest":null,"groups":[],"count_at_least":true}`+"\n", "stats", "--output", "json")
+	h.expect(0, `{"count":0,"replayed_before":0,"oldest":null,"newest":null,"groups":[],"faults":[],"count_at_least":true}`+"\n", "stats", "--output", "json")
 	ids := h.put(
 		deadLetter(1, typoData(1)), deadLetter(2, typoData(2), "dlq_replays", "1"),
 		deadLetter(3, "\xff\x1b[2J", "dlq_reason", "malformed_payload", "dlq_detail", "evil \x1b[2J"),

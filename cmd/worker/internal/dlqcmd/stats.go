@@ -20,8 +20,11 @@ func (env commands) statscommand() *cli.Command {
 	return &cli.Command{
 		Name:  "stats",
 		Usage: "what is in the dead-letter queue, by fault",
-		Description: "Counts the messages by reason, service, environment, feature, action and detail. It\n" +
-			"shows the first and the last rejection, and who owns the service. The queue stays as it is.\n" +
+		Description: "Counts the messages by fault: a reason, a service and a detail without the values that\n" +
+			"differ from event to event. For each fault it prints its id (for --fault of every command),\n" +
+			"the first and the last rejection, the rejections of each of the last 24 hours, the share\n" +
+			"that was replayed and came back, the releases of the service that have it, the owner, and\n" +
+			"a sample. The queue stays as it is.\n" +
 			"Messages that somebody else has leased do not come. The count is compared with that of\n" +
 			"Cloud Monitoring (roles/monitoring.viewer); without it, it is \"at least N\".\n\n" +
 			"Examples:\n\n" +
@@ -29,7 +32,7 @@ func (env commands) statscommand() *cli.Command {
 			"   worker dlq stats --service sams --since 24h --output json",
 		DisableSliceFlagSeparator: true,
 		Flags: append(filterFlags(), formatFlag("table", "json"),
-			&cli.IntFlag{Name: "top", Value: defaultTop, Usage: "print the `N` largest rows; 0 means all"}),
+			&cli.IntFlag{Name: "top", Value: defaultTop, Usage: "print the `N` largest faults; 0 means all"}),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			if err := command.NoArguments(c); err != nil {
 				return err
@@ -41,21 +44,26 @@ func (env commands) statscommand() *cli.Command {
 			defer d.close()
 			d.looks = true
 			var stats dlq.Stats
+			faults := dlq.Faults{Now: time.Now()}
 			err = d.walk(ctx, d.filter, true, func(w *dlq.Walk) error {
-				return w.Each(ctx, func(l *dlq.Stored) error { stats.Add(l); return nil }, nil)
+				return w.Each(ctx, func(l *dlq.Stored) error { stats.Add(l); faults.Add(l); return nil }, nil)
 			})
 			if err != nil {
 				return err
 			}
 			d.compareWithBacklog(ctx)
-			groups := stats.Groups()
-			for _, g := range groups {
-				g.Owner, g.Runbook = d.owner(g.Service)
+			counts := faults.Counts()
+			for _, f := range counts {
+				f.Owner, f.Runbook = d.owner(f.Service)
 			}
 			if d.format == "json" {
-				return command.PrintJSON(env.Stdout, statsJSON(&stats, groups, !d.complete))
+				groups := stats.Groups()
+				for _, g := range groups {
+					g.Owner, g.Runbook = d.owner(g.Service)
+				}
+				return command.PrintJSON(env.Stdout, statsJSON(&stats, counts, groups, !d.complete))
 			}
-			return d.printStats(&stats, groups, c.Int("top"))
+			return d.printStats(&stats, counts, c.Int("top"))
 		},
 	}
 }
@@ -76,48 +84,46 @@ type statsOutput struct {
 	Oldest         *time.Time        `json:"oldest"`
 	Newest         *time.Time        `json:"newest"`
 	Groups         []*dlq.GroupCount `json:"groups"`
+	Faults         []*dlq.FaultCount `json:"faults"`
 	// CountAtLeast says that Count is a lower bound.
 	CountAtLeast bool `json:"count_at_least,omitempty"`
 }
 
-func statsJSON(s *dlq.Stats, groups []*dlq.GroupCount, least bool) statsOutput {
-	out := statsOutput{Count: s.Count, ReplayedBefore: s.ReplayedBefore, Groups: groups, CountAtLeast: least}
+func statsJSON(s *dlq.Stats, faults []*dlq.FaultCount, groups []*dlq.GroupCount, least bool) statsOutput {
+	out := statsOutput{Count: s.Count, ReplayedBefore: s.ReplayedBefore, Faults: faults, Groups: groups, CountAtLeast: least}
 	if s.Count > 0 {
 		out.Oldest, out.Newest = &s.Oldest, &s.Newest
 	}
 	if groups == nil {
-		out.Groups = []*dlq.GroupCount{}
+		out.Faults, out.Groups = []*dlq.FaultCount{}, []*dlq.GroupCount{}
 	}
 	return out
 }
 
 const (
-	// foldAt is how many features of one fault get rows of their own.
-	foldAt = 5
-	// defaultTop is how many rows stats prints.
+	// defaultTop is how many faults stats prints.
 	defaultTop = 20
 	// minColumn is the width below which a column is not clipped.
 	minColumn = 12
 )
 
-func (d *session) printStats(s *dlq.Stats, groups []*dlq.GroupCount, top int) error {
+func (d *session) printStats(s *dlq.Stats, faults []*dlq.FaultCount, top int) error {
 	if s.Count == 0 {
 		_, err := fmt.Fprintln(d.env.Stdout, d.none())
 		return err
 	}
-	rows := dlq.Fold(groups, foldAt)
 	rest, restCount := 0, 0
-	if top > 0 && len(rows) > top {
-		for _, r := range rows[top:] {
-			rest, restCount = rest+1, restCount+r.Count
+	if top > 0 && len(faults) > top {
+		for _, f := range faults[top:] {
+			rest, restCount = rest+1, restCount+f.Count
 		}
-		rows = rows[:top]
+		faults = faults[:top]
 	}
 	t := statsTable{styler: d.env.styler(d.env.Stdout), width: terminal.Width(d.env.Stdout), now: time.Now()}
 	var out strings.Builder
-	t.print(&out, rows)
+	t.print(&out, faults)
 	if rest > 0 {
-		fmt.Fprintf(&out, "… and %s with %s; --top 0 shows all\n", command.Plural(rest, "row"), command.Plural(restCount, "message"))
+		fmt.Fprintf(&out, "… and %s with %s; --top 0 shows all\n", command.Plural(rest, "fault"), command.Plural(restCount, "message"))
 	}
 	fmt.Fprintf(&out, "\n%s messages from %s to %s\n%s of them were replayed before\n",
 		d.atLeast(s.Count), shortTime(s.Oldest), shortTime(s.Newest), humanize.Comma(int64(s.ReplayedBefore)))
@@ -133,63 +139,109 @@ func (d *session) none() string {
 	return "no dead-lettered messages that are free to read"
 }
 
-// statsTable prints the rows of stats.
+// statsTable prints the faults of stats.
 type statsTable struct {
 	styler
 	width int // columns of the terminal; 0: no limit
 	now   time.Time
 }
 
-func (t *statsTable) print(out *strings.Builder, rows []dlq.Row) {
-	head := []string{"COUNT", "REASON", "SERVICE", "FEATURE/ACTION", "FIRST", "LAST", "REPLAYED"}
-	plain := [][]string{head}
-	for _, r := range rows {
-		service := cell(r.Service)
-		if manyEnvironments(rows) {
-			service += " (" + cell(r.Environment) + ")"
-		}
-		feature := eventName(r.Feature, r.Action)
-		if r.Features > 1 {
-			feature = command.Plural(r.Features, "feature")
-		}
+// The columns of statsTable that print needs by number.
+const (
+	faultColumn  = 0
+	reasonColumn = 2
+	nameColumns  = 2 // reason and service: they give way on a narrow terminal
+)
+
+func (t *statsTable) print(out *strings.Builder, faults []*dlq.FaultCount) {
+	plain := [][]string{{"FAULT", "COUNT", "REASON", "SERVICE", "FIRST", "LAST", "CAME BACK"}}
+	for _, f := range faults {
 		plain = append(plain, []string{
-			humanize.Comma(int64(r.Count)), cell(r.Reason), service, feature, age(r.First, t.now), age(r.Last, t.now),
-			fmt.Sprintf("%d%%", 100*r.ReplayedBefore/r.Count),
+			cell(f.ID), humanize.Comma(int64(f.Count)), cell(f.Reason), cell(f.Service),
+			age(f.First, t.now), age(f.Last, t.now), fmt.Sprintf("%d%%", 100*f.CameBack/f.Count),
 		})
 	}
 	widths := t.fit(plain)
 	for i, cells := range plain {
 		for c := range cells {
-			last := c == len(cells)-1
-			style := map[bool]string{true: colourHead}[i == 0 || c == 0]
 			text := clip(cells[c], widths[c])
 			padding := strings.Repeat(" ", widths[c]-utf8.RuneCountInString(text)+2)
 			switch {
-			case i > 0 && c == 1:
-				text = t.reason(rows[i-1].Reason, text)
-			default:
-				text = t.paint(style, text)
+			case i > 0 && c == reasonColumn:
+				text = t.reason(faults[i-1].Reason, text)
+			case i == 0 || c == faultColumn:
+				text = t.paint(colourHead, text)
 			}
 			out.WriteString(text)
-			if !last {
+			if c < len(cells)-1 {
 				out.WriteString(padding)
 			}
 		}
 		out.WriteString("\n")
-		if i == 0 {
-			continue
-		}
-		r := rows[i-1]
-		t.below(out, cell(r.Detail), "")
-		if r.Owner != "" || r.Runbook != "" {
-			t.below(out, strings.TrimSpace(cell(r.Owner)+"  "+terminal.Clean(r.Runbook)), colourHelp)
+		if i > 0 {
+			t.details(out, faults[i-1])
 		}
 	}
 }
 
+// details prints what is known of a fault below its row.
+func (t *statsTable) details(out *strings.Builder, f *dlq.FaultCount) {
+	t.below(out, cell(f.Detail), "")
+	hours, style := perHour(f), ""
+	if f.Trend == dlq.Growing {
+		style = colourBad
+	}
+	t.below(out, hours, style)
+	t.below(out, events(f), "")
+	if len(f.Releases) > 0 {
+		t.below(out, releases(f), "")
+	}
+	if f.Owner != "" || f.Runbook != "" {
+		t.below(out, strings.TrimSpace(cell(f.Owner)+"  "+terminal.Clean(f.Runbook)), colourHelp)
+	}
+	t.below(out, "next: worker dlq show "+f.Sample, "")
+}
+
+// events says which events have the fault.
+func events(f *dlq.FaultCount) string {
+	name := eventName(f.Feature, f.Action)
+	if f.Features > 1 {
+		name = command.Plural(f.Features, "feature")
+	}
+	return fmt.Sprintf("%s in %s", name, cell(strings.Join(f.Environments, ", ")))
+}
+
+// perHour describes the rejections of the last hours.
+func perHour(f *dlq.FaultCount) string {
+	if f.Trend == dlq.Old {
+		return fmt.Sprintf("none in the last %d h", len(f.Hours))
+	}
+	return fmt.Sprintf("%s per hour in %d h, %s in the last: %s", dlq.Sparkline(f.Hours), len(f.Hours),
+		humanize.Comma(int64(f.Hours[len(f.Hours)-1])), f.Trend)
+}
+
+// maxReleasesShown bounds the releases in the table, with the fault and without it.
+const maxReleasesShown = 4
+
+// releases says which releases of the service have the fault.
+func releases(f *dlq.FaultCount) string {
+	var have []string
+	for _, r := range f.Releases[:min(len(f.Releases), maxReleasesShown)] {
+		have = append(have, fmt.Sprintf("%s × %s", cell(r.Version), humanize.Comma(int64(r.Count))))
+	}
+	text := "releases " + strings.Join(have, ", ")
+	if more := len(f.Releases) - maxReleasesShown; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	if len(f.Other) > 0 {
+		text += "; none from " + terminal.Clean(strings.Join(f.Other[:min(len(f.Other), maxReleasesShown)], ", "))
+	}
+	return text
+}
+
 // below prints a sentence below a row, which would make the table too wide.
 func (t *statsTable) below(out *strings.Builder, text, style string) {
-	const indent = "       "
+	const indent = "          "
 	if t.width > 0 {
 		text = clip(text, max(minColumn, t.width-len(indent)))
 	}
@@ -212,8 +264,8 @@ func (t *statsTable) fit(cells [][]string) []int {
 		return n - 2
 	}
 	for t.width > 0 && total() > t.width {
-		widest := 1
-		for c := 2; c <= 3; c++ {
+		widest := reasonColumn
+		for c := reasonColumn + 1; c < reasonColumn+nameColumns; c++ {
 			if widths[c] > widths[widest] {
 				widest = c
 			}
@@ -224,15 +276,6 @@ func (t *statsTable) fit(cells [][]string) []int {
 		widths[widest]--
 	}
 	return widths
-}
-
-func manyEnvironments(rows []dlq.Row) bool {
-	for _, r := range rows {
-		if r.Environment != rows[0].Environment {
-			return true
-		}
-	}
-	return false
 }
 
 // clip shortens a text to a width in characters.

@@ -2,6 +2,7 @@ package dlqcmd
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +10,8 @@ import (
 
 	"github.com/creack/pty"
 	"github.com/jedib0t/go-pretty/v6/text"
+
+	"github.com/sourcegraph/telemetry-relay/internal/fault"
 )
 
 // TestStatsFits: the table fits the terminal, folds features with ids in their names,
@@ -39,21 +42,77 @@ func TestStatsFits(t *testing.T) {
 				t.Errorf("%d columns on a terminal of %d: %q", n, width, row)
 			}
 		}
-		for _, want := range []string{"80 features", "… and 11 rows with 11 messages; --top 0 shows all", " d ago"} {
+		for _, want := range []string{"80 features", "… and 11 faults with 11 messages; --top 0 shows all", " d ago", "none in the last 24 h", "next: worker dlq show m0\n"} {
 			if !strings.Contains(shown, want) {
 				t.Errorf("width %d: no %q in %s", width, want, shown)
 			}
 		}
 	}
-	if got := h.expect(0, "", "stats", "--top", "2"); strings.Count(got.stdout, "invalid_event") != 2 || !strings.Contains(got.stdout, "… and 29 rows with 29 messages") {
+	if got := h.expect(0, "", "stats", "--top", "2"); strings.Count(got.stdout, "invalid_event") != 2 || !strings.Contains(got.stdout, "… and 29 faults with 29 messages") {
 		t.Error(got.stdout)
 	}
 	if got := h.expect(0, "", "stats", "--top", "0"); strings.Count(got.stdout, "invalid_event") != 31 {
 		t.Error(got.stdout)
 	}
-	if got := h.expect(0, "", "stats", "--output", "json"); strings.Count(got.stdout, `"feature":`) != 110 {
+	// 110 groups, and 30 faults of one feature.
+	if got := h.expect(0, "", "stats", "--output", "json"); strings.Count(got.stdout, `"feature":`) != 140 {
 		t.Error(got.stdout)
 	}
+}
+
+// TestStatsFaults: stats names each fault, says whether it grows and which releases have
+// it, and every command selects by its id.
+func TestStatsFaults(t *testing.T) {
+	t.Parallel()
+	h := newTestQueue(t)
+	now := time.Now().UTC()
+	for i := range 1460 {
+		version, at := "1.85.0", now.Add(-30*time.Minute)
+		if i >= 1062 {
+			version, at = "1.85.1", now.Add(-90*time.Minute)
+		}
+		h.put(deadLetter(i, goodData(i), "service_version", version, "dlq_detail", fmt.Sprintf("user.userId: expected an integer, got %q", fmt.Sprint(i)),
+			"dlq_rejected_at", at.Format(time.RFC3339), "dlq_replays", fmt.Sprint(i%4/3)))
+	}
+	h.put(deadLetter(2000, goodData(1), "service_version", "1.84", "dlq_reason", "oversized", "dlq_detail", "large"))
+	id := fault.Of("invalid_event", "sams", `user.userId: expected an integer, got "1"`).ID()
+	got := h.expect(0, "", "stats")
+	for _, want := range []string{
+		id + "  1,460  invalid_event  sams     1 h ago  30 min ago  25%\n",
+		"······················▃█ per hour in 24 h, 1,062 in the last: growing\n",
+		"releases 1.85.0 × 1,062, 1.85.1 × 398; none from 1.84\n",
+		"next: worker dlq show m",
+	} {
+		if !strings.Contains(got.stdout, want) {
+			t.Errorf("no %q in %s", want, got.stdout)
+		}
+	}
+	file := filepath.Join(t.TempDir(), "lines")
+	h.expect(0, "", "list", "--fault", id, "--limit", "1")
+	h.expect(0, `{"matched":1460,"exported":1460,"failed":0,"left":1461}`+"\n", "export", "--fault", id, "--output", "json", file)
+	h.expect(0, `{"matched":1460,"replayed":0,"failed":0,"left":1461}`+"\n", "replay", "--dry-run", "--fault", id, "--output", "json")
+	other := fault.Of("oversized", "sams", "large").ID()
+	h.expect(0, `{"matched":1461,"replayed":0,"failed":0,"left":1461}`+"\n", "replay", "--dry-run", "--fault", id, "--fault", other, "--output", "json")
+	h.expect(0, `{"matched":1,"purged":1,"failed":0,"left":1460}`+"\n", "purge", "--fault", other, "--no-backup", "--yes", "--output", "json")
+
+	// An id that no message has is said; what no fault can be called is refused.
+	none := "no message that was read has the fault F-000000"
+	for _, args := range [][]string{{"stats", "--fault", "F-000000"}, {"list", "--fault", "F-000000"}} {
+		if got := h.expect(0, "", args...); strings.Count(got.stderr, none) != 1 {
+			t.Errorf("%v: %s", args, got.stderr)
+		}
+	}
+	for _, args := range [][]string{{"replay", "--yes", "--fault", "F-000000"}, {"replay", "--yes", "--fault", "F-000000", "--fault", id, "--message-id", "nobody"}} {
+		if got := h.expect(1, "", args...); strings.Count(got.stderr, none) != 1 {
+			t.Errorf("%v: %s", args, got.stderr)
+		}
+	}
+	for _, bad := range []string{"7c3a91", "F-7C3A91", "F-7c3a9", "F-7c3a911", "F-", "invalid_event", id + "," + other} {
+		if got := h.expect(2, "", "stats", "--fault", bad); !strings.Contains(got.stderr, "expected the id of a fault") {
+			t.Errorf("%s: %s", bad, got.stderr)
+		}
+	}
+	h.left(1460)
 }
 
 func TestAge(t *testing.T) {
