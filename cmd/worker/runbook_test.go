@@ -229,7 +229,6 @@ var varies = []struct {
 	{regexp.MustCompile(`("(in_flight|batches|empty_pulls)":)\d+`), "${1}N"},
 	{regexp.MustCompile(` *\b\d+ (s|min|h|d) ago *`), " AGE "},
 	{regexp.MustCompile(`[▁▂▃▄▅▆▇█·]{24}`), "SPARKLINE"},
-	{regexp.MustCompile(`(next: worker dlq show )[0-9]{16}$`), "${1}ID"},
 	{regexp.MustCompile(`SERVICE +FIRST +LAST +CAME BACK`), "SERVICE FIRST LAST CAME BACK"}, // as wide as the ages
 	// How often something was tried in vain so far.
 	{regexp.MustCompile(`((result="error"|code="Unavailable"|code="PermissionDenied")} )[1-9]\d*`), "${1}N"},

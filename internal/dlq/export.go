@@ -37,23 +37,42 @@ func (e *Exporter) Add(s *Stored) error {
 		e.Report(s, s.Broken)
 		return nil
 	}
-	m := s.Original
-	if s.Broken == nil { // else Original has all attributes
-		added := maps.Clone(s.Added)
-		delete(added, AttrEncoding) // the line has the original data
-		m.DeadLetter = &ndjson.DeadLetter{
-			MessageID: s.OriginalID, PublishTime: s.OriginalPublishTime.UTC(), FirstRejectedAt: s.FirstRejectedAt.UTC(), Replays: s.Replays, Attributes: added,
-		}
-	}
-	text, err := ndjson.Append(nil, m)
+	text, err := Line(s)
 	if err != nil {
-		return fmt.Errorf("put a message into a line: %w", err)
+		return err
 	}
 	if _, err := e.Out.Write(append(text, '\n')); err != nil {
 		return fmt.Errorf("write a message: %w", err)
 	}
 	e.pending = append(e.pending, s.ID)
 	return nil
+}
+
+// Line returns the line of a message, without its line break. It has all that Restore
+// needs. A message that cannot be restored is in it as it is in the queue.
+func Line(s *Stored) ([]byte, error) {
+	m := s.Original
+	if s.Broken == nil { // else Original has all attributes
+		m.DeadLetter = deadLetterOf(s)
+	}
+	text, err := ndjson.Append(nil, m)
+	if err != nil {
+		return nil, fmt.Errorf("put a message into a line: %w", err)
+	}
+	return text, nil
+}
+
+func deadLetterOf(s *Stored) *ndjson.DeadLetter {
+	added := maps.Clone(s.Added)
+	delete(added, AttrEncoding) // the line has the original data
+	d := &ndjson.DeadLetter{
+		ID: s.ID, MessageID: s.OriginalID, PublishTime: s.OriginalPublishTime.UTC(), FirstRejectedAt: s.FirstRejectedAt.UTC(),
+		Replays: s.Replays, Attributes: added,
+	}
+	if added[AttrRejectedAt] == "" {
+		d.RejectedAt = s.RejectedAt.UTC()
+	}
+	return d
 }
 
 // Flush waits until the lines are on disk, and then removes their messages.

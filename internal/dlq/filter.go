@@ -27,6 +27,10 @@ type Filter struct {
 	Limit int
 	// Private selects only messages with data that is private or may be.
 	Private bool
+	// Chosen, if set, selects messages by more than the other fields say; ChosenBy is how
+	// String calls it.
+	Chosen   func(*Stored) bool
+	ChosenBy string
 }
 
 // Match reports whether the filter selects a message, apart from the limit.
@@ -38,13 +42,14 @@ func (f *Filter) Match(s *Stored) bool {
 		(f.Since.IsZero() || !s.RejectedAt.Before(f.Since)) &&
 		(f.Until.IsZero() || !s.RejectedAt.After(f.Until)) &&
 		!f.late(s.PublishTime) && (!f.Private || ViewOf(s, false).Private) &&
+		(f.Chosen == nil || f.Chosen(s)) &&
 		(len(f.Faults) == 0 || slices.Contains(f.Faults, FaultOf(s).ID()))
 }
 
 // Narrow reports whether the filter excludes anything.
 func (f *Filter) Narrow() bool {
 	return len(f.Faults)+len(f.Reasons)+len(f.Services)+len(f.Environments)+len(f.Features)+len(f.Actions)+len(f.EventIDs)+
-		len(f.MessageIDs)+f.Limit > 0 || f.Private || !f.Since.IsZero() || !f.Until.IsZero()
+		len(f.MessageIDs)+f.Limit > 0 || f.Private || f.Chosen != nil || !f.Since.IsZero() || !f.Until.IsZero()
 }
 
 func (f *Filter) late(published time.Time) bool {
@@ -71,6 +76,9 @@ func (f *Filter) String() string {
 	}
 	if !f.Until.IsZero() {
 		parts = append(parts, "until="+f.Until.UTC().Format(time.RFC3339))
+	}
+	if f.Chosen != nil {
+		parts = append(parts, f.ChosenBy)
 	}
 	if f.Private {
 		parts = append(parts, "private")

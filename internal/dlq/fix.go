@@ -18,7 +18,12 @@ import (
 )
 
 // Fix is a jq expression that corrects the data of events.
-type Fix struct{ code *gojq.Code }
+type Fix struct {
+	// Name is what errors call the expression, such as --jq.
+	Name       string
+	Expression string
+	code       *gojq.Code
+}
 
 // fixTimeout bounds the expression for one event, because it may be a loop.
 const fixTimeout = 5 * time.Second
@@ -52,38 +57,46 @@ func CompileFix(expression string) (*Fix, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Fix{code}, nil
+	return &Fix{"--jq", expression, code}, nil
 }
 
 // Apply returns the data that the expression makes. Values that the expression does
 // not change stay exact: numbers keep their digits. Apply refuses data that it cannot
 // read without loss. Its errors have no part of the data, which may be private.
 func (f *Fix) Apply(ctx context.Context, data []byte) ([]byte, error) {
+	fixed, err := f.apply(ctx, data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Name, err)
+	}
+	return fixed, nil
+}
+
+func (f *Fix) apply(ctx context.Context, data []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, fixTimeout)
 	defer cancel()
 	input, err := readValue(data)
 	if err != nil {
-		return nil, fmt.Errorf("--jq: %w: no expression can fix that", err)
+		return nil, fmt.Errorf("%w: no expression can fix that", err)
 	}
 	results := f.code.RunWithContext(ctx, input)
 	result, ok := results.Next()
 	if !ok {
-		return nil, errors.New("--jq: the expression yields nothing for it; expected one object")
+		return nil, errors.New("the expression yields nothing for it; expected one object")
 	}
 	if err, failed := result.(error); failed {
 		if ctx.Err() != nil {
-			return nil, errors.New("--jq: the expression takes too long for it")
+			return nil, errors.New("the expression takes too long for it")
 		}
 		if strict, ok := errors.AsType[*notReadable](err); ok {
-			return nil, fmt.Errorf("--jq: fromjson: %w", strict)
+			return nil, fmt.Errorf("fromjson: %w", strict)
 		}
-		return nil, fmt.Errorf("--jq: the expression fails: %s", jqCause(err))
+		return nil, fmt.Errorf("the expression fails: %s", jqCause(err))
 	}
 	if _, object := result.(map[string]any); !object {
-		return nil, fmt.Errorf("--jq: the expression yields a JSON %s; expected one object", gojq.TypeOf(result))
+		return nil, fmt.Errorf("the expression yields a JSON %s; expected one object", gojq.TypeOf(result))
 	}
 	if _, more := results.Next(); more {
-		return nil, errors.New("--jq: the expression yields more than one value; expected one object")
+		return nil, errors.New("the expression yields more than one value; expected one object")
 	}
 	if err := exact(result); err != nil {
 		return nil, err
@@ -185,11 +198,11 @@ func exact(v any) error {
 	switch v := v.(type) {
 	case float64:
 		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return errors.New("--jq: the expression yields a number that JSON cannot hold")
+			return errors.New("the expression yields a number that JSON cannot hold")
 		}
 	case string:
 		if !utf8.ValidString(v) {
-			return errors.New("--jq: the expression yields a text that is not valid UTF-8")
+			return errors.New("the expression yields a text that is not valid UTF-8")
 		}
 	case []any:
 		for _, element := range v {
@@ -200,7 +213,7 @@ func exact(v any) error {
 	case map[string]any:
 		for key, value := range v {
 			if !utf8.ValidString(key) {
-				return errors.New("--jq: the expression yields a key that is not valid UTF-8")
+				return errors.New("the expression yields a key that is not valid UTF-8")
 			}
 			if err := exact(value); err != nil {
 				return err

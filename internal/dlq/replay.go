@@ -35,8 +35,9 @@ type Replayer struct {
 	Sink Sink
 	// Check returns why the worker would reject a message; nil checks nothing.
 	Check func(event.Message) *event.Rejection
-	// Fix corrects the data on the way; nil leaves it.
-	Fix *Fix
+	// FixOf, if set, returns the fix that corrects a message's data on the way; nil leaves
+	// the data.
+	FixOf func(*Stored) *Fix
 	// ID identifies the operation; each published message carries it. Empty: none does.
 	ID string
 	// MaxReplays excludes events that were replayed so often before, or oftener.
@@ -47,7 +48,7 @@ type Replayer struct {
 	// call at a time.
 	Report func(*Stored, error)
 
-	// OnFixed, if set, is called for each event that Fix has changed and Check accepts,
+	// OnFixed, if set, is called for each event that a fix has changed and Check accepts,
 	// with its data before and after.
 	OnFixed func(s *Stored, before, after []byte)
 	// OnReplayed, if set, is called for each message that was replayed, with what was published. It
@@ -101,7 +102,11 @@ func (r *Replayer) Add(ctx context.Context, s *Stored) error {
 		r.Report(s, fmt.Errorf("it was replayed %s before; --max-replays is %d", times, r.MaxReplays))
 		return nil
 	}
-	m, err := r.prepare(ctx, s)
+	var fix *Fix
+	if r.FixOf != nil {
+		fix = r.FixOf(s)
+	}
+	m, err := r.prepare(ctx, s, fix)
 	if err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -109,7 +114,7 @@ func (r *Replayer) Add(ctx context.Context, s *Stored) error {
 		r.fail(err, s)
 		return nil
 	}
-	if r.Fix != nil && r.OnFixed != nil {
+	if fix != nil && r.OnFixed != nil {
 		r.OnFixed(s, s.Original.Data, m.GetData())
 	}
 	s.Original.Data = nil // the message has it
@@ -131,14 +136,14 @@ func (r *Replayer) fail(err error, stored ...*Stored) {
 }
 
 // prepare makes the message to publish.
-func (r *Replayer) prepare(ctx context.Context, s *Stored) (*pubsubpb.PubsubMessage, error) {
+func (r *Replayer) prepare(ctx context.Context, s *Stored, fix *Fix) (*pubsubpb.PubsubMessage, error) {
 	if s.Broken != nil {
 		return nil, s.Broken
 	}
 	data := s.Original.Data
-	if r.Fix != nil {
+	if fix != nil {
 		var err error
-		if data, err = r.Fix.Apply(ctx, data); err != nil {
+		if data, err = fix.Apply(ctx, data); err != nil {
 			return nil, err
 		}
 	}

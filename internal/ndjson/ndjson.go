@@ -34,6 +34,9 @@ type Message struct {
 // A message that is published again from its line is the same event, and one that is
 // put back into the queue is the same dead-lettered message.
 type DeadLetter struct {
+	// ID is the id of the message in the queue. It tells two lines of one message from
+	// two messages.
+	ID string `json:"id,omitempty"`
 	// MessageID and PublishTime identify the original message.
 	MessageID   string    `json:"messageId"`
 	PublishTime time.Time `json:"publishTime"`
@@ -41,6 +44,8 @@ type DeadLetter struct {
 	// it was replayed before this one.
 	FirstRejectedAt time.Time `json:"firstRejectedAt"`
 	Replays         int       `json:"replays,omitempty"`
+	// RejectedAt is the time of the rejection, if no attribute says it.
+	RejectedAt time.Time `json:"rejectedAt,omitzero"`
 	// Attributes are the attributes that the queue added: the reason, the detail, …
 	Attributes map[string]string `json:"attributes,omitempty"`
 }

@@ -193,13 +193,16 @@ func (r *replay) run(ctx context.Context) error {
 // replayer replays the messages of a walk, and calls report for each that it skips.
 func (r *replay) replayer(w *dlq.Walk, report func(*dlq.Stored, error)) *dlq.Replayer {
 	replayer := &dlq.Replayer{
-		Sink: &topicSink{session: r.session, topic: r.topic, bounds: r.bounds, queue: w.Queue}, Fix: r.fix, MaxReplays: r.maxReplays, Rate: r.rate, ID: r.id,
+		Sink: &topicSink{session: r.session, topic: r.topic, bounds: r.bounds, queue: w.Queue}, MaxReplays: r.maxReplays, Rate: r.rate, ID: r.id,
 		Report: report,
 		OnReplayed: func(s *dlq.Stored, m *pubsubpb.PubsubMessage) {
 			r.watch.kinds.Add(s)
 			r.replayed.Add(m)
 			r.touched.add(s.ID)
 		},
+	}
+	if r.fix != nil {
+		replayer.FixOf = func(*dlq.Stored) *dlq.Fix { return r.fix }
 	}
 	if !r.unchecked {
 		decoder := event.NewDecoder(r.cfg.Services, r.cfg.Environment)
@@ -287,7 +290,7 @@ func (r *replay) replayAll(ctx context.Context, n *counts) error {
 // dryRun says what a replay would do.
 func (r *replay) dryRun(ctx context.Context, n *counts) error {
 	return r.pass(ctx, n, func(w *dlq.Walk) error {
-		dry := &dryRun{styler: r.env.styler(r.env.Stderr), out: r.env.Stderr, reveal: r.reveal, expression: r.expression}
+		dry := &dryRun{fieldChanges: fieldChanges{styler: r.env.styler(r.env.Stderr), out: r.env.Stderr, reveal: r.reveal}, expression: r.expression}
 		replayer := r.replayer(w, r.skipped.add)
 		replayer.Sink, replayer.Rate, replayer.OnFixed = dry, 0, dry.add
 		reasons := map[event.Reason]int{}

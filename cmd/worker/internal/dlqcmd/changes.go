@@ -1,0 +1,108 @@
+package dlqcmd
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/sourcegraph/telemetry-relay/internal/dlq"
+)
+
+const (
+	// maxSamples bounds the groups with a sample, and maxSample the length of each text
+	// of a sample in bytes: together they bound the memory of a comparison.
+	maxSamples = 50
+	maxSample  = 4 << 10
+	// maxChangesShown bounds the distinct changes of a group.
+	maxChangesShown = 200
+)
+
+// fieldChanges collects what fixes change in all events of each group.
+type fieldChanges struct {
+	styler
+	out     io.Writer
+	reveal  bool
+	changed map[any]*groupChanges
+}
+
+// groupChanges are the changes of a fix to the events of a group.
+type groupChanges struct {
+	counts        map[dlq.FieldChange]int
+	unchanged     int
+	before, after string // of one event; empty beyond maxSamples groups
+	hidden        int    // bytes of after
+}
+
+// compare compares one event of a group before and after a fix.
+func (r *fieldChanges) compare(group any, s *dlq.Stored, expression string, before, after []byte) {
+	g := r.changed[group]
+	if g == nil {
+		if r.changed == nil {
+			r.changed = map[any]*groupChanges{}
+		}
+		g = &groupChanges{counts: map[dlq.FieldChange]int{}}
+		if len(r.changed) < maxSamples {
+			from, to := dlq.ViewOfData(before, r.reveal), dlq.ViewOfData(after, r.reveal)
+			g.before, g.after, g.hidden = clipped(from.String()), clipped(to.String()), to.HiddenBytes
+		}
+		r.changed[group] = g
+	}
+	changes := dlq.Diff(before, after, func(name string) bool {
+		return strings.Contains(expression, name) || strings.Contains(s.Detail, name)
+	})
+	if len(changes) == 0 {
+		g.unchanged++
+	}
+	for _, change := range slices.Compact(changes) {
+		if _, ok := g.counts[change]; ok || len(g.counts) < maxChangesShown {
+			g.counts[change]++
+		}
+	}
+}
+
+func clipped(text string) string {
+	if len(text) <= maxSample {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxSample], "") + "…"
+}
+
+// printChanges prints the changes of a group, if it has any.
+func (r *fieldChanges) printChanges(group any) {
+	g := r.changed[group]
+	if g == nil {
+		return
+	}
+	changes := make([]dlq.FieldChange, 0, len(g.counts))
+	for change := range g.counts {
+		changes = append(changes, change)
+	}
+	slices.SortFunc(changes, func(a, b dlq.FieldChange) int {
+		return cmp.Or(cmp.Compare(g.counts[b], g.counts[a]), cmp.Compare(a.Field, b.Field), cmp.Compare(a.Change, b.Change))
+	})
+	for _, change := range changes {
+		row := fmt.Sprintf("%s: %s in %s", change.Field, change.Change, humanize.Comma(int64(g.counts[change])))
+		style := ""
+		if change.Loses {
+			row, style = row+"   <── data disappears", colourBad
+		}
+		fmt.Fprintf(r.out, "         %s\n", r.paint(style, row))
+	}
+	if g.unchanged > 0 {
+		fmt.Fprintf(r.out, "         no change in %s\n", humanize.Comma(int64(g.unchanged)))
+	}
+	if g.after != "" {
+		fmt.Fprintf(r.out, "One of them before:\n%s\nafter:\n%s\n", g.before, g.after)
+		r.printHidden(g.hidden)
+	}
+}
+
+func (r *fieldChanges) printHidden(n int) {
+	if n > 0 {
+		fmt.Fprintf(r.out, "%s hidden, because they are private or may be; --reveal shows them.\n", bytesAre(n))
+	}
+}
