@@ -2,6 +2,7 @@ package dlq
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -74,4 +75,22 @@ func (c *Client) ModifyAckDeadline(ctx context.Context, ackIDs []string, lease t
 		AckIds:             ackIDs,
 		AckDeadlineSeconds: int32(lease / time.Second),
 	})
+}
+
+// retentionTimeout bounds the question for the retention.
+const retentionTimeout = 5 * time.Second
+
+// Retention returns how long the subscription keeps a message. It needs
+// pubsub.subscriptions.get, which a subscriber need not have.
+func (c *Client) Retention(ctx context.Context) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, retentionTimeout)
+	defer cancel()
+	sub, err := c.client.GetSubscription(ctx, &pubsubpb.GetSubscriptionRequest{Subscription: c.subscription})
+	if err != nil {
+		return 0, err
+	}
+	if sub.GetMessageRetentionDuration() == nil {
+		return 0, errors.New("the subscription does not say how long it keeps messages")
+	}
+	return sub.GetMessageRetentionDuration().AsDuration(), nil
 }

@@ -49,6 +49,9 @@ type Record struct {
 	// IDs are ids of messages in the queue.
 	IDs []string `json:"ids,omitempty"`
 	Why string   `json:"why,omitempty"`
+	// Clean says of an ended run that the queue has none of the messages that were
+	// published or purged, as far as the run has seen it.
+	Clean bool `json:"clean,omitempty"`
 	// Receipts are those of a Receipted record.
 	Receipts []Receipt `json:"receipts,omitempty"`
 }

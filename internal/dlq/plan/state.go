@@ -3,6 +3,8 @@ package plan
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -26,6 +28,8 @@ type State struct {
 	Runs int
 	Last time.Time
 	End  string
+	// Clean says that the last run has removed from the queue all that was done.
+	Clean bool
 	// Passed says that the canaries came through.
 	Passed bool
 }
@@ -55,7 +59,7 @@ func (s *State) Add(r Record) error {
 			return fmt.Errorf("it is the journal of another plan, %s", clip(r.Plan))
 		}
 		s.Runs++
-		s.End = ""
+		s.End, s.Clean = "", false
 	case Published, Purged, Left, Canaries:
 		for _, id := range r.IDs {
 			if err := s.message(r, id); err != nil {
@@ -73,7 +77,7 @@ func (s *State) Add(r Record) error {
 			s.receipt(receipt)
 		}
 	case Ended:
-		s.End = r.Why
+		s.End, s.Clean = r.Why, r.Clean
 	default:
 		return fmt.Errorf("a record of an unknown kind, %s: a later version has written it", clip(string(r.Kind)))
 	}
@@ -129,8 +133,17 @@ func (s *State) Receipted(message string) bool {
 	return ok
 }
 
+// CameBack reports whether an event is known to be in the queue again.
+func (s *State) CameBack(origin string) bool {
+	_, ok := s.cameBack[origin]
+	return ok
+}
+
+// Canaries returns the ids of the canaries.
+func (s *State) Canaries() []string { return slices.Collect(maps.Keys(s.canaries)) }
+
 // Complete reports whether nothing is left to do.
-func (s *State) Complete() bool { return len(s.done) == len(s.groups) }
+func (s *State) Complete() bool { return s.Clean && len(s.done) == len(s.groups) }
 
 // Counts are numbers of messages.
 type Counts struct {

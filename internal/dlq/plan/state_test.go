@@ -109,6 +109,30 @@ func TestCanaries(t *testing.T) {
 	}
 }
 
+// TestComplete: a plan of which all is done is complete only when the queue knows.
+func TestComplete(t *testing.T) {
+	p := example(t)
+	s := NewState(p)
+	for i, c := range []struct {
+		record Record
+		want   bool
+	}{
+		{begun(p), false},
+		{Record{Kind: Published, IDs: []string{"1", "2", "3"}}, false},
+		{Record{Kind: Purged, IDs: []string{"4", "5"}}, false},
+		{Record{Kind: Ended, Why: "interrupted"}, false},
+		{begun(p), false},
+		{Record{Kind: Ended, Clean: true}, true},
+	} {
+		if err := s.Add(c.record); err != nil {
+			t.Fatal(err)
+		}
+		if s.Complete() != c.want {
+			t.Errorf("record %d: complete %v", i, s.Complete())
+		}
+	}
+}
+
 // TestJournal: what was appended is there after any end of the process, also when the
 // last record was cut; another process cannot append meanwhile.
 func TestJournal(t *testing.T) {

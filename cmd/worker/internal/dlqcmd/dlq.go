@@ -37,6 +37,8 @@ type Options struct {
 	// LookAgain is how long a canary waits for messages that somebody else has
 	// leased, because a canary may be among them: 30 s.
 	LookAgain time.Duration
+	// ReceiptsLook is how long a canary waits before it reads the receipts again: 10 s.
+	ReceiptsLook time.Duration
 	// MonitoringEndpoint is that of another Cloud Monitoring, which asks for no
 	// credentials; empty: Google's, or none if Pub/Sub is an emulator.
 	MonitoringEndpoint string
@@ -45,6 +47,9 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	if o.CanaryLook == 0 {
 		o.CanaryLook = 5 * time.Minute
+	}
+	if o.ReceiptsLook == 0 {
+		o.ReceiptsLook = 10 * time.Second
 	}
 	if o.LookAgain == 0 {
 		o.LookAgain = 30 * time.Second
@@ -84,6 +89,9 @@ func New(e command.Env, opts Options) *cli.Command {
 			env.exportcommand(),
 			env.replaycommand(),
 			env.purgecommand(),
+			env.plancommand(),
+			env.applycommand(),
+			env.statuscommand(),
 		},
 	}
 }

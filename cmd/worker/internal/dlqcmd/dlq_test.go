@@ -45,6 +45,7 @@ var testOptions = Options{
 	RefusalPatience: 300 * time.Millisecond,
 	CanaryLook:      50 * time.Millisecond,
 	LookAgain:       50 * time.Millisecond,
+	ReceiptsLook:    10 * time.Millisecond,
 }
 
 // run runs a command line and returns the exit status.

@@ -90,13 +90,8 @@ func (d *session) export(ctx context.Context, w io.Writer, e *dlq.Exporter, remo
 		if err := out.Flush(); err != nil {
 			return err
 		}
-		f, ok := w.(interface{ Sync() error })
-		if !ok {
-			return nil
-		}
-		// Pipes and terminals have nothing to sync.
-		if err := f.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOTSUP) {
-			return err
+		if f, ok := w.(syncer); ok {
+			return syncFile(f)
 		}
 		return nil
 	}
@@ -110,6 +105,17 @@ func (d *session) export(ctx context.Context, w io.Writer, e *dlq.Exporter, remo
 			return walk.Each(ctx, e.Add, func() error { return e.Flush(ctx) })
 		})
 	})
+}
+
+type syncer interface{ Sync() error }
+
+// syncFile returns when what was written is on disk. Pipes and terminals have nothing to
+// sync.
+func syncFile(f syncer) error {
+	if err := f.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOTSUP) {
+		return err
+	}
+	return nil
 }
 
 // unused refuses a file that exists, before the question and the reading.

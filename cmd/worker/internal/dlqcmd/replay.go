@@ -29,14 +29,6 @@ const (
 )
 
 func (env commands) replaycommand() *cli.Command {
-	number := func(name string, value int, usage string) cli.Flag {
-		return &cli.IntFlag{Name: name, Value: value, Usage: usage, Validator: func(n int) error {
-			if n < 0 {
-				return fmt.Errorf("expected at least 0, got %d", n)
-			}
-			return nil
-		}}
-	}
 	return &cli.Command{
 		Name:  "replay",
 		Usage: "publish dead-lettered messages again, fixed or as they are",
@@ -57,19 +49,14 @@ func (env commands) replaycommand() *cli.Command {
 		DisableSliceFlagSeparator: true,
 		Flags: changeFlags(revealFlag(),
 			&cli.BoolFlag{Name: "dry-run", Usage: "change nothing; say what a replay would do, with a sample"},
-			number("rate", 0, "at most `N` events a second; 0 means as fast as possible"),
-			number("max-replays", defaultMaxReplays, "skip events that were replayed `N` times before"),
+			countFlag("rate", 0, "at most `N` events a second; 0 means as fast as possible"),
+			countFlag("max-replays", defaultMaxReplays, "skip events that were replayed `N` times before"),
 			&cli.StringFlag{Name: "jq", Usage: "fix the data with the jq `EXPR`, which must yield one object"},
-			number("stop-after", defaultStopAfter, "stop when `N` events of this replay were rejected again; 0 means never"),
+			countFlag("stop-after", defaultStopAfter, "stop when `N` events of this replay were rejected again; 0 means never"),
 			&cli.BoolFlag{Name: "services-anyway", Usage: "check also with another services list than the running worker has"},
 			&cli.BoolFlag{Name: "no-check", Usage: "also replay events that the worker would reject"},
-			number("canary", 0, "replay `N` events, wait, and go on only if none of them is rejected again"),
-			&cli.DurationFlag{Name: "canary-wait", Value: defaultCanaryWait, Usage: "the `TIME` that --canary waits, such as 20m: longer than a job's interval", Validator: func(d time.Duration) error {
-				if d <= 0 {
-					return fmt.Errorf("expected a duration such as 20m, got %v", d)
-				}
-				return nil
-			}}),
+			countFlag("canary", 0, "replay `N` events, wait, and go on only if none of them is rejected again"),
+			canaryWaitFlag()),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			if err := command.NoArguments(c); err != nil {
 				return err
@@ -101,6 +88,15 @@ func (env commands) replaycommand() *cli.Command {
 			})
 		},
 	}
+}
+
+func canaryWaitFlag() cli.Flag {
+	return &cli.DurationFlag{Name: "canary-wait", Value: defaultCanaryWait, Usage: "the `TIME` that --canary waits, such as 20m: longer than a job's interval", Validator: func(d time.Duration) error {
+		if d <= 0 {
+			return fmt.Errorf("expected a duration such as 20m, got %v", d)
+		}
+		return nil
+	}}
 }
 
 // replay has the flags of a replay and its state.
@@ -157,6 +153,26 @@ func (r *replay) first() string {
 }
 
 func (r *replay) run(ctx context.Context) error {
+	return r.publishing(ctx, func() error {
+		work := r.replayAll
+		switch {
+		case r.change.dryRun:
+			work = r.dryRun
+		case r.canaries > 0:
+			work = r.replayAfterCanaries
+		}
+		run := func() error { return r.session.run(ctx, func(n *counts) error { return work(ctx, n) }) }
+		if r.change.dryRun && r.reveal {
+			r.makePrivate(r.env.Stderr)
+			return r.reading(ctx, "replay --dry-run --reveal", run, "jq", r.expression)
+		}
+		return run()
+	})
+}
+
+// publishing calls work with a connection to the topic, and adds the remedy to an error
+// of the topic.
+func (r *replay) publishing(ctx context.Context, work func() error) error {
 	client, err := topic.NewClient(ctx, r.cfg.TopicName(), app.PubSubOptions(r.cfg)...)
 	if err != nil {
 		return err
@@ -167,19 +183,7 @@ func (r *replay) run(ctx context.Context) error {
 		// Between the parts the replay sees which events are rejected meanwhile.
 		r.maxMessages = min(1000, max(1, lookEvery*r.rate))
 	}
-	work := r.replayAll
-	switch {
-	case r.change.dryRun:
-		work = r.dryRun
-	case r.canaries > 0:
-		work = r.replayAfterCanaries
-	}
-	if r.change.dryRun && r.reveal {
-		r.makePrivate(r.env.Stderr)
-		err = r.reading(ctx, "replay --dry-run --reveal", func() error { return r.session.run(ctx, func(n *counts) error { return work(ctx, n) }) }, "jq", r.expression)
-	} else {
-		err = r.session.run(ctx, func(n *counts) error { return work(ctx, n) })
-	}
+	err = work()
 	if refused, ok := errors.AsType[*dlq.PublishError](err); ok && ctx.Err() == nil {
 		hint := ""
 		if code := status.Code(refused.Err); code == codes.PermissionDenied || code == codes.Unauthenticated {
@@ -205,11 +209,7 @@ func (r *replay) replayer(w *dlq.Walk, report func(*dlq.Stored, error)) *dlq.Rep
 		replayer.FixOf = func(*dlq.Stored) *dlq.Fix { return r.fix }
 	}
 	if !r.unchecked {
-		decoder := event.NewDecoder(r.cfg.Services, r.cfg.Environment)
-		replayer.Check = func(m event.Message) *event.Rejection {
-			_, rejection := decoder.Decode(m)
-			return rejection
-		}
+		replayer.Check = r.check()
 	}
 	return replayer
 }
