@@ -40,6 +40,9 @@ const (
 	AttrFirstRejectedAt = "dlq_first_rejected_at"
 	// AttrServicesDigest identifies the services list of the worker: see policy.Set.
 	AttrServicesDigest = "dlq_services_digest"
+	// AttrRestored is on a message without a reason that Restore has made: its id and its
+	// times are those of the message that was removed.
+	AttrRestored = "dlq_restored"
 )
 
 // The encodings of a dead-lettered message whose data is not the original data.
@@ -102,15 +105,20 @@ type Origin struct {
 
 // build makes the message for the dead-letter topic.
 func build(l *DeadLetter, origin Origin) (*pubsubpb.PubsubMessage, error) {
-	own := ownAttributes(l, origin)
-	attributes, plain := merge(l.Attributes, own)
-	plain = plain && len(l.OrderingKey) <= maxValue
+	return pack(ndjson.Message{Attributes: l.Attributes, Data: l.Data, OrderingKey: l.OrderingKey}, ownAttributes(l, origin))
+}
+
+// pack makes a dead-lettered message of the original one and of the queue's own
+// attributes. It compresses what does not fit, and uses an envelope where names collide.
+func pack(original ndjson.Message, own map[string]string) (*pubsubpb.PubsubMessage, error) {
+	attributes, plain := merge(original.Attributes, own)
+	plain = plain && len(original.OrderingKey) <= maxValue
 	if plain {
-		m := &pubsubpb.PubsubMessage{Data: l.Data, Attributes: attributes}
+		m := &pubsubpb.PubsubMessage{Data: original.Data, Attributes: attributes}
 		if topic.Size(m) <= maxMessage {
 			return m, nil
 		}
-		compressed, err := compress(l.Data)
+		compressed, err := compress(original.Data)
 		if err != nil {
 			return nil, err
 		}
@@ -120,7 +128,7 @@ func build(l *DeadLetter, origin Origin) (*pubsubpb.PubsubMessage, error) {
 		}
 	}
 
-	text, err := ndjson.Append(nil, ndjson.Message{Attributes: l.Attributes, Data: l.Data, OrderingKey: l.OrderingKey})
+	text, err := ndjson.Append(nil, ndjson.Message{Attributes: original.Attributes, Data: original.Data, OrderingKey: original.OrderingKey})
 	if err != nil {
 		return nil, fmt.Errorf("put a dead-lettered message into an envelope: %w", err)
 	}
@@ -131,11 +139,11 @@ func build(l *DeadLetter, origin Origin) (*pubsubpb.PubsubMessage, error) {
 	own[AttrEncoding] = EncodingEnvelope
 	// The publisher's identity stays outside, because subscriptions filter by it.
 	for _, key := range []string{event.AttrServiceID, event.AttrServiceEnvironment, event.AttrServiceVersion} {
-		if value, ok := l.Attributes[key]; ok && len(value) <= maxValue {
+		if value, ok := original.Attributes[key]; ok && len(value) <= maxValue {
 			own[key] = value
 		}
 	}
-	if len(l.OrderingKey) > maxValue {
+	if len(original.OrderingKey) > maxValue {
 		delete(own, AttrOrderingKey) // it is in the envelope
 	}
 	return smaller(nil, &pubsubpb.PubsubMessage{Data: compressed, Attributes: own})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -110,6 +111,9 @@ func Read(m *pubsubpb.PubsubMessage, defaultEnvironment string) *Stored {
 	case a[nativeAttempts] != "" || a[nativeSource] != "":
 		s.readNative(a)
 	}
+	if s.Reason == ReasonUnknown || s.Reason == ReasonAttempts {
+		s.readRestored(a)
+	}
 	if s.FirstRejectedAt.IsZero() || s.FirstRejectedAt.After(s.RejectedAt) {
 		s.FirstRejectedAt = s.RejectedAt
 	}
@@ -157,7 +161,30 @@ func (s *Stored) readNative(a map[string]string) {
 	}
 }
 
-// unpack is the inverse of build.
+// readRestored reads the id and the times that Restore has kept of a message that the
+// worker did not write.
+func (s *Stored) readRestored(a map[string]string) {
+	id, published, rejected := a[AttrMessageID], instant(a[AttrPublishTime], time.Time{}), instant(a[AttrRejectedAt], time.Time{})
+	if a[AttrReason] != "" || a[AttrRestored] == "" || id == "" || published.IsZero() || rejected.IsZero() {
+		return
+	}
+	s.OriginalID, s.OriginalPublishTime, s.RejectedAt = id, published, rejected
+	if s.Replays == 0 {
+		s.FirstRejectedAt = rejected
+	}
+	original := maps.Clone(s.Original.Attributes)
+	added := maps.Clone(s.Added)
+	if added == nil {
+		added = map[string]string{}
+	}
+	for _, key := range restoredMarks {
+		added[key] = a[key]
+		delete(original, key)
+	}
+	s.Original.Attributes, s.Added = original, added
+}
+
+// unpack is the inverse of pack.
 func unpack(m *pubsubpb.PubsubMessage) (ndjson.Message, error) {
 	a := m.GetAttributes()
 	data := m.GetData()

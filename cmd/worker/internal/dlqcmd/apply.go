@@ -100,11 +100,10 @@ func readPlan(c *cli.Command) (string, *plan.Plan, error) {
 // applying is one run of a plan.
 type applying struct {
 	*replay
-	plan       *plan.Plan
-	path       string
-	backupPath string // empty: none
-	canaries   int    // of each fault
-	yes        bool
+	plan     *plan.Plan
+	path     string
+	canaries int // of each fault
+	yes      bool
 
 	journal *plan.Journal
 	mu      sync.Mutex // guards the journal, which several requests write
@@ -340,6 +339,7 @@ func (a *applying) act(ctx context.Context, w *dlq.Walk, canary bool, take func(
 		report = func(s *dlq.Stored, _ error) { a.forget(s) } // the rest tries it again
 	}
 	replayer := a.replayer(w, report)
+	replayer.Report = report
 	replayer.Sink = &planSink{topicSink{session: a.session, topic: a.topic, bounds: a.bounds, queue: w.Queue}, a, canary}
 	replayer.FixOf = func(s *dlq.Stored) *dlq.Fix { return a.fixes[a.journal.State.Group(s.ID).Fault] }
 	replayer.OnReplayed = func(*dlq.Stored, *pubsubpb.PubsubMessage) { a.advance(1) }

@@ -68,7 +68,7 @@ func (r *replay) replayCanaries(ctx context.Context, n *counts, canaries *dlq.Ca
 			if replayer.Added >= r.canaries {
 				return nil
 			}
-			return replayer.Add(ctx, s)
+			return r.add(ctx, replayer, s)
 		}, func() error { return replayer.Flush(ctx) })
 		n.done, n.failed = replayer.Counts()
 		n.canaries = n.done

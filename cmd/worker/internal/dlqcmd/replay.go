@@ -56,7 +56,8 @@ func (env commands) replaycommand() *cli.Command {
 			&cli.BoolFlag{Name: "services-anyway", Usage: "check also with another services list than the running worker has"},
 			&cli.BoolFlag{Name: "no-check", Usage: "also replay events that the worker would reject"},
 			countFlag("canary", 0, "replay `N` events, wait, and go on only if none of them is rejected again"),
-			canaryWaitFlag()),
+			canaryWaitFlag(),
+			&cli.StringFlag{Name: "backup", Usage: "write the replayed messages to `FILE`, which must not exist, as they were before"}),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			if err := command.NoArguments(c); err != nil {
 				return err
@@ -64,7 +65,11 @@ func (env commands) replaycommand() *cli.Command {
 			if c.IsSet("canary-wait") && c.Int("canary") == 0 {
 				return command.Usagef("--canary-wait: expected --canary N with it")
 			}
+			if err := unused(c.String("backup")); err != nil {
+				return err
+			}
 			r := replay{
+				backupPath: c.String("backup"),
 				maxReplays: c.Int("max-replays"), rate: c.Int("rate"), unchecked: c.Bool("no-check"),
 				stopAfter: c.Int("stop-after"), id: newReplayID(),
 				canaries: c.Int("canary"), canaryWait: c.Duration("canary-wait"),
@@ -80,7 +85,7 @@ func (env commands) replaycommand() *cli.Command {
 				dry := c.Bool("dry-run")
 				return change{
 					action: "replay", done: "replayed", where: " to " + d.cfg.TopicName() + r.first(), quiet: dry, dryRun: dry,
-					audit: []any{"topic", d.cfg.TopicName(), "replay_id", r.id, "jq", r.expression, "checked", !r.unchecked, "canaries", r.canaries},
+					audit: []any{"topic", d.cfg.TopicName(), "replay_id", r.id, "jq", r.expression, "checked", !r.unchecked, "canaries", r.canaries, "backup", r.backupPath},
 				}
 			}, func(d *session) error {
 				r.session = d
@@ -114,6 +119,10 @@ type replay struct {
 	watch            watch
 	replayed         dlq.Replayed
 	id               string // of the operation: each replayed message has it
+	// backup keeps the replayed messages as they were, in the file backupPath; nil keeps
+	// none.
+	backup     *backup
+	backupPath string
 	// stopAfter is how many events of the replay may be rejected again; rejectedAgain are
 	// their message ids in the queue.
 	stopAfter     int
@@ -152,7 +161,15 @@ func (r *replay) first() string {
 	return fmt.Sprintf(", %d of them %v before the rest", r.canaries, r.canaryWait)
 }
 
-func (r *replay) run(ctx context.Context) error {
+func (r *replay) run(ctx context.Context) (err error) {
+	if r.backupPath != "" && !r.change.dryRun {
+		file, err := create(r.backupPath)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, file.Close()) }()
+		r.backup = newBackup(file)
+	}
 	return r.publishing(ctx, func() error {
 		work := r.replayAll
 		switch {
@@ -205,6 +222,13 @@ func (r *replay) replayer(w *dlq.Walk, report func(*dlq.Stored, error)) *dlq.Rep
 			r.touched.add(s.ID)
 		},
 	}
+	if r.backup != nil {
+		replayer.Sink = &backupSink{replayer.Sink, r.backup}
+		replayer.Report = func(s *dlq.Stored, why error) {
+			r.backup.drop(s.ID)
+			report(s, why)
+		}
+	}
 	if r.fix != nil {
 		replayer.FixOf = func(*dlq.Stored) *dlq.Fix { return r.fix }
 	}
@@ -212,6 +236,16 @@ func (r *replay) replayer(w *dlq.Walk, report func(*dlq.Stored, error)) *dlq.Rep
 		replayer.Check = r.check()
 	}
 	return replayer
+}
+
+// add replays a message, and keeps it as it is for the backup.
+func (r *replay) add(ctx context.Context, replayer *dlq.Replayer, s *dlq.Stored) error {
+	if r.backup != nil {
+		if err := r.backup.keep(s); err != nil {
+			return err
+		}
+	}
+	return replayer.Add(ctx, s)
 }
 
 // survey counts the messages, unless that was done for the question, and compares the
@@ -270,7 +304,7 @@ func (r *replay) replayAll(ctx context.Context, n *counts) error {
 			if err := r.stop(); err != nil {
 				return err
 			}
-			return replayer.Add(ctx, s)
+			return r.add(ctx, replayer, s)
 		}, func() error {
 			if err := replayer.Flush(ctx); err != nil {
 				return err
@@ -309,6 +343,19 @@ func (r *replay) dryRun(ctx context.Context, n *counts) error {
 		}
 		return err
 	})
+}
+
+// backupSink writes messages to the backup before the queue forgets them.
+type backupSink struct {
+	dlq.Sink
+	backup *backup
+}
+
+func (s *backupSink) Remove(ctx context.Context, messageIDs []string) error {
+	if err := s.backup.write(messageIDs); err != nil {
+		return err
+	}
+	return s.Sink.Remove(ctx, messageIDs)
 }
 
 // topicSink publishes to the topic and removes from the queue.
