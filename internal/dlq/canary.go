@@ -2,6 +2,8 @@ package dlq
 
 import (
 	"hash/maphash"
+	"maps"
+	"slices"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 
@@ -25,6 +27,9 @@ func (c *Canaries) Add(s *Stored, m *pubsubpb.PubsubMessage) {
 		c.events[s.EventID] = struct{}{}
 	}
 }
+
+// Origins returns the ids of the messages that were first published with the events.
+func (c *Canaries) Origins() []string { return slices.Collect(maps.Keys(c.origins)) }
 
 // Replayed are the events that a replay has published, by their origins. The zero
 // value has none. It is not safe for concurrent use.

@@ -42,7 +42,8 @@ func newPlanned(t *testing.T) *planned {
 	t.Helper()
 	t.Parallel()
 	h := &planned{testQueue: newTestQueue(t), dir: t.TempDir()}
-	if err := errors.Join(h.CreateTopic(receiptsTopic), h.CreateSubscription(receiptsSub, receiptsTopic)); err != nil {
+	// A snapshot shows only messages that came after the view was made.
+	if err := errors.Join(h.CreateTopic(receiptsTopic), h.CreateSubscription(receiptsSub, receiptsTopic), h.CreateSubscription(dlqView, dlqTopic)); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 20 {
@@ -159,6 +160,22 @@ func TestPlan(t *testing.T) {
 	if got := h.expect(0, "", "plan", "--fix", fixes, "-o", h.path("third.json"), "--reveal"); !strings.Contains(got.stderr, `"audit":true`) {
 		t.Error(got.stderr)
 	}
+}
+
+// TestPlanThroughView: a plan that was made without taking anything from the queue pins the
+// messages of the queue.
+func TestPlanThroughView(t *testing.T) {
+	h := newPlanned(t)
+	before := h.Stats(dlqSub)
+	got := h.looking(t.Context(), "plan", "--fix", h.fix(typoFault+": {jq: del(.typo)}"), "-o", h.path("plan.json"), "--output", "json")
+	if got.status != 0 || !strings.Contains(got.stdout, `"replay":20`) || h.Stats(dlqSub) != before {
+		t.Errorf("%+v", got)
+	}
+	if got := h.apply(t.Context()); got.status != 0 {
+		t.Errorf("%+v", got)
+	}
+	h.replayed(20)
+	h.left(18)
 }
 
 func TestPlanUsage(t *testing.T) {

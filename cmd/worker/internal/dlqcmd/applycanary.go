@@ -31,7 +31,7 @@ func (a *applying) awaitCanaries(ctx context.Context) error {
 		}
 		err := a.wait(ctx, max(0, pause))
 		if err == nil && receipts {
-			err = a.readReceipts(ctx, a.plan, a.journal.State.Receipted, a.record)
+			err = a.readReceipts(ctx, a.plan.ID, journaled(a.journal, a.record))
 		}
 		last := !time.Now().Before(until)
 		missing := false

@@ -9,6 +9,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
+	"github.com/sourcegraph/telemetry-relay/internal/dlq/plan"
 )
 
 // defaultCanaryWait is the usual interval of jobs, 15 minutes, and the time that one
@@ -82,13 +83,22 @@ func (r *replay) await(ctx context.Context, n *counts, canaries *dlq.Canaries) e
 	until := time.Now().Add(r.canaryWait)
 	r.say("worker: %s went ahead; waiting %v, until %s, to see whether they are rejected again. Meanwhile the %s messages not replayed are back in the queue, and Ctrl-C leaves them there",
 		canary(n.done), r.canaryWait, shortTime(until), humanize.Comma(int64(n.matched-n.done)))
+	nextLook := time.Now().Add(r.env.opts.CanaryLook)
 	for again := 0; ; {
-		err := r.wait(ctx, min(r.env.opts.CanaryLook, time.Until(until)))
-		var missing bool
+		err := r.wait(ctx, r.untilLook(until, nextLook))
+		recorded := 0
 		if err == nil {
-			missing, err = r.findCanaries(ctx, n, canaries)
+			recorded, err = r.readVerdicts(ctx, n, canaries)
 		}
 		last := !time.Now().Before(until)
+		missing := false
+		if err == nil && n.again == 0 && recorded < n.done {
+			if !last && time.Now().Before(nextLook) {
+				continue
+			}
+			missing, err = r.findCanaries(ctx, n, canaries)
+			nextLook = time.Now().Add(r.env.opts.CanaryLook)
+		}
 		switch {
 		case ctx.Err() != nil:
 			return fmt.Errorf("interrupted while waiting for the canaries: %s replayed and not seen again so far; the rest is in the queue", canary(n.done))
@@ -96,17 +106,65 @@ func (r *replay) await(ctx context.Context, n *counts, canaries *dlq.Canaries) e
 			return fmt.Errorf("whether the canaries were rejected again cannot be seen: %s replayed, the rest is in the queue: %w", canary(n.done), err)
 		case n.again > 0:
 			return r.returned(n)
+		case recorded == n.done:
+			r.say("worker: %s were recorded; going on with the rest", canary(n.done))
+			return nil
 		case last && missing && again < maxLooksAgain:
 			again++
 			until = time.Now().Add(r.env.opts.LookAgain)
 			r.say("worker: canaries may be among the messages that somebody else has leased; looking again in %v", r.env.opts.LookAgain)
 		case last:
-			r.say("worker: the canaries were not seen again in %v (nothing says that they arrived); going on with the rest", r.canaryWait)
+			proof := "nothing says that they arrived"
+			if recorded > 0 {
+				proof = fmt.Sprintf("%d were recorded, and %d have no receipt", recorded, n.done-recorded)
+			}
+			r.say("worker: the canaries were not seen again in %v (%s); going on with the rest", r.canaryWait, proof)
 			return nil
 		default:
 			r.say("worker: the canaries were not seen again so far; waiting until %s", shortTime(until))
 		}
 	}
+}
+
+// untilLook returns how long to wait before the next look.
+func (r *replay) untilLook(until, nextLook time.Time) time.Duration {
+	pause := min(time.Until(until), time.Until(nextLook))
+	if r.cfg.ReceiptsSubscriptionName() != "" {
+		pause = min(pause, r.env.opts.ReceiptsLook)
+	}
+	return max(0, pause)
+}
+
+// readVerdicts reads the receipts of the canaries, where there are receipts. It returns
+// how many canaries were recorded, and counts those that were rejected.
+func (r *replay) readVerdicts(ctx context.Context, n *counts, canaries *dlq.Canaries) (recorded int, err error) {
+	if r.cfg.ReceiptsSubscriptionName() == "" {
+		return 0, nil
+	}
+	if r.verdicts == nil {
+		r.verdicts = map[string]plan.Verdict{}
+	}
+	err = r.readReceipts(ctx, r.id, func(ours []plan.Receipt) error {
+		for _, receipt := range ours {
+			if receipt.Verdict == plan.Rejected && r.verdicts[receipt.Origin] == "" {
+				r.say("worker: a canary was rejected again: %s", dlq.Word(receipt.Reason))
+			}
+			if r.verdicts[receipt.Origin] == "" || receipt.Verdict == plan.Recorded {
+				r.verdicts[receipt.Origin] = receipt.Verdict
+			}
+		}
+		return nil
+	})
+	n.again = 0
+	for _, origin := range canaries.Origins() {
+		switch r.verdicts[origin] {
+		case plan.Recorded, plan.Duplicate:
+			recorded++
+		case plan.Rejected:
+			n.again++
+		}
+	}
+	return recorded, err
 }
 
 func canary(n int) string {

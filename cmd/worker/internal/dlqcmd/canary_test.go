@@ -2,6 +2,7 @@ package dlqcmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -231,6 +232,44 @@ func TestCanaryHidden(t *testing.T) {
 		t.Errorf("%d more looks", looks)
 	}
 	h.left(0)
+}
+
+// TestCanaryReceipts: receipts end the wait, for better or worse.
+func TestCanaryReceipts(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		verdicts  []string
+		wait      string
+		status    int
+		published int
+		says      string
+	}{
+		{"recorded", []string{"recorded", "duplicate", "recorded"}, "1h", 0, 20, "3 canaries were recorded; going on with the rest"},
+		{"one rejected", []string{"recorded", "rejected", "recorded"}, "1h", 1, 3, "1 of 3 canaries were rejected again"},
+		{"one without a receipt", []string{"recorded", "recorded"}, "200ms", 0, 20, "(2 were recorded, and 1 have no receipt)"},
+		{"none", nil, "200ms", 0, 20, "(nothing says that they arrived)"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := newCanaryQueue(t)
+			if err := errors.Join(h.CreateTopic(receiptsTopic), h.CreateSubscription(receiptsSub, receiptsTopic)); err != nil {
+				t.Fatal(err)
+			}
+			got := h.with(withReceipts, func(text string) {
+				if strings.Contains(text, "went ahead") {
+					for i, m := range h.Messages(dlqLedger)[:len(c.verdicts)] {
+						h.receipt(m, c.verdicts[i])
+					}
+				}
+			}, "replay", "--yes", "--canary", "3", "--canary-wait", c.wait)
+			if got.status != c.status || !strings.Contains(got.stderr, c.says) {
+				t.Errorf("%+v", got)
+			}
+			h.replayed(c.published)
+			if s := h.Stats(receiptsSub); s.Backlog != 0 || s.Leased != 0 {
+				t.Errorf("%+v", s)
+			}
+		})
+	}
 }
 
 func TestCanaryUsage(t *testing.T) {

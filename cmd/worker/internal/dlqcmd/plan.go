@@ -61,6 +61,7 @@ func (env commands) plancommand() *cli.Command {
 				return err
 			}
 			defer d.close()
+			d.looks = true
 			p := planner{session: d, fixes: fixes, out: out, maxReplays: c.Int("max-replays"), unchecked: c.Bool("no-check")}
 			if !d.reveal {
 				return p.run(ctx)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -15,10 +16,9 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/receipts"
 )
 
-// readReceipts moves the receipts of a plan from their subscription into the journal. A
-// receipt is in the journal before it is acknowledged. Those of other replays are given
-// back at the end.
-func (d *session) readReceipts(ctx context.Context, p *plan.Plan, known func(message string) bool, record func(...plan.Record) error) error {
+// readReceipts reads the receipts of a replay. It acknowledges them after record has
+// returned, and gives those of other replays back at the end.
+func (d *session) readReceipts(ctx context.Context, replayID string, record func([]plan.Receipt) error) error {
 	name := d.cfg.ReceiptsSubscriptionName()
 	client, err := dlq.NewClient(ctx, name, app.PubSubOptions(d.cfg)...)
 	if err != nil {
@@ -28,7 +28,7 @@ func (d *session) readReceipts(ctx context.Context, p *plan.Plan, known func(mes
 	opts := d.env.opts.Queue
 	opts.Logger, opts.EmptyPulls = d.log, 1 // what comes later, the next look finds
 	queue := dlq.Open(client, opts)
-	err = errors.Join(moveReceipts(ctx, queue, p, known, record), queue.Close())
+	err = errors.Join(moveReceipts(ctx, queue, replayID, record), queue.Close())
 	switch status.Code(err) {
 	case codes.NotFound:
 		return fmt.Errorf("RECEIPTS_SUBSCRIPTION: %s does not exist: %w", name, err)
@@ -39,7 +39,7 @@ func (d *session) readReceipts(ctx context.Context, p *plan.Plan, known func(mes
 }
 
 // moveReceipts reads the queue to its end.
-func moveReceipts(ctx context.Context, queue *dlq.Queue, p *plan.Plan, known func(string) bool, record func(...plan.Record) error) error {
+func moveReceipts(ctx context.Context, queue *dlq.Queue, replayID string, record func([]plan.Receipt) error) error {
 	for {
 		messages, err := queue.Next(ctx)
 		if errors.Is(err, io.EOF) {
@@ -48,30 +48,39 @@ func moveReceipts(ctx context.Context, queue *dlq.Queue, p *plan.Plan, known fun
 		if err != nil {
 			return err
 		}
-		r := plan.Record{Kind: plan.Receipted}
-		var ids []string
+		var (
+			ours []plan.Receipt
+			ids  []string
+		)
 		for _, m := range messages {
 			receipt, ok := receipts.Read(m.GetAttributes())
-			if !ok || receipt.ReplayID != p.ID {
+			if !ok || receipt.ReplayID != replayID {
 				continue
 			}
 			ids = append(ids, m.GetMessageId())
-			if known(m.GetMessageId()) {
-				continue
-			}
-			r.Receipts = append(r.Receipts, plan.Receipt{
+			ours = append(ours, plan.Receipt{
 				Message: m.GetMessageId(), Origin: receipt.OriginMessageID, Verdict: plan.Verdict(receipt.Verdict), Reason: receipt.Reason, At: receipt.At,
 			})
 		}
-		if len(r.Receipts) > 0 {
-			if err := record(r); err != nil {
-				return err
-			}
+		if len(ids) == 0 {
+			continue
 		}
-		if len(ids) > 0 {
-			if err := queue.Remove(ctx, ids); err != nil {
-				return err
-			}
+		if err := record(ours); err != nil {
+			return err
 		}
+		if err := queue.Remove(ctx, ids); err != nil {
+			return err
+		}
+	}
+}
+
+// journaled returns a function that records the receipts that a journal does not have.
+func journaled(j *plan.Journal, record func(...plan.Record) error) func([]plan.Receipt) error {
+	return func(ours []plan.Receipt) error {
+		news := slices.DeleteFunc(ours, func(r plan.Receipt) bool { return j.State.Receipted(r.Message) })
+		if len(news) == 0 {
+			return nil
+		}
+		return record(plan.Record{Kind: plan.Receipted, Receipts: news})
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/internal/app"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
+	"github.com/sourcegraph/telemetry-relay/internal/dlq/plan"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/retry"
 	"github.com/sourcegraph/telemetry-relay/internal/topic"
@@ -39,8 +40,11 @@ func (env commands) replaycommand() *cli.Command {
 			"stays, too, and counts as neither replayed nor failed. Set ENVIRONMENT_ID and WORKER_SERVICES\n" +
 			"as the worker has them.\n\n" +
 			"With --canary N some go ahead, and all others are back in the queue for --canary-wait.\n" +
-			"The rest follows if none of the N was seen again in the queue by then, which does not\n" +
-			"prove that they arrived; else the exit status is 1.\n\n" +
+			"The rest follows as soon as receipts say that all N were recorded (RECEIPTS_SUBSCRIPTION).\n" +
+			"Without receipts it follows if none of the N was seen again in the queue by then, which\n" +
+			"does not prove that they arrived; else the exit status is 1.\n\n" +
+			"A replay with several fixes, one that can be interrupted and go on, and one that is\n" +
+			"followed to the end is a plan: see plan, apply and status.\n\n" +
 			"A dry run's exit status is 0, also if some would fail.\n\n" +
 			"Examples:\n\n" +
 			"   worker dlq replay --reason gateway_rejected --dry-run\n" +
@@ -123,6 +127,8 @@ type replay struct {
 	// none.
 	backup     *backup
 	backupPath string
+	// verdicts are those of the receipts that were read, by origin.
+	verdicts map[string]plan.Verdict
 	// stopAfter is how many events of the replay may be rejected again; rejectedAgain are
 	// their message ids in the queue.
 	stopAfter     int

@@ -70,7 +70,7 @@ func (d *session) stateOf(ctx context.Context, path string, p *plan.Plan) (*plan
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", journal, err)
 	}
-	err = d.readReceipts(ctx, p, j.State.Receipted, j.Append)
+	err = d.readReceipts(ctx, p.ID, journaled(j, j.Append))
 	return j.State, errors.Join(err, j.Close())
 }
 
