@@ -230,6 +230,7 @@ var varies = []struct {
 	{regexp.MustCompile(` *\b\d+ (s|min|h|d) ago *`), " AGE "},
 	{regexp.MustCompile(`[▁▂▃▄▅▆▇█·]{24}`), "SPARKLINE"},
 	{regexp.MustCompile(`SERVICE +FIRST +LAST +CAME BACK`), "SERVICE FIRST LAST CAME BACK"}, // as wide as the ages
+	{regexp.MustCompile(`\b20\d{6}T\d{6}Z-[a-z2-7]{6}\b`), "REPLAY"},
 	// How often something was tried in vain so far.
 	{regexp.MustCompile(`((result="error"|code="Unavailable"|code="PermissionDenied")} )[1-9]\d*`), "${1}N"},
 	{regexp.MustCompile(`("ids_sha256":)"[0-9a-f]{64}"`), `${1}"SUM"`},

@@ -33,6 +33,7 @@ const (
 	runbookSub     = "projects/" + runbookProject + "/subscriptions/telemetry-events-relay"
 	runbookDLQ     = "projects/" + runbookProject + "/topics/telemetry-events-dlq"
 	runbookDLQSub  = "projects/" + runbookProject + "/subscriptions/telemetry-events-dlq-oncall"
+	runbookView    = "projects/" + runbookProject + "/subscriptions/telemetry-events-dlq-view"
 
 	runbookServices = `unknownServices: reject
 services:
@@ -73,6 +74,7 @@ func newWorld(t *testing.T, letters []*pubsubpb.PubsubMessage) *world {
 	for _, err := range []error{
 		w.pubsub.CreateTopic(runbookMain), w.pubsub.CreateTopic(runbookDLQ),
 		w.pubsub.CreateSubscription(runbookSub, runbookMain), w.pubsub.CreateSubscription(runbookDLQSub, runbookDLQ),
+		w.pubsub.CreateSubscription(runbookView, runbookDLQ),
 	} {
 		w.must(err)
 	}
@@ -87,7 +89,7 @@ func newWorld(t *testing.T, letters []*pubsubpb.PubsubMessage) *world {
 	w.environ = []string{
 		"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + w.dir, "USER=kim", "LC_ALL=C.UTF-8", actAsWorker + "=1",
 		"GOOGLE_CLOUD_PROJECT=" + runbookProject, "PUBSUB_EMULATOR_HOST=" + w.pubsub.Addr(),
-		"ENVIRONMENT_ID=prod", "WORKER_SERVICES=" + runbookServices,
+		"ENVIRONMENT_ID=prod", "WORKER_SERVICES=" + runbookServices, "DLQ_VIEW_SUBSCRIPTION=telemetry-events-dlq-view",
 	}
 	host := func(url string) string { return strings.TrimPrefix(url, "http://") }
 	w.names = strings.NewReplacer(
@@ -207,6 +209,10 @@ func good(n int) []*pubsubpb.PubsubMessage {
 
 // situations are what has happened where a page is read.
 var situations = map[string]func(*world){
+	"plan": func(w *world) {
+		w.environ = append(w.environ, "RECEIPTS_TOPIC=telemetry-events-receipts", "RECEIPTS_SUBSCRIPTION=telemetry-events-receipts-oncall")
+		w.serve("The gateway accepts", "/-/readyz")
+	},
 	"TelemetryRelayOldestHeldTooOld": func(w *world) {
 		w.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
 			return gatewayserver.Fault{Hang: true}
