@@ -21,6 +21,9 @@ var alertNames = []string{
 	"TelemetryRelayGatewaySlow",
 }
 
+// guides are pages about no reason and no alert.
+var guides = []string{"plan"}
+
 // TestRunbookIsWhole makes sure that each reason and each alert has its page,
 // that on-call finds it from the first page, and that it says what has to be said.
 func TestRunbookIsWhole(t *testing.T) {
@@ -64,8 +67,13 @@ func TestRunbookIsWhole(t *testing.T) {
 		}
 	}
 	files, err := filepath.Glob(filepath.Join(runbookDir, "oncall", "*"))
-	if err != nil || len(files) != len(pages) {
-		t.Errorf("%d files for %d pages: %v", len(files), len(pages), err)
+	if err != nil || len(files) != len(pages)+len(guides) {
+		t.Errorf("%d files for %d pages: %v", len(files), len(pages)+len(guides), err)
+	}
+	for _, guide := range guides {
+		if !strings.Contains(entry, "(oncall/"+guide+".md)") {
+			t.Errorf("docs/oncall.md does not link to %s", guide)
+		}
 	}
 	if first, _, _ := strings.Cut(entry, "## Reasons"); strings.Count(first, "\n$ ") != 3 {
 		t.Error("docs/oncall.md does not begin with three commands")

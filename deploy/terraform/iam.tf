@@ -51,6 +51,16 @@ resource "google_pubsub_topic_iam_member" "oncall_replays" {
   member  = each.value
 }
 
+# `worker dlq restore` puts removed messages back.
+resource "google_pubsub_topic_iam_member" "oncall_restores" {
+  for_each = var.oncall
+
+  project = var.project_id
+  topic   = google_pubsub_topic.dead_letters.name
+  role    = "roles/pubsub.publisher"
+  member  = each.value
+}
+
 # The worker writes receipts, and on-call reads them.
 resource "google_pubsub_topic_iam_member" "worker_receipts" {
   project = var.project_id

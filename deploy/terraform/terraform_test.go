@@ -243,6 +243,7 @@ func TestLeastPrivilege(t *testing.T) {
 		"serviceAccount:relay@x roles/pubsub.publisher telemetry-events-dlq",
 		"group:oncall@x roles/pubsub.subscriber telemetry-events-dlq-oncall",
 		"group:oncall@x roles/pubsub.publisher telemetry-events",
+		"group:oncall@x roles/pubsub.publisher telemetry-events-dlq",
 		"group:oncall@x roles/pubsub.subscriber telemetry-events-dlq-view",
 		"group:oncall@x roles/pubsub.subscriber telemetry-events-receipts-oncall",
 		"group:oncall@x google_project_iam_custom_role/ the project relay-prod",
@@ -316,8 +317,8 @@ func TestOptionalAccountsMayBeOmitted(t *testing.T) {
 	if n := len(m.find(subscription, "developers")); n != 0 {
 		t.Errorf("%d subscriptions for nobody", n)
 	}
-	if n := len(m.find("google_pubsub_topic_iam_member", "")); n != 4 {
-		t.Errorf("%d grants on topics, want those of the worker (two), on-call and the agent", n)
+	if n := len(m.find("google_pubsub_topic_iam_member", "")); n != 5 {
+		t.Errorf("%d grants on topics, want those of the worker (two), on-call (two) and the agent", n)
 	}
 	for _, i := range m.find(topic, "") {
 		if slices.Contains(i.blocks, "message_storage_policy") {
