@@ -192,10 +192,11 @@ func (t *statsTable) details(out *strings.Builder, f *dlq.FaultCount) {
 		style = colourBad
 	}
 	t.below(out, hours, style)
-	t.below(out, events(f), "")
+	where := events(f)
 	if len(f.Releases) > 0 {
-		t.below(out, releases(f), "")
+		where += "; " + releases(f)
 	}
+	t.below(out, where, "")
 	if f.Owner != "" || f.Runbook != "" {
 		t.below(out, strings.TrimSpace(cell(f.Owner)+"  "+terminal.Clean(f.Runbook)), colourHelp)
 	}
