@@ -1,7 +1,6 @@
 package receipts
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -15,6 +14,8 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 
 // fakeTopic keeps what was published. answer, if set, is asked before.
@@ -47,6 +48,13 @@ func (f *fakeTopic) set(answer func(context.Context) error) {
 	f.answer = answer
 }
 
+// times is how often it was asked.
+func (f *fakeTopic) times() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.asked
+}
+
 // sizes are those of the requests so far.
 func (f *fakeTopic) sizes() string {
 	f.mu.Lock()
@@ -65,8 +73,10 @@ func refuse(code codes.Code) func(context.Context) error {
 // world is a Publisher in fake time, with all that it does.
 type world struct {
 	*Publisher
-	topic  *fakeTopic
-	log    bytes.Buffer
+	topic *fakeTopic
+	log   testenv.Buffer
+
+	mu     sync.Mutex // guards counts
 	counts map[string]int
 }
 
@@ -74,10 +84,9 @@ func inWorld(t *testing.T, test func(t *testing.T, w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{topic: &fakeTopic{}, counts: map[string]int{}}
-		var mu sync.Mutex
 		w.Publisher = NewPublisher(w.topic, slog.New(slog.NewTextHandler(&w.log, nil)), func(result string, n int) {
-			mu.Lock()
-			defer mu.Unlock()
+			w.mu.Lock()
+			defer w.mu.Unlock()
 			w.counts[result] += n
 		})
 		test(t, w)
@@ -94,6 +103,8 @@ func (w *world) add(n int) {
 func (w *world) has(t *testing.T, sizes string, counts map[string]int) {
 	t.Helper()
 	synctest.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if got := w.topic.sizes(); got != sizes || !maps.Equal(w.counts, counts) {
 		t.Errorf("requests of %s, results %v; want %s and %v", got, w.counts, sizes, counts)
 	}
@@ -116,7 +127,7 @@ func TestPublishInBatches(t *testing.T) {
 		w.has(t, "[3 1000 200]", map[string]int{ResultOK: 1203})
 		time.Sleep(time.Hour)
 		w.has(t, "[3 1000 200]", map[string]int{ResultOK: 1203})
-		if w.log.Len() > 0 {
+		if w.log.String() != "" {
 			t.Errorf("logged: %s", w.log.String())
 		}
 	})
@@ -142,8 +153,8 @@ func TestTopicIsUnavailable(t *testing.T) {
 			if got := strings.Count(w.log.String(), "level=WARN"); got != 3 || !strings.Contains(w.log.String(), "the reason") {
 				t.Errorf("%d warnings in 2.5 minutes, want 3:\n%s", got, w.log.String())
 			}
-			if w.topic.asked > 30 {
-				t.Errorf("%d requests in 2.5 minutes", w.topic.asked)
+			if n := w.topic.times(); n > 30 {
+				t.Errorf("%d requests in 2.5 minutes", n)
 			}
 			w.topic.set(nil)
 			time.Sleep(2 * retryLongest)
