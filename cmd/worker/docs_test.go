@@ -152,60 +152,6 @@ func markdown(t *testing.T) []string {
 	return files
 }
 
-// TestNamedTestsExist: a command on a page that runs tests or benchmarks by name finds
-// one for each name. A pattern that matches none passes, and would prove nothing.
-func TestNamedTestsExist(t *testing.T) {
-	command := regexp.MustCompile(`go test (\./\S+)[^\n` + "`" + `]*`)
-	option := regexp.MustCompile(`-(run|bench) '?([^\s']+)`)
-	names := 0
-	for _, file := range markdown(t) {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, c := range command.FindAllStringSubmatch(string(text), -1) {
-			for _, o := range option.FindAllStringSubmatch(c[0], -1) {
-				if strings.Contains(c[1], "...") || slices.Contains([]string{"xxx", "-", "^$"}, o[2]) { // none, on purpose
-					continue
-				}
-				declared := declarations(t, filepath.Join("../..", c[1]), o[1])
-				for name := range strings.SplitSeq(o[2], "|") {
-					names++
-					matches, err := regexp.Compile(name)
-					if err != nil || !slices.ContainsFunc(declared, matches.MatchString) {
-						t.Errorf("%s: %s: nothing is called %s (%v)", file, c[0], name, err)
-					}
-				}
-			}
-		}
-	}
-	if names < 20 {
-		t.Errorf("found only %d names", names)
-	}
-}
-
-// declarations returns the names of a package's tests, or of its benchmarks.
-func declarations(t *testing.T, dir, option string) []string {
-	t.Helper()
-	kind := map[string]string{"run": `(?:Test|Fuzz|Example)`, "bench": `Benchmark`}[option]
-	declared := regexp.MustCompile(`(?m)^func (` + kind + `\w*)\(`)
-	files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all []string
-	for _, file := range files {
-		source, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range declared.FindAllSubmatch(source, -1) {
-			all = append(all, string(m[1]))
-		}
-	}
-	return all
-}
-
 // anchors are those that a code host makes of headings.
 func anchors(markdown string) []string {
 	var all []string
