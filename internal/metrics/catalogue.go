@@ -107,7 +107,7 @@ var Catalogue = []Description{
 	{Name: "dead_letter_publishes_total", Kind: Counter, Help: "Publishes to the dead-letter topic, by result.", Labels: []Label{
 		{Name: "result", Values: []string{"ok", "error", "too_large"}},
 	}},
-	{Name: "receipt_publishes_total", Kind: Counter, Help: "Receipts of replayed messages, by what became of them: published, not published after retries, or dropped because too many waited.", Labels: []Label{
+	{Name: "receipt_publishes_total", Kind: Counter, Help: "Receipts of replayed messages, by result: published, not published after retries, or dropped because too many waited.", Labels: []Label{
 		{Name: "result", Values: []string{"ok", "error", "dropped"}},
 	}},
 	{Name: "pubsub_streams", Kind: Gauge, Help: "Open streams from Pub/Sub. 0 also while the worker does not receive: during an outage of the gateway or of SAMS, and at the end of a run."},

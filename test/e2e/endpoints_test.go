@@ -315,7 +315,7 @@ func TestEveryMetricIsServed(t *testing.T) {
 			"latency": true, "failed": true, "outage": true, "unused": true, "refused": true, // of a fall of the limit of streams
 		},
 		"cause":  {"left_out": true, "failed": true, "refused": true, "exhausted": true, "sams": true, "credentials": true, "unusable": true},
-		"result": {"ok": true, "error": true, "refused": true, "too_large": true},
+		"result": {"ok": true, "error": true, "refused": true, "too_large": true, "dropped": true, "recorded": true, "rejected": true, "duplicate": true},
 		"code": {
 			"OK": true, // of submissions
 			// Of streams from Pub/Sub.
