@@ -1,6 +1,6 @@
 // Package backlog asks Cloud Monitoring how many messages of a subscription are not
-// acknowledged. Pub/Sub itself does not say it, and a reader sees only the messages that
-// nobody else has leased.
+// acknowledged, and how old the oldest one is. Pub/Sub itself does not say it, and a reader
+// sees only the messages that nobody else has leased.
 package backlog
 
 import (
@@ -17,10 +17,11 @@ import (
 )
 
 const (
-	// metric is sampled each minute, and a sample is visible up to two minutes later
-	// (cloud.google.com/monitoring/api/metrics_gcp_p_z, pubsub). It counts leased
+	// The metrics are sampled each minute, and a sample is visible up to two minutes later
+	// (cloud.google.com/monitoring/api/metrics_gcp_p_z, pubsub). They count leased
 	// messages, too.
-	metric = "pubsub.googleapis.com/subscription/num_undelivered_messages"
+	countMetric = "pubsub.googleapis.com/subscription/num_undelivered_messages"
+	ageMetric   = "pubsub.googleapis.com/subscription/oldest_unacked_message_age" // seconds
 	// window is how old a sample may be.
 	window = 10 * time.Minute
 	// timeout bounds the question, because it only confirms what was read.
@@ -40,40 +41,53 @@ var ErrNoSample = errors.New("Cloud Monitoring has no sample of the last 10 minu
 // Newest returns the newest sample of a subscription, given by its full name. The caller
 // needs monitoring.timeSeries.list, which roles/monitoring.viewer has.
 func Newest(ctx context.Context, subscription string, opts ...option.ClientOption) (Count, error) {
+	n, at, err := newest(ctx, countMetric, subscription, opts)
+	return Count{int(n), at}, err
+}
+
+// OldestAge returns for how long the oldest message of a subscription had not been
+// acknowledged, by the newest sample; 0 if there was none. The caller needs what Newest
+// needs.
+func OldestAge(ctx context.Context, subscription string, opts ...option.ClientOption) (time.Duration, error) {
+	seconds, _, err := newest(ctx, ageMetric, subscription, opts)
+	return time.Duration(seconds) * time.Second, err
+}
+
+// newest returns the newest sample of a metric, with its time.
+func newest(ctx context.Context, metric, subscription string, opts []option.ClientOption) (value int64, sampled time.Time, err error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	project, id, ok := split(subscription)
 	if !ok {
-		return Count{}, fmt.Errorf("expected a subscription's full name, got %q", subscription)
+		return 0, time.Time{}, fmt.Errorf("expected a subscription's full name, got %q", subscription)
 	}
 	opts = append([]option.ClientOption{option.WithScopes(monitoring.MonitoringReadScope)}, opts...)
 	service, err := monitoring.NewService(ctx, opts...)
 	if err != nil {
-		return Count{}, fmt.Errorf("connect to Cloud Monitoring: %w", err)
+		return 0, time.Time{}, fmt.Errorf("connect to Cloud Monitoring: %w", err)
 	}
 	now := time.Now().UTC()
 	answer, err := service.Projects.TimeSeries.List("projects/" + project).Context(ctx).
 		Filter(fmt.Sprintf("metric.type = %q AND resource.labels.subscription_id = %q", metric, id)).
 		IntervalStartTime(now.Add(-window).Format(time.RFC3339)).IntervalEndTime(now.Format(time.RFC3339)).Do()
 	if err != nil {
-		return Count{}, shorter(err)
+		return 0, time.Time{}, shorter(err)
 	}
-	var newest Count
 	for _, series := range answer.TimeSeries {
 		for _, p := range series.Points {
 			if p.Interval == nil || p.Value == nil || p.Value.Int64Value == nil {
 				continue
 			}
 			at, err := time.Parse(time.RFC3339Nano, p.Interval.EndTime)
-			if err == nil && at.After(newest.At) {
-				newest = Count{int(*p.Value.Int64Value), at}
+			if err == nil && at.After(sampled) {
+				value, sampled = *p.Value.Int64Value, at
 			}
 		}
 	}
-	if newest.At.IsZero() {
-		return Count{}, ErrNoSample
+	if sampled.IsZero() {
+		return 0, time.Time{}, ErrNoSample
 	}
-	return newest, nil
+	return value, sampled, nil
 }
 
 // split returns the parts of projects/P/subscriptions/S.

@@ -67,3 +67,17 @@ func TestNewestBounded(t *testing.T) {
 		t.Errorf("%v after %v", err, time.Since(began))
 	}
 }
+
+func TestOldestAge(t *testing.T) {
+	var asked string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = r.URL.Query().Get("filter")
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprint(w, `{"timeSeries":[{"points":[{"interval":{"endTime":"2026-11-27T10:05:00Z"},"value":{"int64Value":"40"}}]}]}`)
+	}))
+	defer server.Close()
+	age, err := OldestAge(t.Context(), subscription, option.WithEndpoint(server.URL), option.WithoutAuthentication())
+	if err != nil || age != 40*time.Second || !strings.HasPrefix(asked, `metric.type = "pubsub.googleapis.com/subscription/oldest_unacked_message_age" AND`) {
+		t.Errorf("%v, %v, asked %s", age, err, asked)
+	}
+}

@@ -37,31 +37,44 @@ type audited struct {
 	Filter   string    `json:"filter"`
 	ReplayID string    `json:"replay_id"`
 	Plan     string    `json:"plan"` // the replay id of an applied plan
+	PlanFile string    `json:"plan_file"`
 	IDs      []string  `json:"ids"`
 }
 
 // ReadAudit returns the commands in an audit file that are about an event, in the order of
 // time. There may be no file. Reads of private data do not count.
 func ReadAudit(path string, s Selector) ([]Action, error) {
+	var actions []Action
+	err := eachRecord(path, func(r audited) {
+		if !s.selects(r) {
+			return
+		}
+		action := Action{At: r.Time.UTC(), By: r.Who, What: r.Action, Filter: r.Filter, ReplayID: r.ReplayID}
+		// The second record of a command adds nothing to the first.
+		if !slices.ContainsFunc(actions, func(a Action) bool { return a.same(action) }) {
+			actions = append(actions, action)
+		}
+	})
+	slices.SortStableFunc(actions, func(a, b Action) int { return a.At.Compare(b.At) })
+	return actions, err
+}
+
+// eachRecord calls use for each record of a change in an audit file.
+func eachRecord(path string, use func(audited)) error {
 	file, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
+		return nil
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer file.Close() //nolint:errcheck // it was only read
 	if info, err := file.Stat(); err == nil && info.Size() > maxAudit {
 		if _, err := file.Seek(info.Size()-maxAudit, io.SeekStart); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return readAudit(file, s)
-}
-
-func readAudit(r io.Reader, s Selector) ([]Action, error) {
-	var actions []Action
-	lines := bufio.NewScanner(r)
+	lines := bufio.NewScanner(file)
 	lines.Buffer(nil, maxRecord)
 	for lines.Scan() {
 		var record audited
@@ -71,20 +84,25 @@ func readAudit(r io.Reader, s Selector) ([]Action, error) {
 		if record.ReplayID == "" {
 			record.ReplayID = record.Plan
 		}
-		if !s.selects(record) {
-			continue
-		}
-		action := Action{At: record.Time.UTC(), By: record.Who, What: record.Action, Filter: record.Filter, ReplayID: record.ReplayID}
-		// The second record of a command adds nothing to the first.
-		if !slices.ContainsFunc(actions, func(a Action) bool { return a.same(action) }) {
-			actions = append(actions, action)
-		}
+		use(record)
 	}
 	if err := lines.Err(); err != nil {
-		return actions, fmt.Errorf("read the audit records: %w", err)
+		return fmt.Errorf("read the audit records: %w", err)
 	}
-	slices.SortStableFunc(actions, func(a, b Action) int { return a.At.Compare(b.At) })
-	return actions, nil
+	return nil
+}
+
+// PlanFiles returns the files of the plans that were applied, by the audit records, the
+// latest first.
+func PlanFiles(path string) ([]string, error) {
+	var files []string
+	err := eachRecord(path, func(r audited) {
+		if r.PlanFile != "" {
+			files = append(slices.DeleteFunc(files, func(f string) bool { return f == r.PlanFile }), r.PlanFile)
+		}
+	})
+	slices.Reverse(files)
+	return files, err
 }
 
 // changes reports whether a command changes the queue.

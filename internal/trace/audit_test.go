@@ -3,6 +3,7 @@ package trace
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,7 +14,7 @@ import (
 const records = `{"time":"2026-11-27T10:00:00Z","audit":true,"action":"dlq replay","who":"alice@example.com","filter":"reason=invalid_event","replay_id":"R1","message":"Changing the dead-letter queue"}
 {"time":"2026-11-27T10:00:05Z","audit":true,"action":"dlq replay","who":"alice@example.com","filter":"reason=invalid_event","replay_id":"R1","ids_count":2,"ids":["d1","d2"],"message":"Changed the dead-letter queue"}
 not JSON
-{"time":"2026-11-27T09:00:00Z","audit":true,"action":"dlq apply","who":"bob@example.com","filter":"all","plan":"R0"}
+{"time":"2026-11-27T09:00:00Z","audit":true,"action":"dlq apply","who":"bob@example.com","filter":"all","plan":"R0","plan_file":"/home/bob/plan.json"}
 {"time":"2026-11-27T11:00:00Z","audit":true,"action":"dlq purge","who":"bob@example.com","filter":"event-id=E1|E2 limit=3"}
 {"time":"2026-11-27T11:00:01Z","audit":true,"action":"dlq purge","who":"bob@example.com","filter":"event-id=E1|E2 limit=3","ids":["d3"]}
 {"time":"2026-11-27T11:30:00Z","audit":true,"action":"dlq show --reveal","who":"bob@example.com","filter":"all","ids":["d3"],"id":"E1"}
@@ -53,7 +54,14 @@ func TestReadAudit(t *testing.T) {
 	if actions, err := ReadAudit(path+".none", Selector{}); actions != nil || err != nil {
 		t.Errorf("without a file: %v, %v", actions, err)
 	}
-	if _, err := readAudit(strings.NewReader(strings.Repeat("x", maxRecord+1)), Selector{}); err == nil {
+	files, err := PlanFiles(path)
+	if err != nil || !slices.Equal(files, []string{"/home/bob/plan.json"}) {
+		t.Errorf("plans %q, %v", files, err)
+	}
+	if err := os.WriteFile(path, []byte(strings.Repeat("x", maxRecord+1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadAudit(path, Selector{}); err == nil {
 		t.Error("a record without an end is read")
 	}
 }

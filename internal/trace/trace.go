@@ -110,6 +110,7 @@ type Answer struct {
 
 // Conclude returns what the facts prove.
 func Conclude(f Facts) Answer {
+	slices.SortStableFunc(f.Actions, func(a, b Action) int { return a.At.Compare(b.At) })
 	a := Answer{Rejections: f.Rejections, Replays: replays(f), Others: []Action{}, Unproven: []string{}}
 	for _, action := range f.Actions {
 		if action.ReplayID == "" {
@@ -203,8 +204,11 @@ func state(a *Answer) (State, string) {
 
 // notRejected says what the age of the oldest waiting event proves.
 func notRejected(f Facts) string {
-	if f.Oldest == nil {
+	switch {
+	case f.Oldest == nil:
 		return ""
+	case *f.Oldest == 0:
+		return " By the newest sample of Cloud Monitoring no event waits."
 	}
 	text := fmt.Sprintf(" The oldest event has waited for %s.", f.Oldest.Round(time.Second))
 	if !f.Created.IsZero() && f.Now.Sub(f.Created) > *f.Oldest+waitingError {

@@ -60,6 +60,8 @@ type Record struct {
 type Receipt struct {
 	// Message is the id of the receipt itself: Pub/Sub may deliver it twice.
 	Message string `json:"message"`
+	// Event is the event's id; empty if the receipt does not say it.
+	Event string `json:"event,omitempty"`
 	// Origin is the id of the message that was first published with the event.
 	Origin  string    `json:"origin"`
 	Verdict Verdict   `json:"verdict"`

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -236,7 +237,7 @@ func (a *applying) work(ctx context.Context) (err error) {
 		defer func() { err = errors.Join(err, file.Close()) }()
 		a.backup = newBackup(file)
 	}
-	audit := a.audit(ctx, "apply", "plan", a.plan.ID, "plan_sha256", a.plan.Checksum, "topic", a.cfg.TopicName(), "jq", a.expressions(), "canaries", a.canaries)
+	audit := a.audit(ctx, "apply", "plan", a.plan.ID, "plan_file", absolute(a.path), "plan_sha256", a.plan.Checksum, "topic", a.cfg.TopicName(), "jq", a.expressions(), "canaries", a.canaries)
 	audit.Info("Changing the dead-letter queue")
 	err = a.record(plan.Record{Kind: plan.Begun, Plan: a.plan.ID, Checksum: a.plan.Checksum, By: a.who(ctx)})
 	if err == nil {
@@ -270,6 +271,16 @@ func (a *applying) work(ctx context.Context) (err error) {
 		return command.Reported(errors.New("the plan is not complete"))
 	}
 	return nil
+}
+
+// absolute returns the full path of a file, with which another command finds it; where the
+// working folder is not known, the path as it is.
+func absolute(path string) string {
+	full, err := filepath.Abs(path)
+	if err != nil {
+		return path
+	}
+	return full
 }
 
 // expressions are those of the plan, for the audit.

@@ -34,14 +34,22 @@ func (d *session) compareWithBacklog(ctx context.Context) {
 	}
 }
 
-// backlog asks how many messages the queue has.
-func (d *session) backlog(ctx context.Context) (backlog.Count, error) {
-	var opts []option.ClientOption
+// monitoring returns the options of a client for Cloud Monitoring.
+func (d *session) monitoring() ([]option.ClientOption, error) {
 	switch {
 	case d.env.opts.MonitoringEndpoint != "":
-		opts = append(opts, option.WithEndpoint(d.env.opts.MonitoringEndpoint), option.WithoutAuthentication())
+		return []option.ClientOption{option.WithEndpoint(d.env.opts.MonitoringEndpoint), option.WithoutAuthentication()}, nil
 	case d.cfg.EmulatorHost != "":
-		return backlog.Count{}, errEmulator
+		return nil, errEmulator
+	}
+	return nil, nil
+}
+
+// backlog asks how many messages the queue has.
+func (d *session) backlog(ctx context.Context) (backlog.Count, error) {
+	opts, err := d.monitoring()
+	if err != nil {
+		return backlog.Count{}, err
 	}
 	counted, err := backlog.Newest(ctx, d.cfg.DeadLetterSubscriptionName(), opts...)
 	if err != nil {

@@ -59,7 +59,7 @@ func moveReceipts(ctx context.Context, queue *dlq.Queue, replayID string, record
 			}
 			ids = append(ids, m.GetMessageId())
 			ours = append(ours, plan.Receipt{
-				Message: m.GetMessageId(), Origin: receipt.OriginMessageID, Verdict: plan.Verdict(receipt.Verdict), Reason: receipt.Reason, At: receipt.At,
+				Message: m.GetMessageId(), Event: dlq.SafeID(receipt.EventID), Origin: receipt.OriginMessageID, Verdict: plan.Verdict(receipt.Verdict), Reason: receipt.Reason, At: receipt.At,
 			})
 		}
 		if len(ids) == 0 {

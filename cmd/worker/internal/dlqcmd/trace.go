@@ -16,7 +16,9 @@ import (
 
 	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/internal/app"
+	"github.com/sourcegraph/telemetry-relay/internal/backlog"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
+	"github.com/sourcegraph/telemetry-relay/internal/dlq/plan"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/receipts"
 	"github.com/sourcegraph/telemetry-relay/internal/terminal"
@@ -39,6 +41,7 @@ func NewTrace(e command.Env, opts Options) *cli.Command {
 			"   worker trace --output json 019a0000-0000-7000-8000-000000000001",
 		Flags: []cli.Flag{
 			command.OutputFlag(),
+			&cli.StringSliceFlag{Name: "plan", Usage: "look into the journal of the plan in `FILE`, too; may be repeated. Plans in your audit file are looked at anyway"},
 			&cli.StringFlag{Name: "audit-file", Usage: "read the audit records in `FILE` (default: telemetry-relay/audit.ndjson in the user's state folder)"},
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
@@ -51,7 +54,7 @@ func NewTrace(e command.Env, opts Options) *cli.Command {
 			}
 			defer d.close()
 			d.looks = true
-			t := tracer{session: d, id: c.Args().First()}
+			t := tracer{session: d, id: c.Args().First(), plans: c.StringSlice("plan")}
 			facts, err := t.facts(ctx)
 			if err != nil {
 				return err
@@ -74,6 +77,8 @@ type tracer struct {
 	id string
 	// origins are ids of the messages that were first published with the event.
 	origins []string
+	// plans are files of plans whose journals may know the event.
+	plans []string
 }
 
 func (t *tracer) facts(ctx context.Context) (trace.Facts, error) {
@@ -84,9 +89,89 @@ func (t *tracer) facts(ctx context.Context) (trace.Facts, error) {
 	if err := t.receipts(ctx, &f); err != nil {
 		return f, err
 	}
-	f.OldestDoubt = "the age of the oldest event in " + t.cfg.SubscriptionName() + " is in Cloud Monitoring (oldest_unacked_message_age)"
+	if err := t.journals(&f); err != nil {
+		return f, err
+	}
 	t.audit(&f)
+	if len(f.Rejections)+len(f.Receipts)+len(f.Actions) == 0 {
+		t.waiting(ctx, &f)
+	}
 	return f, nil
+}
+
+// waiting asks for how long the oldest event has waited for the worker.
+func (t *tracer) waiting(ctx context.Context, f *trace.Facts) {
+	opts, err := t.monitoring()
+	if err == nil {
+		var age time.Duration
+		if age, err = backlog.OldestAge(ctx, t.cfg.SubscriptionName(), opts...); err == nil {
+			f.Oldest = &age
+			return
+		}
+	}
+	f.OldestDoubt = fmt.Sprintf("the age of the oldest event in %s is not known: %s", t.cfg.SubscriptionName(), terminal.Clean(err.Error()))
+}
+
+// maxPlans bounds how many plans of the audit file are looked at, the latest first.
+const maxPlans = 50
+
+// journals looks into the journals of plans, which have the receipts that dlq status has
+// taken. A plan of the audit file that cannot be read was moved or deleted.
+func (t *tracer) journals(f *trace.Facts) error {
+	for _, path := range t.plans {
+		if err := t.journal(f, path); err != nil {
+			return command.Usage(fmt.Errorf("%s: %w", path, err))
+		}
+	}
+	applied, err := trace.PlanFiles(t.auditPath())
+	if err != nil {
+		return nil // audit says so
+	}
+	missing := 0
+	for _, path := range applied[:min(len(applied), maxPlans)] {
+		if !slices.Contains(t.plans, path) && t.journal(f, path) != nil {
+			missing++
+		}
+	}
+	if missing > 0 {
+		t.say("worker: %s that you have applied cannot be read, and may know more", command.Plural(missing, "plan"))
+	}
+	return nil
+}
+
+func (t *tracer) journal(f *trace.Facts, path string) error {
+	text, err := readFile(path)
+	if err != nil {
+		return err
+	}
+	p, err := plan.Parse(text, compiles)
+	if err != nil {
+		return err
+	}
+	found, err := plan.Find(plan.JournalOf(path), p, append([]string{t.id}, t.origins...))
+	if err != nil || found == nil {
+		return err
+	}
+	if !found.Purged.IsZero() {
+		f.Actions = append(f.Actions, trace.Action{At: found.Purged, By: found.By, What: "dlq apply (purge)"})
+	}
+	if !found.Published.IsZero() {
+		f.Actions = append(f.Actions, trace.Action{At: found.Published, By: found.By, What: "dlq apply", ReplayID: dlq.Word(p.ID)})
+	}
+	for _, r := range found.Receipts {
+		f.Receipts = append(f.Receipts, receipts.Receipt{
+			ReplayID: dlq.Word(p.ID), OriginMessageID: r.Origin, EventID: r.Event, Verdict: receipts.Verdict(r.Verdict), Reason: dlq.Word(r.Reason), At: r.At,
+		})
+	}
+	return nil
+}
+
+// auditPath returns the audit file; empty if there is none.
+func (t *tracer) auditPath() string {
+	if t.auditFile != "" {
+		return t.auditFile
+	}
+	return defaultAuditFile(t.env.Env)
 }
 
 // queue looks for the event in the dead-letter queue.
@@ -130,7 +215,7 @@ func (t *tracer) receipts(ctx context.Context, f *trace.Facts) error {
 		f.ReceiptsDoubt = "RECEIPTS_SUBSCRIPTION is not set, so that no receipt was read"
 		return nil
 	}
-	f.ReceiptsDoubt = "the worker's receipts are best effort, and dlq status takes those of a plan into its journal"
+	f.ReceiptsDoubt = "the worker's receipts are best effort, and dlq status moves those of a plan into its journal, which was only read if --plan or the audit file names the plan"
 	client, err := dlq.NewClient(ctx, name, app.PubSubOptions(t.cfg)...)
 	if err != nil {
 		return err
@@ -173,10 +258,7 @@ func (t *tracer) readReceipts(ctx context.Context, queue *dlq.Queue, f *trace.Fa
 
 // audit looks for the commands that have replayed or removed the event.
 func (t *tracer) audit(f *trace.Facts) {
-	path := t.auditFile
-	if path == "" {
-		path = defaultAuditFile(t.env.Env)
-	}
+	path := t.auditPath()
 	if path == "" {
 		f.ActionsDoubt = "there is no audit file, because you have no home folder"
 		return
@@ -195,7 +277,7 @@ func (t *tracer) audit(f *trace.Facts) {
 	if err != nil {
 		f.ActionsDoubt = "the audit file cannot be read: " + terminal.Clean(err.Error())
 	}
-	f.Actions = actions
+	f.Actions = append(f.Actions, actions...)
 }
 
 func (t *tracer) print(a trace.Answer) error {
