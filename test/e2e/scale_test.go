@@ -19,6 +19,7 @@ import (
 	"github.com/creack/pty"
 
 	samples "github.com/sourcegraph/telemetry-relay/internal/devstack/sample"
+	"github.com/sourcegraph/telemetry-relay/internal/fault"
 	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 
@@ -56,9 +57,9 @@ func TestScale(t *testing.T) {
 			t.Errorf("list has %d lines, want %d", got, s.left)
 		}
 	}
-	s.replay(share, "--reason", "gateway_rejected")
+	s.plan(share)
 	if all {
-		s.replay(share, "--feature", "typo.mended", "--jq", "del(.typo)")
+		s.replay(share, "--reason", "gateway_rejected")
 		s.replay(share, "--service", "sams", "--rate", strconv.Itoa(max(1, int(float64(share)/scaleSlow.Seconds()))))
 		s.lines("export.ndjson", s.measure("export", "--output", "json", filepath.Join(s.dir, "export.ndjson")),
 			`{"matched":%[1]d,"exported":%[1]d,"failed":0,"left":%[1]d}`)
@@ -125,6 +126,18 @@ func (s *scale) replay(want int, args ...string) {
 	m := s.measure(append([]string{"replay", "--yes", "--output", "json"}, args...)...)
 	s.left -= want
 	contains(s.t, m.stdout, fmt.Sprintf(`{"matched":%[1]d,"replayed":%[1]d,"failed":0,"left":%d}`, want, s.left))
+}
+
+// plan plans to correct and to replay this many messages, and applies the plan.
+func (s *scale) plan(want int) {
+	s.t.Helper()
+	fixes, path := filepath.Join(s.dir, "fixes.yaml"), filepath.Join(s.dir, "plan.json")
+	s.must(os.WriteFile(fixes, fmt.Appendf(nil, "%s: {jq: del(.typo)}\n", fault.Of("invalid_event", "cody-gateway", "typo: unknown field").ID()), 0o600))
+	m := s.measure("plan", "--fix", fixes, "-o", path, "--output", "json")
+	contains(s.t, m.stdout, fmt.Sprintf(`"matched":%[1]d,"replay":%[1]d,"purge":0,`, want))
+	m = s.measure("apply", path, "--yes", "--canary", "0", "--output", "json")
+	contains(s.t, m.stdout, fmt.Sprintf(`"matched":%[1]d,"replayed":%[1]d,"purged":0,"failed":0,"todo":0`, want))
+	s.left -= want
 }
 
 // lines requires that a command has written all messages, and says so.
