@@ -106,6 +106,11 @@ func (p *Plan) Messages() (n int) {
 	return n
 }
 
+// Publishes reports whether the plan publishes any message.
+func (p *Plan) Publishes() bool {
+	return slices.ContainsFunc(p.Groups, func(g Group) bool { return g.Action.Publishes() && len(g.Messages) > 0 })
+}
+
 // ids of an operation, as a replay makes them.
 var operationID = regexp.MustCompile(`^[0-9]{8}T[0-9]{6}Z-[a-z2-7]{6}$`)
 

@@ -23,6 +23,9 @@ const (
 	Published Kind = "published"
 	// Purged: the backup has the messages. It is written before they are acknowledged.
 	Purged Kind = "purged"
+	// Removed: the queue has confirmed that it forgot messages that were published or
+	// purged, or they are known to be gone.
+	Removed Kind = "removed"
 	// Left: the messages stay in the queue, for the reason in Why. A later run tries
 	// them again.
 	Left Kind = "left"
@@ -49,9 +52,6 @@ type Record struct {
 	// IDs are ids of messages in the queue.
 	IDs []string `json:"ids,omitempty"`
 	Why string   `json:"why,omitempty"`
-	// Clean says of an ended run that the queue has none of the messages that were
-	// published or purged, as far as the run has seen it.
-	Clean bool `json:"clean,omitempty"`
 	// Receipts are those of a Receipted record.
 	Receipts []Receipt `json:"receipts,omitempty"`
 }

@@ -12,8 +12,8 @@ import (
 // concurrent use.
 type State struct {
 	plan *Plan
-	// done has the messages that were published or purged, and what of the two.
-	done map[string]Kind
+	// done has the messages that were published or purged.
+	done map[string]done
 	left map[string]string // why messages were left; without those that are done
 	// verdicts are of origins. cameBack are origins that were seen in the queue again.
 	verdicts map[string]Verdict
@@ -28,16 +28,21 @@ type State struct {
 	Runs int
 	Last time.Time
 	End  string
-	// Clean says that the last run has removed from the queue all that was done.
-	Clean bool
 	// Passed says that the canaries came through.
 	Passed bool
+}
+
+// done is what happened to a message, and when.
+type done struct {
+	kind    Kind // Published or Purged
+	at      time.Time
+	removed bool // from the queue
 }
 
 // NewState returns the state of a plan that was not begun.
 func NewState(p *Plan) *State {
 	s := &State{
-		plan: p, done: map[string]Kind{}, left: map[string]string{}, verdicts: map[string]Verdict{}, reasons: map[string]string{},
+		plan: p, done: map[string]done{}, left: map[string]string{}, verdicts: map[string]Verdict{}, reasons: map[string]string{},
 		cameBack: map[string]struct{}{}, receipts: map[string]struct{}{}, canaries: map[string]struct{}{}, groups: map[string]*Group{},
 	}
 	for i := range p.Groups {
@@ -59,8 +64,8 @@ func (s *State) Add(r Record) error {
 			return fmt.Errorf("it is the journal of another plan, %s", clip(r.Plan))
 		}
 		s.Runs++
-		s.End, s.Clean = "", false
-	case Published, Purged, Left, Canaries:
+		s.End = ""
+	case Published, Purged, Removed, Left, Canaries:
 		for _, id := range r.IDs {
 			if err := s.message(r, id); err != nil {
 				return err
@@ -77,7 +82,7 @@ func (s *State) Add(r Record) error {
 			s.receipt(receipt)
 		}
 	case Ended:
-		s.End, s.Clean = r.Why, r.Clean
+		s.End = r.Why
 	default:
 		return fmt.Errorf("a record of an unknown kind, %s: a later version has written it", clip(string(r.Kind)))
 	}
@@ -87,7 +92,7 @@ func (s *State) Add(r Record) error {
 
 func (s *State) message(r Record, id string) error {
 	g := s.groups[id]
-	if g == nil || r.Kind == Purged != (g.Action == Purge) && r.Kind != Left {
+	if g == nil || r.Kind == Published && !g.Action.Publishes() || r.Kind == Purged && g.Action != Purge {
 		return fmt.Errorf("the message %s is %s, and the plan does not say so", clip(id), clip(string(r.Kind)))
 	}
 	switch r.Kind {
@@ -97,8 +102,13 @@ func (s *State) message(r Record, id string) error {
 		}
 	case Canaries:
 		s.canaries[id] = struct{}{}
+	case Removed:
+		if d, ok := s.done[id]; ok {
+			d.removed = true
+			s.done[id] = d
+		}
 	default:
-		s.done[id] = r.Kind
+		s.done[id] = done{r.Kind, r.At, false}
 		delete(s.left, id)
 	}
 	return nil
@@ -142,8 +152,30 @@ func (s *State) CameBack(origin string) bool {
 // Canaries returns the ids of the canaries.
 func (s *State) Canaries() []string { return slices.Collect(maps.Keys(s.canaries)) }
 
-// Complete reports whether nothing is left to do.
-func (s *State) Complete() bool { return s.Clean && len(s.done) == len(s.groups) }
+// InQueue returns the messages that were published or purged before a time, and that may
+// still be in the queue: the end of a run came before the queue has confirmed.
+func (s *State) InQueue(before time.Time) []string {
+	var ids []string
+	for id, d := range s.done {
+		if !d.removed && d.at.Before(before) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// Complete reports whether nothing is left to do, neither with the topic nor in the queue.
+func (s *State) Complete() bool {
+	if len(s.done) < len(s.groups) {
+		return false
+	}
+	for _, d := range s.done {
+		if !d.removed {
+			return false
+		}
+	}
+	return true
+}
 
 // Counts are numbers of messages.
 type Counts struct {
@@ -166,8 +198,8 @@ type Counts struct {
 // Counts counts the messages.
 func (s *State) Counts() Counts {
 	c := Counts{Planned: len(s.groups), Left: len(s.left)}
-	for id, kind := range s.done {
-		if kind == Purged {
+	for id, d := range s.done {
+		if d.kind == Purged {
 			c.Purged++
 			continue
 		}
@@ -206,7 +238,7 @@ func (s *State) CanaryCounts() Counts {
 	var c Counts
 	for id := range s.canaries {
 		c.Planned++
-		if s.done[id] == Published {
+		if s.done[id].kind == Published {
 			c.count(s.verdict(s.groups[id].Messages[id]))
 		}
 	}
@@ -228,7 +260,7 @@ func (s *State) Groups() []GroupState {
 		g := GroupState{Group: &s.plan.Groups[i], Reasons: map[string]int{}}
 		g.Counts.Planned = len(g.Messages)
 		for id, origin := range g.Messages {
-			switch s.done[id] {
+			switch s.done[id].kind {
 			case Purged:
 				g.Counts.Purged++
 			case Published:

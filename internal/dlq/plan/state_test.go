@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func begun(p *Plan) Record { return Record{Kind: Begun, Plan: p.ID, Checksum: p.Checksum} }
@@ -113,23 +114,45 @@ func TestCanaries(t *testing.T) {
 func TestComplete(t *testing.T) {
 	p := example(t)
 	s := NewState(p)
+	at := created
 	for i, c := range []struct {
-		record Record
-		want   bool
+		record  Record
+		inQueue int
+		want    bool
 	}{
-		{begun(p), false},
-		{Record{Kind: Published, IDs: []string{"1", "2", "3"}}, false},
-		{Record{Kind: Purged, IDs: []string{"4", "5"}}, false},
-		{Record{Kind: Ended, Why: "interrupted"}, false},
-		{begun(p), false},
-		{Record{Kind: Ended, Clean: true}, true},
+		{begun(p), 0, false},
+		{Record{Kind: Published, IDs: []string{"1", "2", "3"}}, 3, false},
+		{Record{Kind: Removed, IDs: []string{"1", "2", "5"}}, 1, false}, // 5 is not done yet
+		{Record{Kind: Purged, IDs: []string{"4", "5"}}, 3, false},
+		{Record{Kind: Ended, Why: "interrupted"}, 3, false},
+		{begun(p), 3, false},
+		{Record{Kind: Removed, IDs: []string{"3", "4", "5"}}, 0, true},
 	} {
+		at = at.Add(time.Minute)
+		c.record.At = at
 		if err := s.Add(c.record); err != nil {
 			t.Fatal(err)
 		}
-		if s.Complete() != c.want {
-			t.Errorf("record %d: complete %v", i, s.Complete())
+		if got := len(s.InQueue(at.Add(1))); s.Complete() != c.want || got != c.inQueue {
+			t.Errorf("record %d: complete %v, %d in the queue", i, s.Complete(), got)
 		}
+	}
+	if got := NewState(p).InQueue(at); got != nil {
+		t.Error(got)
+	}
+}
+
+// TestInQueue: what was published just now may be leased by the run that was killed.
+func TestInQueue(t *testing.T) {
+	p := example(t)
+	s := NewState(p)
+	for _, r := range []Record{begun(p), {At: created, Kind: Published, IDs: []string{"1"}}, {At: created.Add(time.Hour), Kind: Published, IDs: []string{"2"}}} {
+		if err := s.Add(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := s.InQueue(created.Add(time.Minute)); fmt.Sprint(got) != "[1]" {
+		t.Error(got)
 	}
 }
 

@@ -26,6 +26,9 @@ import (
 // defaultCanaries is how many events of each fault apply publishes before the others.
 const defaultCanaries = 5
 
+// leaseOfKilled is longer than the leases of a command that was killed last: a minute.
+const leaseOfKilled = 2 * time.Minute
+
 // maxRetention is the longest that Pub/Sub keeps a message in a subscription, and what
 // setup chooses for the queue.
 const maxRetention = 31 * 24 * time.Hour
@@ -166,7 +169,7 @@ func (a *applying) admit(ctx context.Context) error {
 	if err := a.plan.CheckAge(time.Now(), retention); err != nil {
 		return err
 	}
-	if err := a.plan.CheckServices(a.cfg.Environment, a.cfg.Services.Digest()); err != nil && !a.plan.Unchecked {
+	if err := a.plan.CheckServices(a.cfg.Environment, a.cfg.Services.Digest()); err != nil && !a.plan.Unchecked && a.plan.Publishes() {
 		if !a.servicesAnyway {
 			return fmt.Errorf("%w. Set them as they were, make a new plan, or use --services-anyway", err)
 		}
@@ -188,9 +191,14 @@ func (a *applying) look(ctx context.Context) error {
 	if a.unchecked || a.publishes() == 0 {
 		return nil
 	}
+	all := a.filter
+	a.filter = &dlq.Filter{ChosenBy: all.ChosenBy, Chosen: func(s *dlq.Stored) bool {
+		g := a.journal.State.Group(s.ID)
+		return g != nil && g.Action.Publishes() && !a.journal.State.Done(s.ID)
+	}}
 	a.quick = true // a missed message matters little here
 	_, _, err := a.count(ctx)
-	a.quick = false
+	a.quick, a.filter = false, all
 	if err != nil {
 		return err
 	}
@@ -251,7 +259,7 @@ func (a *applying) work(ctx context.Context) (err error) {
 		if err != nil {
 			why = dlq.SafeDetail(err.Error())
 		}
-		err = errors.Join(err, a.record(plan.Record{Kind: plan.Ended, Why: why, Clean: err == nil}))
+		err = errors.Join(err, a.record(plan.Record{Kind: plan.Ended, Why: why}))
 	}
 	audit = audit.With("published", a.done.Published, "purged", a.done.Purged, "failed", a.done.Left).With(a.touched.attributes()...)
 	printErr := a.printApplied()
@@ -268,6 +276,10 @@ func (a *applying) work(ctx context.Context) (err error) {
 		return command.Reported(fmt.Errorf("%d messages failed", c.Left))
 	case c.Todo > 0:
 		a.say("worker: %s of the plan did not come: somebody else has leased or removed them. Apply the plan again later", command.Plural(c.Todo, "message"))
+		return command.Reported(errors.New("the plan is not complete"))
+	}
+	if n := len(a.journal.State.InQueue(time.Now())); n > 0 {
+		a.say("worker: %s that an earlier run has published or purged did not come: that run was killed, and keeps them for about a minute. Apply the plan again later, so that they are removed", command.Plural(n, "message"))
 		return command.Reported(errors.New("the plan is not complete"))
 	}
 	return nil
@@ -306,10 +318,20 @@ func (a *applying) stages(ctx context.Context) error {
 			return err
 		}
 	}
-	return a.pass(ctx, new(counts), func(w *dlq.Walk) error {
+	began := time.Now()
+	err := a.pass(ctx, new(counts), func(w *dlq.Walk) error {
 		a.showBar("applying the plan", float64(a.plan.Messages()), "messages")
 		return a.act(ctx, w, false, func(*dlq.Stored) bool { return true })
 	})
+	if err != nil {
+		return err
+	}
+	// A message that an earlier run has published and that does not come is gone, unless
+	// that run was killed so recently that it still has the lease.
+	if gone := a.journal.State.InQueue(began.Add(-leaseOfKilled)); len(gone) > 0 {
+		return a.record(plan.Record{Kind: plan.Removed, IDs: gone})
+	}
+	return nil
 }
 
 // canaryStage publishes the canaries, and waits for them unless they are all there is.
@@ -406,7 +428,7 @@ func (a *applying) remove(ctx context.Context, queue *dlq.Queue, part *messages)
 	now := *part
 	*part = messages{}
 	if len(now.done) > 0 {
-		if err := queue.Remove(ctx, now.done); err != nil {
+		if err := a.removed(now.done, queue.Remove(ctx, now.done)); err != nil {
 			return err
 		}
 	}
@@ -429,7 +451,15 @@ func (a *applying) purge(ctx context.Context, queue *dlq.Queue, ids []string) er
 	a.done.Purged += len(ids)
 	a.touched.add(ids...)
 	a.advance(len(ids))
-	return queue.Remove(ctx, ids)
+	return a.removed(ids, queue.Remove(ctx, ids))
+}
+
+// removed records messages that the queue has forgotten, unless it has not.
+func (a *applying) removed(ids []string, err error) error {
+	if err != nil {
+		return err
+	}
+	return a.record(plan.Record{Kind: plan.Removed, IDs: ids})
 }
 
 // planSink publishes to the topic. It records what the topic has confirmed before the
@@ -458,7 +488,7 @@ func (s *planSink) Remove(ctx context.Context, ids []string) error {
 	a.done.Published += len(ids)
 	a.touched.add(ids...)
 	a.mu.Unlock()
-	return s.topicSink.Remove(ctx, ids)
+	return a.removed(ids, s.topicSink.Remove(ctx, ids))
 }
 
 // forget drops the line of a message that stays in the queue.

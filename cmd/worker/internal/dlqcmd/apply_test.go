@@ -452,6 +452,59 @@ func TestApplyAfterCrash(t *testing.T) {
 
 const torn = `{"attributes":{{`
 
+// TestApplyAfterKill: what a run has published that was killed may still be leased by it.
+// The next run does not take that for the end, and a later one does.
+func TestApplyAfterKill(t *testing.T) {
+	h := newPlanned(t)
+	path := h.make()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := plan.Parse(text, func(string) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := func(at time.Time) {
+		t.Helper()
+		os.Remove(plan.JournalOf(path))
+		j, err := plan.OpenJournal(plan.JournalOf(path), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := j.Append(plan.Record{Kind: plan.Begun, Plan: p.ID, Checksum: p.Checksum}, plan.Record{At: at, Kind: plan.Published, IDs: h.ids[:20]}); err != nil {
+			t.Fatal(err)
+		}
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	begin(time.Now())
+	// The killed run has leased all; of the others nothing is to be done then.
+	release := h.hold(38)
+	if got := h.apply(t.Context()); got.status != 1 || !strings.Contains(got.stderr, "15 messages of the plan did not come") {
+		t.Errorf("%+v", got)
+	}
+	release()
+	if got := h.apply(t.Context()); got.status != 0 {
+		t.Errorf("%+v", got)
+	}
+	h.replayed(10)
+	h.left(3)
+
+	// The end came between the queue's confirmation and its record: nothing is there.
+	begin(time.Now())
+	h.put(deadLetter(1, "x"))
+	got := h.dlq(t.Context(), "apply", path, "--yes", "--canary", "0")
+	if got.status != 1 || !strings.Contains(got.stderr, "15 messages of the plan did not come") {
+		t.Errorf("%+v", got)
+	}
+	begin(time.Now().Add(-time.Hour))
+	if got := h.apply(t.Context()); !strings.Contains(got.stderr, "15 messages of the plan did not come") || strings.Contains(got.stderr, "keeps them") {
+		t.Errorf("%+v", got)
+	}
+}
+
 // TestApplyMissing: what somebody else has leased is not done, and said; the next run does
 // it.
 func TestApplyMissing(t *testing.T) {
