@@ -4,6 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -237,6 +241,99 @@ func TestTraceOnEmulator(t *testing.T) {
 			if strings.Contains(got.stderr, "leased while") {
 				t.Errorf("it could not look: %s", got.stderr)
 			}
+		}
+	}
+}
+
+// TestTraceJournal: what dlq status has moved into a plan's journal is found there, by the
+// audit file or by --plan.
+func TestTraceJournal(t *testing.T) {
+	h := newPlanned(t)
+	h.make()
+	home := t.TempDir()
+	variables := append([]string{"HOME=" + home}, withReceipts...)
+	if got := h.with(variables, nil, "apply", h.path("plan.json"), "--yes", "--canary", "0"); got.status != 0 {
+		t.Fatalf("apply: %+v", got)
+	}
+	published := h.Messages(dlqLedger)
+	h.receipt(published[0], "recorded", "event_id", tracedID)
+	origin := published[0].GetAttributes()["origin_message_id"]
+	if got := h.with(variables, nil, "status", h.path("plan.json")); got.status != 0 {
+		t.Fatalf("status: %+v", got)
+	}
+	if left := h.Messages(receiptsSub); len(left) != 0 {
+		t.Fatalf("%d receipts are left", len(left))
+	}
+	for name, c := range map[string]struct {
+		home, id string
+		args     []string
+		state    trace.State
+		by       bool
+	}{
+		"by the audit file":    {home: home, id: tracedID, state: trace.Recorded, by: true},
+		"by the first message": {home: home, id: origin, state: trace.Recorded, by: true},
+		"by --plan":            {home: t.TempDir(), id: tracedID, args: []string{"--plan", h.path("plan.json")}, state: trace.Recorded, by: true},
+		"another event":        {home: home, id: "019a0000-0000-7000-8000-000000000002", state: trace.NotRejected},
+		"published, and not more": {
+			home: home, id: published[1].GetAttributes()["origin_message_id"], state: trace.Replayed, by: true,
+		},
+		"purged":     {home: home, id: h.ids[30], state: trace.Removed},
+		"no journal": {home: t.TempDir(), id: tracedID, state: trace.NotRejected},
+	} {
+		got := traceRun(t.Context(), h.Addr(), c.home, append(c.args, "--output", "json", c.id)...)
+		var a traceAnswer
+		if err := json.Unmarshal([]byte(got.stdout), &a); err != nil || got.status != 0 || a.State != c.state {
+			t.Errorf("%s: status %d, %s, want %s; %s%s", name, got.status, a.State, c.state, got.stdout, got.stderr)
+			continue
+		}
+		if by := len(a.Replays) == 1 && a.Replays[0].Action != nil && a.Replays[0].Action.What == "dlq apply"; by != c.by {
+			t.Errorf("%s: replays %+v", name, a.Replays)
+		}
+	}
+	if got := traceRun(t.Context(), h.Addr(), "", "--plan", h.path("none.json"), tracedID); got.status != 2 || !strings.Contains(got.stderr, "none.json") {
+		t.Errorf("no plan: %+v", got)
+	}
+	if err := os.WriteFile(h.path("plan.json.journal"), []byte("nonsense\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := traceRun(t.Context(), h.Addr(), home, tracedID); got.status != 0 || !strings.Contains(got.stderr, "1 plan that you have applied cannot be read") {
+		t.Errorf("a journal of nonsense: %+v", got)
+	}
+}
+
+// TestTraceWaiting: of an event of which nothing is known, trace says how long the oldest
+// one has waited for the worker.
+func TestTraceWaiting(t *testing.T) {
+	h := newTraceQueue(t)
+	for name, c := range map[string]struct {
+		age  int // seconds; less than none: Cloud Monitoring refuses
+		id   string
+		want string
+	}{
+		"a while":        {40, tracedID, "The oldest event has waited for 40s. This one is older, by its id of "},
+		"no time in it":  {40, "m1", "or was never published. The oldest event has waited for 40s.\n"},
+		"nothing":        {0, tracedID, "By the newest sample of Cloud Monitoring no event waits."},
+		"not to be read": {-1, tracedID, "Whether it still waits: the age of the oldest event in " + dlqProject + "subscriptions/telemetry-events-relay is not known: you may not read Cloud Monitoring"},
+	} {
+		monitoring := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			if c.age < 0 {
+				w.WriteHeader(http.StatusForbidden)
+				return
+			}
+			fmt.Fprintf(w, `{"timeSeries":[{"points":[{"interval":{"endTime":"2026-11-27T10:04:00Z"},"value":{"int64Value":"%d"}}]}]}`, c.age)
+		}))
+		options := testOptions
+		options.MonitoringEndpoint = monitoring.URL
+		var stdout, stderr bytes.Buffer
+		env := h.environment()
+		env.Args, env.Stdout, env.Stderr = []string{"worker", "trace", c.id}, &stdout, &stderr
+		status := command.Main(t.Context(), env, func(env command.Env) *cli.Command {
+			return &cli.Command{Name: "worker", Commands: []*cli.Command{NewTrace(env, options)}, Writer: env.Stdout, ErrWriter: env.Stderr}
+		})
+		monitoring.Close()
+		if status != 0 || !strings.Contains(stdout.String(), c.want) {
+			t.Errorf("%s: status %d, %s%s", name, status, stdout.String(), stderr.String())
 		}
 	}
 }
