@@ -56,12 +56,16 @@ func (h *streamHistory) cutOutFailed(r *refusals) {
 type refusal struct {
 	since     uint64 // when the first stream of the event failed, or of the batch that it was cut out of
 	timedOut  bool   // a slow gateway looks so
+	capacity  bool   // the gateway had no capacity for the stream
 	transport bool   // a bad connection looks so
 }
 
 // atFault notes a refusal and reports whether the event is at fault: it was alone in
 // enough streams that failed while the gateway recorded others.
 func (h *streamHistory) atFault(r *refusals, f refusal) bool {
+	if f.capacity {
+		return false // a gateway at its capacity refuses any event
+	}
 	if h.failedAt > r.latest {
 		r.counted, r.proven = 0, 0 // others fail too
 	}

@@ -24,6 +24,7 @@ func TestEventAtFaultForFailingStreams(t *testing.T) {
 		{name: "other streams fail, too", before: []func(*streamHistory){recorded}, between: []func(*streamHistory){recorded, othersFail}, want: 0},
 		{name: "other streams failed before the last recording", before: []func(*streamHistory){recorded}, between: []func(*streamHistory){othersFail, recorded}, want: 0},
 		{name: "slowness looks so", before: []func(*streamHistory){recorded}, between: []func(*streamHistory){recorded}, refusal: refusal{timedOut: true}, want: 0},
+		{name: "a gateway at its capacity", before: []func(*streamHistory){recorded}, between: []func(*streamHistory){recorded}, refusal: refusal{capacity: true}, want: 0},
 		{name: "five others fail alone: an outage", before: []func(*streamHistory){recorded}, failing: 5, want: 0},
 		{name: "four others fail alone", before: []func(*streamHistory){recorded}, failing: 4, want: 6},
 	} {

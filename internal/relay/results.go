@@ -158,7 +158,9 @@ func (t *results) failedTransiently(s *submission, failure *submit.Failure, now 
 	if len(s.events) == 1 && s.isolated && !s.suspect() && canaryPassed {
 		e := s.events[0]
 		refusals := &e.history().refusals
-		if t.streams.atFault(refusals, refusal{since: s.firstFailure, timedOut: failure.TimedOut(), transport: failure.TransportError()}) {
+		if t.streams.atFault(refusals, refusal{
+			since: s.firstFailure, timedOut: failure.TimedOut(), capacity: failure.NoCapacity(), transport: failure.TransportError(),
+		}) {
 			t.deadLetters.reject(e, event.GatewayRefused, fmt.Sprintf(
 				"%d streams with this event alone failed (%s) while the gateway recorded others", refusals.counted, failure.Code))
 			return

@@ -164,8 +164,7 @@ func capacityOutcome(s *submission, result submit.Result, recorded int) limit.Ou
 }
 
 // maxCapacityRefusals is how often a batch may be refused for lack of capacity before
-// that counts as any other failure: gRPC has the same code for a message that is too
-// large.
+// that counts as any other failure: the gateway may be unavailable.
 const maxCapacityRefusals = 8
 
 // outOfCapacity reports whether a failure only says that the gateway has no capacity for

@@ -1,6 +1,7 @@
 package submit
 
 import (
+	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -100,9 +101,17 @@ func listedCode(code codes.Code) codes.Code {
 // TimedOut reports whether the stream took too long.
 func (f *Failure) TimedOut() bool { return f.Code == codes.DeadlineExceeded }
 
-// NoCapacity reports whether the gateway had no capacity for the stream, or gRPC took
-// its message to be too large: both have the code ResourceExhausted.
-func (f *Failure) NoCapacity() bool { return f.Code == codes.ResourceExhausted }
+// NoCapacity reports whether the gateway had no capacity for the stream. That says nothing
+// about the events.
+func (f *Failure) NoCapacity() bool { return f.Code == codes.ResourceExhausted && !f.TooLarge() }
+
+// TooLarge reports whether gRPC refused the message because of its size. It has the same
+// code for that as servers have for a lack of capacity; the texts are those of grpc-go,
+// grpc-java and gRPC's C core.
+func (f *Failure) TooLarge() bool {
+	text := strings.ToLower(status.Convert(f.Err).Message())
+	return f.Code == codes.ResourceExhausted && (strings.Contains(text, "larger than max") || strings.Contains(text, "exceeds maximum size"))
+}
 
 // NoGateway reports whether the server that answered is not Telemetry Gateway.
 func (f *Failure) NoGateway() bool { return f.Code == codes.Unimplemented }
