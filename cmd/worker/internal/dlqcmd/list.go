@@ -147,6 +147,7 @@ type messageJSON struct {
 	EventID             string            `json:"event_id,omitempty"`
 	MessageID           string            `json:"message_id"`
 	DeadLetterID        string            `json:"dead_letter_id"`
+	Fault               string            `json:"fault"`
 	Reason              string            `json:"reason"`
 	Detail              string            `json:"detail"`
 	RejectedAt          time.Time         `json:"rejected_at"`
@@ -174,7 +175,7 @@ func summarize(s *dlq.Stored, reveal bool) messageJSON {
 	view := dlq.ViewOf(s, reveal)
 	l := messageJSON{
 		EventID: s.EventID, MessageID: s.OriginalID, DeadLetterID: s.ID,
-		Reason: string(s.Reason), Detail: s.Detail, RejectedAt: s.RejectedAt, FirstRejectedAt: s.FirstRejectedAt, ServicesDigest: s.ServicesDigest, OriginalPublishTime: s.OriginalPublishTime,
+		Fault: dlq.FaultOf(s).ID(), Reason: string(s.Reason), Detail: s.Detail, RejectedAt: s.RejectedAt, FirstRejectedAt: s.FirstRejectedAt, ServicesDigest: s.ServicesDigest, OriginalPublishTime: s.OriginalPublishTime,
 		Attempts: s.Attempts, Replays: s.Replays, Service: s.Service, Environment: s.Environment,
 		Feature: s.Feature, Action: s.Action, Subscription: s.Subscription, WorkerVersion: s.WorkerVersion,
 		OrderingKey: s.Original.OrderingKey, Attributes: view.Attributes, Data: view.JSON(), HiddenBytes: view.HiddenBytes,

@@ -109,6 +109,7 @@ func (d *session) show(s *dlq.Stored, full bool) error {
 	put("reason", p.reason(l.Reason, l.Reason))
 	put("detail", p.reason(l.Reason, l.Detail))
 	putPlain("broken", l.Broken)
+	putPlain("fault", l.Fault)
 	putPlain("rejected", shortTime(s.RejectedAt))
 	if !s.FirstRejectedAt.Equal(s.RejectedAt) {
 		putPlain("first", shortTime(s.FirstRejectedAt)+", before it was replayed")

@@ -88,7 +88,12 @@ func TestStatsFaults(t *testing.T) {
 		}
 	}
 	file := filepath.Join(t.TempDir(), "lines")
-	h.expect(0, "", "list", "--fault", id, "--limit", "1")
+	if got := h.expect(0, "", "list", "--fault", id, "--limit", "1", "--output", "ndjson"); !strings.Contains(got.stdout, `"fault":"`+id+`"`) {
+		t.Error(got.stdout)
+	}
+	if got := h.expect(0, "", "show", "m7"); !strings.Contains(got.stdout, "fault          "+id+"\n") {
+		t.Error(got.stdout)
+	}
 	h.expect(0, `{"matched":1460,"exported":1460,"failed":0,"left":1461}`+"\n", "export", "--fault", id, "--output", "json", file)
 	h.expect(0, `{"matched":1460,"replayed":0,"failed":0,"left":1461}`+"\n", "replay", "--dry-run", "--fault", id, "--output", "json")
 	other := fault.Of("oversized", "sams", "large").ID()
