@@ -217,8 +217,9 @@ func perHour(f *dlq.FaultCount) string {
 	if f.Trend == dlq.Old {
 		return fmt.Sprintf("none in the last %d h", len(f.Hours))
 	}
-	return fmt.Sprintf("%s per hour in %d h, %s in the last: %s", dlq.Sparkline(f.Hours), len(f.Hours),
-		humanize.Comma(int64(f.Hours[len(f.Hours)-1])), f.Trend)
+	// The trend is first, because a narrow terminal clips the end.
+	return fmt.Sprintf("%s: %s per hour in %d h, %s in the last", f.Trend, dlq.Sparkline(f.Hours), len(f.Hours),
+		humanize.Comma(int64(f.Hours[len(f.Hours)-1])))
 }
 
 // maxReleasesShown bounds the releases in the table, with the fault and without it.

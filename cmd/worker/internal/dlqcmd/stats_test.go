@@ -79,7 +79,7 @@ func TestStatsFaults(t *testing.T) {
 	got := h.expect(0, "", "stats")
 	for _, want := range []string{
 		id + "  1,460  invalid_event  sams     1 h ago  30 min ago  25%\n",
-		"······················▃█ per hour in 24 h, 1,062 in the last: growing\n",
+		"growing: ······················▃█ per hour in 24 h, 1,062 in the last\n",
 		"releases 1.85.0 × 1,062, 1.85.1 × 398; none from 1.84\n",
 		"next: worker dlq show m",
 	} {
