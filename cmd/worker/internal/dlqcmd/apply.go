@@ -235,7 +235,8 @@ func (a *applying) agreed(ctx context.Context) (bool, error) {
 	return agreed, nil
 }
 
-// work applies what is left of the plan, in the books of the journal and of the audit.
+// work applies what is left of the plan, and records it in the journal and in the audit
+// file.
 func (a *applying) work(ctx context.Context) (err error) {
 	if a.backupPath != "" {
 		file, err := openBackup(a.backupPath)
