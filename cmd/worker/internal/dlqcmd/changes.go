@@ -1,10 +1,8 @@
 package dlqcmd
 
 import (
-	"cmp"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"github.com/dustin/go-humanize"
@@ -17,8 +15,6 @@ const (
 	// of a sample in bytes: together they bound the memory of a comparison.
 	maxSamples = 50
 	maxSample  = 4 << 10
-	// maxChangesShown bounds the distinct changes of a group.
-	maxChangesShown = 200
 )
 
 // fieldChanges collects what fixes change in all events of each group.
@@ -31,8 +27,7 @@ type fieldChanges struct {
 
 // groupChanges are the changes of a fix to the events of a group.
 type groupChanges struct {
-	counts        map[dlq.FieldChange]int
-	unchanged     int
+	dlq.Changes
 	before, after string // of one event; empty beyond maxSamples groups
 	hidden        int    // bytes of after
 }
@@ -44,24 +39,14 @@ func (r *fieldChanges) compare(group any, s *dlq.Stored, expression string, befo
 		if r.changed == nil {
 			r.changed = map[any]*groupChanges{}
 		}
-		g = &groupChanges{counts: map[dlq.FieldChange]int{}}
+		g = &groupChanges{}
 		if len(r.changed) < maxSamples {
 			from, to := dlq.ViewOfData(before, r.reveal), dlq.ViewOfData(after, r.reveal)
 			g.before, g.after, g.hidden = clipped(from.String()), clipped(to.String()), to.HiddenBytes
 		}
 		r.changed[group] = g
 	}
-	changes := dlq.Diff(before, after, func(name string) bool {
-		return strings.Contains(expression, name) || strings.Contains(s.Detail, name)
-	})
-	if len(changes) == 0 {
-		g.unchanged++
-	}
-	for _, change := range slices.Compact(changes) {
-		if _, ok := g.counts[change]; ok || len(g.counts) < maxChangesShown {
-			g.counts[change]++
-		}
-	}
+	g.Add(s, expression, before, after)
 }
 
 func clipped(text string) string {
@@ -77,23 +62,16 @@ func (r *fieldChanges) printChanges(group any) {
 	if g == nil {
 		return
 	}
-	changes := make([]dlq.FieldChange, 0, len(g.counts))
-	for change := range g.counts {
-		changes = append(changes, change)
-	}
-	slices.SortFunc(changes, func(a, b dlq.FieldChange) int {
-		return cmp.Or(cmp.Compare(g.counts[b], g.counts[a]), cmp.Compare(a.Field, b.Field), cmp.Compare(a.Change, b.Change))
-	})
-	for _, change := range changes {
-		row := fmt.Sprintf("%s: %s in %s", change.Field, change.Change, humanize.Comma(int64(g.counts[change])))
+	for _, change := range g.Counts() {
+		row := fmt.Sprintf("%s: %s in %s", change.Field, change.Change, humanize.Comma(int64(change.Count)))
 		style := ""
 		if change.Loses {
 			row, style = row+"   <── data disappears", colourBad
 		}
 		fmt.Fprintf(r.out, "         %s\n", r.paint(style, row))
 	}
-	if g.unchanged > 0 {
-		fmt.Fprintf(r.out, "         no change in %s\n", humanize.Comma(int64(g.unchanged)))
+	if g.Unchanged > 0 {
+		fmt.Fprintf(r.out, "         no change in %s\n", humanize.Comma(int64(g.Unchanged)))
 	}
 	if g.after != "" {
 		fmt.Fprintf(r.out, "One of them before:\n%s\nafter:\n%s\n", g.before, g.after)
