@@ -1,0 +1,76 @@
+package dlq
+
+import (
+	"regexp"
+	"strings"
+
+	"github.com/sourcegraph/telemetry-relay/internal/event"
+)
+
+// fieldPath matches the path of a field that jq takes as it is.
+var fieldPath = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$`)
+
+// jqWords are names that jq does not take as the name of a field after a point.
+var jqWords = regexp.MustCompile(`(^|\.)(__loc__|and|as|catch|def|elif|else|end|foreach|if|import|include|label|module|or|reduce|then|try)(\.|$)`)
+
+// conversions are expressions for a value of another type: what the detail says, and what
+// to append to the field's path.
+var conversions = []struct{ detail, jq string }{
+	{"expected an integer, got a string", " |= tonumber"},
+	{"expected a number, got a string", " |= tonumber"},
+	{"expected a number, got a boolean", " |= if . then 1 else 0 end"},
+	{"expected a string, got a number", " |= tostring"},
+	{"expected a string, got a boolean", " |= tostring"},
+}
+
+// SuggestFix returns a jq expression that may correct the event, or the identity "."
+// where none is known. It is a guess from the detail, and is to be checked on every event.
+func SuggestFix(s *Stored) string {
+	if s.Broken != nil {
+		return "."
+	}
+	if s.Reason == event.MalformedPayload {
+		return suggestUnwrap(s.Original.Data)
+	}
+	field := Field(s.Detail)
+	if !fieldPath.MatchString(field) || jqWords.MatchString(field) {
+		return "."
+	}
+	_, what, _ := strings.Cut(s.Detail, ": ")
+	path := "." + field
+	switch {
+	case s.Reason == event.PolicyViolation && field == "privateMetadata", strings.HasPrefix(what, "unknown field"), strings.HasSuffix(what, "got null"):
+		return "del(" + path + ")"
+	case field == "id" && strings.HasPrefix(what, "expected a UUID"):
+		return "del(.id)" // the worker derives one from the message
+	case field == "timestamp" && what == "expected a string, got a number":
+		return ".timestamp |= todate"
+	}
+	for _, c := range conversions {
+		if strings.HasPrefix(what, c.detail) {
+			return path + c.jq
+		}
+	}
+	return "."
+}
+
+// suggestUnwrap is for data that is valid JSON and no object.
+func suggestUnwrap(data []byte) string {
+	value, err := readValue(data)
+	if err != nil {
+		return "."
+	}
+	switch v := value.(type) {
+	case string:
+		if inner, err := readValue([]byte(v)); err == nil {
+			if _, object := inner.(map[string]any); object {
+				return "fromjson"
+			}
+		}
+	case []any:
+		if len(v) == 1 {
+			return ".[0]"
+		}
+	}
+	return "."
+}
