@@ -38,6 +38,9 @@ func SuggestFix(s *Stored) string {
 	}
 	_, what, _ := strings.Cut(s.Detail, ": ")
 	path := "." + field
+	if meant, ok := strings.CutPrefix(what, "unknown field; did you mean "); ok {
+		return suggestRename(path, strings.TrimSuffix(meant, "?"))
+	}
 	switch {
 	case s.Reason == event.PolicyViolation && field == "privateMetadata", strings.HasPrefix(what, "unknown field"), strings.HasSuffix(what, "got null"):
 		return "del(" + path + ")"
@@ -52,6 +55,15 @@ func SuggestFix(s *Stored) string {
 		}
 	}
 	return "."
+}
+
+// suggestRename gives a misspelt field the name that was meant, unless that is there, too.
+func suggestRename(path, meant string) string {
+	if !fieldPath.MatchString(meant) || jqWords.MatchString(meant) {
+		return "."
+	}
+	right := path[:strings.LastIndex(path, ".")+1] + meant
+	return right + " //= " + path + " | del(" + path + ")"
 }
 
 // suggestUnwrap is for data that is valid JSON and no object.

@@ -20,6 +20,8 @@ func TestSuggestFix(t *testing.T) {
 		{event.InvalidEvent, "client.version: expected a string, got a number", ``, ".client.version |= tostring"},
 		{event.InvalidEvent, "typo: unknown field; expected one of feature, action", ``, "del(.typo)"},
 		{event.InvalidEvent, "user.id: unknown field; expected one of userId", ``, "del(.user.id)"},
+		{event.InvalidEvent, "timeStamp: unknown field; did you mean timestamp?", ``, ".timestamp //= .timeStamp | del(.timeStamp)"},
+		{event.InvalidEvent, "user.userID: unknown field; did you mean userId?", ``, ".user.userId //= .user.userID | del(.user.userID)"},
 		{event.InvalidEvent, "metadata.n: expected a number, got null", ``, "del(.metadata.n)"},
 		{event.InvalidEvent, "id: expected a UUID in its canonical form of 36 characters, got a string of 0 bytes", ``, "del(.id)"},
 		{event.InvalidEvent, "timestamp: expected a string, got a number", ``, ".timestamp |= todate"},

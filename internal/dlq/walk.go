@@ -31,6 +31,9 @@ type Walk struct {
 	// does not visit it.
 	OnLate func(*Stored)
 
+	// OnMessage, if set, is called for each message as it is in the queue.
+	OnMessage func(*pubsubpb.PubsubMessage)
+
 	// Read, Matched and Late count messages; Late are newer than the start.
 	Read, Matched, Late int
 	// Newest is the worker that rejected the newest of all messages, also of those that
@@ -118,6 +121,9 @@ func (w *Walk) part(ctx context.Context, visit func(*Stored) error) error {
 	}
 	for i, m := range messages {
 		w.Newest = w.Newest.newest(m)
+		if w.OnMessage != nil {
+			w.OnMessage(m)
+		}
 		messages[i] = nil // so that its memory can be freed
 		late := w.Filter.late(m.GetPublishTime().AsTime())
 		if !late && w.full() && w.Ours == nil {

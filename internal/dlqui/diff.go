@@ -1,0 +1,71 @@
+package dlqui
+
+import "strings"
+
+// diffRow is a line of data before and after a fix. An empty side has no such line.
+type diffRow struct {
+	Before, After  string
+	Removed, Added bool
+}
+
+// maxDiffLines bounds the work of a comparison, which grows with the square.
+const maxDiffLines = 400
+
+// diff puts two texts side by side. Lines that differ stand beside each other.
+func diff(before, after string) []diffRow {
+	a, b := lines(before), lines(after)
+	// common[i][j] is the length of the longest common subsequence of a[i:] and b[j:].
+	common := make([][]int, len(a)+1)
+	for i := range common {
+		common[i] = make([]int, len(b)+1)
+	}
+	for i := len(a) - 1; i >= 0; i-- {
+		for j := len(b) - 1; j >= 0; j-- {
+			if equal(a[i], b[j]) {
+				common[i][j] = common[i+1][j+1] + 1
+			} else {
+				common[i][j] = max(common[i+1][j], common[i][j+1])
+			}
+		}
+	}
+	var rows []diffRow
+	var removed, added []string
+	flush := func() {
+		for i := range max(len(removed), len(added)) {
+			var row diffRow
+			if i < len(removed) {
+				row.Before, row.Removed = removed[i], true
+			}
+			if i < len(added) {
+				row.After, row.Added = added[i], true
+			}
+			rows = append(rows, row)
+		}
+		removed, added = nil, nil
+	}
+	i, j := 0, 0
+	for i < len(a) || j < len(b) {
+		switch {
+		case i < len(a) && j < len(b) && equal(a[i], b[j]):
+			flush()
+			rows = append(rows, diffRow{Before: a[i], After: b[j]})
+			i, j = i+1, j+1
+		case j == len(b) || i < len(a) && common[i+1][j] >= common[i][j+1]:
+			removed = append(removed, a[i])
+			i++
+		default:
+			added = append(added, b[j])
+			j++
+		}
+	}
+	flush()
+	return rows
+}
+
+// equal compares two lines of JSON. A comma at the end says only that another line follows.
+func equal(a, b string) bool { return strings.TrimSuffix(a, ",") == strings.TrimSuffix(b, ",") }
+
+func lines(text string) []string {
+	all := strings.Split(text, "\n")
+	return all[:min(len(all), maxDiffLines)]
+}

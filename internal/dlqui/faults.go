@@ -1,0 +1,163 @@
+package dlqui
+
+import (
+	"cmp"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/sourcegraph/telemetry-relay/internal/dlq"
+	"github.com/sourcegraph/telemetry-relay/internal/dlq/plan"
+	"github.com/sourcegraph/telemetry-relay/internal/dlq/spool"
+)
+
+// faultsQuery is what the address of the faults selects.
+type faultsQuery struct {
+	Text, Reason, Service, Environment string
+	// Sort is the order, and Fold what the faults are grouped by: reason, service or owner.
+	Sort, Fold string
+}
+
+func parseFaultsQuery(v url.Values) faultsQuery {
+	return faultsQuery{v.Get("text"), v.Get("reason"), v.Get("service"), v.Get("environment"), v.Get("sort"), v.Get("fold")}
+}
+
+// orders are the orders of the faults; the first is that without a choice.
+var orders = []choice{{"growing", "growing first"}, {"count", "most first"}, {"last", "last seen first"}, {"first", "oldest first"}, {"back", "most came back"}}
+
+// folds are what faults can be grouped by.
+var folds = []choice{{"", "no groups"}, {"reason", "by reason"}, {"service", "by service"}, {"owner", "by owner"}}
+
+// choice is an option of a form.
+type choice struct{ Value, Text string }
+
+var trendRank = map[dlq.Trend]int{dlq.Growing: 0, dlq.Steady: 1, dlq.Falling: 2, dlq.Stopped: 3, dlq.Old: 4}
+
+// match reports whether the query selects a fault.
+func (q faultsQuery) match(f *dlq.FaultCount) bool {
+	if q.Reason != "" && f.Reason != q.Reason || q.Service != "" && f.Service != q.Service ||
+		q.Environment != "" && !slices.Contains(f.Environments, q.Environment) {
+		return false
+	}
+	text := strings.ToLower(q.Text)
+	return strings.Contains(strings.ToLower(strings.Join([]string{f.ID, f.Reason, f.Service, f.Detail, f.Feature, f.Action, f.Owner}, "\n")), text)
+}
+
+// compare orders two faults.
+func (q faultsQuery) compare(a, b *dlq.FaultCount) int {
+	count := cmp.Compare(b.Count, a.Count)
+	switch q.Sort {
+	case "count":
+		return count
+	case "last":
+		return cmp.Or(b.Last.Compare(a.Last), count)
+	case "first":
+		return cmp.Or(a.First.Compare(b.First), count)
+	case "back":
+		return cmp.Or(cmp.Compare(b.CameBack*a.Count, a.CameBack*b.Count), count)
+	}
+	return cmp.Or(cmp.Compare(trendRank[a.Trend], trendRank[b.Trend]), count)
+}
+
+// faultGroup is a part of the faults. Name is empty if they are not grouped.
+type faultGroup struct {
+	Name   string
+	Count  int
+	Faults []*dlq.FaultCount
+}
+
+// groups selects, orders and groups the faults. The group with the first fault is first.
+func (q faultsQuery) groups(faults []*dlq.FaultCount) (groups []*faultGroup, count int) {
+	var selected []*dlq.FaultCount
+	for _, f := range faults {
+		if q.match(f) {
+			selected = append(selected, f)
+		}
+	}
+	slices.SortStableFunc(selected, q.compare)
+	byName := map[string]*faultGroup{}
+	for _, f := range selected {
+		name := ""
+		switch q.Fold {
+		case "reason":
+			name = f.Reason
+		case "service":
+			name = cmp.Or(f.Service, "no service")
+		case "owner":
+			name = cmp.Or(f.Owner, "no owner")
+		}
+		g := byName[name]
+		if g == nil {
+			g = &faultGroup{Name: name}
+			byName[name] = g
+			groups = append(groups, g)
+		}
+		g.Faults = append(g.Faults, f)
+		g.Count += f.Count
+		count += f.Count
+	}
+	return groups, count
+}
+
+// command returns the command with the same filters, as far as it has them.
+func (q faultsQuery) command() string {
+	args := []string{"stats"}
+	for _, flag := range []choice{{"--reason", q.Reason}, {"--service", q.Service}, {"--environment", q.Environment}} {
+		if flag.Text != "" {
+			args = append(args, flag.Value, flag.Text)
+		}
+	}
+	return shell(args...)
+}
+
+// faultsBody is the data of the page of faults.
+type faultsBody struct {
+	Query                           faultsQuery
+	Groups                          []*faultGroup
+	Shown, Count, All               int
+	Reasons, Services, Environments []string
+	Orders, Folds                   []choice
+	Chosen                          map[string]plan.Step
+}
+
+func (s *Server) faultsPage(w http.ResponseWriter, r *http.Request) {
+	s.withSpool(w, r, func(current *spool.Spool) {
+		q := parseFaultsQuery(r.URL.Query())
+		body := faultsBody{Query: q, Orders: orders, Folds: folds, Chosen: s.chosenSteps(), All: len(current.Faults())}
+		body.Groups, body.Count = q.groups(current.Faults())
+		for _, g := range body.Groups {
+			body.Shown += len(g.Faults)
+		}
+		for _, f := range current.Faults() {
+			body.Reasons = append(body.Reasons, f.Reason)
+			body.Services = append(body.Services, f.Service)
+			body.Environments = append(body.Environments, f.Environments...)
+		}
+		for _, list := range []*[]string{&body.Reasons, &body.Services, &body.Environments} {
+			slices.Sort(*list)
+			*list = slices.DeleteFunc(slices.Compact(*list), func(s string) bool { return s == "" })
+		}
+		p := s.page("Faults", "faults")
+		p.Command, p.Body = q.command(), body
+		s.render(w, http.StatusOK, "faults.html", p)
+	})
+}
+
+// findEvent leads to the event with an id.
+func (s *Server) findEvent(w http.ResponseWriter, r *http.Request) {
+	s.withSpool(w, r, func(current *spool.Spool) {
+		id := strings.TrimSpace(r.URL.Query().Get("id"))
+		n, ok := current.Find(id)
+		if !ok {
+			s.refuse(w, r, http.StatusNotFound, "No message that was read has this id. It may be leased by somebody else, or have come later: read the queue again.")
+			return
+		}
+		stored, err := current.Read(n)
+		if err != nil {
+			s.refuse(w, r, http.StatusInternalServerError, err.Error())
+			return
+		}
+		http.Redirect(w, r, "/events/"+url.PathEscape(stored.ID), http.StatusSeeOther)
+	})
+}

@@ -1,0 +1,65 @@
+package dlqui
+
+import (
+	"bytes"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// fragment is a part of a page that changes while it is looked at.
+type fragment struct {
+	html []byte
+	done bool // nothing will change
+}
+
+// fragment makes a part of a page with one of its templates.
+func (s *Server) fragment(file, name string, data any, done bool) (fragment, error) {
+	var out bytes.Buffer
+	err := templates[file].ExecuteTemplate(&out, name, data)
+	return fragment{out.Bytes(), done}, err
+}
+
+// stream sends a part of a page as server-sent events whenever it has changed, until it
+// is done, the browser has closed the page, or the server ends.
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, make func() (fragment, error)) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	out := http.NewResponseController(w)
+	ticker := time.NewTicker(s.opts.Refresh)
+	defer ticker.Stop()
+	var last []byte
+	for {
+		f, err := make()
+		if err != nil {
+			return // the browser asks again
+		}
+		if !bytes.Equal(f.html, last) {
+			last = f.html
+			if !send(w, "part", string(f.html)) {
+				return
+			}
+		}
+		if f.done {
+			send(w, "done", "")
+			_ = out.Flush() // the browser may have gone
+			return
+		}
+		if out.Flush() != nil {
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-r.Context().Done():
+			return
+		case <-s.ctx.Done():
+			return
+		}
+	}
+}
+
+// send writes one event.
+func send(w http.ResponseWriter, event, data string) bool {
+	text := "event: " + event + "\ndata: " + strings.ReplaceAll(data, "\n", "\ndata: ") + "\n\n"
+	_, err := w.Write([]byte(text)) //nolint:gosec // html/template has escaped it
+	return err == nil
+}

@@ -1,0 +1,199 @@
+package dlqui
+
+import (
+	"bytes"
+	"fmt"
+	"html/template"
+	"io/fs"
+	"net/http"
+	"path"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/sourcegraph/telemetry-relay/internal/terminal"
+)
+
+// page is what every page has.
+type page struct {
+	Title string
+	// Section is the entry of the navigation that is marked.
+	Section string
+	CSRF    string
+	Banner  *banner
+	// Command is the command that does the same as the page.
+	Command string
+	// Notice says what the last action did.
+	Notice string
+	// Live is the address of the live part; empty: the page does not change. Reload loads
+	// the whole page when the live part is done.
+	Live   string
+	Reload bool
+	// GoTo is where the browser goes on by itself; empty: nowhere.
+	GoTo string
+	// Body is the data of the page's own template.
+	Body any
+}
+
+// banner says which queue the pages show.
+type banner struct {
+	About
+	Read      time.Time // zero: not yet
+	ReadAgain bool      // another reading goes on
+	Messages  int
+	AtLeast   bool
+	Said      []string
+	// Match compares the services list with that of the running worker.
+	Match   services
+	Running string // digest
+	Planned int    // faults in the plan
+}
+
+// services is whether the services list of this process is that of the running worker.
+type services string
+
+const (
+	servicesMatch   services = "match"
+	servicesDiffer  services = "differ"
+	servicesUnknown services = "unknown"
+)
+
+// page returns a page with the banner.
+func (s *Server) page(title, section string) *page {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := &banner{About: s.opts.About, Match: servicesUnknown, Planned: len(s.chosen)}
+	if s.spool != nil {
+		b.Messages, b.Read, b.AtLeast, b.Said = s.spool.Len(), s.read.ended, !s.read.Complete, s.read.Said
+		b.Running = s.read.Running.ServicesDigest
+		switch b.Running {
+		case "":
+		case b.ServicesDigest:
+			b.Match = servicesMatch
+		default:
+			b.Match = servicesDiffer
+		}
+	}
+	if s.next != nil {
+		_, done, err := s.next.snapshot()
+		b.ReadAgain = !done
+		if err != nil && s.spool != nil {
+			b.Said = append(b.Said[:len(b.Said):len(b.Said)], "The queue could not be read again: "+err.Error())
+		}
+	}
+	return &page{Title: title, Section: section, CSRF: s.guard.csrf, Banner: b}
+}
+
+// functions are those of the templates.
+var functions = template.FuncMap{
+	"clean": terminal.Clean,
+	"comma": func(n int) string { return humanize.Comma(int64(n)) },
+	"ago":   func(t time.Time) string { return age(t, time.Now()) },
+	"stamp": func(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") },
+	"plural": func(n int, noun string) string {
+		if n != 1 {
+			noun += "s"
+		}
+		return humanize.Comma(int64(n)) + " " + noun
+	},
+	"percent": func(part, all int) string {
+		if all == 0 {
+			return "-"
+		}
+		return fmt.Sprintf("%d%%", 100*part/all)
+	},
+	"dash": func(s string) string {
+		if s == "" {
+			return "-"
+		}
+		return terminal.Clean(s)
+	},
+	"chart": chart,
+	"web":   web,
+}
+
+// web returns an address of the web, or nothing: services.yaml might have another one.
+func web(address string) string {
+	if strings.HasPrefix(address, "https://") || strings.HasPrefix(address, "http://") {
+		return address
+	}
+	return ""
+}
+
+// templates are those of each page, by its file.
+var templates = parse()
+
+func parse() map[string]*template.Template {
+	all := map[string]*template.Template{}
+	names, err := fs.Glob(files, "templates/*.html")
+	if err != nil {
+		panic(err) // the pattern is constant
+	}
+	for _, name := range names {
+		base := path.Base(name)
+		if base == "layout.html" || base == "parts.html" {
+			continue
+		}
+		all[base] = template.Must(template.New("layout.html").Funcs(functions).ParseFS(files, "templates/layout.html", "templates/parts.html", name))
+	}
+	return all
+}
+
+// render writes a page.
+func (s *Server) render(w http.ResponseWriter, status int, file string, p *page) {
+	var out bytes.Buffer
+	if err := templates[file].Execute(&out, p); err != nil {
+		http.Error(w, "The page cannot be made: "+err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write(out.Bytes()) // the browser may have gone
+}
+
+// refuse says why a request is not served.
+func (s *Server) refuse(w http.ResponseWriter, _ *http.Request, status int, why string) {
+	s.render(w, status, "refused.html", &page{Title: http.StatusText(status), Body: why})
+}
+
+// bad refuses a form, and says what was expected.
+func (s *Server) bad(w http.ResponseWriter, r *http.Request, format string, args ...any) {
+	s.refuse(w, r, http.StatusBadRequest, fmt.Sprintf(format, args...)+" Nothing was changed.")
+}
+
+// age says how long ago a time was, in its largest unit.
+func age(t, now time.Time) string {
+	const day = 24 * time.Hour
+	switch d := now.Sub(t); {
+	case d < time.Second:
+		return "just now"
+	case d < time.Minute:
+		return fmt.Sprintf("%d s ago", d/time.Second)
+	case d < time.Hour:
+		return fmt.Sprintf("%d min ago", d/time.Minute)
+	case d < 2*day:
+		return fmt.Sprintf("%d h ago", d/time.Hour)
+	default:
+		return fmt.Sprintf("%d d ago", d/day)
+	}
+}
+
+// plainWord matches what a shell takes as it is.
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:=@%+,-]+$`)
+
+// shell returns a command of `worker dlq` for a shell.
+func shell(args ...string) string {
+	var b strings.Builder
+	b.WriteString("worker dlq")
+	for _, arg := range args {
+		b.WriteByte(' ')
+		if plainWord.MatchString(arg) {
+			b.WriteString(arg)
+			continue
+		}
+		b.WriteString("'" + strings.ReplaceAll(arg, "'", `'\''`) + "'")
+	}
+	return b.String()
+}
