@@ -93,6 +93,7 @@ func New(e command.Env, opts Options) *cli.Command {
 			env.applycommand(),
 			env.statuscommand(),
 			env.restorecommand(),
+			env.uicommand(),
 		},
 	}
 }
@@ -247,6 +248,16 @@ func (env commands) open(ctx context.Context, c *cli.Command) (*session, error) 
 	if err != nil {
 		return nil, err
 	}
+	d, err := env.openWith(ctx, filter)
+	if err != nil {
+		return nil, err
+	}
+	d.format, d.reveal, d.servicesAnyway, d.auditFile = c.String("output"), c.Bool("reveal"), c.Bool("services-anyway"), c.String("audit-file")
+	return d, nil
+}
+
+// openWith is open for a command without flags of its own.
+func (env commands) openWith(ctx context.Context, filter *dlq.Filter) (*session, error) {
 	cfg, log, err := env.Load(config.ForPubSub)
 	if err != nil {
 		return nil, err
@@ -256,7 +267,7 @@ func (env commands) open(ctx context.Context, c *cli.Command) (*session, error) 
 		return nil, err
 	}
 	command.OutliveReaders()
-	return &session{env: env, cfg: cfg, log: log, client: client, filter: filter, format: c.String("output"), reveal: c.Bool("reveal"), servicesAnyway: c.Bool("services-anyway"), auditFile: c.String("audit-file"), inQueue: -1}, nil
+	return &session{env: env, cfg: cfg, log: log, client: client, filter: filter, inQueue: -1}, nil
 }
 
 func (d *session) close() {

@@ -1,0 +1,241 @@
+package dlqcmd
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// uiBrowser is a browser at the pages that `dlq ui` serves.
+type uiBrowser struct {
+	*testing.T
+	client *http.Client
+	base   string
+	state  string // the user's state folder
+	stderr *syncBuffer
+}
+
+// syncBuffer is a buffer that a command writes while a test reads.
+type syncBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+var printedAddress = regexp.MustCompile(`http://127\.0\.0\.1:[0-9]+/start\?token=\S+`)
+
+// ui runs `dlq ui` until the end of the test, and opens its address.
+func (h *testQueue) ui(vars ...string) *uiBrowser {
+	t := h.t
+	t.Helper()
+	state := t.TempDir()
+	env := h.environment("ui")
+	env.Vars = append(append(env.Vars, "XDG_STATE_HOME="+state), vars...)
+	stdout, stderr := &syncBuffer{}, &syncBuffer{}
+	env.Stdout, env.Stderr = stdout, stderr
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan int, 1)
+	go func() { ended <- run(ctx, env) }()
+	t.Cleanup(func() {
+		stop()
+		if status := <-ended; status != 0 {
+			t.Errorf("dlq ui ended with %d: %s", status, stderr)
+		}
+	})
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &uiBrowser{T: t, client: &http.Client{Jar: jar}, state: state, stderr: stderr}
+	var address string
+	b.until(func() bool { address = printedAddress.FindString(stdout.String()); return address != "" })
+	b.base = address[:strings.Index(address, "/start")]
+	t.Cleanup(b.client.CloseIdleConnections)
+	b.get(strings.TrimPrefix(address, b.base))
+	b.until(func() bool { return !strings.Contains(b.get("/"), "Reading the queue") })
+	return b
+}
+
+func (b *uiBrowser) until(ok func() bool) {
+	b.Helper()
+	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			b.Fatalf("it did not become so in 30 s; stderr: %s", b.stderr)
+		}
+	}
+}
+
+// do returns the text of an answer.
+func (b *uiBrowser) do(r *http.Request) string {
+	b.Helper()
+	answer, err := b.client.Do(r)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return string(body)
+}
+
+func (b *uiBrowser) get(target string) string {
+	b.Helper()
+	r, err := http.NewRequestWithContext(b.Context(), http.MethodGet, b.base+target, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return b.do(r)
+}
+
+var csrfField = regexp.MustCompile(`name="csrf" value="([^"]+)"`)
+
+// post sends a form of a page, and returns the page after it.
+func (b *uiBrowser) post(page, target string, form ...string) string {
+	b.Helper()
+	match := csrfField.FindStringSubmatch(b.get(page))
+	if match == nil {
+		b.Fatalf("%s has no form", page)
+	}
+	values := url.Values{"csrf": {match[1]}}
+	for i := 0; i < len(form); i += 2 {
+		values.Set(form[i], form[i+1])
+	}
+	r, err := http.NewRequestWithContext(b.Context(), http.MethodPost, b.base+target, strings.NewReader(values.Encode()))
+	if err != nil {
+		b.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set("Origin", b.base)
+	return b.do(r)
+}
+
+var tags = regexp.MustCompile(`<[^>]*>`)
+
+func (b *uiBrowser) want(page string, texts ...string) {
+	b.Helper()
+	plain := strings.Join(strings.Fields(tags.ReplaceAllString(page, " ")), " ")
+	for _, text := range texts {
+		if !strings.Contains(plain, text) {
+			b.Errorf("no %q in\n%s", text, plain)
+		}
+	}
+}
+
+var operationLink = regexp.MustCompile(`/operations/[0-9]{8}T[0-9]{6}Z-[a-z2-7]{6}`)
+
+// TestUI goes from the faults to a replay that the journal knows, by way
+// of the commands. The events leave the queue, fixed.
+func TestUI(t *testing.T) {
+	h := newTestQueue(t)
+	for i := range 20 {
+		h.put(deadLetter(i, typoData(i)))
+	}
+	b := h.ui()
+	b.want(b.get("/"), "1 fault of 1, 20 messages", "typo: unknown field; expected none", "team-sams")
+	id := regexp.MustCompile(`F-[0-9a-f]{6}`).FindString(b.get("/"))
+	b.want(b.get("/faults/"+id+"/fix?all=1"), "del(.typo)", "20 would pass", "20 lose data", "typo number removed")
+	b.want(b.post("/faults/"+id, "/plan", "fault", id, "action", "jq", "jq", "del(.typo)"), "20 to replay", "correct and replay del(.typo)")
+	planning := b.post("/plan", "/plan/make")
+	to := operationLink.FindString(planning)
+	b.until(func() bool { return strings.Contains(b.get(to), "Apply the plan") })
+	b.want(b.get(to), "20 to replay", "planned", "typo: number removed in 20", "confirm")
+	b.want(b.post(to, to+"/apply", "count", "19"), "the number typed is 19, and it is 20 messages")
+	b.post(to, to+"/apply", "count", "20", "canary", "0")
+	b.until(func() bool { return strings.Contains(b.get(to), "applying: ended") })
+	b.want(b.get(to), "20 published", "0 not done yet", "Puts the 20 messages")
+	published := h.replayed(20)
+	if strings.Contains(string(published[0].GetData()), "typo") {
+		t.Errorf("published %s", published[0].GetData())
+	}
+	b.post("/", "/read")
+	b.until(func() bool { return strings.Contains(b.get("/"), "No dead-lettered messages") })
+	// The plan is one of the commands', too.
+	path := filepath.Join(b.state, "telemetry-relay", "plans", filepath.Base(to)+".json")
+	result := h.dlq(t.Context(), "status", path, "--output", "json")
+	var status struct{ Planned, Published, Todo int }
+	if err := json.Unmarshal([]byte(result.stdout), &status); err != nil || status.Planned != 20 || status.Published != 20 || status.Todo != 0 {
+		t.Errorf("status %+v", result)
+	}
+}
+
+// TestUIReveal: the audit file names who has seen the private data of which event.
+func TestUIReveal(t *testing.T) {
+	h := newTestQueue(t)
+	ids := h.put(deadLetter(1, typoData(1)))
+	b := h.ui()
+	if page := b.get("/events/" + ids[0]); strings.Contains(page, secretValue) {
+		t.Fatal("private data is shown")
+	}
+	b.want(b.post("/events/"+ids[0], "/events/"+ids[0]+"/reveal"), secretValue)
+	audit, err := os.ReadFile(filepath.Join(b.state, "telemetry-relay", "audit.ndjson"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(audit), `"action":"dlq ui reveal"`) || !strings.Contains(string(audit), fmt.Sprintf(`"ids":[%q]`, ids[0])) {
+		t.Errorf("audit %s", audit)
+	}
+	if strings.Contains(string(audit)+b.stderr.String(), secretValue) {
+		t.Error("private data is in the logs")
+	}
+}
+
+// TestUIBesideCommand: messages that somebody else reads are missed, and the page says so;
+// a plan that a command applies is not applied twice.
+func TestUIBesideCommand(t *testing.T) {
+	h := newTestQueue(t)
+	for i := range 10 {
+		h.put(deadLetter(i, goodData(i)))
+	}
+	b := h.ui()
+	id := regexp.MustCompile(`F-[0-9a-f]{6}`).FindString(b.get("/"))
+	b.post("/faults/"+id, "/plan", "fault", id, "action", "replay")
+	to := operationLink.FindString(b.post("/plan", "/plan/make"))
+	b.until(func() bool { return strings.Contains(b.get(to), "Apply the plan") })
+	path := filepath.Join(b.state, "telemetry-relay", "plans", filepath.Base(to)+".json")
+
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	waiting, done := make(chan struct{}), make(chan dlqResult)
+	var once sync.Once
+	go func() {
+		done <- h.dlqHearing(ctx, func(said string) {
+			if strings.Contains(said, "went ahead") {
+				once.Do(func() { close(waiting) })
+			}
+		}, "apply", path, "--canary", "1", "--canary-wait", "1m", "--yes")
+	}()
+	<-waiting
+	b.post(to, to+"/apply", "count", "9")
+	b.until(func() bool { return strings.Contains(b.get(to), "ended early") })
+	b.want(b.get(to), "another process is at this plan")
+	stop()
+	<-done
+	b.post(to, to+"/apply", "count", "9", "canary", "0")
+	b.until(func() bool { return strings.Contains(b.get(to), "applying: ended") })
+	h.replayed(10) // each once
+}
