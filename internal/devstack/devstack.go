@@ -24,6 +24,9 @@ const (
 	Subscription           = "projects/" + Project + "/subscriptions/telemetry-events-relay"
 	DeadLetterTopic        = "projects/" + Project + "/topics/telemetry-events-dlq"
 	DeadLetterSubscription = "projects/" + Project + "/subscriptions/telemetry-events-dlq-oncall"
+	// ReceiptsTopic has what became of replayed events.
+	ReceiptsTopic        = "projects/" + Project + "/topics/telemetry-events-receipts"
+	ReceiptsSubscription = "projects/" + Project + "/subscriptions/telemetry-events-receipts-oncall"
 	// Environment is the embedded environment's id.
 	Environment = "local"
 )
@@ -79,7 +82,9 @@ func Start(ctx context.Context, opts Options) (s *Stack, err error) {
 	return s, errors.Join(
 		s.PubSub.CreateTopic(Topic),
 		s.PubSub.CreateTopic(DeadLetterTopic),
+		s.PubSub.CreateTopic(ReceiptsTopic),
 		s.PubSub.CreateSubscription(DeadLetterSubscription, DeadLetterTopic, lasting),
+		s.PubSub.CreateSubscription(ReceiptsSubscription, ReceiptsTopic, lasting),
 		s.PubSub.CreateSubscription(Subscription, Topic, lasting),
 	)
 }
@@ -117,6 +122,8 @@ func (s *Stack) Environ() []string {
 		"SAMS_CLIENT_ID="+s.SAMS.ClientID(),
 		"SAMS_CLIENT_SECRET="+s.SAMS.ClientSecret(),
 		"ENVIRONMENT_ID="+Environment,
+		"RECEIPTS_TOPIC=telemetry-events-receipts",
+		"RECEIPTS_SUBSCRIPTION=telemetry-events-receipts-oncall",
 		"WORKER_INSECURE_DEV=true",
 	)
 }
@@ -150,8 +157,17 @@ func (s *Stack) Publish(messages []ndjson.Message) error {
 
 func (s *Stack) publish(messages []*pubsubpb.PubsubMessage) error {
 	if s.emulator != nil {
-		return s.emulator.publish(messages)
+		return s.emulator.publish("telemetry-events", messages)
 	}
 	_, err := s.PubSub.Publish(Topic, messages...)
+	return err
+}
+
+// DeadLetter publishes messages to the dead-letter topic, as a worker does.
+func (s *Stack) DeadLetter(messages ...*pubsubpb.PubsubMessage) error {
+	if s.emulator != nil {
+		return s.emulator.publish("telemetry-events-dlq", messages)
+	}
+	_, err := s.PubSub.Publish(DeadLetterTopic, messages...)
 	return err
 }

@@ -50,14 +50,15 @@ func (e *emulator) named(kind, id string) string {
 func (e *emulator) create(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, connectPatience)
 	defer cancel()
-	main, dead := e.named("topics", "telemetry-events"), e.named("topics", "telemetry-events-dlq")
-	for _, topic := range []string{main, dead} {
+	main, dead, receipts := e.named("topics", "telemetry-events"), e.named("topics", "telemetry-events-dlq"), e.named("topics", "telemetry-events-receipts")
+	for _, topic := range []string{main, dead, receipts} {
 		if _, err := e.publisher.CreateTopic(ctx, &pubsubpb.Topic{Name: topic}); err != nil && status.Code(err) != codes.AlreadyExists {
 			return err
 		}
 	}
 	for _, s := range []struct{ name, topic string }{
 		{e.named("subscriptions", "telemetry-events-dlq-oncall"), dead},
+		{e.named("subscriptions", "telemetry-events-receipts-oncall"), receipts},
 		{e.named("subscriptions", "telemetry-events-relay"), main},
 	} {
 		subscription := &pubsubpb.Subscription{Name: s.name, Topic: s.topic}
@@ -70,10 +71,10 @@ func (e *emulator) create(ctx context.Context) error {
 	return nil
 }
 
-func (e *emulator) publish(messages []*pubsubpb.PubsubMessage) error {
+func (e *emulator) publish(topic string, messages []*pubsubpb.PubsubMessage) error {
 	ctx, cancel := context.WithTimeout(context.Background(), connectPatience)
 	defer cancel()
-	_, err := e.publisher.Publish(ctx, &pubsubpb.PublishRequest{Topic: e.named("topics", "telemetry-events"), Messages: messages})
+	_, err := e.publisher.Publish(ctx, &pubsubpb.PublishRequest{Topic: e.named("topics", topic), Messages: messages})
 	return err
 }
 

@@ -139,7 +139,7 @@ func (s *Server) faultsPage(w http.ResponseWriter, r *http.Request) {
 			*list = slices.DeleteFunc(slices.Compact(*list), func(s string) bool { return s == "" })
 		}
 		p := s.page("Faults", "faults")
-		p.Command, p.Body = q.command(), body
+		p.Command, p.Body, p.Follow = q.command(), body, p.Banner.ReadAgain
 		s.render(w, http.StatusOK, "faults.html", p)
 	})
 }

@@ -54,13 +54,6 @@ func (g *guard) redeem(token string) bool {
 	return true
 }
 
-// renew makes a new token, for another browser.
-func (g *guard) renew() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.token = rand.Text()
-}
-
 func same(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
 
 // refusal is why a request is not served.
@@ -77,8 +70,7 @@ func (g *guard) check(r *http.Request) *refusal {
 	if strings.HasPrefix(r.URL.Path, "/static/") || r.URL.Path == startPath {
 		return nil
 	}
-	c, err := r.Cookie(g.cookie)
-	if err != nil || !same(c.Value, g.session) {
+	if !g.knows(r) {
 		return &refusal{http.StatusForbidden, "This browser was not admitted. Open the address that `worker dlq ui` printed; it works once. If it was used already, end the command and start it again."}
 	}
 	switch r.Method {
@@ -88,6 +80,12 @@ func (g *guard) check(r *http.Request) *refusal {
 		return g.checkForm(r)
 	}
 	return &refusal{http.StatusMethodNotAllowed, "Expected GET or POST."}
+}
+
+// knows reports whether the request is of a browser that was admitted.
+func (g *guard) knows(r *http.Request) bool {
+	c, err := r.Cookie(g.cookie)
+	return err == nil && same(c.Value, g.session)
 }
 
 // checkForm returns why a form is refused.
@@ -130,6 +128,9 @@ func (g *guard) wrap(next http.Handler, refuse func(http.ResponseWriter, *http.R
 // a redirect: after a redirect from a page elsewhere, such as a chat, the browser would
 // not send the cookie.
 func (g *guard) admit(w http.ResponseWriter, r *http.Request) bool {
+	if g.knows(r) {
+		return true // a link to the printed address
+	}
 	if !g.redeem(r.URL.Query().Get("token")) {
 		return false
 	}

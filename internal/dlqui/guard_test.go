@@ -92,6 +92,19 @@ func TestHost(t *testing.T) {
 	}
 }
 
+// TestStart: the printed address works once, and again only in the browser that it has
+// admitted.
+func TestStart(t *testing.T) {
+	b := open(t, &fakeQueue{})
+	again := b.server.Address()
+	again = again[strings.Index(again, startPath):]
+	b.want(b.get(again), "This browser is admitted")
+	b.cookie = nil
+	if w := b.do(http.MethodGet, again, nil); w.Code != http.StatusForbidden || len(w.Result().Cookies()) > 0 {
+		t.Errorf("another browser: %d", w.Code)
+	}
+}
+
 // TestCookie: a script cannot read it, and no other site can use it.
 func TestCookie(t *testing.T) {
 	b := open(t, &fakeQueue{})

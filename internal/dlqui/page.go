@@ -31,6 +31,8 @@ type page struct {
 	// the whole page when the live part is done.
 	Live   string
 	Reload bool
+	// Follow loads the page again when the reading that goes on has ended.
+	Follow bool
 	// GoTo is where the browser goes on by itself; empty: nowhere.
 	GoTo string
 	// Body is the data of the page's own template.
@@ -49,6 +51,7 @@ type banner struct {
 	Match   services
 	Running string // digest
 	Planned int    // faults in the plan
+	Link    *link  // to another page
 }
 
 // services is whether the services list of this process is that of the running worker.
@@ -64,7 +67,7 @@ const (
 func (s *Server) page(title, section string) *page {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	b := &banner{About: s.opts.About, Match: servicesUnknown, Planned: len(s.chosen)}
+	b := &banner{About: s.opts.About, Match: servicesUnknown, Planned: len(s.chosen), Link: s.link}
 	if s.spool != nil {
 		b.Messages, b.Read, b.AtLeast, b.Said = s.spool.Len(), s.read.ended, !s.read.Complete, s.read.Said
 		b.Running = s.read.Running.ServicesDigest

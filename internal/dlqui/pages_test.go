@@ -267,8 +267,11 @@ func TestApply(t *testing.T) {
 	if w := b.post(to+"/apply", form...); w.Header().Get("Location") != to {
 		t.Fatalf("%d %s", w.Code, text(w.Body.String()))
 	}
-	b.until(func() bool { return strings.Contains(text(b.get(to)), "1 published") })
-	b.want(b.get(to), "applying", "1 canary went ahead", "2 not done yet", "Whether the published events were recorded is not known", "Stop")
+	b.until(func() bool {
+		page := text(b.get(to))
+		return strings.Contains(page, "1 published") && strings.Contains(page, "1 canary went ahead")
+	})
+	b.want(b.get(to), "applying", "2 not done yet", "Whether the published events were recorded is not known", "Stop")
 	if strings.Contains(b.get(to), "audit&#34;") {
 		t.Error("audit records are shown")
 	}

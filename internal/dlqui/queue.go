@@ -42,8 +42,6 @@ type About struct {
 	// Receipts says that the worker publishes what became of replayed events, and that this
 	// process can read it.
 	Receipts bool
-	// Version is that of the worker's binary.
-	Version string
 }
 
 // Reading is what one read of the queue has found besides its messages.

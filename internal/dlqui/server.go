@@ -29,6 +29,7 @@ type Server struct {
 	work sync.WaitGroup
 
 	mu      sync.Mutex // guards what follows
+	link    *link      // to another page; nil: none
 	spool   *spool.Spool
 	read    *reading // the reading that made spool
 	next    *reading // the reading that goes on or has failed; nil: none
@@ -56,6 +57,16 @@ func New(queue Queue, opts Options) (*Server, error) {
 
 // Address returns the address to open, which admits one browser.
 func (s *Server) Address() string { return s.guard.address() }
+
+// Link puts a link to another page on this machine into the navigation.
+func (s *Server) Link(text, address string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.link = &link{text, address}
+}
+
+// link is an entry of the navigation.
+type link struct{ Text, Address string }
 
 // ServeHTTP serves a page.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }

@@ -55,12 +55,11 @@ func (env commands) uicommand() *cli.Command {
 				return err
 			}
 			defer d.close()
-			listen := net.ListenConfig{}
-			listener, err := listen.Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(c.Int("port"))))
+			listener, err := listen(ctx, c.Int("port"))
 			if err != nil {
 				return err
 			}
-			ui, err := UI(d.cfg, env, listener, folder, c.String("audit-file"))
+			ui, err := env.pages(d.cfg, listener, folder, c.String("audit-file"))
 			if err != nil {
 				return errors.Join(err, listener.Close())
 			}
@@ -82,27 +81,52 @@ func plansFolder(env command.Env, flag string) (string, error) {
 	return filepath.Join(filepath.Dir(audit), "plans"), nil
 }
 
-// Pages are the pages of a queue, on a listener.
+// listen listens on a port that only this machine can reach.
+func listen(ctx context.Context, port int) (net.Listener, error) {
+	return new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+}
+
+// Pages are the pages of a queue, on a port that only this machine can reach.
 type Pages struct {
 	*dlqui.Server
 	listener net.Listener
 }
 
-// UI makes the pages. Serve serves them.
-func UI(cfg *config.Config, env commands, listener net.Listener, folder, auditFile string) (*Pages, error) {
+// NewPages makes the pages for another command, which serves them with Serve. The
+// environment is that of `worker dlq`; plans is the folder of the plans and of the audit
+// file.
+func NewPages(ctx context.Context, e command.Env, opts Options, plans string) (*Pages, error) {
+	env := commands{e, opts.withDefaults()}
+	cfg, _, err := env.Load(config.ForPubSub)
+	if err != nil {
+		return nil, err
+	}
+	listener, err := listen(ctx, 0)
+	if err != nil {
+		return nil, err
+	}
+	pages, err := env.pages(cfg, listener, plans, filepath.Join(plans, "audit.ndjson"))
+	if err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	return pages, nil
+}
+
+// pages makes the pages.
+func (env commands) pages(cfg *config.Config, listener net.Listener, plans, auditFile string) (*Pages, error) {
 	q := &uiQueue{commands: env, cfg: cfg, decoder: event.NewDecoder(cfg.Services, cfg.Environment), auditFile: auditFile}
 	d := &session{cfg: cfg}
-	ui, err := dlqui.New(q, dlqui.Options{
+	server, err := dlqui.New(q, dlqui.Options{
 		About: dlqui.About{
 			Queue: d.planQueue(), Environment: cfg.Environment, ServicesDigest: cfg.Services.Digest(), ServicesSource: d.servicesSource(),
 			Receipts: cfg.ReceiptsSubscriptionName() != "",
 		},
-		Host: listener.Addr().String(), Plans: folder,
+		Host: listener.Addr().String(), Plans: plans,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &Pages{ui, listener}, nil
+	return &Pages{server, listener}, nil
 }
 
 // shutdownTimeout is how long answers may take after the end. Live parts of pages end at
@@ -186,7 +210,7 @@ func (q *uiQueue) session(ctx context.Context, said io.Writer) (*session, error)
 
 // Run runs a command as main does. What it says also goes to the stderr of the process.
 func (q *uiQueue) Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	if q.auditFile != "" && args[0] == "apply" {
+	if q.auditFile != "" && (args[0] == "apply" || args[0] == "restore") {
 		args = append(args[:len(args):len(args)], "--audit-file", q.auditFile)
 	}
 	env := q.Env

@@ -38,6 +38,8 @@ type Options struct {
 	Feed *Feed
 	// Publisher has the variables of a service that publishes here, as NAME=value.
 	Publisher []string
+	// Queue is the address of the pages of the dead-letter queue; empty: there are none.
+	Queue string
 }
 
 // Server serves the page, on a loopback address only.
@@ -138,8 +140,9 @@ func (s *Server) page(w http.ResponseWriter, _ *http.Request) {
 	data := struct {
 		view
 		Publisher []string
+		Queue     string
 		MaxRows   int
-	}{s.opts.Feed.since(0), s.opts.Publisher, MaxRows}
+	}{s.opts.Feed.since(0), s.opts.Publisher, s.opts.Queue, MaxRows}
 	var b bytes.Buffer
 	if err := pages.ExecuteTemplate(&b, "page", data); err != nil {
 		http.Error(w, "the page could not be made", http.StatusInternalServerError)
