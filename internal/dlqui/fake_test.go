@@ -136,8 +136,8 @@ type browser struct {
 
 const testHost = "127.0.0.1:8080"
 
-// open starts a server on a queue, and waits until it was read.
-func open(t *testing.T, queue *fakeQueue, change ...func(*Options)) *browser {
+// serve starts a server on a queue.
+func serve(t testing.TB, queue *fakeQueue, change ...func(*Options)) *Server {
 	t.Helper()
 	services, err := servicesyaml.Parse([]byte("services: [{id: sams}]"))
 	if err != nil {
@@ -158,6 +158,13 @@ func open(t *testing.T, queue *fakeQueue, change ...func(*Options)) *browser {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return server
+}
+
+// open starts a server on a queue, and waits until it was read.
+func open(t *testing.T, queue *fakeQueue, change ...func(*Options)) *browser {
+	t.Helper()
+	server := serve(t, queue, change...)
 	t.Cleanup(server.Close)
 	b := &browser{T: t, server: server, queue: queue}
 	address, err := url.Parse(server.Address())

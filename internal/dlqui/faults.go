@@ -17,10 +17,12 @@ type faultsQuery struct {
 	Text, Reason, Service, Environment string
 	// Sort is the order, and Fold what the faults are grouped by: reason, service or owner.
 	Sort, Fold string
+	// All shows all faults, however many they are.
+	All bool
 }
 
 func parseFaultsQuery(v url.Values) faultsQuery {
-	return faultsQuery{v.Get("text"), v.Get("reason"), v.Get("service"), v.Get("environment"), v.Get("sort"), v.Get("fold")}
+	return faultsQuery{v.Get("text"), v.Get("reason"), v.Get("service"), v.Get("environment"), v.Get("sort"), v.Get("fold"), v.Get("all") != ""}
 }
 
 // orders are the orders of the faults; the first is that without a choice.
@@ -67,8 +69,12 @@ type faultGroup struct {
 	Faults []*dlq.FaultCount
 }
 
+// maxRows bounds the faults on a page, unless a person asks for all.
+const maxRows = 200
+
 // groups selects, orders and groups the faults. The group with the first fault is first.
-func (q faultsQuery) groups(faults []*dlq.FaultCount) (groups []*faultGroup, count int) {
+// It returns how many faults and messages were selected, also beyond maxRows.
+func (q faultsQuery) groups(faults []*dlq.FaultCount) (groups []*faultGroup, shown, count int) {
 	var selected []*dlq.FaultCount
 	for _, f := range faults {
 		if q.match(f) {
@@ -76,6 +82,12 @@ func (q faultsQuery) groups(faults []*dlq.FaultCount) (groups []*faultGroup, cou
 		}
 	}
 	slices.SortStableFunc(selected, q.compare)
+	for _, f := range selected {
+		count += f.Count
+	}
+	if shown = len(selected); shown > maxRows && !q.All {
+		selected = selected[:maxRows]
+	}
 	byName := map[string]*faultGroup{}
 	for _, f := range selected {
 		name := ""
@@ -95,9 +107,8 @@ func (q faultsQuery) groups(faults []*dlq.FaultCount) (groups []*faultGroup, cou
 		}
 		g.Faults = append(g.Faults, f)
 		g.Count += f.Count
-		count += f.Count
 	}
-	return groups, count
+	return groups, shown, count
 }
 
 // command returns the command with the same filters, as far as it has them.
@@ -113,9 +124,12 @@ func (q faultsQuery) command() string {
 
 // faultsBody is the data of the page of faults.
 type faultsBody struct {
-	Query                           faultsQuery
-	Groups                          []*faultGroup
-	Shown, Count, All               int
+	Query             faultsQuery
+	Groups            []*faultGroup
+	Shown, Count, All int
+	// Rest is how many of Shown are not on the page, which has Limit.
+	Rest, Limit                     int
+	AllLink                         string
 	Reasons, Services, Environments []string
 	Orders, Folds                   []choice
 	Chosen                          map[string]plan.Step
@@ -125,9 +139,12 @@ func (s *Server) faultsPage(w http.ResponseWriter, r *http.Request) {
 	s.withSpool(w, r, func(current *spool.Spool) {
 		q := parseFaultsQuery(r.URL.Query())
 		body := faultsBody{Query: q, Orders: orders, Folds: folds, Chosen: s.chosenSteps(), All: len(current.Faults())}
-		body.Groups, body.Count = q.groups(current.Faults())
-		for _, g := range body.Groups {
-			body.Shown += len(g.Faults)
+		body.Groups, body.Shown, body.Count = q.groups(current.Faults())
+		if body.Shown > maxRows && !q.All {
+			body.Rest, body.Limit = body.Shown-maxRows, maxRows
+			all := r.URL.Query()
+			all.Set("all", "1")
+			body.AllLink = "/?" + all.Encode()
 		}
 		for _, f := range current.Faults() {
 			body.Reasons = append(body.Reasons, f.Reason)

@@ -80,6 +80,14 @@ func (o *operation) sum(is func(plan.Action) bool) (n int) {
 	return n
 }
 
+// Shown is the run that the page shows: the questions for receipts come by themselves.
+func (o *operation) Shown() *runState {
+	if o.Run == nil || o.Run.Kind == asking {
+		return nil
+	}
+	return o.Run
+}
+
 // Active reports whether something other than the question for receipts runs.
 func (o *operation) Active() bool { return o.Run != nil && o.Run.Active && o.Run.Kind != asking }
 

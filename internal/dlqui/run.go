@@ -78,7 +78,7 @@ func (r *run) snapshot() *runState {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	st := &runState{Kind: r.kind, Command: shell(r.args...), Began: r.began, Active: active, Failed: !active && r.status != 0, Stopped: r.stopped}
+	st := &runState{Kind: r.kind, Command: strings.TrimSuffix(shell(r.args...), " --output json"), Began: r.began, Active: active, Failed: !active && r.status != 0, Stopped: r.stopped}
 	for line := range strings.SplitSeq(strings.TrimRight(r.stderr.String(), "\n"), "\n") {
 		// The audit file has the audit records.
 		if line != "" && !strings.Contains(line, `"audit":true`) {

@@ -68,7 +68,7 @@ func TestOrder(t *testing.T) {
 		{faultsQuery{Fold: "reason"}, "b: growing a: steady old"},
 		{faultsQuery{Fold: "service", Sort: "count"}, "s: old growing t: steady"},
 	} {
-		groups, _ := c.query.groups(faults)
+		groups, _, _ := c.query.groups(faults)
 		var got []string
 		for _, g := range groups {
 			if g.Name != "" {
