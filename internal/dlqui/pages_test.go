@@ -243,7 +243,7 @@ func TestApply(t *testing.T) {
 		case <-ctx.Done():
 			return status(errors.Join(j.Append(plan.Record{Kind: plan.Ended, Why: "interrupted"}), j.Close(), errors.New("x")))
 		}
-		return status(errors.Join(err, j.Append(plan.Record{Kind: plan.Published, IDs: []string{"q1", "q2"}}, plan.Record{Kind: plan.Ended, Clean: true}), j.Close()))
+		return status(errors.Join(err, j.Append(plan.Record{Kind: plan.Published, IDs: []string{"q1", "q2"}}, plan.Record{Kind: plan.Removed, IDs: []string{"q0", "q1", "q2"}}, plan.Record{Kind: plan.Ended, Why: "the plan is applied"}), j.Close()))
 	}
 	b := open(t, queue)
 	name := b.planned()
@@ -325,7 +325,7 @@ func TestReceipts(t *testing.T) {
 	name := b.planned()
 	p, j := openJournal(t, b.server.planPath(name))
 	if err := errors.Join(j.Append(plan.Record{Kind: plan.Begun, Plan: p.ID, Checksum: p.Checksum}, plan.Record{Kind: plan.Published, IDs: []string{"q0", "q1", "q2"}},
-		plan.Record{Kind: plan.Ended, Clean: true}), j.Close()); err != nil {
+		plan.Record{Kind: plan.Ended, Why: "the plan is applied"}), j.Close()); err != nil {
 		t.Fatal(err)
 	}
 	b.want(b.get("/operations"), "published", "3")

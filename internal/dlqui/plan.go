@@ -137,13 +137,13 @@ func (s *Server) makePlan(w http.ResponseWriter, r *http.Request) {
 	name := newName()
 	text, err := fixesFile(chosen)
 	if err == nil {
-		err = writeFile(s.fixesPath(name), text)
+		err = writeFile(fixesOf(s.planPath(name)), text)
 	}
 	if err != nil {
 		s.refuse(w, r, http.StatusInternalServerError, "The plan cannot be written: "+err.Error())
 		return
 	}
-	args := []string{"plan", "--fix", s.fixesPath(name), "-o", s.planPath(name), "--output", "json"}
+	args := []string{"plan", "--fix", fixesOf(s.planPath(name)), "-o", s.planPath(name), "--output", "json"}
 	if r.PostForm.Get("services-anyway") != "" {
 		args = append(args, "--services-anyway")
 	}

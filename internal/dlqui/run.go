@@ -136,9 +136,8 @@ var operationName = regexp.MustCompile(`^[0-9]{8}T[0-9]{6}Z-[a-z2-7]{6}$`)
 
 func (s *Server) planPath(name string) string { return filepath.Join(s.opts.Plans, name+".json") }
 
-func (s *Server) fixesPath(name string) string {
-	return filepath.Join(s.opts.Plans, name+".fixes.yaml")
-}
+// fixesOf is the path of the file from which a plan is made.
+func fixesOf(plan string) string { return strings.TrimSuffix(plan, ".json") + ".fixes.yaml" }
 
 // writeFile writes a new file that only the user may read.
 func writeFile(path string, text []byte) error {

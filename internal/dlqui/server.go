@@ -24,6 +24,8 @@ type Server struct {
 	guard *guard
 	mux   http.Handler
 
+	summaries summaries
+
 	ctx  context.Context //nolint:containedctx // of the background work; Close ends it
 	stop context.CancelFunc
 	work sync.WaitGroup

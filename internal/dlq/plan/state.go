@@ -28,6 +28,8 @@ type State struct {
 	Runs int
 	Last time.Time
 	End  string
+	// By is the account of the last run.
+	By string
 	// Passed says that the canaries came through.
 	Passed bool
 }
@@ -64,7 +66,7 @@ func (s *State) Add(r Record) error {
 			return fmt.Errorf("it is the journal of another plan, %s", clip(r.Plan))
 		}
 		s.Runs++
-		s.End = ""
+		s.End, s.By = "", r.By
 	case Published, Purged, Removed, Left, Canaries:
 		for _, id := range r.IDs {
 			if err := s.message(r, id); err != nil {

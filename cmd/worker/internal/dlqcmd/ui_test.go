@@ -6,12 +6,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -183,6 +185,35 @@ func TestUI(t *testing.T) {
 	}
 }
 
+// TestUIRestore: what a plan has purged is put back, once the number is typed.
+func TestUIRestore(t *testing.T) {
+	h := newTestQueue(t)
+	for i := range 3 {
+		h.put(deadLetter(i, typoData(i)))
+	}
+	b := h.ui()
+	id := regexp.MustCompile(`F-[0-9a-f]{6}`).FindString(b.get("/"))
+	b.post("/faults/"+id, "/plan", "fault", id, "action", "purge")
+	to := operationLink.FindString(b.post("/plan", "/plan/make"))
+	b.until(func() bool { return strings.Contains(b.get(to), "Apply the plan") })
+	b.post(to, to+"/apply", "count", "3")
+	b.until(func() bool { return strings.Contains(b.get(to), "applying: ended") })
+	b.want(b.get(to), "3 purged", "Puts the 3 messages")
+	h.left(0)
+	b.post(to, to+"/restore", "count", "3")
+	b.until(func() bool { return strings.Contains(b.get(to), "restoring: ended") })
+	h.left(3)
+	for _, m := range h.Messages(dlqSub) {
+		original := deadLetter(0, typoData(0))
+		if i, _ := strconv.Atoi(strings.TrimPrefix(m.GetAttributes()["dlq_message_id"], "m")); i > 0 {
+			original = deadLetter(i, typoData(i))
+		}
+		if string(m.GetData()) != string(original.GetData()) || !maps.Equal(m.GetAttributes(), original.GetAttributes()) {
+			t.Errorf("restored %v, want %v", m, original)
+		}
+	}
+}
+
 // TestUIReveal: the audit file names who has seen the private data of which event.
 func TestUIReveal(t *testing.T) {
 	h := newTestQueue(t)
@@ -230,6 +261,7 @@ func TestUIBesideCommand(t *testing.T) {
 		}, "apply", path, "--canary", "1", "--canary-wait", "1m", "--yes")
 	}()
 	<-waiting
+	b.want(b.get(to), "Another process applies this plan, begun by")
 	b.post(to, to+"/apply", "count", "9")
 	b.until(func() bool { return strings.Contains(b.get(to), "ended early") })
 	b.want(b.get(to), "another process is at this plan")

@@ -1,0 +1,227 @@
+package dlqui
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"time"
+
+	"github.com/sourcegraph/telemetry-relay/internal/dlq"
+	"github.com/sourcegraph/telemetry-relay/internal/dlq/plan"
+)
+
+// operation is a plan with what was done of it.
+type operation struct {
+	Name  string
+	Path  string
+	Error string    // why the plan or its journal cannot be read
+	Run   *runState // nil: nothing was run for it by this process
+	// Receipts says that receipts are read.
+	Receipts bool
+	// Plan is nil if there is none yet, or if it cannot be read.
+	Plan *summary
+}
+
+// summary is what the pages show of a plan and its journal. It has no message, because a
+// plan may have a million.
+type summary struct {
+	Groups []groupSummary
+	Counts plan.Counts
+	Whys   map[string]int
+	// Runs counts the runs that began, and By is the account of the last one. Last is the
+	// time of the last record, and Ended says that the last run has ended by itself.
+	Runs  int
+	By    string
+	Last  time.Time
+	Ended bool
+	// Complete says that nothing is left to do.
+	Complete bool
+	// Backup is how many lines the backup has; 0 without one.
+	Backup int
+}
+
+// groupSummary is a fault of a plan. Stay counts the messages that a replay excludes.
+type groupSummary struct {
+	Fault, Reason, Service, Detail string
+	plan.Step
+	Matched, Stay int
+	Counts        plan.Counts
+	Reasons       map[string]int
+}
+
+// Done counts the messages that are done.
+func (g groupSummary) Done() int { return g.Counts.Published + g.Counts.Purged }
+
+// Done counts the messages that are done, and Remaining the others.
+func (s *summary) Done() int { return s.Counts.Published + s.Counts.Purged }
+
+// Remaining counts the messages that are not done.
+func (s *summary) Remaining() int { return s.Counts.Todo + s.Counts.Left }
+
+// Replays counts the messages that are published.
+func (s *summary) Replays() int { return s.sum(plan.Action.Publishes) }
+
+// Purges counts the messages that are removed.
+func (s *summary) Purges() int { return s.sum(func(a plan.Action) bool { return a == plan.Purge }) }
+
+func (s *summary) sum(is func(plan.Action) bool) (n int) {
+	for _, g := range s.Groups {
+		if is(g.Action) {
+			n += g.Counts.Planned
+		}
+	}
+	return n
+}
+
+// Keeps counts the messages that stay because the plan says so.
+func (s *summary) Keeps() (n int) {
+	for _, g := range s.Groups {
+		if g.Action == plan.Keep {
+			n += g.Matched
+		}
+	}
+	return n
+}
+
+// Stay counts the messages that a replay excludes.
+func (s *summary) Stay() (n int) {
+	for _, g := range s.Groups {
+		n += g.Stay
+	}
+	return n
+}
+
+// Shown is the run that the page shows: the questions for receipts come by themselves.
+func (o *operation) Shown() *runState {
+	if o.Run == nil || o.Run.Kind == asking {
+		return nil
+	}
+	return o.Run
+}
+
+// Active reports whether something other than the question for receipts runs.
+func (o *operation) Active() bool { return o.Run != nil && o.Run.Active && o.Run.Kind != asking }
+
+// Begun reports whether the plan was applied at least in part.
+func (o *operation) Begun() bool { return o.Plan != nil && o.Plan.Runs > 0 }
+
+// Elsewhere reports whether another process applies the plan, or was killed.
+func (o *operation) Elsewhere() bool { return o.Begun() && !o.Active() && !o.Plan.Ended }
+
+// Open reports whether the plan can be applied, or applied further.
+func (o *operation) Open() bool { return o.Plan != nil && !o.Active() && !o.Plan.Complete }
+
+// receiptsPatience is how long after the last record a page asks for receipts.
+const receiptsPatience = 24 * time.Hour
+
+// Waits reports whether receipts may still come.
+func (o *operation) Waits() bool {
+	return o.Receipts && o.Begun() && !o.Active() && o.Plan.Counts.Waiting > 0 && time.Since(o.Plan.Last) < receiptsPatience
+}
+
+// Stage names where the operation is.
+func (o *operation) Stage() string {
+	switch {
+	case o.Active():
+		return string(o.Run.Kind)
+	case o.Plan == nil:
+		return "not planned"
+	case !o.Begun():
+		return "planned"
+	case o.Plan.Remaining() > 0:
+		return "stopped"
+	case o.Receipts && o.Plan.Counts.Waiting > 0:
+		return "published"
+	}
+	return "done"
+}
+
+// command is the command that does what the page does next.
+func (o *operation) command() string {
+	switch {
+	case o.Active():
+		return o.Run.Command
+	case o.Plan == nil:
+		return shell("plan", "--fix", fixesOf(o.Path), "-o", o.Path)
+	case o.Open():
+		return shell("apply", o.Path)
+	}
+	return shell("status", o.Path)
+}
+
+var errNoOperation = errors.New("there is no such operation")
+
+// operation reads an operation from its files.
+func (s *Server) operation(name string) (*operation, error) {
+	if !operationName.MatchString(name) {
+		return nil, errNoOperation
+	}
+	o := &operation{Name: name, Path: s.planPath(name), Receipts: s.opts.About.Receipts}
+	s.mu.Lock()
+	now := s.runs[name]
+	s.mu.Unlock()
+	o.Run = now.snapshot()
+	if _, err := os.Stat(o.Path); errors.Is(err, os.ErrNotExist) {
+		if now == nil {
+			return nil, errNoOperation
+		}
+		return o, nil
+	}
+	plan, err := s.summaries.of(o.Path)
+	if err != nil {
+		if !o.Active() { // else it is being written
+			o.Error = err.Error()
+		}
+		return o, nil
+	}
+	o.Plan = plan
+	return o, nil
+}
+
+// summarize reads a plan and its journal.
+func summarize(path string) (*summary, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	p, err := plan.Parse(text, func(jq string) error {
+		_, err := dlq.CompileFix(jq)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	state, err := plan.ReadJournal(plan.JournalOf(path), p)
+	if err != nil {
+		return nil, err
+	}
+	s := &summary{Counts: state.Counts(), Whys: state.Whys(), Runs: state.Runs, By: state.By, Last: state.Last, Ended: state.End != "" || state.Complete(), Complete: state.Complete()}
+	for _, g := range state.Groups() {
+		s.Groups = append(s.Groups, groupSummary{
+			Fault: g.Fault, Reason: g.Reason, Service: g.Service, Detail: g.Detail, Step: g.Step(),
+			Matched: g.Matched, Stay: g.Failing + g.OverMaxReplays, Counts: g.Counts, Reasons: g.Reasons,
+		})
+	}
+	s.Backup, err = countLines(plan.BackupOf(path))
+	return s, err
+}
+
+// countLines counts the lines of a file; none if there is no file.
+func countLines(path string) (n int, err error) {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	buffer := make([]byte, 64<<10)
+	for {
+		read, err := f.Read(buffer)
+		n += bytes.Count(buffer[:read], []byte{'\n'})
+		if err != nil { // the end
+			return n, nil
+		}
+	}
+}
