@@ -29,7 +29,7 @@ func reduce(in []byte) ([]byte, error) {
 	}
 	slices.SortFunc(colours, func(a, b color.RGBA) int { return counts[b] - counts[a] })
 	var palette color.Palette
-	for _, c := range colours[:min(len(colours), 48)] {
+	for _, c := range colours[:min(len(colours), 160)] {
 		palette = append(palette, c)
 	}
 	out := image.NewPaletted(bounds, palette)
