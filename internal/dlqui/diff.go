@@ -1,6 +1,9 @@
 package dlqui
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // diffRow is a line of data before and after a fix. An empty side has no such line.
 type diffRow struct {
@@ -19,9 +22,9 @@ func diff(before, after string) []diffRow {
 	for i := range common {
 		common[i] = make([]int, len(b)+1)
 	}
-	for i := len(a) - 1; i >= 0; i-- {
-		for j := len(b) - 1; j >= 0; j-- {
-			if equal(a[i], b[j]) {
+	for i, x := range slices.Backward(a) {
+		for j, y := range slices.Backward(b) {
+			if equal(x, y) {
 				common[i][j] = common[i+1][j+1] + 1
 			} else {
 				common[i][j] = max(common[i+1][j], common[i][j+1])

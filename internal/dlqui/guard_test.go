@@ -1,6 +1,7 @@
 package dlqui
 
 import (
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -15,9 +16,7 @@ func TestRefusals(t *testing.T) {
 	admitted := b.cookie
 	with := func(name string, value ...string) url.Values {
 		v := url.Values{}
-		for k, x := range good {
-			v[k] = x
-		}
+		maps.Copy(v, good)
 		v[name] = value
 		return v
 	}

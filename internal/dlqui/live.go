@@ -22,14 +22,14 @@ func (s *Server) fragment(file, name string, data any, done bool) (fragment, err
 
 // stream sends a part of a page as server-sent events whenever it has changed, until it
 // is done, the browser has closed the page, or the server ends.
-func (s *Server) stream(w http.ResponseWriter, r *http.Request, make func() (fragment, error)) {
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, next func() (fragment, error)) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	out := http.NewResponseController(w)
 	ticker := time.NewTicker(s.opts.Refresh)
 	defer ticker.Stop()
 	var last []byte
 	for {
-		f, err := make()
+		f, err := next()
 		if err != nil {
 			return // the browser asks again
 		}
@@ -60,6 +60,6 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, make func() (fra
 // send writes one event.
 func send(w http.ResponseWriter, event, data string) bool {
 	text := "event: " + event + "\ndata: " + strings.ReplaceAll(data, "\n", "\ndata: ") + "\n\n"
-	_, err := w.Write([]byte(text)) //nolint:gosec // html/template has escaped it
+	_, err := w.Write([]byte(text))
 	return err == nil
 }

@@ -100,7 +100,7 @@ func (s *Server) askForReceipts(o *operation) {
 			return
 		}
 	}
-	_, _ = s.run(o.Name, asking, []string{"status", o.Path, "--output", "json"}) // another page may have done it
+	_ = s.run(o.Name, asking, []string{"status", o.Path, "--output", "json"}) // another page may have done it
 }
 
 // notices are what an address may say. Any other text of an address is not shown.
@@ -175,7 +175,7 @@ func (s *Server) apply(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if o.Active() {
-			http.Redirect(w, r, "/operations/"+o.Name+"?notice=busy", http.StatusSeeOther)
+			o.show(w, r, "?notice=busy")
 			return
 		}
 		args, err := applyArgs(r.PostForm)
@@ -190,13 +190,18 @@ func (s *Server) apply(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
+// show leads to the page of the operation.
+func (o *operation) show(w http.ResponseWriter, r *http.Request, query string) {
+	http.Redirect(w, r, "/operations/"+o.Name+query, http.StatusSeeOther) //nolint:gosec // the name has the form of operationName
+}
+
 // begin runs a command for an operation and shows it.
 func (s *Server) begin(w http.ResponseWriter, r *http.Request, o *operation, what kind, args []string) {
-	to := "/operations/" + o.Name
-	if _, err := s.run(o.Name, what, args); err != nil {
-		to += "?notice=busy"
+	query := ""
+	if err := s.run(o.Name, what, args); err != nil {
+		query = "?notice=busy"
 	}
-	http.Redirect(w, r, to, http.StatusSeeOther)
+	o.show(w, r, query)
 }
 
 // stopRun stops what runs, as Ctrl-C stops a command.
@@ -208,7 +213,7 @@ func (s *Server) stopRun(w http.ResponseWriter, r *http.Request) {
 		if now != nil {
 			now.cancel()
 		}
-		http.Redirect(w, r, "/operations/"+o.Name, http.StatusSeeOther)
+		o.show(w, r, "")
 	})
 }
 

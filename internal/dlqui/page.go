@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,7 +84,7 @@ func (s *Server) page(title, section string) *page {
 		_, done, err := s.next.snapshot()
 		b.ReadAgain = !done
 		if err != nil && s.spool != nil {
-			b.Said = append(b.Said[:len(b.Said):len(b.Said)], "The queue could not be read again: "+err.Error())
+			b.Said = append(slices.Clip(b.Said), "The queue could not be read again: "+err.Error())
 		}
 	}
 	return &page{Title: title, Section: section, CSRF: s.guard.csrf, Banner: b}

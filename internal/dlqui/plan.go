@@ -147,7 +147,7 @@ func (s *Server) makePlan(w http.ResponseWriter, r *http.Request) {
 	if r.PostForm.Get("services-anyway") != "" {
 		args = append(args, "--services-anyway")
 	}
-	if _, err := s.run(name, planning, args); err != nil {
+	if err := s.run(name, planning, args); err != nil {
 		s.bad(w, r, "%v.", err)
 		return
 	}

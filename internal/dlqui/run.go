@@ -92,7 +92,7 @@ var errBusy = errors.New("something else runs for this operation already: see be
 
 // run starts a command for an operation, unless another runs for it. One that only asks
 // for receipts gives way.
-func (s *Server) run(name string, what kind, args []string) (*run, error) {
+func (s *Server) run(name string, what kind, args []string) error {
 	s.mu.Lock()
 	before := s.runs[name]
 	s.mu.Unlock()
@@ -108,7 +108,7 @@ func (s *Server) run(name string, what kind, args []string) (*run, error) {
 		select {
 		case <-now.done:
 		default:
-			return now, errBusy
+			return errBusy
 		}
 	}
 	ctx, cancel := context.WithCancel(s.ctx)
@@ -123,7 +123,7 @@ func (s *Server) run(name string, what kind, args []string) (*run, error) {
 		defer r.mu.Unlock()
 		r.status, r.stdout, r.ended, r.stopped = status, stdout, time.Now(), ctx.Err() != nil
 	})
-	return r, nil
+	return nil
 }
 
 // newName returns the name of an operation, which sorts by time.

@@ -56,7 +56,7 @@ func (w *Writer) Add(m *pubsubpb.PubsubMessage) error {
 	}
 	stored := dlq.Read(m, w.spool.environment)
 	w.counts.Add(stored)
-	n := int32(len(w.spool.entries)) //nolint:gosec // a queue has far less than 2³¹ messages
+	n := int32(len(w.spool.entries)) // a queue has far less than 2³¹
 	w.spool.entries = append(w.spool.entries, entry{w.size, len(text), stored.RejectedAt.UnixNano()})
 	w.size += int64(len(text))
 	id := dlq.FaultOf(stored).ID()

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -211,7 +212,7 @@ func (q *uiQueue) session(ctx context.Context, said io.Writer) (*session, error)
 // Run runs a command as main does. What it says also goes to the stderr of the process.
 func (q *uiQueue) Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if q.auditFile != "" && (args[0] == "apply" || args[0] == "restore") {
-		args = append(args[:len(args):len(args)], "--audit-file", q.auditFile)
+		args = append(slices.Clip(args), "--audit-file", q.auditFile)
 	}
 	env := q.Env
 	env.Args = append([]string{"worker", "dlq"}, args...)
