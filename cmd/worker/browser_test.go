@@ -19,6 +19,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
+	"github.com/sourcegraph/telemetry-relay/internal/emulator"
 	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 
@@ -32,9 +33,17 @@ type browser struct {
 	base string
 }
 
-// openBrowser starts a Chromium at an address, or skips the test where there is none. It
-// fails the test if the pages' scripts complain.
+// openBrowser starts a Chromium at an address.
 func openBrowser(t *testing.T, address string) *browser {
+	t.Helper()
+	b := newBrowser(t, address)
+	b.do(chromedp.Navigate(address))
+	return b
+}
+
+// newBrowser starts a Chromium for the pages at an address, or skips the test where there
+// is none. It fails the test if the pages' scripts complain.
+func newBrowser(t *testing.T, address string) *browser {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("runs a browser")
@@ -80,7 +89,7 @@ func openBrowser(t *testing.T, address string) *browser {
 		stop()
 		stopAllocator()
 	})
-	if err := chromedp.Do(ctx, chromedp.Navigate(address)); err != nil {
+	if err := chromedp.Do(ctx, chromedp.Navigate("about:blank")); err != nil {
 		t.Fatalf("start Chromium: %v", err)
 	}
 	return &browser{T: t, ctx: ctx, base: address[:strings.Index(address, "/start")]}
@@ -229,14 +238,14 @@ var queueAddress = regexp.MustCompile(`http://127\.0\.0\.1:[0-9]+/start\?token=\
 
 // localWorker runs `worker local --keep-running` until the end of the test, and returns
 // the address of the queue's pages.
-func localWorker(t *testing.T, args ...string) string {
+func localWorker(t *testing.T, variables ...string) string {
 	t.Helper()
 	var stdout, stderr testenv.Buffer
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan int, 1)
 	go func() {
 		ended <- run(ctx, command.Env{
-			Args: append([]string{"worker", "local", "--keep-running", "--events", "20"}, args...), Vars: os.Environ(),
+			Args: []string{"worker", "local", "--keep-running", "--events", "20"}, Vars: append(os.Environ(), variables...),
 			Stdin: bytes.NewReader(nil), Stdout: &stdout, Stderr: &stderr,
 		})
 	}()
@@ -259,7 +268,7 @@ func localWorker(t *testing.T, args ...string) string {
 // the pages that `worker local --keep-running` prints the address of.
 func TestBrowser(t *testing.T) {
 	b := openBrowser(t, localWorker(t))
-	b.see("Faults", "user.userId: expected an integer, got a string", "growing", "as the running worker has it")
+	b.see("Faults", "user.userId: expected an integer, got a string", "growing", "as the running worker has it", "live events")
 	b.accessible("faults")
 	b.picture("faults")
 	b.do(chromedp.Evaluate[chromedp.Void](`document.querySelector("#fold").value = "service"; document.querySelector("#fold").dispatchEvent(new Event("change"))`))
@@ -279,7 +288,7 @@ func TestBrowser(t *testing.T) {
 	b.open(fault)
 	b.click("a[href$='/fix']")
 
-	// The fix: what is typed is tried as it is typed.
+	// The samples follow the expression as it is typed.
 	b.see(".user.userId |= tonumber", "passes")
 	b.write("#jq", "del(.user)")
 	b.see("disappears")
@@ -324,6 +333,41 @@ func TestBrowser(t *testing.T) {
 	b.open("/")
 	b.click("form[action='/read'] button")
 	b.see("at least 87 messages")
+}
+
+// TestBrowserPlain goes from a fault to a recorded replay on Google's emulator, in a
+// browser without JavaScript.
+func TestBrowserPlain(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs a browser")
+	}
+	e := emulator.New(t)
+	address := localWorker(t, "PUBSUB_EMULATOR_HOST="+e.Host, "GOOGLE_CLOUD_PROJECT=plain")
+	b := newBrowser(t, address)
+	if _, err := chromedp.Call(b.ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true}); err != nil {
+		t.Fatal(err)
+	}
+	b.do(chromedp.Navigate(address))
+	const fault = "timeStamp: unknown field; did you mean timestamp?"
+	b.see("Read the queue again")
+	for !strings.Contains(b.text(), fault) { // the worker rejects the samples only now
+		b.click("form[action='/read'] button")
+		b.see("Read the queue again")
+	}
+	b.write("#text", "timeStamp")
+	b.click("form.filters button")
+	b.see("1 fault of")
+	b.click("tbody a")
+	b.click("a[href$='/fix']")
+	b.see(".timestamp //= .timeStamp | del(.timeStamp)", "passes")
+	b.click("button[name='all']")
+	b.see("1 would pass", "timeStamp string removed")
+	b.click("button[value='jq']")
+	b.click("form[action='/plan/make'] button")
+	b.see("Apply the plan")
+	b.write("#count", "1")
+	b.click("form[action$='/apply'] button")
+	b.see("1 published", "1 recorded", "Undo")
 }
 
 // TestBrowserRefusals: what the pages refuse is refused in a browser, too.

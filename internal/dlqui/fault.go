@@ -39,7 +39,7 @@ func (s *Server) withFault(w http.ResponseWriter, r *http.Request, serve func(*s
 	s.withSpool(w, r, func(current *spool.Spool) {
 		f := findFault(current, r.PathValue("fault"))
 		if f == nil {
-			s.refuse(w, r, http.StatusNotFound, "No message that was read has this fault. It may be solved, or its messages are leased by somebody else: read the queue again.")
+			s.refuse(w, r, http.StatusNotFound, "No message that was read has this fault. It may be solved, or its messages are leased by another reader: read the queue again.")
 			return
 		}
 		serve(current, f)
@@ -176,7 +176,7 @@ func (s *Server) withEvent(w http.ResponseWriter, r *http.Request, serve func(*s
 	s.withSpool(w, r, func(current *spool.Spool) {
 		n, ok := current.Find(r.PathValue("id"))
 		if !ok {
-			s.refuse(w, r, http.StatusNotFound, "No message that was read has this id. It may be replayed or removed, or leased by somebody else: read the queue again.")
+			s.refuse(w, r, http.StatusNotFound, "No message that was read has this id. It may be replayed or removed, or leased by another reader: read the queue again.")
 			return
 		}
 		m, err := current.Read(n)

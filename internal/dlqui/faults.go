@@ -167,7 +167,7 @@ func (s *Server) findEvent(w http.ResponseWriter, r *http.Request) {
 		id := strings.TrimSpace(r.URL.Query().Get("id"))
 		n, ok := current.Find(id)
 		if !ok {
-			s.refuse(w, r, http.StatusNotFound, "No message that was read has this id. It may be leased by somebody else, or have come later: read the queue again. `worker trace ID` says where an event is.")
+			s.refuse(w, r, http.StatusNotFound, "No message that was read has this id. It may be leased by another reader, or have come later: read the queue again. `worker trace ID` says where an event is.")
 			return
 		}
 		stored, err := current.Read(n)

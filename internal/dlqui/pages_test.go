@@ -146,7 +146,7 @@ func TestFixPage(t *testing.T) {
 	}
 	all := b.get("/faults/" + id + "/fix?all=1&jq=" + url.QueryEscape(".user.userId |= tonumber | del(.privateMetadata)"))
 	b.want(all, "3 would pass", "1 would be rejected again", "1 were replayed too often", "3 lose data", "user.userId string → number 3", "privateMetadata object removed · data disappears 3")
-	// What is typed is tried as it is typed.
+	// The samples follow the expression as it is typed.
 	part := b.get("/faults/" + id + "/fix/samples?jq=" + url.QueryEscape("del(.user)"))
 	if b.want(part, "passes", "disappears"); strings.Contains(part, "<html") {
 		t.Error("the part is a whole page")
