@@ -39,6 +39,8 @@ type Options struct {
 	LookAgain time.Duration
 	// ReceiptsLook is how long a canary waits before it reads the receipts again: 10 s.
 	ReceiptsLook time.Duration
+	// OpenBrowser opens a file in the person's browser; nil: that of the desktop.
+	OpenBrowser func(ctx context.Context, path string) error
 	// MonitoringEndpoint is that of another Cloud Monitoring, which asks for no
 	// credentials; empty: Google's, or none if Pub/Sub is an emulator.
 	MonitoringEndpoint string

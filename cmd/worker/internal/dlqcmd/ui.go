@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
@@ -41,6 +42,7 @@ func (env commands) uicommand() *cli.Command {
 		Flags: []cli.Flag{
 			countFlag("port", 0, "serve at this `PORT` of 127.0.0.1; 0 means any free one"),
 			&cli.StringFlag{Name: "plans", Usage: "the `FOLDER` of the plans and their journals (default: telemetry-relay/plans in the user's state folder)"},
+			&cli.BoolFlag{Name: "open", Value: true, Usage: "at a terminal, also open the address in the browser"},
 			auditFlag(),
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
@@ -65,6 +67,18 @@ func (env commands) uicommand() *cli.Command {
 				return errors.Join(err, listener.Close())
 			}
 			fmt.Fprintf(env.Stdout, "The dead-letter queue is at\n\n   %s\n\nThe address works once, in one browser on this machine. Ctrl-C ends it.\n", ui.Address())
+			if c.Bool("open") && env.StdinIsTerminal() {
+				var opening sync.WaitGroup
+				defer opening.Wait()
+				serving, stop := context.WithCancel(ctx)
+				defer stop()
+				address := ui.Address()
+				opening.Go(func() {
+					if err := env.openBrowser(serving, address); err != nil {
+						d.log.Debug("The browser could not be opened", "error", err) // the address is printed
+					}
+				})
+			}
 			return ui.Serve(ctx)
 		},
 	}

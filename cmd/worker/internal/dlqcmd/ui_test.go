@@ -18,6 +18,10 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 )
 
 // uiBrowser is a browser at the pages that `dlq ui` serves.
@@ -182,6 +186,47 @@ func TestUI(t *testing.T) {
 	var status struct{ Planned, Published, Todo int }
 	if err := json.Unmarshal([]byte(result.stdout), &status); err != nil || status.Planned != 20 || status.Published != 20 || status.Todo != 0 {
 		t.Errorf("status %+v", result)
+	}
+}
+
+// TestUIOpens: at a terminal the browser is opened, with a file that only the person can
+// read and that is gone afterwards.
+func TestUIOpens(t *testing.T) {
+	h, term := newTestQueue(t), newTerminal(t)
+	opened := make(chan string, 1)
+	opts := testOptions
+	opts.OpenBrowser = func(_ context.Context, path string) error {
+		opened <- path
+		return nil
+	}
+	env := h.environment("ui", "--plans", t.TempDir())
+	stdout := &syncBuffer{}
+	env.Stdin, env.Stdout, env.Stderr = term.tty, stdout, io.Discard
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan int, 1)
+	go func() {
+		ended <- command.Main(ctx, env, func(env command.Env) *cli.Command {
+			return &cli.Command{Name: "worker", Commands: []*cli.Command{New(env, opts)}, Writer: env.Stdout, ErrWriter: env.Stderr}
+		})
+	}()
+	path := <-opened
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := printedAddress.FindString(stdout.String())
+	if address == "" || !strings.Contains(string(text), "url="+address+`"`) {
+		t.Errorf("the file does not lead to %q: %s", address, text)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	stop()
+	if status := <-ended; status != 0 {
+		t.Errorf("exit status %d", status)
+	}
+	if _, err := os.Stat(filepath.Dir(path)); !os.IsNotExist(err) {
+		t.Errorf("the file is still there: %v", err)
 	}
 }
 
