@@ -234,6 +234,8 @@ var varies = []struct {
 	// How often something was tried in vain so far.
 	{regexp.MustCompile(`((result="error"|code="Unavailable"|code="PermissionDenied")} )[1-9]\d*`), "${1}N"},
 	{regexp.MustCompile(`("ids_sha256":)"[0-9a-f]{64}"`), `${1}"SUM"`},
+	// The address of the queue's pages, which works once.
+	{regexp.MustCompile(`start\?token=[A-Z2-7]{26}`), "start?token=TOKEN"},
 	// The message that stands for others with the same cause.
 	{regexp.MustCompile(`worker: (message )?[0-9a-f-]+ is left:`), "worker: ID is left:"},
 	// Pub/Sub's ids, and the event that a dry run takes as its sample.
