@@ -119,7 +119,7 @@ func TestReplayFixes(t *testing.T) {
 	h.dlq("export", "--remove", "--yes", "--output", "json", filepath.Join(t.TempDir(), "export.ndjson")).exits(0).
 		done(`{"matched":4000,"exported":4000,"failed":0,"left":0}`)
 	h.dlq("stats", "--output", "json").exits(0).
-		done(`{"count":0,"replayed_before":0,"oldest":null,"newest":null,"groups":[]}`)
+		done(`{"count":0,"replayed_before":0,"oldest":null,"newest":null,"groups":[],"faults":[],"count_at_least":true}`) // an emulator does not say how many others have leased
 	h.take(dlqSubID, 0)
 }
 
