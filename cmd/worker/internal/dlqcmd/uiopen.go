@@ -52,15 +52,15 @@ var errNoDesktop = errors.New("there is no desktop")
 
 // desktopOpen opens a file with the program that the desktop has for it.
 func (env commands) desktopOpen(ctx context.Context, path string) error {
-	switch runtime.GOOS {
-	case "darwin":
-		return exec.CommandContext(ctx, "open", path).Run()
-	case "windows":
-		return exec.CommandContext(ctx, "rundll32", "url.dll,FileProtocolHandler", path).Run()
-	}
-	// Without a desktop, xdg-open would start a browser for terminals in this one.
-	if env.Lookup("DISPLAY") == "" && env.Lookup("WAYLAND_DISPLAY") == "" {
+	opener := []string{"xdg-open"}
+	switch {
+	case runtime.GOOS == "darwin":
+		opener = []string{"open"}
+	case runtime.GOOS == "windows":
+		opener = []string{"rundll32", "url.dll,FileProtocolHandler"}
+	case env.Lookup("DISPLAY") == "" && env.Lookup("WAYLAND_DISPLAY") == "":
+		// Without a desktop, xdg-open would start a browser for terminals in this one.
 		return errNoDesktop
 	}
-	return exec.CommandContext(ctx, "xdg-open", path).Run()
+	return exec.CommandContext(ctx, opener[0], append(opener[1:], path)...).Run() //nolint:gosec // the path is a file of our own
 }
