@@ -82,7 +82,7 @@ func TestShippedProfileMatchesCode(t *testing.T) {
 	}
 	const module = "github.com/sourcegraph/telemetry-relay/"
 	for _, function := range []string{
-		"internal/consume.(*reader).received", "internal/event.(*pass).decode", "internal/relay.(*Relay).admit", "internal/relay.(*Relay).recorded",
+		"internal/consume.(*reader).received", "internal/event.(*pass).decode", "internal/relay.(*loop).admit", "internal/relay.(*settlement).eventRecorded",
 	} {
 		found := false
 		for _, f := range p.Function {
