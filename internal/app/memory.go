@@ -21,6 +21,19 @@ const (
 	garbagePercent = 60
 )
 
+// commandGarbagePercent is the same for a command that reads the dead-letter queue. Most of
+// its memory is that of messages that it has already looked at, and Pub/Sub, not the CPU,
+// decides how fast it reads.
+const commandGarbagePercent = 30
+
+// LimitCommandMemory sets the garbage collector's target for a command that reads many
+// messages, unless GOGC is set.
+func LimitCommandMemory() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(commandGarbagePercent)
+	}
+}
+
 // LimitMemory sets the garbage collector's target and the memory limit from the bounds of
 // the configuration, unless GOGC or GOMEMLIMIT are set.
 func LimitMemory(cfg *config.Config) {

@@ -254,6 +254,7 @@ func (env commands) open(ctx context.Context, c *cli.Command) (*session, error) 
 	if err != nil {
 		return nil, err
 	}
+	app.LimitCommandMemory()
 	d.format, d.reveal, d.servicesAnyway, d.auditFile = c.String("output"), c.Bool("reveal"), c.Bool("services-anyway"), c.String("audit-file")
 	return d, nil
 }
