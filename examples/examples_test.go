@@ -321,5 +321,5 @@ func TestGoServicePublishes(t *testing.T) {
 	if err := errors.Join(err, cmd.Wait()); err != nil {
 		t.Fatalf("%v\n%s", err, rest)
 	}
-	tp.took("example.hello", "said")
+	tp.took("cody.hello", "said")
 }

@@ -124,13 +124,14 @@ func (env environment) local(ctx context.Context, opts localOptions) (err error)
 	show := func(relay.Progress) {}
 	var queue *localQueue
 	page := ""
+	sample := sampleCommand(cfg.Services, cfg.ServicesYAML != "" || cfg.ServicesFile != "")
 	switch {
 	case report.feed != nil:
 		if queue, err = env.localQueue(ctx, stack, cfg, opts); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, queue.close()) }()
-		server, startErr := livepage.Start(ctx, livepage.Options{Feed: report.feed, Publisher: stack.PublisherEnviron(), Queue: queue.address})
+		server, startErr := livepage.Start(ctx, livepage.Options{Feed: report.feed, Publisher: stack.PublisherEnviron(), Sample: sample, Queue: queue.address})
 		if startErr != nil {
 			return startErr
 		}
@@ -155,7 +156,7 @@ func (env environment) local(ctx context.Context, opts localOptions) (err error)
 	}
 	run := app.Options{Version: version().Version, Logger: log, Intervals: intervals, OnProgress: show, OnDeadLetter: report.reject, OnListen: func(addr string) {
 		if page != "" {
-			env.welcome(stack, page, queue.address, addr, total)
+			env.welcome(stack, sample, page, queue.address, addr, total)
 		}
 	}}
 	summary, runErr := app.Run(ctx, cfg, run)
@@ -205,14 +206,14 @@ func publishSamples(stack *devstack.Stack, n int) (total int, err error) {
 }
 
 // welcome says how to use what keeps running.
-func (env environment) welcome(stack *devstack.Stack, page, queue, endpoints string, total int) {
+func (env environment) welcome(stack *devstack.Stack, sample, page, queue, endpoints string, total int) {
 	fmt.Fprintf(env.Stdout, "Relaying %d sample events; after that, everything that is published here.\n\n", total)
 	fmt.Fprintf(env.Stdout, "Point a service at it, or publish by hand from another terminal:\n\n")
 	for _, v := range stack.PublisherEnviron() {
 		fmt.Fprintf(env.Stdout, "   export %s\n", v)
 	}
-	fmt.Fprintf(env.Stdout, "   echo '{\"attributes\":{\"service_id\":\"sams\"},\"data\":{\"feature\":\"sams.user\",\"action\":\"created\"}}' | worker publish\n\n")
-	fmt.Fprintf(env.Stdout, "The topic is telemetry-events. WORKER_SERVICES or WORKER_SERVICES_FILE lists your service.\n")
+	fmt.Fprintf(env.Stdout, "   %s\n\n", sample)
+	fmt.Fprintf(env.Stdout, "WORKER_SERVICES or WORKER_SERVICES_FILE lists your service.\n")
 	fmt.Fprintf(env.Stdout, "What becomes of each event is shown here, and at %s\n", page)
 	fmt.Fprintf(env.Stdout, "Rejected events, to look at, to fix and to replay, are at %s\n", queue)
 	fmt.Fprintf(env.Stdout, "Metrics: http://%s/metrics. Stop with Ctrl-C.\n\n", endpoints)

@@ -258,7 +258,7 @@ func TestPublishingTry(t *testing.T) {
 		t.Errorf("prints\n%s\nwhere the page has\n%s", got, prints)
 	}
 	exports := regexp.MustCompile(`(?m)^ +export (\S+)$`).FindAllStringSubmatch(first.String(), -1)
-	if len(exports) != 2 {
+	if len(exports) != 3 {
 		t.Fatalf("%d exports in\n%s", len(exports), first)
 	}
 	for _, export := range exports {

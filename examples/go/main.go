@@ -1,12 +1,11 @@
 // Command go is a service that records telemetry: a web server that says hello,
 // and records that it did.
 //
-//	export PUBSUB_EMULATOR_HOST=localhost:8085 TELEMETRY_TOPIC=projects/my-project/topics/telemetry-events
+//	worker local --keep-running   # and export the variables that it prints
 //	go run ./examples/go
 //	curl -H 'X-Sams-User: 018d21f2' localhost:8080
 //
-// The topic must be there: run `worker setup` first, with the same
-// PUBSUB_EMULATOR_HOST and GOOGLE_CLOUD_PROJECT.
+// On an emulator without `worker local`, `worker setup` makes the topic.
 package main
 
 import (
@@ -28,7 +27,7 @@ import (
 )
 
 const (
-	featureHello = "example.hello"
+	featureHello = "cody.hello"
 	actionSaid   = "said"
 )
 

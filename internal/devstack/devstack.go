@@ -131,11 +131,16 @@ func (s *Stack) Environ() []string {
 // PublisherEnviron is the configuration of a service that publishes to the topic.
 func (s *Stack) PublisherEnviron() []string {
 	if s.emulator != nil {
-		return []string{"PUBSUB_EMULATOR_HOST=" + s.emulator.host, "GOOGLE_CLOUD_PROJECT=" + s.emulator.project}
+		return []string{
+			"PUBSUB_EMULATOR_HOST=" + s.emulator.host,
+			"GOOGLE_CLOUD_PROJECT=" + s.emulator.project,
+			"TELEMETRY_TOPIC=projects/" + s.emulator.project + "/topics/telemetry-events",
+		}
 	}
 	return []string{
 		"PUBSUB_EMULATOR_HOST=" + s.PubSub.Addr(),
 		"GOOGLE_CLOUD_PROJECT=" + Project,
+		"TELEMETRY_TOPIC=" + Topic,
 	}
 }
 

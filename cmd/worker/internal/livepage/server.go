@@ -38,6 +38,8 @@ type Options struct {
 	Feed *Feed
 	// Publisher has the variables of a service that publishes here, as NAME=value.
 	Publisher []string
+	// Sample is a command that publishes an event by hand.
+	Sample string
 	// Queue is the address of the pages of the dead-letter queue; empty: there are none.
 	Queue string
 }
@@ -140,9 +142,10 @@ func (s *Server) page(w http.ResponseWriter, _ *http.Request) {
 	data := struct {
 		view
 		Publisher []string
+		Sample    string
 		Queue     string
 		MaxRows   int
-	}{s.opts.Feed.since(0), s.opts.Publisher, s.opts.Queue, MaxRows}
+	}{s.opts.Feed.since(0), s.opts.Publisher, s.opts.Sample, s.opts.Queue, MaxRows}
 	var b bytes.Buffer
 	if err := pages.ExecuteTemplate(&b, "page", data); err != nil {
 		http.Error(w, "the page could not be made", http.StatusInternalServerError)
