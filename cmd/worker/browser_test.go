@@ -41,23 +41,27 @@ func openBrowser(t *testing.T, address string) *browser {
 	return b
 }
 
-// newBrowser starts a Chromium for the pages at an address, or skips the test where there
-// is none. It fails the test if the pages' scripts complain.
-func newBrowser(t *testing.T, address string) *browser {
+// chromium returns the path of Chromium, or skips the test where there is none. A test that
+// also starts a worker asks for it first.
+func chromium(t *testing.T) string {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("runs a browser")
 	}
-	program := ""
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
 		if path, err := exec.LookPath(name); err == nil {
-			program = path
-			break
+			return path
 		}
 	}
-	if program == "" {
-		testenv.NotTested(t, "Chromium is not installed here")
-	}
+	testenv.NotTested(t, "Chromium is not installed here")
+	return ""
+}
+
+// newBrowser starts a Chromium for the pages at an address, or skips the test where there
+// is none. It fails the test if the pages' scripts complain.
+func newBrowser(t *testing.T, address string) *browser {
+	t.Helper()
+	program := chromium(t)
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(program), chromedp.WindowSize(1280, 1100))
 	if os.Getuid() == 0 {
 		options = append(options, chromedp.NoSandbox) // Chromium refuses its sandbox to root
@@ -240,6 +244,7 @@ var queueAddress = regexp.MustCompile(`http://127\.0\.0\.1:[0-9]+/start\?token=\
 // the address of the queue's pages.
 func localWorker(t *testing.T, variables ...string) string {
 	t.Helper()
+	chromium(t)
 	var stdout, stderr testenv.Buffer
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan int, 1)

@@ -3,8 +3,6 @@ package dlq
 import (
 	"regexp"
 	"strings"
-
-	"github.com/sourcegraph/telemetry-relay/internal/event"
 )
 
 // fieldPath matches the path of a field that jq takes as it is.
@@ -12,6 +10,9 @@ var fieldPath = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-
 
 // jqWords are names that jq does not take as the name of a field after a point.
 var jqWords = regexp.MustCompile(`(^|\.)(__loc__|and|as|catch|def|elif|else|end|foreach|if|import|include|label|module|or|reduce|then|try)(\.|$)`)
+
+// forbidden matches what is said of a field that the services list or a catalogue forbids.
+var forbidden = regexp.MustCompile(`services\.yaml does not allow|the catalogue allows`)
 
 // conversions are expressions for a value of another type: what the detail says, and what
 // to append to the field's path.
@@ -29,7 +30,7 @@ func SuggestFix(s *Stored) string {
 	if s.Broken != nil {
 		return "."
 	}
-	if s.Reason == event.MalformedPayload {
+	if strings.HasPrefix(s.Detail, "malformed JSON") {
 		return suggestUnwrap(s.Original.Data)
 	}
 	field := Field(s.Detail)
@@ -42,7 +43,7 @@ func SuggestFix(s *Stored) string {
 		return suggestRename(path, strings.TrimSuffix(meant, "?"))
 	}
 	switch {
-	case s.Reason == event.PolicyViolation && field == "privateMetadata", strings.HasPrefix(what, "unknown field"), strings.HasSuffix(what, "got null"):
+	case field == "privateMetadata" && forbidden.MatchString(what), strings.HasPrefix(what, "unknown field"), strings.HasSuffix(what, "got null"):
 		return "del(" + path + ")"
 	case field == "id" && strings.HasPrefix(what, "expected a UUID"):
 		return "del(.id)" // the worker derives one from the message
