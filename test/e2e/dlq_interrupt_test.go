@@ -107,11 +107,14 @@ func TestDeadLettersInterrupted(t *testing.T) {
 			t.Run(c.args[0]+" "+method, func(t *testing.T) {
 				t.Parallel()
 				s := fullQueue(t, letters)
-				reached := make(chan struct{})
+				reached, signaled := make(chan struct{}), make(chan struct{})
 				var once sync.Once
 				s.SetFault(func(m string, _ any) error {
 					if m == method {
-						once.Do(func() { close(reached) })
+						once.Do(func() {
+							close(reached)
+							<-signaled // or the command may end before the signal
+						})
 					}
 					return nil
 				})
@@ -124,13 +127,16 @@ func TestDeadLettersInterrupted(t *testing.T) {
 				select {
 				case <-reached:
 				case <-time.After(patience):
+					close(signaled)
 					t.Fatal(method + " is not called")
 				}
 				signal := syscall.SIGINT
 				if method == "Publish" {
 					signal = syscall.SIGHUP // the line drops
 				}
-				got := p.stop(signal).exits(1)
+				p.signal(signal)
+				close(signaled)
+				got := p.wait().exits(1)
 				contains(t, got.stderr, "interrupted")
 				state := s.allBack(letters)
 				if n := len(s.Messages(s.ledger)); c.args[0] == "replay" && n != state.Acked {
