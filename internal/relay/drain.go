@@ -48,15 +48,18 @@ type drainView struct {
 type drainStep int
 
 const (
-	// wait for time or events.
+	// drainWait does nothing: time has to pass, or an answer to come.
 	drainWait drainStep = iota
-	// restart the idle time: it does not run while something is unavailable.
+	// drainRestart begins the idle time anew: it does not run while something is unavailable.
 	drainRestart
-	// pull, and ping the streams first if pinged is now.
-	drainPullOnce
-	// ping the streams again: one may have been opened anew.
+	// drainPingAndPull pings the streams and pulls; it is the first pull of a proof.
+	drainPingAndPull
+	// drainPullAgain pulls.
+	drainPullAgain
+	// drainPing pings the streams again: one may have been opened anew.
 	drainPing
-	// stop receiving: messages that a stream has been given are not seen by a pull.
+	// drainStopReceiving ends receiving: messages that a stream has been given are not seen
+	// by a pull.
 	drainStopReceiving
 )
 
@@ -80,11 +83,12 @@ func (d *drainCheck) next(v drainView) drainStep {
 		if quiet < v.idle-emptyPulls*v.pullWait {
 			return drainWait
 		}
+		d.pulling = true
 		if d.pinged.IsZero() {
 			d.pinged = v.now
+			return drainPingAndPull
 		}
-		d.pulling = true
-		return drainPullOnce
+		return drainPullAgain
 	case quiet < v.idle:
 		return drainWait
 	case !v.answeredSince(d.pinged):

@@ -19,17 +19,18 @@ func TestDrainEndsWithAProof(t *testing.T) {
 		err                  error
 		unanswered           int // seconds for which a stream does not answer
 		want                 int // the second at which receiving is stopped; 0: not within a minute
+		pings                int
 	}{
-		{name: "nothing comes", want: 15},
-		{name: "an event arrives", arrives: 10, want: 25},
-		{name: "the gateway is unavailable for a moment", unavailable: 10, want: 25},
-		{name: "a pull brings something, which arrives", found: 1, want: 24},
-		{name: "pulls are not answered", err: errors.New("unavailable"), want: 0},
-		{name: "a stream does not answer for a while", unanswered: 20, want: 20},
+		{name: "nothing comes", want: 15, pings: 1},
+		{name: "an event arrives", arrives: 10, want: 25, pings: 2},
+		{name: "the gateway is unavailable for a moment", unavailable: 10, want: 25, pings: 2},
+		{name: "a pull brings something, which arrives", found: 1, want: 24, pings: 2},
+		{name: "pulls are not answered", err: errors.New("unavailable"), want: 0, pings: 6},
+		{name: "a stream does not answer for a while", unanswered: 20, want: 20, pings: 6},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var d drainCheck
-			lastBusy, stopped := start, 0
+			lastBusy, stopped, pings := start, 0, 0
 			for second := 1; second <= 60 && stopped == 0; second++ {
 				now := start.Add(time.Duration(second) * time.Second)
 				if second == test.arrives {
@@ -39,10 +40,15 @@ func TestDrainEndsWithAProof(t *testing.T) {
 					now: now, ready: second != test.unavailable, finished: true, lastBusy: lastBusy, idle: idle, pullWait: pullWait,
 					answeredSince: func(time.Time) bool { return second >= test.unanswered },
 				}) {
-				case drainWait, drainPing:
+				case drainWait:
+				case drainPing:
+					pings++
 				case drainRestart:
 					lastBusy = now
-				case drainPullOnce:
+				case drainPingAndPull:
+					pings++
+					fallthrough
+				case drainPullAgain:
 					if test.found > 0 {
 						lastBusy = now // its messages arrive first
 					}
@@ -57,6 +63,9 @@ func TestDrainEndsWithAProof(t *testing.T) {
 			}
 			if stopped != test.want {
 				t.Errorf("receiving is stopped after %d s, want %d", stopped, test.want)
+			}
+			if pings != test.pings {
+				t.Errorf("%d pings, want %d", pings, test.pings)
 			}
 		})
 	}

@@ -333,7 +333,6 @@ func (l *loop) receivingEnded(err error, now time.Time) {
 // stepDrain brings a drain closer to its end.
 func (l *loop) stepDrain(now time.Time) {
 	receiver := l.receiving.receiver
-	unpinged := l.drain.pinged.IsZero()
 	switch l.drain.next(drainView{
 		now: now,
 		ready: l.availability.breaker.Closed() && l.deadLetters.unavailable == "" &&
@@ -346,10 +345,10 @@ func (l *loop) stepDrain(now time.Time) {
 	case drainWait:
 	case drainRestart:
 		l.run.lastBusy = now
-	case drainPullOnce:
-		if unpinged {
-			receiver.Ping()
-		}
+	case drainPingAndPull:
+		receiver.Ping()
+		l.receiving.pull(drainPull, true)
+	case drainPullAgain:
 		l.receiving.pull(drainPull, true)
 	case drainPing:
 		receiver.Ping()
