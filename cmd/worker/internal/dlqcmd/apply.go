@@ -111,7 +111,6 @@ type applying struct {
 
 	journal *plan.Journal
 	mu      sync.Mutex // guards the journal, which several requests write
-	backup  *backup    // nil: none
 	fixes   map[string]*dlq.Fix
 	origins map[string]struct{} // of the plan's messages
 	// cameBack are the plan's events that this run has seen in the queue again, by the
@@ -370,11 +369,9 @@ func (a *applying) act(ctx context.Context, w *dlq.Walk, canary bool, take func(
 	w.Ours, w.OnLate = a.ours, a.late
 	report := a.leave
 	if canary {
-		report = func(s *dlq.Stored, _ error) { a.forget(s) } // the rest tries it again
+		report = func(*dlq.Stored, error) {} // the rest tries it again
 	}
-	replayer := a.replayer(w, report)
-	replayer.Report = report
-	replayer.Sink = &planSink{topicSink{session: a.session, topic: a.topic, bounds: a.bounds, queue: w.Queue}, a, canary}
+	replayer := a.replayer(&planSink{a.sink(w), a, canary}, report)
 	replayer.FixOf = func(s *dlq.Stored) *dlq.Fix { return a.fixes[a.journal.State.Group(s.ID).Fault] }
 	replayer.OnReplayed = func(*dlq.Stored, *pubsubpb.PubsubMessage) { a.advance(1) }
 	var part messages
@@ -409,19 +406,14 @@ func (a *applying) sort(ctx context.Context, s *dlq.Stored, replayer *dlq.Replay
 		part.done = append(part.done, s.ID)
 		return nil
 	}
-	if a.backup != nil {
-		if err := a.backup.keep(s); err != nil {
-			return err
-		}
-	}
 	if a.journal.State.Group(s.ID).Action == plan.Purge {
 		part.purge = append(part.purge, s.ID)
-		return nil
+		return a.keep(s)
 	}
 	if err := a.stop(); err != nil {
 		return err
 	}
-	return replayer.Add(ctx, s)
+	return a.add(ctx, replayer, s)
 }
 
 // remove removes what is not published.
@@ -466,18 +458,13 @@ func (a *applying) removed(ids []string, err error) error {
 // planSink publishes to the topic. It records what the topic has confirmed before the
 // queue forgets it: what the journal has is never published again.
 type planSink struct {
-	topicSink
+	*topicSink
 	run    *applying
 	canary bool
 }
 
 func (s *planSink) Remove(ctx context.Context, ids []string) error {
 	a := s.run
-	if a.backup != nil {
-		if err := a.backup.write(ids); err != nil {
-			return err
-		}
-	}
 	records := []plan.Record{{Kind: plan.Published, IDs: ids}}
 	if s.canary {
 		records = append(records, plan.Record{Kind: plan.Canaries, IDs: ids})
@@ -492,16 +479,8 @@ func (s *planSink) Remove(ctx context.Context, ids []string) error {
 	return a.removed(ids, s.topicSink.Remove(ctx, ids))
 }
 
-// forget drops the line of a message that stays in the queue.
-func (a *applying) forget(s *dlq.Stored) {
-	if a.backup != nil {
-		a.backup.drop(s.ID)
-	}
-}
-
 // leave notes a message that stays in the queue.
 func (a *applying) leave(s *dlq.Stored, why error) {
-	a.forget(s)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.journal.State.Done(s.ID) {

@@ -59,7 +59,7 @@ func (r *replay) replayCanaries(ctx context.Context, n *counts, canaries *dlq.Ca
 		// A worker that runs all the time rejects them at once.
 		w.OnLate = r.watchFor(n, canaries, true)
 		w.Ours = r.replayed.Returned
-		replayer := r.replayer(w, func(*dlq.Stored, error) {})
+		replayer := r.replayer(r.sink(w), func(*dlq.Stored, error) {})
 		kind := replayer.OnReplayed
 		replayer.OnReplayed = func(s *dlq.Stored, m *pubsubpb.PubsubMessage) {
 			canaries.Add(s, m)

@@ -217,10 +217,15 @@ func (r *replay) publishing(ctx context.Context, work func() error) error {
 	return err
 }
 
-// replayer replays the messages of a walk, and calls report for each that it skips.
-func (r *replay) replayer(w *dlq.Walk, report func(*dlq.Stored, error)) *dlq.Replayer {
+// sink publishes to the topic and removes from the queue of a walk.
+func (r *replay) sink(w *dlq.Walk) *topicSink {
+	return &topicSink{session: r.session, topic: r.topic, bounds: r.bounds, queue: w.Queue}
+}
+
+// replayer replays messages to a sink, and calls report for each that it skips.
+func (r *replay) replayer(sink dlq.Sink, report func(*dlq.Stored, error)) *dlq.Replayer {
 	replayer := &dlq.Replayer{
-		Sink: &topicSink{session: r.session, topic: r.topic, bounds: r.bounds, queue: w.Queue}, MaxReplays: r.maxReplays, Rate: r.rate, ID: r.id,
+		Sink: sink, MaxReplays: r.maxReplays, Rate: r.rate, ID: r.id,
 		Report: report,
 		OnReplayed: func(s *dlq.Stored, m *pubsubpb.PubsubMessage) {
 			r.watch.kinds.Add(s)
@@ -244,12 +249,18 @@ func (r *replay) replayer(w *dlq.Walk, report func(*dlq.Stored, error)) *dlq.Rep
 	return replayer
 }
 
+// keep keeps a message as it is for the backup, if there is one.
+func (r *replay) keep(s *dlq.Stored) error {
+	if r.backup == nil {
+		return nil
+	}
+	return r.backup.keep(s)
+}
+
 // add replays a message, and keeps it as it is for the backup.
 func (r *replay) add(ctx context.Context, replayer *dlq.Replayer, s *dlq.Stored) error {
-	if r.backup != nil {
-		if err := r.backup.keep(s); err != nil {
-			return err
-		}
+	if err := r.keep(s); err != nil {
+		return err
 	}
 	return replayer.Add(ctx, s)
 }
@@ -297,7 +308,7 @@ func (r *replay) replayAll(ctx context.Context, n *counts) error {
 		w.OnLate = r.late
 		w.Ours = r.replayed.Returned
 		report := r.skipped.add
-		replayer := r.replayer(w, func(s *dlq.Stored, why error) {
+		replayer := r.replayer(r.sink(w), func(s *dlq.Stored, why error) {
 			report(s, why)
 			r.advance(1)
 		})
@@ -331,8 +342,8 @@ func (r *replay) replayAll(ctx context.Context, n *counts) error {
 func (r *replay) dryRun(ctx context.Context, n *counts) error {
 	return r.pass(ctx, n, func(w *dlq.Walk) error {
 		dry := &dryRun{fieldChanges: fieldChanges{styler: r.env.styler(r.env.Stderr), out: r.env.Stderr, reveal: r.reveal}, expression: r.expression}
-		replayer := r.replayer(w, r.skipped.add)
-		replayer.Sink, replayer.Rate, replayer.OnFixed = dry, 0, dry.add
+		replayer := r.replayer(dry, r.skipped.add)
+		replayer.Rate, replayer.OnFixed = 0, dry.add
 		reasons := map[event.Reason]int{}
 		err := w.Each(ctx, func(s *dlq.Stored) error {
 			dry.groups.Add(s)
