@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+
+	"github.com/sourcegraph/telemetry-relay/internal/localpage"
 )
 
 // maxForm bounds the body of a request, in bytes.
@@ -108,13 +110,7 @@ func (g *guard) checkForm(r *http.Request) *refusal {
 // wrap serves only what check admits.
 func (g *guard) wrap(next http.Handler, refuse func(http.ResponseWriter, *http.Request, int, string)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h := w.Header()
-		h.Set("Content-Security-Policy", policy)
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Referrer-Policy", "same-origin") // with no-referrer the Origin of a form is null
-		h.Set("Cross-Origin-Opener-Policy", "same-origin")
-		h.Set("Cross-Origin-Resource-Policy", "same-origin")
-		h.Set("Cache-Control", "no-store")
+		localpage.Protect(w.Header(), policy, "same-origin") // with no-referrer the Origin of a form is null
 		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 		if refused := g.check(r); refused != nil {
 			refuse(w, r, refused.status, refused.why)

@@ -3,8 +3,9 @@ package dlqui
 import (
 	"bytes"
 	"net/http"
-	"strings"
 	"time"
+
+	"github.com/sourcegraph/telemetry-relay/internal/localpage"
 )
 
 // fragment is a part of a page that changes while it is looked at.
@@ -35,13 +36,13 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, next func() (fra
 		}
 		if !bytes.Equal(f.html, last) {
 			last = f.html
-			if !send(w, "part", string(f.html)) {
+			if localpage.WriteEvent(w, "part", f.html) != nil {
 				return
 			}
 		}
 		if f.done {
-			send(w, "done", "")
-			_ = out.Flush() // the browser may have gone
+			_ = localpage.WriteEvent(w, "done", nil) // the browser may have gone
+			_ = out.Flush()
 			return
 		}
 		if out.Flush() != nil {
@@ -55,11 +56,4 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, next func() (fra
 			return
 		}
 	}
-}
-
-// send writes one event.
-func send(w http.ResponseWriter, event, data string) bool {
-	text := "event: " + event + "\ndata: " + strings.ReplaceAll(data, "\n", "\ndata: ") + "\n\n"
-	_, err := w.Write([]byte(text))
-	return err == nil
 }

@@ -108,6 +108,7 @@ var clean = []string{
 	"internal/event",
 	"internal/fault",
 	"internal/limit",
+	"internal/localpage",
 	"internal/logging",
 	"internal/metrics",
 	"internal/ndjson",

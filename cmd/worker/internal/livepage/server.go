@@ -11,6 +11,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/sourcegraph/telemetry-relay/internal/localpage"
 )
 
 //go:embed page.html page.css page.js
@@ -120,16 +122,7 @@ func (s *Server) handler() http.Handler {
 func (s *Server) guard(next http.Handler) http.Handler {
 	_, port, _ := net.SplitHostPort(s.addr) // an address of a listener
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		for name, value := range map[string]string{
-			"Content-Security-Policy":      policy,
-			"X-Content-Type-Options":       "nosniff",
-			"Referrer-Policy":              "no-referrer",
-			"Cross-Origin-Resource-Policy": "same-origin",
-			"Cross-Origin-Opener-Policy":   "same-origin",
-			"Cache-Control":                "no-store",
-		} {
-			w.Header().Set(name, value)
-		}
+		localpage.Protect(w.Header(), policy, "no-referrer")
 		if r.Host != s.addr && r.Host != net.JoinHostPort("localhost", port) {
 			http.Error(w, "this page is served at "+s.URL()+" only", http.StatusMisdirectedRequest)
 			return

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/sourcegraph/telemetry-relay/internal/localpage"
 )
 
 const (
@@ -86,8 +88,8 @@ func render(v view, number uint64) ([]byte, error) {
 	var b bytes.Buffer
 	if number > v.Number {
 		// The client knows an earlier run.
-		b.WriteString("event: reload\ndata:\n\n")
-		return b.Bytes(), nil
+		err := localpage.WriteEvent(&b, "reload", nil)
+		return b.Bytes(), err
 	}
 	for _, row := range slices.Backward(v.Rows) {
 		fmt.Fprintf(&b, "id: %d\n", row.Number)
@@ -105,10 +107,5 @@ func message(b *bytes.Buffer, name string, data any) error {
 	if err := pages.ExecuteTemplate(&html, name, data); err != nil {
 		return err
 	}
-	fmt.Fprintf(b, "event: %s\n", name)
-	for line := range bytes.Lines(html.Bytes()) {
-		fmt.Fprintf(b, "data: %s\n", bytes.TrimRight(line, "\r\n"))
-	}
-	b.WriteByte('\n')
-	return nil
+	return localpage.WriteEvent(b, name, html.Bytes())
 }
