@@ -238,16 +238,8 @@ func ViewSettings() []Setting {
 		},
 		expiration(Warning, "after that time without use Pub/Sub deletes the view, and "+useless),
 		retryPolicy("the next command sees messages that were given back only after that time"),
-		{
-			Name: "dead-letter policy", Path: "dead_letter_policy",
-			Judge: func(s *pubsubpb.Subscription, _ Needs) Judgement {
-				if p := s.GetDeadLetterPolicy(); p != nil {
-					return Judgement{Warning, fmt.Sprintf("to %s after %d attempts", p.GetDeadLetterTopic(), p.GetMaxDeliveryAttempts()),
-						"each look counts as an attempt, and then Pub/Sub publishes the messages once more"}
-				}
-				return Judgement{Verdict: OK, Is: "none"}
-			},
-		},
+		unwanted(Setting{Name: "dead-letter policy", Path: "dead_letter_policy"}, Warning, "none",
+			"each look counts as an attempt, and then Pub/Sub publishes the messages once more", deadLetterPolicy),
 		exactlyOnce("the dlq commands get slower without a benefit"),
 		ordering("a message that is given back delays all others with its key"),
 		filter("the view does not show messages that do not match"),
