@@ -199,16 +199,23 @@ type Counts struct {
 
 // Counts counts the messages.
 func (s *State) Counts() Counts {
-	c := Counts{Planned: len(s.groups), Left: len(s.left)}
-	for id, d := range s.done {
-		if d.kind == Purged {
-			c.Purged++
-			continue
-		}
-		c.count(s.verdict(s.groups[id].Messages[id]))
+	var c Counts
+	for _, g := range s.Groups() {
+		c.add(g.Counts)
 	}
-	c.Todo = c.Planned - c.Published - c.Purged - c.Left
 	return c
+}
+
+func (c *Counts) add(o Counts) {
+	c.Planned += o.Planned
+	c.Published += o.Published
+	c.Purged += o.Purged
+	c.Left += o.Left
+	c.Todo += o.Todo
+	c.Recorded += o.Recorded
+	c.Duplicates += o.Duplicates
+	c.Rejected += o.Rejected
+	c.Waiting += o.Waiting
 }
 
 func (c *Counts) count(v Verdict) {
