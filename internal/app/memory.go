@@ -29,17 +29,19 @@ const commandGarbagePercent = 30
 // LimitCommandMemory sets the garbage collector's target for a command that reads many
 // messages, unless GOGC is set.
 func LimitCommandMemory() {
+	limitGarbage(commandGarbagePercent)
+}
+
+func limitGarbage(percent int) {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(commandGarbagePercent)
+		debug.SetGCPercent(percent)
 	}
 }
 
 // LimitMemory sets the garbage collector's target and the memory limit from the bounds of
 // the configuration, unless GOGC or GOMEMLIMIT are set.
 func LimitMemory(cfg *config.Config) {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(garbagePercent)
-	}
+	limitGarbage(garbagePercent)
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryBase + int64(cfg.MaxOutstandingBytes)*memoryPercent/100)
 	}

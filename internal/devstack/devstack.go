@@ -134,7 +134,7 @@ func (s *Stack) PublisherEnviron() []string {
 		return []string{
 			"PUBSUB_EMULATOR_HOST=" + s.emulator.host,
 			"GOOGLE_CLOUD_PROJECT=" + s.emulator.project,
-			"TELEMETRY_TOPIC=projects/" + s.emulator.project + "/topics/telemetry-events",
+			"TELEMETRY_TOPIC=" + s.emulator.named("topics", "telemetry-events"),
 		}
 	}
 	return []string{
