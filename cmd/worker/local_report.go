@@ -11,8 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/dustin/go-humanize"
-
+	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/livepage"
 	"github.com/sourcegraph/telemetry-relay/internal/devstack"
 	"github.com/sourcegraph/telemetry-relay/internal/devstack/gatewayserver"
@@ -104,7 +103,7 @@ func (r *localReport) print(format string, args ...any) {
 	now := time.Now().Truncate(time.Second)
 	if now != r.second {
 		if r.printed > maxPerSecond {
-			fmt.Fprintf(r.out, "… and %s more\n", humanize.Comma(int64(r.printed-maxPerSecond)))
+			fmt.Fprintf(r.out, "… and %s more\n", command.Comma(r.printed-maxPerSecond))
 		}
 		r.second, r.printed = now, 0
 	}
@@ -122,7 +121,7 @@ func (r *localReport) summary(s relay.Summary, opts localOptions) error {
 	for _, id := range slices.SortedFunc(maps.Keys(r.recorded), func(a, b gatewayserver.Identity) int {
 		return cmp.Or(cmp.Compare(a.ServiceID, b.ServiceID), cmp.Compare(a.Environment, b.Environment))
 	}) {
-		fmt.Fprintf(w, "   %s\t%s\t%s\n", id.ServiceID, id.Environment, humanize.Comma(int64(r.recorded[id])))
+		fmt.Fprintf(w, "   %s\t%s\t%s\n", id.ServiceID, id.Environment, command.Comma(r.recorded[id]))
 	}
 	if len(r.rejected) > 0 {
 		fmt.Fprintf(w, "\nRejected, and now in the dead-letter queue\n\n   REASON\tWHY\n")
@@ -130,13 +129,13 @@ func (r *localReport) summary(s relay.Summary, opts localOptions) error {
 			fmt.Fprintf(w, "   %s\t%s\n", rejection.Reason, rejection.Detail)
 		}
 		if more := s.AllRejected() - len(r.rejected); more > 0 {
-			fmt.Fprintf(w, "   …\tand %s more\n", humanize.Comma(int64(more)))
+			fmt.Fprintf(w, "   …\tand %s more\n", command.Comma(more))
 		}
 	}
 	fmt.Fprintf(w, "\n%s received = %s submitted + %s rejected + %s duplicates + %s released\n",
-		humanize.Comma(int64(s.Received)), humanize.Comma(int64(s.Submitted)), humanize.Comma(int64(s.AllRejected())),
-		humanize.Comma(int64(s.Duplicates)), humanize.Comma(int64(s.Released)))
-	fmt.Fprintf(w, "%s batches in %.1f s; ended: %s\n", humanize.Comma(int64(s.Batches)), s.DurationSeconds, s.Ended)
+		command.Comma(s.Received), command.Comma(s.Submitted), command.Comma(s.AllRejected()),
+		command.Comma(s.Duplicates), command.Comma(s.Released))
+	fmt.Fprintf(w, "%s batches in %.1f s; ended: %s\n", command.Comma(s.Batches), s.DurationSeconds, s.Ended)
 	if !opts.keepRunning {
 		fmt.Fprintf(w, "\nWhat to try next\n\n"+
 			"   worker local --keep-running\tpoint your own service at it\n"+

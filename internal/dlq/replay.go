@@ -30,6 +30,15 @@ type Sink interface {
 	Remove(ctx context.Context, messageIDs []string) error
 }
 
+// Nowhere is a Sink that changes nothing.
+type Nowhere struct{}
+
+// Publish confirms the messages.
+func (Nowhere) Publish(context.Context, []*pubsubpb.PubsubMessage) error { return nil }
+
+// Remove removes nothing.
+func (Nowhere) Remove(context.Context, []string) error { return nil }
+
 // Replayer publishes the original messages again.
 type Replayer struct {
 	Sink Sink

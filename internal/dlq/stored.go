@@ -315,15 +315,4 @@ func peek(data []byte) (feature, action, id string) {
 }
 
 // clip shortens a text that the worker has not written.
-func clip(s string) string { return clipTo(s, 120) }
-
-func clipTo(s string, limit int) string {
-	s = strings.ToValidUTF8(s, "\uFFFD")
-	runes := 0
-	for i := range s {
-		if runes++; runes > limit {
-			return s[:i] + "…"
-		}
-	}
-	return s
-}
+func clip(s string) string { return fault.Clip(s, 120) }

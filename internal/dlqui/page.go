@@ -14,6 +14,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 	"github.com/sourcegraph/telemetry-relay/internal/terminal"
 )
 
@@ -94,7 +95,7 @@ func (s *Server) page(title, section string) *page {
 var functions = template.FuncMap{
 	"clean": terminal.Clean,
 	"comma": func(n int) string { return humanize.Comma(int64(n)) },
-	"ago":   func(t time.Time) string { return age(t, time.Now()) },
+	"ago":   func(t time.Time) string { return dlq.Ago(t, time.Now()) },
 	"stamp": func(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") },
 	"plural": func(n int, noun string) string {
 		if n != 1 {
@@ -165,23 +166,6 @@ func (s *Server) refuse(w http.ResponseWriter, _ *http.Request, status int, why 
 // bad refuses a form, and says what was expected.
 func (s *Server) bad(w http.ResponseWriter, r *http.Request, format string, args ...any) {
 	s.refuse(w, r, http.StatusBadRequest, fmt.Sprintf(format, args...)+" Nothing was changed.")
-}
-
-// age says how long ago a time was, in its largest unit.
-func age(t, now time.Time) string {
-	const day = 24 * time.Hour
-	switch d := now.Sub(t); {
-	case d < time.Second:
-		return "just now"
-	case d < time.Minute:
-		return fmt.Sprintf("%d s ago", d/time.Second)
-	case d < time.Hour:
-		return fmt.Sprintf("%d min ago", d/time.Minute)
-	case d < 2*day:
-		return fmt.Sprintf("%d h ago", d/time.Hour)
-	default:
-		return fmt.Sprintf("%d d ago", d/day)
-	}
 }
 
 // plainWord matches what a shell takes as it is.

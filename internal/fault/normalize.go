@@ -52,7 +52,7 @@ var (
 func Normalize(detail string) string {
 	path := pathOf.FindString(detail)
 	text := replaceGroups(inText, detail[len(path):], "$0", `"…"`, "ID", "N")
-	return clipTo(replaceGroups(inPath, path, `"…"`, "ID", "N")+text, maxDetailShown)
+	return Clip(replaceGroups(inPath, path, `"…"`, "ID", "N")+text, maxDetailShown)
 }
 
 // replaceGroups replaces each match by the text for the group that has matched;
@@ -77,8 +77,8 @@ func replaceGroups(re *regexp.Regexp, s string, texts ...string) string {
 	return b.String()
 }
 
-// clipTo shortens a text to so many characters.
-func clipTo(s string, limit int) string {
+// Clip shortens a text to so many characters, and replaces bytes that are no UTF-8.
+func Clip(s string, limit int) string {
 	s = strings.ToValidUTF8(s, "\uFFFD")
 	runes := 0
 	for i := range s {

@@ -61,7 +61,7 @@ type Outcome struct {
 func New(fix *dlq.Fix, check func(event.Message) *event.Rejection, maxReplays int) *Trial {
 	t := &Trial{fix: fix, causes: map[string]*Cause{}}
 	t.replayer = &dlq.Replayer{
-		Sink: nowhere{}, Check: check, MaxReplays: maxReplays,
+		Sink: dlq.Nowhere{}, Check: check, MaxReplays: maxReplays,
 		FixOf:      func(*dlq.Stored) *dlq.Fix { return fix },
 		OnFixed:    t.passed,
 		OnReplayed: func(*dlq.Stored, *pubsubpb.PubsubMessage) { t.Passed++ },
@@ -123,9 +123,3 @@ func (t *Trial) Causes() []Cause {
 	}
 	return all
 }
-
-// nowhere is a sink that changes nothing.
-type nowhere struct{}
-
-func (nowhere) Publish(context.Context, []*pubsubpb.PubsubMessage) error { return nil }
-func (nowhere) Remove(context.Context, []string) error                   { return nil }

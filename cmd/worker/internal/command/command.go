@@ -173,8 +173,11 @@ func Plural(n int, noun string) string {
 	if n != 1 {
 		noun += "s"
 	}
-	return humanize.Comma(int64(n)) + " " + noun
+	return Comma(n) + " " + noun
 }
+
+// Comma writes a number with commas between its thousands.
+func Comma(n int) string { return humanize.Comma(int64(n)) }
 
 // OutliveReaders makes a write to a closed pipe an error instead of the end of the process,
 // because a command must return its leased messages first.

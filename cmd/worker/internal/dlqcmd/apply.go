@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
-	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v3"
 
 	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
@@ -216,22 +215,12 @@ func (a *applying) publishes() (n int) {
 
 // agreed asks, unless --yes has answered.
 func (a *applying) agreed(ctx context.Context) (bool, error) {
-	if a.yes {
-		return true, nil
-	}
-	if !a.env.StdinIsTerminal() {
-		return false, command.Usagef("dlq apply changes the queue: expected --yes, as there is no terminal to ask on")
-	}
 	c, publishes := a.journal.State.Counts(), a.publishes()
 	question := fmt.Sprintf("Publish %s to %s", command.Plural(publishes, "event"), a.cfg.TopicName())
 	if purges := c.Todo + c.Left - publishes; purges > 0 {
 		question += fmt.Sprintf(", and purge %s", command.Plural(purges, "message"))
 	}
-	agreed, err := a.env.Ask(ctx, question+"?")
-	if err != nil {
-		return false, errors.New("interrupted; nothing was changed")
-	}
-	return agreed, nil
+	return a.env.agreed(ctx, "apply", a.yes, question+"?")
 }
 
 // work applies what is left of the plan, and records it in the journal and in the audit
@@ -555,7 +544,7 @@ func (a *applying) printApplied() error {
 	}
 	var out strings.Builder
 	fmt.Fprintf(&out, "%s published and %s purged now; of %s of the plan %s are published, %s purged, %s failed and %s not done yet\n",
-		comma(a.done.Published), comma(a.done.Purged), command.Plural(c.Planned, "message"), comma(c.Published), comma(c.Purged), comma(c.Left), comma(c.Todo))
+		command.Comma(a.done.Published), command.Comma(a.done.Purged), command.Plural(c.Planned, "message"), command.Comma(c.Published), command.Comma(c.Purged), command.Comma(c.Left), command.Comma(c.Todo))
 	if _, err := os.Stat(a.backupPath); a.backupPath != "" && err == nil {
 		fmt.Fprintf(&out, "The backup is %s. ", a.backupPath)
 	}
@@ -563,5 +552,3 @@ func (a *applying) printApplied() error {
 	_, err := io.WriteString(a.env.Stdout, out.String())
 	return err
 }
-
-func comma(n int) string { return humanize.Comma(int64(n)) }

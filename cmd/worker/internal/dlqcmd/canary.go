@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
-	"github.com/dustin/go-humanize"
 
+	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq/plan"
 )
@@ -82,7 +82,7 @@ func (r *replay) replayCanaries(ctx context.Context, n *counts, canaries *dlq.Ca
 func (r *replay) await(ctx context.Context, n *counts, canaries *dlq.Canaries) error {
 	until := time.Now().Add(r.canaryWait)
 	r.say("worker: %s went ahead; waiting %v, until %s, to see whether they are rejected again. Meanwhile the %s messages not replayed are back in the queue, and Ctrl-C leaves them there",
-		canary(n.done), r.canaryWait, shortTime(until), humanize.Comma(int64(n.matched-n.done)))
+		canary(n.done), r.canaryWait, shortTime(until), command.Comma(n.matched-n.done))
 	nextLook := time.Now().Add(r.env.opts.CanaryLook)
 	for again := 0; ; {
 		err := r.wait(ctx, r.untilLook(until, nextLook))
@@ -171,7 +171,7 @@ func canary(n int) string {
 	if n == 1 {
 		return "1 canary"
 	}
-	return humanize.Comma(int64(n)) + " canaries"
+	return command.Comma(n) + " canaries"
 }
 
 // wait waits, and shows a progress bar on a terminal.

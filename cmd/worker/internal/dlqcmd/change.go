@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"strings"
 
-	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v3"
 
 	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
@@ -57,14 +56,34 @@ func (env commands) changeQueue(ctx context.Context, c *cli.Command, plan func(*
 	d.change = plan(d)
 	d.looks = d.change.quiet
 	if !d.change.quiet {
-		if !c.Bool("yes") && !env.StdinIsTerminal() {
-			return command.Usagef("dlq %s changes the queue: expected --yes, as there is no terminal to ask on", c.Name)
+		if err := env.canAsk(c.Name, c.Bool("yes")); err != nil {
+			return err
 		}
 		if ok, err := d.confirm(ctx, c.Bool("yes")); !ok {
 			return err
 		}
 	}
 	return work(d)
+}
+
+// canAsk refuses a command that would have to ask and has no terminal.
+func (env commands) canAsk(name string, yes bool) error {
+	if yes || env.StdinIsTerminal() {
+		return nil
+	}
+	return command.Usagef("dlq %s changes the queue: expected --yes, as there is no terminal to ask on", name)
+}
+
+// agreed asks a question, unless --yes has answered it, and reports whether to go on.
+func (env commands) agreed(ctx context.Context, name string, yes bool, question string) (bool, error) {
+	if err := env.canAsk(name, yes); err != nil || yes {
+		return yes, err
+	}
+	agreed, err := env.Ask(ctx, question)
+	if err != nil {
+		return false, errors.New("interrupted; nothing was changed")
+	}
+	return agreed, nil
 }
 
 // confirm asks, unless --yes has answered, and reports whether to go on.
@@ -80,7 +99,7 @@ func (d *session) confirm(ctx context.Context, yes bool) (bool, error) {
 		return false, errors.Join(d.printCounts(n), d.nothing())
 	}
 	agreed, err := d.env.Ask(ctx, fmt.Sprintf("%s %s of %s events of %s%s? They are: %s.", capital(d.change.action),
-		humanize.Comma(int64(n.matched)), d.atLeast(d.inQueue), command.Plural(services, "service"), d.change.where, d.filter))
+		command.Comma(n.matched), d.atLeast(d.inQueue), command.Plural(services, "service"), d.change.where, d.filter))
 	if err != nil {
 		return false, errors.New("interrupted; nothing was changed, and all messages are in the queue")
 	}

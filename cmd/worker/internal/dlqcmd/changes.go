@@ -5,8 +5,7 @@ import (
 	"io"
 	"strings"
 
-	"github.com/dustin/go-humanize"
-
+	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 )
 
@@ -63,7 +62,7 @@ func (r *fieldChanges) printChanges(group any) {
 		return
 	}
 	for _, change := range g.Counts() {
-		row := fmt.Sprintf("%s: %s in %s", change.Field, change.Change, humanize.Comma(int64(change.Count)))
+		row := fmt.Sprintf("%s: %s in %s", change.Field, change.Change, command.Comma(change.Count))
 		style := ""
 		if change.Loses {
 			row, style = row+"   <── data disappears", colourBad
@@ -71,7 +70,7 @@ func (r *fieldChanges) printChanges(group any) {
 		fmt.Fprintf(r.out, "         %s\n", r.paint(style, row))
 	}
 	if g.Unchanged > 0 {
-		fmt.Fprintf(r.out, "         no change in %s\n", humanize.Comma(int64(g.Unchanged)))
+		fmt.Fprintf(r.out, "         no change in %s\n", command.Comma(g.Unchanged))
 	}
 	if g.after != "" {
 		fmt.Fprintf(r.out, "One of them before:\n%s\nafter:\n%s\n", g.before, g.after)

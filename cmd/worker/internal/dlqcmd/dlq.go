@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dustin/go-humanize"
 	"github.com/schollz/progressbar/v3"
 	"github.com/urfave/cli/v3"
 	"google.golang.org/grpc/codes"
@@ -328,7 +327,7 @@ func (d *session) warnMissing(w *dlq.Walk, looking bool) bool {
 	missing := d.inQueue - (w.Read - w.Late)
 	switch {
 	case d.inQueue >= 0 && missing > 0:
-		d.say("worker: %s messages are leased by somebody else or not yet available, or were removed meanwhile; they are not counted here", humanize.Comma(int64(missing)))
+		d.say("worker: %s messages are leased by somebody else or not yet available, or were removed meanwhile; they are not counted here", command.Comma(missing))
 		return true
 	case w.Read == 0 && looking:
 		d.say("worker: the queue gave nothing: it is empty, or its messages are not yet available")
@@ -354,9 +353,9 @@ func (d *session) warnFaults(w *dlq.Walk) {
 // atLeast formats a count of the last walk for a sentence.
 func (d *session) atLeast(n int) string {
 	if d.complete {
-		return humanize.Comma(int64(n))
+		return command.Comma(n)
 	}
-	return "at least " + humanize.Comma(int64(n))
+	return "at least " + command.Comma(n)
 }
 
 // explain adds the remedy to an error of Pub/Sub.

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/dustin/go-humanize"
 	"google.golang.org/api/option"
 
+	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/internal/backlog"
 )
 
@@ -30,7 +30,7 @@ func (d *session) compareWithBacklog(ctx context.Context) {
 	case counted.Messages > d.read:
 		d.complete = false
 		d.say("worker: Cloud Monitoring counted %s messages in the queue at %s, and %s came: somebody else has leased the rest, or removed it since",
-			humanize.Comma(int64(counted.Messages)), shortTime(counted.At), humanize.Comma(int64(d.read)))
+			command.Comma(counted.Messages), shortTime(counted.At), command.Comma(d.read))
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
-	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v3"
 
 	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
@@ -195,7 +194,7 @@ func (p *planner) read(ctx context.Context, w *dlq.Walk) error {
 		return err
 	}
 	replayer := &dlq.Replayer{
-		Sink: nowhere{}, MaxReplays: p.maxReplays,
+		Sink: dlq.Nowhere{}, MaxReplays: p.maxReplays,
 		FixOf: func(s *dlq.Stored) *dlq.Fix { return fixes[dlq.FaultOf(s).ID()] },
 		OnFixed: func(s *dlq.Stored, before, after []byte) {
 			id := dlq.FaultOf(s).ID()
@@ -296,10 +295,10 @@ func (p *planner) print(made *plan.Plan) {
 		}
 		p.changes.printChanges(g.Fault)
 		if g.Failing > 0 {
-			fmt.Fprintf(out, "          %s stay: they would be rejected again\n", humanize.Comma(int64(g.Failing)))
+			fmt.Fprintf(out, "          %s stay: they would be rejected again\n", command.Comma(g.Failing))
 		}
 		if g.OverMaxReplays > 0 {
-			fmt.Fprintf(out, "          %s stay: they were replayed too often before (--max-replays)\n", humanize.Comma(int64(g.OverMaxReplays)))
+			fmt.Fprintf(out, "          %s stay: they were replayed too often before (--max-replays)\n", command.Comma(g.OverMaxReplays))
 		}
 	}
 	if p.unnamedMessages > 0 {
@@ -310,10 +309,10 @@ func (p *planner) print(made *plan.Plan) {
 // actionOf says what happens to how many messages of a group.
 func actionOf(g *plan.Group) string {
 	if g.Action == plan.Keep {
-		return fmt.Sprintf("keep %s", humanize.Comma(int64(g.Matched)))
+		return fmt.Sprintf("keep %s", command.Comma(g.Matched))
 	}
 	verb := map[plan.Action]string{plan.Fix: "correct and replay", plan.Replay: "replay", plan.Purge: "purge"}[g.Action]
-	return fmt.Sprintf("%s %s of %s", verb, humanize.Comma(int64(len(g.Messages))), humanize.Comma(int64(g.Matched)))
+	return fmt.Sprintf("%s %s of %s", verb, command.Comma(len(g.Messages)), command.Comma(g.Matched))
 }
 
 // write writes the plan, with its checksum, to a new file.
@@ -370,9 +369,3 @@ func (p *planner) result(made *plan.Plan) error {
 	}
 	return nil
 }
-
-// nowhere is the sink of a plan: it changes nothing.
-type nowhere struct{}
-
-func (nowhere) Publish(context.Context, []*pubsubpb.PubsubMessage) error { return nil }
-func (nowhere) Remove(context.Context, []string) error                   { return nil }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -16,19 +17,46 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/receipts"
 )
 
-// readReceipts reads the receipts of a replay. It acknowledges them after record has
-// returned, and gives those of other replays back at the end.
-func (d *session) readReceipts(ctx context.Context, replayID string, record func([]plan.Receipt) error) error {
-	name := d.cfg.ReceiptsSubscriptionName()
-	client, err := dlq.NewClient(ctx, name, app.PubSubOptions(d.cfg)...)
+// eachReceipts calls visit with the messages of RECEIPTS_SUBSCRIPTION, part by part. It gives
+// back the messages that visit has not removed from the queue.
+func (d *session) eachReceipts(ctx context.Context, visit func(*dlq.Queue, []*pubsubpb.PubsubMessage) error) (err error) {
+	client, err := dlq.NewClient(ctx, d.cfg.ReceiptsSubscriptionName(), app.PubSubOptions(d.cfg)...)
 	if err != nil {
 		return err
 	}
 	defer client.Close() //nolint:errcheck // every receipt is acknowledged or given back by then
 	opts := d.env.opts.Queue
-	opts.Logger, opts.EmptyPulls = d.log, 1 // what comes later, the next look finds
+	opts.Logger, opts.EmptyPulls = d.log, 1 // the next look finds receipts that come later
 	queue := dlq.Open(client, opts)
-	err = errors.Join(moveReceipts(ctx, queue, replayID, record), queue.Close())
+	defer func() { err = errors.Join(err, queue.Close()) }()
+	for {
+		messages, err := queue.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			err = visit(queue, messages)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// readReceipts reads the receipts of a replay. It acknowledges them after record has
+// returned, and gives those of other replays back at the end.
+func (d *session) readReceipts(ctx context.Context, replayID string, record func([]plan.Receipt) error) error {
+	name := d.cfg.ReceiptsSubscriptionName()
+	err := d.eachReceipts(ctx, func(queue *dlq.Queue, messages []*pubsubpb.PubsubMessage) error {
+		ours, ids := receiptsOf(replayID, messages)
+		if len(ids) == 0 {
+			return nil
+		}
+		if err := record(ours); err != nil {
+			return err
+		}
+		return queue.Remove(ctx, ids)
+	})
 	switch status.Code(err) {
 	case codes.NotFound:
 		return fmt.Errorf("RECEIPTS_SUBSCRIPTION: %s does not exist: %w", name, err)
@@ -38,40 +66,19 @@ func (d *session) readReceipts(ctx context.Context, replayID string, record func
 	return err
 }
 
-// moveReceipts reads the queue to its end.
-func moveReceipts(ctx context.Context, queue *dlq.Queue, replayID string, record func([]plan.Receipt) error) error {
-	for {
-		messages, err := queue.Next(ctx)
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		var (
-			ours []plan.Receipt
-			ids  []string
-		)
-		for _, m := range messages {
-			receipt, ok := receipts.Read(m.GetAttributes())
-			if !ok || receipt.ReplayID != replayID {
-				continue
-			}
-			ids = append(ids, m.GetMessageId())
-			ours = append(ours, plan.Receipt{
-				Message: m.GetMessageId(), Event: dlq.SafeID(receipt.EventID), Origin: receipt.OriginMessageID, Verdict: plan.Verdict(receipt.Verdict), Reason: receipt.Reason, At: receipt.At,
-			})
-		}
-		if len(ids) == 0 {
+// receiptsOf returns the receipts of a replay among messages, and the ids of their messages.
+func receiptsOf(replayID string, messages []*pubsubpb.PubsubMessage) (ours []plan.Receipt, ids []string) {
+	for _, m := range messages {
+		receipt, ok := receipts.Read(m.GetAttributes())
+		if !ok || receipt.ReplayID != replayID {
 			continue
 		}
-		if err := record(ours); err != nil {
-			return err
-		}
-		if err := queue.Remove(ctx, ids); err != nil {
-			return err
-		}
+		ids = append(ids, m.GetMessageId())
+		ours = append(ours, plan.Receipt{
+			Message: m.GetMessageId(), Event: dlq.SafeID(receipt.EventID), Origin: receipt.OriginMessageID, Verdict: plan.Verdict(receipt.Verdict), Reason: receipt.Reason, At: receipt.At,
+		})
 	}
+	return ours, ids
 }
 
 // journaled returns a function that records the receipts that a journal does not have.

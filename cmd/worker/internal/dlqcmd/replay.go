@@ -208,13 +208,17 @@ func (r *replay) publishing(ctx context.Context, work func() error) error {
 	}
 	err = work()
 	if refused, ok := errors.AsType[*dlq.PublishError](err); ok && ctx.Err() == nil {
-		hint := ""
-		if code := status.Code(refused.Err); code == codes.PermissionDenied || code == codes.Unauthenticated {
-			hint = "; expected roles/pubsub.publisher on it"
-		}
-		return fmt.Errorf("publish to %s (PUBSUB_TOPIC): %w%s; every event that was not confirmed is back in the queue", r.cfg.TopicName(), refused.Err, hint)
+		return fmt.Errorf("publish to %s (PUBSUB_TOPIC): %w%s; every event that was not confirmed is back in the queue", r.cfg.TopicName(), refused.Err, publisherHint(refused.Err))
 	}
 	return err
+}
+
+// publisherHint names the role that an error of a topic shows to be missing.
+func publisherHint(err error) string {
+	if code := status.Code(err); code == codes.PermissionDenied || code == codes.Unauthenticated {
+		return "; expected roles/pubsub.publisher on it"
+	}
+	return ""
 }
 
 // sink publishes to the topic and removes from the queue of a walk.

@@ -12,8 +12,6 @@ import (
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"github.com/urfave/cli/v3"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/internal/app"
@@ -62,17 +60,9 @@ func (env commands) restorecommand() *cli.Command {
 				d.say("worker: %s has no message: nothing was changed", r.path)
 				return errors.Join(r.print(0, 0), command.Reported(errors.New("no message")))
 			}
-			if !c.Bool("yes") {
-				if !env.StdinIsTerminal() {
-					return command.Usagef("dlq restore changes the queue: expected --yes, as there is no terminal to ask on")
-				}
-				agreed, err := env.Ask(ctx, fmt.Sprintf("Put %s back on %s?", command.Plural(n, "message"), d.cfg.DeadLetterTopicName()))
-				if err != nil {
-					return errors.New("interrupted; nothing was changed")
-				}
-				if !agreed {
-					return nil
-				}
+			question := fmt.Sprintf("Put %s back on %s?", command.Plural(n, "message"), d.cfg.DeadLetterTopicName())
+			if ok, err := env.agreed(ctx, "restore", c.Bool("yes"), question); !ok {
+				return err
 			}
 			return r.restore(ctx, n)
 		},
@@ -232,11 +222,7 @@ func (r *restoring) ended(ctx context.Context, done, n int, lines []int, err err
 	if ctx.Err() != nil {
 		return fmt.Errorf("interrupted: %d of %s are restored%s", done, command.Plural(n, "message"), goOn)
 	}
-	hint := ""
-	if code := status.Code(err); code == codes.PermissionDenied || code == codes.Unauthenticated {
-		hint = "; expected roles/pubsub.publisher on it"
-	}
-	return fmt.Errorf("publish to %s (DLQ_TOPIC): %w%s; %d of %s are restored%s", r.cfg.DeadLetterTopicName(), err, hint, done, command.Plural(n, "message"), goOn)
+	return fmt.Errorf("publish to %s (DLQ_TOPIC): %w%s; %d of %s are restored%s", r.cfg.DeadLetterTopicName(), err, publisherHint(err), done, command.Plural(n, "message"), goOn)
 }
 
 func (r *restoring) print(n, done int) error {

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/dustin/go-humanize"
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/urfave/cli/v3"
 
@@ -152,7 +151,7 @@ func bytesAre(n int) string {
 	if n == 1 {
 		return "1 byte is"
 	}
-	return humanize.Comma(int64(n)) + " bytes are"
+	return command.Comma(n) + " bytes are"
 }
 
 // here highlights the row of the faulty field.

@@ -1,8 +1,7 @@
 package dlqcmd
 
 import (
-	"github.com/dustin/go-humanize"
-
+	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 	"github.com/sourcegraph/telemetry-relay/internal/fault"
 )
@@ -44,7 +43,7 @@ func (r *skipReport) add(s *dlq.Stored, why error) {
 func (r *skipReport) end() {
 	for _, kind := range r.order {
 		if n := r.counts[kind]; n > 1 {
-			r.say("worker: %s in all are left: %s", humanize.Comma(int64(n)), kind)
+			r.say("worker: %s in all are left: %s", command.Comma(n), kind)
 		}
 	}
 }

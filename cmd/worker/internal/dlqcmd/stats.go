@@ -8,7 +8,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v3"
 
 	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
@@ -126,7 +125,7 @@ func (d *session) printStats(s *dlq.Stats, faults []*dlq.FaultCount, top int) er
 		fmt.Fprintf(&out, "… and %s with %s; --top 0 shows all\n", command.Plural(rest, "fault"), command.Plural(restCount, "message"))
 	}
 	fmt.Fprintf(&out, "\n%s messages from %s to %s\n%s of them were replayed before\n",
-		d.atLeast(s.Count), shortTime(s.Oldest), shortTime(s.Newest), humanize.Comma(int64(s.ReplayedBefore)))
+		d.atLeast(s.Count), shortTime(s.Oldest), shortTime(s.Newest), command.Comma(s.ReplayedBefore))
 	_, err := io.WriteString(d.env.Stdout, out.String())
 	return err
 }
@@ -157,8 +156,8 @@ func (t *statsTable) print(out *strings.Builder, faults []*dlq.FaultCount) {
 	plain := [][]string{{"FAULT", "COUNT", "REASON", "SERVICE", "FIRST", "LAST", "CAME BACK"}}
 	for _, f := range faults {
 		plain = append(plain, []string{
-			cell(f.ID), humanize.Comma(int64(f.Count)), cell(f.Reason), cell(f.Service),
-			age(f.First, t.now), age(f.Last, t.now), fmt.Sprintf("%d%%", 100*f.CameBack/f.Count),
+			cell(f.ID), command.Comma(f.Count), cell(f.Reason), cell(f.Service),
+			dlq.Ago(f.First, t.now), dlq.Ago(f.Last, t.now), fmt.Sprintf("%d%%", 100*f.CameBack/f.Count),
 		})
 	}
 	widths := t.fit(plain)
@@ -219,7 +218,7 @@ func perHour(f *dlq.FaultCount) string {
 	}
 	// The trend is first, because a narrow terminal clips the end.
 	return fmt.Sprintf("%s: %s per hour in %d h, %s in the last", f.Trend, dlq.Sparkline(f.Hours), len(f.Hours),
-		humanize.Comma(int64(f.Hours[len(f.Hours)-1])))
+		command.Comma(f.Hours[len(f.Hours)-1]))
 }
 
 // maxReleasesShown bounds the releases in the table, with the fault and without it.
@@ -229,7 +228,7 @@ const maxReleasesShown = 4
 func releases(f *dlq.FaultCount) string {
 	var have []string
 	for _, r := range f.Releases[:min(len(f.Releases), maxReleasesShown)] {
-		have = append(have, fmt.Sprintf("%s × %s", cell(r.Version), humanize.Comma(int64(r.Count))))
+		have = append(have, fmt.Sprintf("%s × %s", cell(r.Version), command.Comma(r.Count)))
 	}
 	text := "releases " + strings.Join(have, ", ")
 	if more := len(f.Releases) - maxReleasesShown; more > 0 {
@@ -287,23 +286,6 @@ func clip(text string, width int) string {
 		return text
 	}
 	return string(runes[:width-1]) + "…"
-}
-
-// age says how long ago a time was, in its largest unit.
-func age(t, now time.Time) string {
-	const day = 24 * time.Hour
-	switch d := now.Sub(t); {
-	case d < time.Second:
-		return "just now"
-	case d < time.Minute:
-		return fmt.Sprintf("%d s ago", d/time.Second)
-	case d < time.Hour:
-		return fmt.Sprintf("%d min ago", d/time.Minute)
-	case d < 2*day:
-		return fmt.Sprintf("%d h ago", d/time.Hour)
-	default:
-		return fmt.Sprintf("%d d ago", d/day)
-	}
 }
 
 // cell is a value in a table: never empty, and without controls.

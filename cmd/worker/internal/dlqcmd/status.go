@@ -124,11 +124,11 @@ func statusText(path string, o *statusOutput, whys map[string]int) string {
 		}
 		fmt.Fprintf(&b, "%s  %s  %s  %s: %s\n", g.Fault, g.Action, cell(g.Reason), cell(g.Service), what)
 		for _, reason := range slices.Sorted(maps.Keys(g.RejectedFor)) {
-			fmt.Fprintf(&b, "          %s rejected again: %s\n", comma(g.RejectedFor[reason]), cell(reason))
+			fmt.Fprintf(&b, "          %s rejected again: %s\n", command.Comma(g.RejectedFor[reason]), cell(reason))
 		}
 	}
 	for _, why := range slices.Sorted(maps.Keys(whys)) {
-		fmt.Fprintf(&b, "%s failed: %s\n", comma(whys[why]), cell(dlq.SafeDetail(why)))
+		fmt.Fprintf(&b, "%s failed: %s\n", command.Comma(whys[why]), cell(dlq.SafeDetail(why)))
 	}
 	fmt.Fprintf(&b, "In all: %s\n", progress(o.Counts, o.Receipts))
 	switch {
@@ -151,7 +151,7 @@ func progress(c plan.Counts, receipts bool) string {
 	var parts []string
 	add := func(always bool, n int, what string) {
 		if always || n > 0 {
-			parts = append(parts, comma(n)+" "+what)
+			parts = append(parts, command.Comma(n)+" "+what)
 		}
 	}
 	publishes := c.Published > 0 || c.Purged == 0

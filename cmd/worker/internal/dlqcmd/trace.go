@@ -9,13 +9,13 @@ import (
 	"strings"
 	"time"
 
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/urfave/cli/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
-	"github.com/sourcegraph/telemetry-relay/internal/app"
 	"github.com/sourcegraph/telemetry-relay/internal/backlog"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq/plan"
@@ -213,16 +213,16 @@ func (t *tracer) receipts(ctx context.Context, f *trace.Facts) error {
 		return nil
 	}
 	f.ReceiptsDoubt = "the worker's receipts are best effort, and dlq status moves those of a plan into its journal, which was only read if --plan or the audit file names the plan"
-	client, err := dlq.NewClient(ctx, name, app.PubSubOptions(t.cfg)...)
-	if err != nil {
-		return err
-	}
-	defer client.Close() //nolint:errcheck // every receipt is given back by then
-	opts := t.env.opts.Queue
-	opts.Logger, opts.EmptyPulls = t.log, 1
-	queue := dlq.Open(client, opts)
-	err = t.readReceipts(ctx, queue, f)
-	err = errors.Join(err, queue.Close())
+	err := t.eachReceipts(ctx, func(_ *dlq.Queue, messages []*pubsubpb.PubsubMessage) error {
+		for _, m := range messages {
+			r, ok := receipts.Read(m.GetAttributes())
+			if ok && (r.EventID == t.id || r.OriginMessageID == t.id || slices.Contains(t.origins, r.OriginMessageID)) {
+				r.ReplayID = dlq.Word(r.ReplayID)
+				f.Receipts = append(f.Receipts, r)
+			}
+		}
+		return nil
+	})
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return errors.New("interrupted; every receipt is back")
@@ -232,25 +232,6 @@ func (t *tracer) receipts(ctx context.Context, f *trace.Facts) error {
 		return nil
 	}
 	return err
-}
-
-func (t *tracer) readReceipts(ctx context.Context, queue *dlq.Queue, f *trace.Facts) error {
-	for {
-		messages, err := queue.Next(ctx)
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		for _, m := range messages {
-			r, ok := receipts.Read(m.GetAttributes())
-			if ok && (r.EventID == t.id || r.OriginMessageID == t.id || slices.Contains(t.origins, r.OriginMessageID)) {
-				r.ReplayID = dlq.Word(r.ReplayID)
-				f.Receipts = append(f.Receipts, r)
-			}
-		}
-	}
 }
 
 // audit looks for the commands that have replayed or removed the event.

@@ -1,8 +1,6 @@
 package dlqcmd
 
 import (
-	"github.com/dustin/go-humanize"
-
 	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 )
@@ -43,6 +41,6 @@ func (w *watch) add(s *dlq.Stored) {
 func (w *watch) report() {
 	if len(w.seen) > 0 {
 		w.say("worker: warning: since the start %s of the kinds that were replayed came in, %s of them events that had been replayed; the cause may still be there",
-			command.Plural(len(w.seen), "new message"), humanize.Comma(int64(w.again)))
+			command.Plural(len(w.seen), "new message"), command.Comma(w.again))
 	}
 }
