@@ -251,7 +251,7 @@ func TestCredentialsRefusedIsAnOutage(t *testing.T) {
 			return gatewayserver.Fault{}
 		})
 		h.publish(numbered(20)...)
-		s, err := h.run(t.Context(), "WORKER_BATCH_MAX_EVENTS=10", "WORKER_SUBMIT_CONCURRENCY=1", "JOB_EXECUTION_DEADLINE=10s", "WORKER_SHUTDOWN_TIMEOUT=1s")
+		s, err := h.run(t.Context(), "WORKER_BATCH_MAX_EVENTS=10", "WORKER_SUBMIT_CONCURRENCY=1", "JOB_EXECUTION_DEADLINE=16s", "WORKER_SHUTDOWN_TIMEOUT=1s")
 		if err == nil || s.Ended != relay.Deadline || s.AllRejected() != 0 || s.Submitted == 0 || s.Submitted+s.Released != s.Received {
 			t.Errorf("got %s, %v", toJSON(s), err)
 		}

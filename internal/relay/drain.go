@@ -5,7 +5,9 @@ import "time"
 // drainCheck proves that the subscription is empty, which ends a drain. It is pure.
 //
 // Silence alone is no proof, because a stream may be silent on a healthy connection. So
-// each stream must answer a ping, and several pulls must bring nothing. The loop owns it.
+// several pulls must bring nothing, and each stream must answer a ping while a pull waits.
+// A pull during which a stream does not answer counts for nothing: where an answer takes as
+// long as a pull waits, the answer to the pull may have come too late. The loop owns it.
 type drainCheck struct {
 	pulling bool // a pull is in flight
 	// emptying: receiving is ended to see whether a stream still brings something.
@@ -15,9 +17,9 @@ type drainCheck struct {
 	// pullError is why Pub/Sub did not answer the latest pull; nil: it did.
 	pullError error
 
-	since  time.Time // the end of the latest activity, to which pulls and pinged belong
+	since  time.Time // the end of the latest activity, to which pulls belongs
 	pulls  int       // pulls in a row that brought nothing
-	pinged time.Time // when the streams were pinged; zero: not yet
+	pinged time.Time // when the streams were pinged, with the latest pull
 }
 
 const (
@@ -40,8 +42,6 @@ type drainView struct {
 	lastBusy time.Time
 	// idle is for how long nothing may have come, pullWait how long a pull waits.
 	idle, pullWait time.Duration
-	// answeredSince reports whether each stream has answered a ping that was sent then.
-	answeredSince func(time.Time) bool
 }
 
 // drainStep is what a drain does next.
@@ -52,12 +52,8 @@ const (
 	drainWait drainStep = iota
 	// drainRestart begins the idle time anew: it does not run while something is unavailable.
 	drainRestart
-	// drainPingAndPull pings the streams and pulls; it is the first pull of a proof.
-	drainPingAndPull
-	// drainPullAgain pulls.
-	drainPullAgain
-	// drainPing pings the streams again: one may have been opened anew.
-	drainPing
+	// drainPullOnce pings the streams and pulls.
+	drainPullOnce
 	// drainStopReceiving ends receiving: messages that a stream has been given are not seen
 	// by a pull.
 	drainStopReceiving
@@ -74,7 +70,7 @@ func (d *drainCheck) next(v drainView) drainStep {
 		return drainWait
 	}
 	if !d.since.Equal(v.lastBusy) {
-		d.since, d.pulls, d.pinged = v.lastBusy, 0, time.Time{}
+		d.since, d.pulls = v.lastBusy, 0
 	}
 	quiet := v.now.Sub(v.lastBusy)
 	switch {
@@ -83,25 +79,20 @@ func (d *drainCheck) next(v drainView) drainStep {
 		if quiet < v.idle-emptyPulls*v.pullWait {
 			return drainWait
 		}
-		d.pulling = true
-		if d.pinged.IsZero() {
-			d.pinged = v.now
-			return drainPingAndPull
-		}
-		return drainPullAgain
+		d.pulling, d.pinged = true, v.now
+		return drainPullOnce
 	case quiet < v.idle:
 		return drainWait
-	case !v.answeredSince(d.pinged):
-		return drainPing
 	}
 	d.emptying = true
 	return drainStopReceiving
 }
 
-// pulled takes the answer to a pull.
-func (d *drainCheck) pulled(found int, err error, lastBusy time.Time) {
+// pulled takes the answer to a pull. answered says that each stream has answered since
+// pinged.
+func (d *drainCheck) pulled(found int, err error, answered bool, lastBusy time.Time) {
 	d.pulling, d.pullError = false, err
-	if err == nil && found == 0 && d.since.Equal(lastBusy) {
+	if err == nil && found == 0 && answered && d.since.Equal(lastBusy) {
 		if d.pulls++; d.pulls == emptyPulls {
 			d.sawEmpty = true
 		}

@@ -19,18 +19,18 @@ func TestDrainEndsWithAProof(t *testing.T) {
 		err                  error
 		unanswered           int // seconds for which a stream does not answer
 		want                 int // the second at which receiving is stopped; 0: not within a minute
-		pings                int
+		pulls                int
 	}{
-		{name: "nothing comes", want: 15, pings: 1},
-		{name: "an event arrives", arrives: 10, want: 25, pings: 2},
-		{name: "the gateway is unavailable for a moment", unavailable: 10, want: 25, pings: 2},
-		{name: "a pull brings something, which arrives", found: 1, want: 24, pings: 2},
-		{name: "pulls are not answered", err: errors.New("unavailable"), want: 0, pings: 6},
-		{name: "a stream does not answer for a while", unanswered: 20, want: 20, pings: 6},
+		{name: "nothing comes", want: 15, pulls: 3},
+		{name: "an event arrives", arrives: 10, want: 25, pulls: 4},
+		{name: "the gateway is unavailable for a moment", unavailable: 10, want: 25, pulls: 4},
+		{name: "a pull brings something, which arrives", found: 1, want: 24, pulls: 4},
+		{name: "pulls are not answered", err: errors.New("unavailable"), want: 0, pulls: 6},
+		{name: "a stream does not answer for a while", unanswered: 20, want: 23, pulls: 14},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var d drainCheck
-			lastBusy, stopped, pings := start, 0, 0
+			lastBusy, stopped, pulls := start, 0, 0
 			for second := 1; second <= 60 && stopped == 0; second++ {
 				now := start.Add(time.Duration(second) * time.Second)
 				if second == test.arrives {
@@ -38,21 +38,19 @@ func TestDrainEndsWithAProof(t *testing.T) {
 				}
 				switch d.next(drainView{
 					now: now, ready: second != test.unavailable, finished: true, lastBusy: lastBusy, idle: idle, pullWait: pullWait,
-					answeredSince: func(time.Time) bool { return second >= test.unanswered },
 				}) {
 				case drainWait:
-				case drainPing:
-					pings++
 				case drainRestart:
 					lastBusy = now
-				case drainPingAndPull:
-					pings++
-					fallthrough
-				case drainPullAgain:
+				case drainPullOnce:
+					pulls++
+					if !d.pinged.Equal(now) {
+						t.Errorf("the streams were pinged at %v, not with the pull at %v", d.pinged, now)
+					}
 					if test.found > 0 {
 						lastBusy = now // its messages arrive first
 					}
-					d.pulled(test.found, test.err, lastBusy)
+					d.pulled(test.found, test.err, second >= test.unanswered, lastBusy)
 					if test.err != nil {
 						lastBusy = now
 					}
@@ -64,8 +62,8 @@ func TestDrainEndsWithAProof(t *testing.T) {
 			if stopped != test.want {
 				t.Errorf("receiving is stopped after %d s, want %d", stopped, test.want)
 			}
-			if pings != test.pings {
-				t.Errorf("%d pings, want %d", pings, test.pings)
+			if pulls != test.pulls {
+				t.Errorf("%d pulls, want %d", pulls, test.pulls)
 			}
 		})
 	}
@@ -75,7 +73,7 @@ func TestDrainEndsWithAProof(t *testing.T) {
 // pull is in flight, or receiving is being ended.
 func TestDrainWaitsForEventsInFlight(t *testing.T) {
 	now := time.Date(2026, 11, 27, 9, 0, 0, 0, time.UTC)
-	idle := drainView{now: now, ready: true, finished: true, lastBusy: now.Add(-time.Hour), idle: time.Second, answeredSince: func(time.Time) bool { return true }}
+	idle := drainView{now: now, ready: true, finished: true, lastBusy: now.Add(-time.Hour), idle: time.Second}
 	busy := idle
 	busy.finished = false
 	for name, test := range map[string]struct {

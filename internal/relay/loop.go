@@ -340,18 +340,13 @@ func (l *loop) stepDrain(now time.Time) {
 		finished: l.finished(now),
 		lastBusy: l.run.lastBusy,
 		idle:     l.run.opts.DrainIdle, pullWait: receiver.PullWait(),
-		answeredSince: receiver.AnsweredSince,
 	}) {
 	case drainWait:
 	case drainRestart:
 		l.run.lastBusy = now
-	case drainPingAndPull:
+	case drainPullOnce:
 		receiver.Ping()
 		l.receiving.pull(drainPull, true)
-	case drainPullAgain:
-		l.receiving.pull(drainPull, true)
-	case drainPing:
-		receiver.Ping()
 	case drainStopReceiving:
 		l.receiving.stop()
 	}
@@ -363,7 +358,7 @@ func (l *loop) pulled(r pullResult, now time.Time) {
 		l.run.log.Debug("Pub/Sub did not answer a pull", "error", r.err)
 	}
 	if r.drain {
-		l.drain.pulled(r.found, r.err, l.run.lastBusy)
+		l.drain.pulled(r.found, r.err, l.receiving.receiver.AnsweredSince(l.drain.pinged), l.run.lastBusy)
 	} else {
 		l.receiving.pulling = false
 		if r.found == 0 {
