@@ -183,6 +183,7 @@ func (q *Queue) Close() error {
 	// An extension that Pub/Sub serves after the release would undo it.
 	q.stopLease()
 	q.leasing.Wait()
+	time.Sleep(time.Until(q.cut.Add(q.opts.WaitingPull / releasePause)))
 	ctx, cancel := context.WithTimeout(context.Background(), q.opts.ReleaseTimeout)
 	defer cancel()
 	p := pool.New().WithErrors().WithMaxGoroutines(leaseStreams)

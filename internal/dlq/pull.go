@@ -18,6 +18,11 @@ const (
 	// waits. A server may continue a pull that the client has cut, and lease released
 	// messages to that client.
 	pullGrace = 4 * time.Second
+	// releasePause is which part of WaitingPull passes between the end of a waiting pull
+	// that was cut by its deadline and a release, 0.5 s by default. Pub/Sub learns of the
+	// deadline a little later than the client, and would lease released messages to that
+	// pull, whose answer nobody reads.
+	releasePause = 6
 )
 
 // pullNow pulls without waiting for messages.
@@ -57,6 +62,7 @@ func (q *Queue) pull(ctx context.Context, immediately bool, timeout time.Duratio
 			return received, nil
 		}
 		if !immediately && status.Code(err) == codes.DeadlineExceeded {
+			q.cut = time.Now()
 			return nil, nil
 		}
 		q.failures++

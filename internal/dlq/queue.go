@@ -84,6 +84,7 @@ type Queue struct {
 	stale     int           // answers in a row without a new message that is older than the start
 	waited    time.Duration // time in Next since the last new message that is older than the start
 	endless   bool          // the reading ended although messages still came
+	cut       time.Time     // when a waiting pull reached its deadline last; zero: none did
 	stopLease context.CancelFunc
 	leasing   sync.WaitGroup
 	closed    bool

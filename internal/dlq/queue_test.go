@@ -508,3 +508,29 @@ func TestCloseAfterExtension(t *testing.T) {
 		})
 	}
 }
+
+// TestCloseAfterCutPull: a release comes some time after a waiting pull has reached its
+// deadline, or Pub/Sub may lease the released messages to that pull.
+func TestCloseAfterCutPull(t *testing.T) {
+	var ended time.Time // of the latest waiting pull
+	answer := batches(1)
+	s := &scripted{pull: func(ctx context.Context, immediately bool) ([]*pubsubpb.ReceivedMessage, error) {
+		received, err := answer(ctx, immediately)
+		if !immediately {
+			ended = time.Now()
+		}
+		return received, err
+	}}
+	inBubble(t, s, func(t *testing.T, q *Queue) {
+		if _, _, err := readAll(t, q); err != nil {
+			t.Fatal(err)
+		}
+		if err := q.Close(); err != nil {
+			t.Error(err)
+		}
+		released := s.requests("release")
+		if len(released) != 1 || s.began.Add(released[0].at).Sub(ended) != 500*time.Millisecond {
+			t.Errorf("%d releases, the pull ended at %v", len(released), ended.Sub(s.began))
+		}
+	})
+}

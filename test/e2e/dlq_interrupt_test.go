@@ -136,6 +136,7 @@ func TestDeadLettersInterrupted(t *testing.T) {
 					end = syscall.SIGHUP // the connection drops
 				}
 				p.signal(end)
+				time.Sleep(300 * time.Millisecond) // the process takes note, or it may be done before
 				close(signaled)
 				got := p.wait().exits(1)
 				contains(t, got.stderr, "interrupted")
