@@ -124,10 +124,8 @@ func (b *browser) text() string {
 func (b *browser) see(texts ...string) {
 	b.Helper()
 	for _, want := range texts {
-		for end := time.Now().Add(browserPatience); !strings.Contains(b.text(), want); time.Sleep(20 * time.Millisecond) {
-			if time.Now().After(end) {
-				b.Fatalf("the page does not show %q:\n%s", want, b.text())
-			}
+		if !testenv.Within(b.Context(), browserPatience, func() bool { return strings.Contains(b.text(), want) }) {
+			b.Fatalf("the page does not show %q:\n%s", want, b.text())
 		}
 	}
 }
@@ -260,13 +258,10 @@ func localWorker(t *testing.T, variables ...string) string {
 			t.Errorf("worker local ended with %d: %s", status, stderr.String())
 		}
 	})
-	for end := time.Now().Add(browserPatience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if address := queueAddress.FindString(stdout.String()); address != "" {
-			return address
-		}
+	if !testenv.Within(t.Context(), browserPatience, func() bool { return queueAddress.MatchString(stdout.String()) }) {
+		t.Fatalf("worker local prints no address: %s %s", stdout.String(), stderr.String())
 	}
-	t.Fatalf("worker local prints no address: %s %s", stdout.String(), stderr.String())
-	return ""
+	return queueAddress.FindString(stdout.String())
 }
 
 // TestBrowser goes from the faults to a replay that is seen as recorded, in a browser, on

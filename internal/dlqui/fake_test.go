@@ -25,6 +25,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/dlq/spool"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/servicesyaml"
+	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 
 const secret = "S3CRET"
@@ -183,10 +184,8 @@ func open(t *testing.T, queue *fakeQueue, change ...func(*Options)) *browser {
 // until waits for a condition.
 func (b *browser) until(ok func() bool) {
 	b.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			b.Fatal("it did not become so in 20 s")
-		}
+	if !testenv.Within(b.Context(), 20*time.Second, ok) {
+		b.Fatal("it did not become so in 20 s")
 	}
 }
 

@@ -70,8 +70,8 @@ func refuse(code codes.Code) func(context.Context) error {
 	return func(context.Context) error { return status.Error(code, "the reason") }
 }
 
-// world is a Publisher in fake time, with all that it does.
-type world struct {
+// env is a Publisher in fake time, with its topic, its log and its results.
+type env struct {
 	*Publisher
 	topic *fakeTopic
 	log   testenv.Buffer
@@ -80,10 +80,10 @@ type world struct {
 	counts map[string]int
 }
 
-func inWorld(t *testing.T, test func(t *testing.T, w *world)) {
+func inEnv(t *testing.T, test func(t *testing.T, w *env)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{topic: &fakeTopic{}, counts: map[string]int{}}
+		w := &env{topic: &fakeTopic{}, counts: map[string]int{}}
 		w.Publisher = NewPublisher(w.topic, slog.New(slog.NewTextHandler(&w.log, nil)), func(result string, n int) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -94,13 +94,13 @@ func inWorld(t *testing.T, test func(t *testing.T, w *world)) {
 	})
 }
 
-func (w *world) add(n int) {
+func (w *env) add(n int) {
 	for range n {
 		w.Add(goldenReceipt)
 	}
 }
 
-func (w *world) has(t *testing.T, sizes string, counts map[string]int) {
+func (w *env) has(t *testing.T, sizes string, counts map[string]int) {
 	t.Helper()
 	synctest.Wait()
 	w.mu.Lock()
@@ -111,7 +111,7 @@ func (w *world) has(t *testing.T, sizes string, counts map[string]int) {
 }
 
 func TestPublishInBatches(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inEnv(t, func(t *testing.T, w *env) {
 		w.add(1)
 		time.Sleep(batchDelay / 2)
 		w.add(2)
@@ -137,7 +137,7 @@ func TestPublishInBatches(t *testing.T) {
 // room are dropped and counted. Nothing blocks.
 func TestTopicIsUnavailable(t *testing.T) {
 	for _, code := range []codes.Code{codes.Unavailable, codes.NotFound, codes.PermissionDenied} {
-		inWorld(t, func(t *testing.T, w *world) {
+		inEnv(t, func(t *testing.T, w *env) {
 			w.topic.set(refuse(code))
 			w.add(1)
 			time.Sleep(batchDelay)
@@ -168,7 +168,7 @@ func TestTopicIsUnavailable(t *testing.T) {
 
 // TestRefusedRequest: a request that can never work holds up no other.
 func TestRefusedRequest(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inEnv(t, func(t *testing.T, w *env) {
 		w.topic.set(refuse(codes.InvalidArgument))
 		w.add(2)
 		time.Sleep(batchDelay)
@@ -195,7 +195,7 @@ func TestClose(t *testing.T) {
 		"there is no time":         {answer: func(ctx context.Context) error { return ctx.Err() }, within: 0, sizes: "[]", counts: map[string]int{ResultError: 1500}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, func(t *testing.T, w *world) {
+			inEnv(t, func(t *testing.T, w *env) {
 				w.topic.set(c.answer)
 				if c.before > 0 {
 					w.add(1500)
@@ -225,7 +225,7 @@ func TestClose(t *testing.T) {
 
 // TestCloseTriesAgain: the end does not wait for a pause that is meant for an outage.
 func TestCloseTriesAgain(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
+	inEnv(t, func(t *testing.T, w *env) {
 		w.topic.set(refuse(codes.Unavailable))
 		w.add(1)
 		time.Sleep(time.Minute) // the pauses are long now

@@ -22,6 +22,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
+	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 
 // uiBrowser is a browser at the pages that `dlq ui` serves.
@@ -87,10 +88,8 @@ func (h *testQueue) ui(vars ...string) *uiBrowser {
 
 func (b *uiBrowser) until(ok func() bool) {
 	b.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			b.Fatalf("it did not become so in 30 s; stderr: %s", b.stderr)
-		}
+	if !testenv.Within(b.Context(), 30*time.Second, ok) {
+		b.Fatalf("it did not become so in 30 s; stderr: %s", b.stderr)
 	}
 }
 
