@@ -16,6 +16,7 @@ import (
 
 	"github.com/sourcegraph/telemetry-relay/internal/emulator"
 	"github.com/sourcegraph/telemetry-relay/internal/servicesyaml"
+	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 
 // The runbook is run: every command in a console block of docs/oncall.md and
@@ -36,6 +37,8 @@ func TestMain(m *testing.M) {
 		rejectSpan, pullWait = "2s", "1s"
 		main()
 	}
+	flag.Parse()
+	testenv.RunAtOnce("6") // they mostly wait for commands that wait for Pub/Sub
 	os.Exit(m.Run())
 }
 
