@@ -183,9 +183,11 @@ func (q *Queue) Close() error {
 	// An extension that Pub/Sub serves after the release would undo it.
 	q.stopLease()
 	q.leasing.Wait()
-	time.Sleep(time.Until(q.cut.Add(q.opts.WaitingPull / releasePause)))
 	ctx, cancel := context.WithTimeout(context.Background(), q.opts.ReleaseTimeout)
 	defer cancel()
+	if err := retry.Sleep(ctx, time.Until(q.cut.Add(q.opts.WaitingPull/releasePause))); err != nil {
+		return err
+	}
 	p := pool.New().WithErrors().WithMaxGoroutines(leaseStreams)
 	for part := range slices.Chunk(q.ackIDs(), maxIDs) {
 		p.Go(func() error {
