@@ -45,6 +45,8 @@ type Plan struct {
 	// the events is recorded, it takes half as many. Further streams end with
 	// ResourceExhausted. 0 means no limit.
 	Capacity int `json:"capacity"`
+	// SteadyCapacity keeps the capacity as it is all the time.
+	SteadyCapacity bool `json:"steady_capacity"`
 	// Noisy makes the first publisher send all events except every n-th; 0 means that
 	// publishers take turns.
 	Noisy int `json:"noisy"`
@@ -97,7 +99,7 @@ func (p Plan) Quiet(event int) bool { return p.Noisy == 0 || p.Publisher(event) 
 // CapacityAfter returns how many payloads the gateway takes at once after this many events;
 // 0 means no limit.
 func (p Plan) CapacityAfter(recorded int) int {
-	if phase := 3 * recorded / p.Events; phase == 1 {
+	if phase := 3 * recorded / p.Events; phase == 1 && !p.SteadyCapacity {
 		return p.Capacity / 2
 	}
 	return p.Capacity

@@ -6,6 +6,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sourcegraph/telemetry-relay/bench/fakegateway"
+	"github.com/sourcegraph/telemetry-relay/bench/load"
 )
 
 func TestCapacityPhases(t *testing.T) {
@@ -35,6 +36,27 @@ x, all of it again: 30000 events/s, 300 streams/s, 0.00 % of the streams refused
 	m.Gateway.Seconds = seconds[:12]
 	const short = "too short to tell, use more --events\n"
 	if diff := cmp.Diff("x, all of it: "+short+"x, half of it: "+short+"x, all of it again: "+short, capacityPhases(m)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestShares(t *testing.T) {
+	seconds := make([]fakegateway.Second, 15)
+	for i := range seconds {
+		seconds[i] = fakegateway.Second{Recorded: 36_000, Streams: 360, Refused: 3}
+		if i < secondsToAdapt {
+			seconds[i] = fakegateway.Second{Recorded: 5_000, Streams: 50, Refused: 50}
+		}
+	}
+	m := Measurement{
+		Case: "x", Plan: load.Plan{Latency: 250, Capacity: 100}, Submitted: []int{60, 100, 140},
+		Gateway: fakegateway.Report{Seconds: seconds},
+	}
+	const want = `x: the slowest has submitted 60 % of the average
+x: 36000 events/s, 360 streams/s, 0.83 % of the streams refused (8 s)
+x: 90 % of the capacity used
+`
+	if diff := cmp.Diff(want, shares(m)); diff != "" {
 		t.Error(diff)
 	}
 }

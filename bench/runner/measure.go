@@ -51,7 +51,8 @@ type Measurement struct {
 	CPUPerMillion   float64            `json:"cpu_seconds_per_million"`
 	CPU             float64            `json:"cpu_seconds"`
 	Wall            float64            `json:"wall_seconds"`
-	PeakMB          float64            `json:"peak_mib"` // of the largest process
+	PeakMB          float64            `json:"peak_mib"`  // of the largest process
+	Submitted       []int              `json:"submitted"` // by each worker, in events
 	Pubsub          fakepubsub.Report  `json:"pubsub"`
 	Gateway         fakegateway.Report `json:"gateway"`
 	// FirstRecorded is the time from the start of the process to the first event
@@ -117,6 +118,9 @@ func (r *runner) measure(ctx context.Context, s setup) (m Measurement, err error
 		m.CPU += u.CPU
 		m.Wall = max(m.Wall, u.Wall)
 		m.PeakMB = max(m.PeakMB, u.PeakMB)
+		if s.consumer == worker {
+			m.Submitted = append(m.Submitted, u.Submitted)
+		}
 	}
 	m.CPUPerMillion = m.CPU / float64(s.plan.Events) * 1e6
 	switch {

@@ -72,6 +72,8 @@ type usage struct {
 	CPU    float64 // seconds
 	PeakMB float64 // resident
 	Wall   float64 // seconds
+	// Submitted is how many events a worker says that it has submitted.
+	Submitted int
 }
 
 // consume runs a consumer to its end. A worker that could not do its work exits with status
@@ -91,6 +93,10 @@ func consume(ctx context.Context, environ []string, mayFail bool, path string, a
 	}
 	if r, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
 		u.PeakMB = float64(r.Maxrss) / 1024 // KiB on Linux
+	}
+	var summary struct{ Submitted int }
+	if json.Unmarshal([]byte(stdout.String()), &summary) == nil { // other consumers print none
+		u.Submitted = summary.Submitted
 	}
 	return u, nil
 }

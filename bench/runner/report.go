@@ -53,7 +53,10 @@ func report(w io.Writer, s scenario, measured, before []Measurement) {
 	}
 	_ = t.Flush() // to the terminal
 	for _, m := range measured {
-		if m.Plan.Capacity > 0 {
+		switch {
+		case m.Plan.SteadyCapacity:
+			fmt.Fprint(w, shares(m))
+		case m.Plan.Capacity > 0:
 			fmt.Fprint(w, capacityPhases(m))
 		}
 	}

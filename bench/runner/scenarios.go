@@ -61,6 +61,10 @@ var scenarios = []scenario{
 		}
 		return cases
 	}, runs: 1},
+	{name: "sharing", about: "ten workers, whose batches have at most 100 events, at a gateway that takes 100 payloads at once for 250 ms each", cases: func(o Options) []testCase {
+		plan := load.Plan{Events: o.Events, Publishers: 100, Latency: 250, Capacity: 100, SteadyCapacity: true}
+		return []testCase{{"10 workers", setup{consumer: worker, workers: 10, plan: plan, vars: []string{"WORKER_BATCH_MAX_EVENTS=100"}}}}
+	}, runs: 1},
 	{name: "noisy", about: "20,000 events/s of one publisher and 10 of each of 100 others for 20 s, 250 ms for a payload: the latencies are those of the others, without the first 5 s", cases: func(Options) (cases []testCase) {
 		for _, distance := range []int{0, farPubsub} {
 			plan := load.Plan{Events: 20 * 21_000, Publishers: 101, Rate: 21_000, Noisy: 21, WarmUp: 5, Latency: 250, PubsubDistance: distance}
