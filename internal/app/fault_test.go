@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -326,6 +327,24 @@ func TestRefusalsAreAttributed(t *testing.T) {
 		h.publish(message(`{"feature":"sams.user","action":"created"}`, "service_id", "sams"))
 		s, err := h.run(t.Context())
 		h.drained(s, err, 11, none{})
+	})
+	t.Run("streams at random, for a while", func(t *testing.T) {
+		t.Parallel()
+		h := newEnv(t)
+		var began atomic.Int64 // Unix nanoseconds; 0: it has not begun
+		h.gateway.SetOnStream(func(gatewayserver.StreamInfo) gatewayserver.Fault {
+			if len(h.gateway.Recorded()) == 0 {
+				return gatewayserver.Fault{}
+			}
+			began.CompareAndSwap(0, time.Now().UnixNano())
+			if time.Since(time.Unix(0, began.Load())) < 5*time.Second && rand.IntN(3) == 0 {
+				return gatewayserver.Fault{Err: status.Error(codes.InvalidArgument, "one of three instances refuses all")}
+			}
+			return gatewayserver.Fault{}
+		})
+		h.publish(numbered(400)...)
+		s, err := h.run(t.Context(), "WORKER_BATCH_MAX_EVENTS=5", "WORKER_SUBMIT_CONCURRENCY=4")
+		h.drained(s, err, 400, none{})
 	})
 	for _, code := range []codes.Code{codes.InvalidArgument, codes.Unimplemented} {
 		t.Run("everything "+code.String(), func(t *testing.T) {

@@ -66,7 +66,8 @@ type publisher struct {
 	received int  // events that the metrics do not know of yet
 	active   int  // streams
 	service  *service
-	waiting  group // its events that wait for their batch to fill
+	refusals refusals // of the identity; results writes it
+	waiting  group    // its events that wait for their batch to fill
 }
 
 // group is the events of a publisher that wait for their batch to fill.

@@ -81,7 +81,7 @@ func (s *endlessStream) take() (first, end int, err error) {
 	return first, s.next, s.ctx.Err()
 }
 
-func (e *endless) Pull(context.Context, int) (consume.Response, error) {
+func (e *endless) Pull(context.Context, int, bool) (consume.Response, error) {
 	return consume.NewResponse(nil), nil
 }
 

@@ -54,8 +54,10 @@ func (w *withoutStreams) Stream(ctx context.Context, _ consume.Flow) (consume.St
 	return quietStream{ctx, make(chan struct{}, 1)}, nil
 }
 
-func (*withoutStreams) Pull(ctx context.Context, _ int) (consume.Response, error) {
-	<-ctx.Done()
+func (*withoutStreams) Pull(ctx context.Context, _ int, immediately bool) (consume.Response, error) {
+	if !immediately {
+		<-ctx.Done()
+	}
 	return consume.NewResponse(nil), nil
 }
 

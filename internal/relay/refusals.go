@@ -12,7 +12,8 @@ type streamHistory struct {
 	failing    int    // events whose streams failed although they were cut out, since something was recorded
 }
 
-// refusals are the streams that failed with an event alone in them.
+// refusals are the streams that failed with an event alone in them, or with the events of an
+// identity.
 type refusals struct {
 	counted  int    // that count against the event
 	proven   int    // of those, after which something else was recorded before the next one
@@ -90,4 +91,30 @@ func (h *streamHistory) atFault(r *refusals, f refusal) bool {
 		proven, unproven = proven+transportRefusals, unproven+transportRefusals
 	}
 	return r.proven+1 >= proven || r.counted >= unproven
+}
+
+// refused notes that the gateway refused a stream, and took a stream without events of the same
+// identity, or of another one if it refuses the identity. started is when the stream began,
+// by the logical clock. It reports whether the event, or the identity, is at fault. One
+// refusal proves nothing: an outage may have ended between it and the stream that the
+// gateway took, or one of several instances may refuse everything. Then events that were
+// refused alone are recorded later, and the count begins anew.
+func (h *streamHistory) refused(r *refusals, started uint64) bool {
+	if h.failedAt > r.latest {
+		r.counted, r.proven = 0, 0 // the gateway refuses others that are not at fault
+	}
+	if r.latest == 0 || started > r.latest { // others show nothing more about the same moment
+		r.latest = h.clock
+		r.counted++
+	}
+	return r.counted >= minUnprovenRefusals
+}
+
+// refusedButRecorded notes that the gateway recorded an event that it had refused, alone or
+// with its identity. So its refusals of others prove nothing, either.
+func (h *streamHistory) refusedButRecorded(r *refusals) {
+	if r.latest > 0 {
+		*r = refusals{}
+		h.othersFailed()
+	}
 }

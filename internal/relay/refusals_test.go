@@ -55,3 +55,59 @@ func TestEventAtFaultForFailingStreams(t *testing.T) {
 		})
 	}
 }
+
+// TestRefusedStreamsAreProven has streams that the gateway refuses while it takes streams
+// without the event, and says after how many of them the event is at fault.
+func TestRefusedStreamsAreProven(t *testing.T) {
+	recorded := func(h *streamHistory, _ *refusals) { h.tick(); h.recorded() }
+	for _, test := range []struct {
+		name    string
+		between []func(*streamHistory, *refusals) // after each refusal
+		atOnce  int                               // streams that are refused in the same moment; 0: one
+		want    int                               // moments; 0: not within a hundred
+	}{
+		{name: "nothing else is recorded", want: 6},
+		{name: "others are recorded between its refusals", between: []func(*streamHistory, *refusals){recorded}, want: 6},
+		{name: "many streams of an identity are refused at once", atOnce: 8, want: 6},
+		{name: "other streams fail", between: []func(*streamHistory, *refusals){
+			recorded, func(h *streamHistory, _ *refusals) { h.tick(); h.othersFailed() },
+		}, want: 0},
+		{name: "another event is recorded that was refused alone", between: []func(*streamHistory, *refusals){
+			func(h *streamHistory, _ *refusals) {
+				var other refusals
+				h.tick()
+				h.refused(&other, h.clock)
+				h.tick()
+				h.refusedButRecorded(&other)
+				h.recorded()
+			},
+		}, want: 0},
+		{name: "the identity is taken in between", between: []func(*streamHistory, *refusals){
+			func(h *streamHistory, of *refusals) { h.tick(); h.refusedButRecorded(of); h.recorded() },
+		}, want: 0},
+		{name: "others are recorded that were not refused", between: []func(*streamHistory, *refusals){
+			func(h *streamHistory, _ *refusals) { h.tick(); h.refusedButRecorded(&refusals{}); h.recorded() },
+		}, want: 6},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			h := &streamHistory{}
+			var of refusals
+			got := 0
+			for n := 1; n <= 100 && got == 0; n++ {
+				started := h.tick()
+				for range max(1, test.atOnce) {
+					h.tick()
+					if h.refused(&of, started) {
+						got = n
+					}
+				}
+				for _, do := range test.between {
+					do(h, &of)
+				}
+			}
+			if got != test.want {
+				t.Errorf("at fault after %d moments, want %d", got, test.want)
+			}
+		})
+	}
+}

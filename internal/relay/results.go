@@ -81,6 +81,10 @@ func (t *results) settleListed(s *submission, result submit.Result, now time.Tim
 		case e == nil || e.settled:
 		case result.Listed != nil && result.Listed[i]:
 			a.settled++
+			if e.failures != nil {
+				t.streams.refusedButRecorded(&e.failures.refusals)
+			}
+			t.streams.refusedButRecorded(&s.publisher.refusals)
 			t.settlement.eventRecorded(e, now)
 		default:
 			rest = append(rest, e)
@@ -109,19 +113,39 @@ func (t *results) failed(s *submission, failure *submit.Failure, now time.Time) 
 		// fault is found when the worker's own one is accepted again.
 		t.unavailable(s, breaker.Gateway, "unusable", failure, now)
 	case submit.IdentityRefused:
-		for _, e := range s.events {
-			t.deadLetters.reject(e, event.GatewayRefused, fmt.Sprintf(
-				"the gateway refuses the identity service_id=%q service_environment=%q (%s) while it takes others", s.publisher.id.ServiceID, s.publisher.id.Environment, failure.Code))
-		}
+		t.identityRefused(s, failure, now)
 	case submit.BatchRefused:
-		if len(s.events) > 1 {
-			t.queue.retryHalves(s, "refused", now)
-			return
-		}
-		t.deadLetters.reject(s.events[0], event.GatewayRefused, fmt.Sprintf("the gateway refuses a stream with this event (%s) and takes the same stream without it", failure.Code))
+		t.batchRefused(s, failure, now)
 	default:
 		t.failedTransiently(s, failure, now)
 	}
+}
+
+// identityRefused takes a refusal of the publisher, while the gateway takes the worker's own
+// identity.
+func (t *results) identityRefused(s *submission, failure *submit.Failure, now time.Time) {
+	if !t.streams.refused(&s.publisher.refusals, s.started) {
+		t.queue.retry(s, "refused", failure.RetryAfter, now)
+		return
+	}
+	for _, e := range s.events {
+		t.deadLetters.reject(e, event.GatewayRefused, fmt.Sprintf(
+			"the gateway refuses the identity service_id=%q service_environment=%q (%s) while it takes others", s.publisher.id.ServiceID, s.publisher.id.Environment, failure.Code))
+	}
+}
+
+// batchRefused takes a refusal of the events, while the gateway takes their publisher.
+func (t *results) batchRefused(s *submission, failure *submit.Failure, now time.Time) {
+	if len(s.events) > 1 {
+		t.queue.retryHalves(s, "refused", now)
+		return
+	}
+	e := s.events[0]
+	if !t.streams.refused(&e.history().refusals, s.started) {
+		t.queue.retry(s, "refused", failure.RetryAfter, now)
+		return
+	}
+	t.deadLetters.reject(e, event.GatewayRefused, fmt.Sprintf("the gateway refuses a stream with this event (%s) and takes the same stream without it", failure.Code))
 }
 
 // unavailable opens the breaker, and submits the events again when it has closed.
