@@ -128,11 +128,15 @@ func (s *pullStream) Recv() (Response, error) {
 	return response, nil
 }
 
-// Pull requests messages once and waits for them until ctx ends. An empty result is no
-// error.
-func (c *Client) Pull(ctx context.Context, limit int) (Response, error) {
-	response, err := c.client.Pull(ctx, &pubsubpb.PullRequest{Subscription: c.subscription, MaxMessages: int32(limit)})
-	if deadline, ok := ctx.Deadline(); ok && status.Code(err) == codes.DeadlineExceeded && time.Until(deadline) < clockSlack {
+// Pull requests messages once. Unless it is to be answered immediately, it waits for them
+// until ctx ends. An empty result is no error.
+func (c *Client) Pull(ctx context.Context, limit int, immediately bool) (Response, error) {
+	response, err := c.client.Pull(ctx, &pubsubpb.PullRequest{
+		Subscription:      c.subscription,
+		MaxMessages:       int32(limit),
+		ReturnImmediately: immediately, //nolint:staticcheck // deprecated; it alone tells a slow answer from none
+	})
+	if deadline, ok := ctx.Deadline(); ok && !immediately && status.Code(err) == codes.DeadlineExceeded && time.Until(deadline) < clockSlack {
 		return NewResponse(nil), nil
 	}
 	if err != nil {

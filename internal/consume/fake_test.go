@@ -238,13 +238,16 @@ func (s *fakeStream) Recv() (Response, error) {
 	}
 }
 
-func (f *fake) Pull(ctx context.Context, limit int) (Response, error) {
+func (f *fake) Pull(ctx context.Context, limit int, immediately bool) (Response, error) {
 	for {
 		f.mu.Lock()
 		changed := f.changed
 		f.mu.Unlock()
 		if out, _ := f.take(limit, f.pullLease); len(out) > 0 {
 			return encode(out...), nil
+		}
+		if immediately {
+			return NewResponse(nil), nil
 		}
 		select {
 		case <-changed:
@@ -357,6 +360,12 @@ func (f *fake) opened() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.streams
+}
+
+func (f *fake) pinged() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.pings
 }
 
 func (f *fake) set(change func()) {

@@ -16,9 +16,10 @@ import (
 type Subscriber interface {
 	// Stream opens a streaming pull, which ends with ctx.
 	Stream(ctx context.Context, flow Flow) (Stream, error)
-	// Pull requests messages once and waits for them until ctx ends, which is no error. It
-	// returns an encoded google.pubsub.v1.PullResponse.
-	Pull(ctx context.Context, limit int) (Response, error)
+	// Pull requests messages once and returns an encoded google.pubsub.v1.PullResponse.
+	// Unless it is to be answered immediately, it waits for messages until ctx ends, which
+	// is no error.
+	Pull(ctx context.Context, limit int, immediately bool) (Response, error)
 	// Acknowledge returns nil only if Pub/Sub has taken all ack ids.
 	Acknowledge(ctx context.Context, ackIDs []string) error
 	// ModifyAckDeadline makes the leases end after a duration that begins now; 0 nacks.
@@ -71,7 +72,8 @@ type Intervals struct {
 	// Ping is the interval between the pings of a stream; 30 s, because Pub/Sub ends a
 	// stream whose client is silent for about 60 s.
 	Ping time.Duration
-	// Answer is how long the answer to a ping may take before the stream is reopened; 15 s.
+	// Answer is how long the answer to a ping may take before the stream is reopened, and
+	// the answer to a pull that does not wait; 15 s.
 	Answer time.Duration
 	// OpenGrace is how long a stream without a response must last to count as open; 2 s.
 	OpenGrace time.Duration
@@ -196,11 +198,18 @@ func (r *Receiver) NearCapacity() bool {
 // PullOnce requests at most n messages, waits for them for Intervals.Pull, hands them to
 // the handler and returns their number. An empty answer does not mean that the subscription
 // is empty: only several of them in a row do (google-cloud-go#8235).
+//
+// Its first request does not wait for messages. Those that are there come even if the answer
+// takes longer than Intervals.Pull. After a waiting request they would be lost on the way, and
+// stay leased.
 func (r *Receiver) PullOnce(ctx context.Context, n int) (int, error) {
+	if found, err := r.pullNow(ctx, n); found > 0 || err != nil {
+		return found, err
+	}
 	wait, cancel := context.WithTimeout(ctx, r.opts.Intervals.Pull)
 	defer cancel()
 	for {
-		response, err := r.sub.Pull(wait, n)
+		response, err := r.sub.Pull(wait, n, false)
 		if err != nil {
 			return 0, err
 		}
@@ -212,6 +221,17 @@ func (r *Receiver) PullOnce(ctx context.Context, n int) (int, error) {
 			return 0, ctx.Err()
 		}
 	}
+}
+
+// pullNow requests at most n messages that are there, and hands them to the handler.
+func (r *Receiver) pullNow(ctx context.Context, n int) (int, error) {
+	answer, cancel := context.WithTimeout(ctx, r.opts.Intervals.Answer)
+	defer cancel()
+	response, err := r.sub.Pull(answer, n, true)
+	if err != nil {
+		return 0, err
+	}
+	return r.deliver(ctx, newReader(), response)
 }
 
 // PullWait returns how long PullOnce waits for messages.

@@ -625,7 +625,7 @@ func TestStreamsAreReopened(t *testing.T) {
 		if f.opened() != 4 {
 			t.Errorf("%d streams in ten quiet minutes", f.opened())
 		}
-		if each := f.pings / 4; each < 20 || each > 22 {
+		if each := f.pinged() / 4; each < 20 || each > 22 {
 			t.Errorf("each stream was pinged %d times in 10 minutes, want every 30 s", each)
 		}
 		f.set(func() { f.mute = true; f.notify() })
@@ -645,8 +645,8 @@ func TestStreamsAreReopened(t *testing.T) {
 		f := newFake(t, 1000)
 		r := newRig(t, f, Options{MaxEvents: 100, Streams: 1})
 		time.Sleep(10 * time.Minute)
-		if f.opened() != 1 || f.pings < 20 {
-			t.Errorf("%d streams, %d pings", f.opened(), f.pings)
+		if f.opened() != 1 || f.pinged() < 20 {
+			t.Errorf("%d streams, %d pings", f.opened(), f.pinged())
 		}
 		r.end()
 	})

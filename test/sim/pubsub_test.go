@@ -289,7 +289,7 @@ func (st *pullStream) Recv() (consume.Response, error) {
 	}
 }
 
-func (p port) Pull(ctx context.Context, limit int) (consume.Response, error) {
+func (p port) Pull(ctx context.Context, limit int, immediately bool) (consume.Response, error) {
 	p.w.pulls.Add(1)
 	if err := p.w.net(ctx, p.s.w.plan().pubsubDown); err != nil {
 		return nil, err
@@ -305,10 +305,13 @@ func (p port) Pull(ctx context.Context, limit int) (consume.Response, error) {
 			if p.s.w.draw(4) > 0 {
 				return encode(got)
 			}
-			// A pull that waits may return nothing although there are messages
+			// A pull may return nothing although there are messages, even if it waits
 			// (google-cloud-go#8235).
 			p.s.putBack(got)
 			p.s.w.met("empty answer to a pull")
+		}
+		if immediately {
+			return consume.NewResponse(nil), nil
 		}
 		select {
 		case <-changed:
