@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -21,6 +22,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/devstack"
 	"github.com/sourcegraph/telemetry-relay/internal/devstack/gatewayserver"
 	"github.com/sourcegraph/telemetry-relay/internal/devstack/sample"
+	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/ndjson"
 )
 
@@ -65,7 +67,7 @@ func TestDrawDashboard(t *testing.T) {
 				return nil
 			})
 		}, func() { w.stack.PubSub.SetFault(nil) }},
-		{"the gateway is slow", 20, func() { w.slow(800 * time.Millisecond) }, func() { w.slow(0) }},
+		{"the gateway is slow", 40, func() { w.slow(800 * time.Millisecond) }, func() { w.slow(0) }},
 		{"fair", 25, nil, nil},
 		{"Pub/Sub refuses streams", 25, func() {
 			w.stack.PubSub.RefuseStreams(-1, status.Error(codes.PermissionDenied, "User not authorized to perform this action."))
@@ -164,6 +166,10 @@ func (w *faults) publish(ctx context.Context) {
 		events = events[30:]
 		if n%4 == 0 {
 			chunk = append(chunk, bad[n/4%len(bad)])
+		}
+		if n%10 == 0 { // as if on-call replayed one
+			chunk[0].Attributes = maps.Clone(chunk[0].Attributes)
+			chunk[0].Attributes[event.AttrReplayID] = "20261127T090000Z-000000"
 		}
 		// The topic may be made to fail for the worker's sake; a service would retry.
 		for w.stack.Publish(chunk) != nil && ctx.Err() == nil {
