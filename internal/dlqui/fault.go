@@ -39,7 +39,7 @@ func (s *Server) withFault(w http.ResponseWriter, r *http.Request, serve func(*s
 	s.withSpool(w, r, func(current *spool.Spool) {
 		f := findFault(current, r.PathValue("fault"))
 		if f == nil {
-			s.refuse(w, r, http.StatusNotFound, "No message that was read has this fault. It may be solved, or its messages are leased by another reader: read the queue again.")
+			refuse(w, http.StatusNotFound, "No message that was read has this fault. It may be solved, or its messages are leased by another reader: read the queue again.")
 			return
 		}
 		serve(current, f)
@@ -101,7 +101,7 @@ func (s *Server) faultPage(w http.ResponseWriter, r *http.Request) {
 	s.withFault(w, r, func(current *spool.Spool, f *dlq.FaultCount) {
 		messages, err := samples(r, current, f.ID, maxSamples)
 		if err != nil {
-			s.refuse(w, r, http.StatusInternalServerError, err.Error())
+			refuse(w, http.StatusInternalServerError, err.Error())
 			return
 		}
 		body := faultBody{FaultCount: f, Remedies: s.remedies(f.ID)}
@@ -111,7 +111,7 @@ func (s *Server) faultPage(w http.ResponseWriter, r *http.Request) {
 		}
 		p := s.page("Fault "+f.ID, "faults")
 		p.Command, p.Body = shell("list", "--fault", f.ID, "--limit", "20"), body
-		s.render(w, http.StatusOK, "fault.html", p)
+		render(w, http.StatusOK, "fault.html", p)
 	})
 }
 
@@ -176,12 +176,12 @@ func (s *Server) withEvent(w http.ResponseWriter, r *http.Request, serve func(*s
 	s.withSpool(w, r, func(current *spool.Spool) {
 		n, ok := current.Find(r.PathValue("id"))
 		if !ok {
-			s.refuse(w, r, http.StatusNotFound, "No message that was read has this id. It may be replayed or removed, or leased by another reader: read the queue again.")
+			refuse(w, http.StatusNotFound, "No message that was read has this id. It may be replayed or removed, or leased by another reader: read the queue again.")
 			return
 		}
 		m, err := current.Read(n)
 		if err != nil {
-			s.refuse(w, r, http.StatusInternalServerError, err.Error())
+			refuse(w, http.StatusInternalServerError, err.Error())
 			return
 		}
 		serve(current, m)
@@ -197,7 +197,7 @@ func (s *Server) eventPage(w http.ResponseWriter, r *http.Request) {
 func (s *Server) revealEvent(w http.ResponseWriter, r *http.Request) {
 	s.withEvent(w, r, func(current *spool.Spool, m *dlq.Stored) {
 		if err := s.queue.Reveal(r.Context(), m); err != nil {
-			s.refuse(w, r, http.StatusInternalServerError, "The private data is not shown, because that cannot be recorded: "+err.Error())
+			refuse(w, http.StatusInternalServerError, "The private data is not shown, because that cannot be recorded: "+err.Error())
 			return
 		}
 		s.showEvent(w, current, m, true)
@@ -214,7 +214,7 @@ func (s *Server) showEvent(w http.ResponseWriter, current *spool.Spool, m *dlq.S
 		p.Notice = "The private data of this event is shown. The audit file has a record of it."
 	}
 	p.Command, p.Body = shell(args...), body
-	s.render(w, http.StatusOK, "event.html", p)
+	render(w, http.StatusOK, "event.html", p)
 }
 
 // eventPath is the address of an event.

@@ -157,7 +157,7 @@ func (s *Server) faultsPage(w http.ResponseWriter, r *http.Request) {
 		}
 		p := s.page("Faults", "faults")
 		p.Command, p.Body, p.Follow = q.command(), body, p.Banner.ReadAgain
-		s.render(w, http.StatusOK, "faults.html", p)
+		render(w, http.StatusOK, "faults.html", p)
 	})
 }
 
@@ -167,12 +167,12 @@ func (s *Server) findEvent(w http.ResponseWriter, r *http.Request) {
 		id := strings.TrimSpace(r.URL.Query().Get("id"))
 		n, ok := current.Find(id)
 		if !ok {
-			s.refuse(w, r, http.StatusNotFound, "No message that was read has this id. It may be leased by another reader, or have come later: read the queue again. `worker trace ID` says where an event is.")
+			refuse(w, http.StatusNotFound, "No message that was read has this id. It may be leased by another reader, or have come later: read the queue again. `worker trace ID` says where an event is.")
 			return
 		}
 		stored, err := current.Read(n)
 		if err != nil {
-			s.refuse(w, r, http.StatusInternalServerError, err.Error())
+			refuse(w, http.StatusInternalServerError, err.Error())
 			return
 		}
 		http.Redirect(w, r, "/events/"+url.PathEscape(stored.ID), http.StatusSeeOther)

@@ -58,7 +58,7 @@ func (s *Server) fixPage(w http.ResponseWriter, r *http.Request) {
 	s.withFault(w, r, func(current *spool.Spool, f *dlq.FaultCount) {
 		messages, err := samples(r, current, f.ID, fixSamples)
 		if err != nil || len(messages) == 0 {
-			s.refuse(w, r, http.StatusInternalServerError, "The samples cannot be read.")
+			refuse(w, http.StatusInternalServerError, "The samples cannot be read.")
 			return
 		}
 		query := r.URL.Query()
@@ -75,7 +75,7 @@ func (s *Server) fixPage(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 		p.Body = body
-		s.render(w, http.StatusOK, "fix.html", p)
+		render(w, http.StatusOK, "fix.html", p)
 	})
 }
 
@@ -84,12 +84,12 @@ func (s *Server) fixSamples(w http.ResponseWriter, r *http.Request) {
 	s.withFault(w, r, func(current *spool.Spool, f *dlq.FaultCount) {
 		messages, err := samples(r, current, f.ID, fixSamples)
 		if err != nil {
-			s.refuse(w, r, http.StatusInternalServerError, err.Error())
+			refuse(w, http.StatusInternalServerError, err.Error())
 			return
 		}
-		part, err := s.fragment("fix.html", "samples", s.trySamples(r.Context(), r.URL.Query().Get("jq"), messages), true)
+		part, err := fragmentOf("fix.html", "samples", s.trySamples(r.Context(), r.URL.Query().Get("jq"), messages), true)
 		if err != nil {
-			s.refuse(w, r, http.StatusInternalServerError, err.Error())
+			refuse(w, http.StatusInternalServerError, err.Error())
 			return
 		}
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
@@ -263,6 +263,6 @@ func (s *Server) checkLive(w http.ResponseWriter, r *http.Request) {
 		if c != nil {
 			state = c.snapshot()
 		}
-		return s.fragment("fix.html", "check", &state, state.Done)
+		return fragmentOf("fix.html", "check", &state, state.Done)
 	})
 }

@@ -108,12 +108,12 @@ func (g *guard) checkForm(r *http.Request) *refusal {
 }
 
 // wrap serves only what check admits.
-func (g *guard) wrap(next http.Handler, refuse func(http.ResponseWriter, *http.Request, int, string)) http.Handler {
+func (g *guard) wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		localpage.Protect(w.Header(), policy, "same-origin") // with no-referrer the Origin of a form is null
 		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 		if refused := g.check(r); refused != nil {
-			refuse(w, r, refused.status, refused.why)
+			refuse(w, refused.status, refused.why)
 			return
 		}
 		next.ServeHTTP(w, r)

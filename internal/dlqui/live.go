@@ -14,8 +14,8 @@ type fragment struct {
 	done bool // nothing will change
 }
 
-// fragment makes a part of a page with one of its templates.
-func (s *Server) fragment(file, name string, data any, done bool) (fragment, error) {
+// fragmentOf makes a part of a page with one of its templates.
+func fragmentOf(file, name string, data any, done bool) (fragment, error) {
 	var out bytes.Buffer
 	err := templates[file].ExecuteTemplate(&out, name, data)
 	return fragment{out.Bytes(), done}, err

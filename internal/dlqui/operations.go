@@ -20,7 +20,7 @@ const maxOperations = 50
 func (s *Server) operationsPage(w http.ResponseWriter, r *http.Request) {
 	entries, err := os.ReadDir(s.opts.Plans)
 	if err != nil {
-		s.refuse(w, r, http.StatusInternalServerError, err.Error())
+		refuse(w, http.StatusInternalServerError, err.Error())
 		return
 	}
 	var all []*operation
@@ -35,14 +35,14 @@ func (s *Server) operationsPage(w http.ResponseWriter, r *http.Request) {
 	}
 	p := s.page("Operations", "operations")
 	p.Command, p.Body = shell("status", s.opts.Plans+"/PLAN.json"), all
-	s.render(w, http.StatusOK, "operations.html", p)
+	render(w, http.StatusOK, "operations.html", p)
 }
 
 // withOperation calls serve with the operation that the address names.
 func (s *Server) withOperation(w http.ResponseWriter, r *http.Request, serve func(*operation)) {
 	o, err := s.operation(r.PathValue("name"))
 	if err != nil {
-		s.refuse(w, r, http.StatusNotFound, "There is no such operation in "+s.opts.Plans+".")
+		refuse(w, http.StatusNotFound, "There is no such operation in "+s.opts.Plans+".")
 		return
 	}
 	serve(o)
@@ -58,7 +58,7 @@ func (s *Server) operationPage(w http.ResponseWriter, r *http.Request) {
 			p.Reload = o.Active()
 		}
 		s.askForReceipts(o)
-		s.render(w, http.StatusOK, "operation.html", p)
+		render(w, http.StatusOK, "operation.html", p)
 	})
 }
 
@@ -66,7 +66,7 @@ func (s *Server) operationLive(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("name")
 	first, err := s.operation(name)
 	if err != nil {
-		s.refuse(w, r, http.StatusNotFound, "There is no such operation.")
+		refuse(w, http.StatusNotFound, "There is no such operation.")
 		return
 	}
 	s.stream(w, r, func() (fragment, error) {
@@ -77,7 +77,7 @@ func (s *Server) operationLive(w http.ResponseWriter, r *http.Request) {
 		s.askForReceipts(o)
 		// The page is loaded again when a run ends, because its forms change.
 		ended := first.Active() && !o.Active()
-		return s.fragment("operation.html", "progress", o, ended || !o.Active() && !o.Waits() && !o.Elsewhere())
+		return fragmentOf("operation.html", "progress", o, ended || !o.Active() && !o.Waits() && !o.Elsewhere())
 	})
 }
 
@@ -171,7 +171,7 @@ func applyArgs(form url.Values) ([]string, error) {
 func (s *Server) apply(w http.ResponseWriter, r *http.Request) {
 	s.withOperation(w, r, func(o *operation) {
 		if o.Plan == nil {
-			s.bad(w, r, "There is no plan to apply: %s.", o.Error)
+			bad(w, "There is no plan to apply: %s.", o.Error)
 			return
 		}
 		if o.Active() {
@@ -183,7 +183,7 @@ func (s *Server) apply(w http.ResponseWriter, r *http.Request) {
 			err = confirmed(r.PostForm, o.Plan.Remaining())
 		}
 		if err != nil {
-			s.bad(w, r, "%v.", err)
+			bad(w, "%v.", err)
 			return
 		}
 		s.begin(w, r, o, applying, append([]string{"apply", o.Path, "--yes", "--output", "json"}, args...))
@@ -221,11 +221,11 @@ func (s *Server) stopRun(w http.ResponseWriter, r *http.Request) {
 func (s *Server) restore(w http.ResponseWriter, r *http.Request) {
 	s.withOperation(w, r, func(o *operation) {
 		if o.Plan == nil || o.Plan.Backup == 0 {
-			s.bad(w, r, "This operation has no backup: it has removed nothing.")
+			bad(w, "This operation has no backup: it has removed nothing.")
 			return
 		}
 		if err := confirmed(r.PostForm, o.Plan.Backup); err != nil {
-			s.bad(w, r, "%v.", err)
+			bad(w, "%v.", err)
 			return
 		}
 		s.begin(w, r, o, restoring, []string{"restore", plan.BackupOf(o.Path), "--yes", "--output", "json"})

@@ -147,7 +147,7 @@ func parse() map[string]*template.Template {
 }
 
 // render writes a page.
-func (s *Server) render(w http.ResponseWriter, status int, file string, p *page) {
+func render(w http.ResponseWriter, status int, file string, p *page) {
 	var out bytes.Buffer
 	if err := templates[file].Execute(&out, p); err != nil {
 		http.Error(w, "The page cannot be made: "+err.Error(), http.StatusInternalServerError)
@@ -159,13 +159,13 @@ func (s *Server) render(w http.ResponseWriter, status int, file string, p *page)
 }
 
 // refuse says why a request is not served.
-func (s *Server) refuse(w http.ResponseWriter, _ *http.Request, status int, why string) {
-	s.render(w, status, "refused.html", &page{Title: http.StatusText(status), Body: why})
+func refuse(w http.ResponseWriter, status int, why string) {
+	render(w, status, "refused.html", &page{Title: http.StatusText(status), Body: why})
 }
 
 // bad refuses a form, and says what was expected.
-func (s *Server) bad(w http.ResponseWriter, r *http.Request, format string, args ...any) {
-	s.refuse(w, r, http.StatusBadRequest, fmt.Sprintf(format, args...)+" Nothing was changed.")
+func bad(w http.ResponseWriter, format string, args ...any) {
+	refuse(w, http.StatusBadRequest, fmt.Sprintf(format, args...)+" Nothing was changed.")
 }
 
 // plainWord matches what a shell takes as it is.

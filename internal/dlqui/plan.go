@@ -41,7 +41,7 @@ func (s *Server) planPage(w http.ResponseWriter, r *http.Request) {
 	s.withSpool(w, r, func(current *spool.Spool) {
 		p := s.page("Plan", "plan")
 		p.Command, p.Body = shell("plan", "--fix", "fixes.yaml", "-o", "plan.json"), planOf(s.chosenSteps(), current)
-		s.render(w, http.StatusOK, "plan.html", p)
+		render(w, http.StatusOK, "plan.html", p)
 	})
 }
 
@@ -90,7 +90,7 @@ const drop = "drop"
 func (s *Server) changePlan(w http.ResponseWriter, r *http.Request) {
 	id, action, jq := r.PostForm.Get("fault"), r.PostForm.Get("action"), strings.TrimSpace(r.PostForm.Get("jq"))
 	if !fault.IsID(id) {
-		s.bad(w, r, "Expected the id of a fault, such as F-7c3a91.")
+		bad(w, "Expected the id of a fault, such as F-7c3a91.")
 		return
 	}
 	step := plan.Step{Action: plan.Action(action)}
@@ -99,7 +99,7 @@ func (s *Server) changePlan(w http.ResponseWriter, r *http.Request) {
 	}
 	if action != drop {
 		if err := checkStep(id, step); err != nil {
-			s.bad(w, r, "%v.", err)
+			bad(w, "%v.", err)
 			return
 		}
 	}
@@ -131,7 +131,7 @@ func checkStep(id string, step plan.Step) error {
 func (s *Server) makePlan(w http.ResponseWriter, r *http.Request) {
 	chosen := s.chosenSteps()
 	if len(chosen) == 0 {
-		s.bad(w, r, "The plan is empty: choose what happens to a fault first.")
+		bad(w, "The plan is empty: choose what happens to a fault first.")
 		return
 	}
 	name := newName()
@@ -140,7 +140,7 @@ func (s *Server) makePlan(w http.ResponseWriter, r *http.Request) {
 		err = writeFile(fixesOf(s.planPath(name)), text)
 	}
 	if err != nil {
-		s.refuse(w, r, http.StatusInternalServerError, "The plan cannot be written: "+err.Error())
+		refuse(w, http.StatusInternalServerError, "The plan cannot be written: "+err.Error())
 		return
 	}
 	args := []string{"plan", "--fix", fixesOf(s.planPath(name)), "-o", s.planPath(name), "--output", "json"}
@@ -148,7 +148,7 @@ func (s *Server) makePlan(w http.ResponseWriter, r *http.Request) {
 		args = append(args, "--services-anyway")
 	}
 	if err := s.run(name, planning, args); err != nil {
-		s.bad(w, r, "%v.", err)
+		bad(w, "%v.", err)
 		return
 	}
 	http.Redirect(w, r, "/operations/"+name, http.StatusSeeOther)

@@ -52,7 +52,7 @@ func New(queue Queue, opts Options) (*Server, error) {
 		queue: queue, opts: opts, guard: newGuard(opts.Host), ctx: ctx, stop: stop,
 		chosen: map[string]plan.Step{}, checks: map[checkKey]*check{}, runs: map[string]*run{},
 	}
-	s.mux = s.guard.wrap(s.routes(), s.refuse)
+	s.mux = s.guard.wrap(s.routes())
 	s.startReading()
 	return s, nil
 }
@@ -109,8 +109,8 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("POST /operations/{name}/apply", s.apply)
 	mux.HandleFunc("POST /operations/{name}/stop", s.stopRun)
 	mux.HandleFunc("POST /operations/{name}/restore", s.restore)
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		s.refuse(w, r, http.StatusNotFound, "There is no such page.")
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		refuse(w, http.StatusNotFound, "There is no such page.")
 	})
 	return mux
 }
@@ -118,10 +118,10 @@ func (s *Server) routes() http.Handler {
 // start admits the browser that has the token of the printed address.
 func (s *Server) start(w http.ResponseWriter, r *http.Request) {
 	if !s.guard.admit(w, r) {
-		s.refuse(w, r, http.StatusForbidden, "This address was used already, or was copied incompletely: it works once. End the command and start it again for a new one.")
+		refuse(w, http.StatusForbidden, "This address was used already, or was copied incompletely: it works once. End the command and start it again for a new one.")
 		return
 	}
-	s.render(w, http.StatusOK, "start.html", &page{Title: "Dead-letter queue", GoTo: "/"})
+	render(w, http.StatusOK, "start.html", &page{Title: "Dead-letter queue", GoTo: "/"})
 }
 
 // reading is one read of the queue in the background.
@@ -226,7 +226,7 @@ func (s *Server) readingPage(w http.ResponseWriter, _ *http.Request) {
 	if st := p.Body.(readingState); !st.Done {
 		p.Live, p.Reload = "/read/live", true
 	}
-	s.render(w, http.StatusOK, "reading.html", p)
+	render(w, http.StatusOK, "reading.html", p)
 }
 
 // readingState is what a page says of the reading that goes on.
@@ -254,6 +254,6 @@ func (s *Server) readingState() readingState {
 func (s *Server) readingLive(w http.ResponseWriter, r *http.Request) {
 	s.stream(w, r, func() (fragment, error) {
 		st := s.readingState()
-		return s.fragment("reading.html", "state", st, st.Done)
+		return fragmentOf("reading.html", "state", st, st.Done)
 	})
 }
