@@ -72,7 +72,7 @@ func TestLarge(t *testing.T) {
 func BenchmarkPages(b *testing.B) {
 	s := serve(b, &fakeQueue{messages: large(largeQueue)})
 	defer s.Close()
-	for !s.readingState().Done {
+	for s.reader.status().phase == goingOn {
 		time.Sleep(10 * time.Millisecond)
 	}
 	for name, target := range map[string]string{"faults": "/", "fault": "/faults/" + faultID(userDetail), "event": "/events/q77", "fix": "/faults/" + faultID(userDetail) + "/fix"} {

@@ -177,9 +177,15 @@ func open(t *testing.T, queue *fakeQueue, change ...func(*Options)) *browser {
 		t.Fatalf("no cookie: %d %s", admitted.Code, admitted.Body)
 	}
 	b.cookie = admitted.Result().Cookies()[0]
-	b.until(func() bool { return b.server.readingState().Done })
+	b.until(b.read)
 	return b
 }
+
+// read reports whether no reading goes on.
+func (b *browser) read() bool { return b.server.reader.status().phase != goingOn }
+
+// path returns the path of the plan of an operation.
+func (b *browser) path(operation string) string { return b.server.operations.folder.path(operation) }
 
 // until waits for a condition.
 func (b *browser) until(ok func() bool) {

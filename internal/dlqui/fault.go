@@ -116,7 +116,7 @@ func (s *Server) faultPage(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) remedies(fault string) remedies {
-	step, ok := s.chosenSteps()[fault]
+	step, ok := s.draft.all()[fault]
 	return remedies{Fault: fault, Chosen: step, InPlan: ok}
 }
 

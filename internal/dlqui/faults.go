@@ -138,7 +138,7 @@ type faultsBody struct {
 func (s *Server) faultsPage(w http.ResponseWriter, r *http.Request) {
 	s.withSpool(w, r, func(current *spool.Spool) {
 		q := parseFaultsQuery(r.URL.Query())
-		body := faultsBody{Query: q, Orders: orders, Folds: folds, Chosen: s.chosenSteps(), All: len(current.Faults())}
+		body := faultsBody{Query: q, Orders: orders, Folds: folds, Chosen: s.draft.all(), All: len(current.Faults())}
 		body.Groups, body.Shown, body.Count = q.groups(current.Faults())
 		if body.Shown > maxRows && !q.All {
 			body.Rest, body.Limit = body.Shown-maxRows, maxRows

@@ -6,7 +6,6 @@ import (
 	"context"
 	"net/http"
 	"net/url"
-	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -21,12 +20,6 @@ const (
 	// long that may take.
 	fixSamples    = 5
 	sampleTimeout = 5 * time.Second
-	// maxReplays excludes events that were replayed so often before, as `dlq plan` does.
-	maxReplays = 3
-	// maxExpression bounds a jq expression, in bytes.
-	maxExpression = 16 << 10
-	// maxChecks is how many checks on all events are kept.
-	maxChecks = 20
 	// quickly is how long a page waits for a check that may be done at once.
 	quickly = 60 * time.Millisecond
 )
@@ -66,9 +59,13 @@ func (s *Server) fixPage(w http.ResponseWriter, r *http.Request) {
 		body.JQ = cmp.Or(query.Get("jq"), body.Remedies.Chosen.JQ, body.Suggested)
 		p := s.page("Fix of "+f.ID, "faults")
 		p.Command = shell("replay", "--fault", f.ID, "--jq", body.JQ, "--dry-run")
-		body.Samples = s.trySamples(r.Context(), body.JQ, messages)
+		body.Samples = trySamples(r.Context(), s.queue.Check, body.JQ, messages)
 		if query.Get("all") != "" && body.Samples.Wrong == "" {
-			state := s.checkAll(current, f.ID, body.JQ)
+			state := replacedState
+			if c := s.checks.begin(current, f.ID, body.JQ); c != nil {
+				c.wait(r.Context(), quickly)
+				state = c.snapshot()
+			}
 			body.Check = &state
 			if !state.Done {
 				p.Live = "/faults/" + f.ID + "/fix/live?" + url.Values{"jq": {body.JQ}}.Encode()
@@ -87,7 +84,7 @@ func (s *Server) fixSamples(w http.ResponseWriter, r *http.Request) {
 			refuse(w, http.StatusInternalServerError, err.Error())
 			return
 		}
-		part, err := fragmentOf("fix.html", "samples", s.trySamples(r.Context(), r.URL.Query().Get("jq"), messages), true)
+		part, err := fragmentOf("fix.html", "samples", trySamples(r.Context(), s.queue.Check, r.URL.Query().Get("jq"), messages), true)
 		if err != nil {
 			refuse(w, http.StatusInternalServerError, err.Error())
 			return
@@ -97,28 +94,15 @@ func (s *Server) fixSamples(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// compile compiles an expression of a form.
-func compile(jq string) (*dlq.Fix, string) {
-	if len(jq) > maxExpression {
-		return nil, "The expression is longer than 16 KiB."
-	}
-	fix, err := dlq.CompileFix(jq)
-	if err != nil {
-		return nil, "Expected a jq expression: " + err.Error()
-	}
-	fix.Name = "jq"
-	return fix, ""
-}
-
 // trySamples tries the fix on some events.
-func (s *Server) trySamples(ctx context.Context, jq string, messages []*dlq.Stored) samplesBody {
+func trySamples(ctx context.Context, of eventCheck, jq string, messages []*dlq.Stored) samplesBody {
 	fix, wrong := compile(jq)
 	if wrong != "" {
 		return samplesBody{Wrong: wrong}
 	}
 	ctx, cancel := context.WithTimeout(ctx, sampleTimeout)
 	defer cancel()
-	t := trial.New(fix, s.queue.Check, maxReplays)
+	t := trial.New(fix, of, maxReplays)
 	var body samplesBody
 	for _, m := range messages {
 		f := fixed{Link: eventPath(m.ID), Name: dlq.SampleID(m)}
@@ -154,115 +138,26 @@ func sorted(v dlq.View) string {
 	return v.Clip(maxData)
 }
 
-// checkKey identifies a check on all events of a fault.
-type checkKey struct{ fault, jq string }
-
-// check is a fix that is tried on all events of a fault in the background.
-type check struct {
-	finished chan struct{}
-
-	mu    sync.Mutex // guards state
-	state checkState
-}
-
-// checkState is how far a check is. It has no more than a trial counts.
-type checkState struct {
-	Total, Tried, Passed, Failed, TooOften, Unchanged int
-	Done                                              bool
-	Error                                             string
-	Causes                                            []trial.Cause
-	Changes                                           []dlq.ChangeCount
-}
-
-// Loses reports whether data disappears.
-func (c checkState) Loses() (n int) {
-	for _, change := range c.Changes {
-		if change.Loses {
-			n = max(n, change.Count)
-		}
-	}
-	return n
-}
-
-// checkAll begins a check on all events, unless it was begun before, and returns how far
-// it is. It waits a moment for one that is quick.
-func (s *Server) checkAll(current *spool.Spool, fault, jq string) checkState {
-	key := checkKey{fault, jq}
-	s.mu.Lock()
-	c := s.checks[key]
-	if c == nil && current.Hold() {
-		c = &check{finished: make(chan struct{}), state: checkState{Total: len(current.Of(fault))}}
-		s.checks[key] = c
-		if s.checked = append(s.checked, key); len(s.checked) > maxChecks {
-			delete(s.checks, s.checked[0])
-			s.checked = s.checked[1:]
-		}
-		s.work.Go(func() {
-			defer current.Release()
-			defer close(c.finished)
-			s.runCheck(c, current, key)
-		})
-	}
-	s.mu.Unlock()
-	if c == nil {
-		return checkState{Done: true, Error: "the queue was read again meanwhile"}
-	}
-	select {
-	case <-c.finished:
-	case <-time.After(quickly):
-	}
-	return c.snapshot()
-}
-
-func (c *check) snapshot() checkState {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.state
-}
-
-// publishEvery is after how many events a check shows its numbers.
-const publishEvery = 500
-
-func (s *Server) runCheck(c *check, current *spool.Spool, key checkKey) {
-	fix, wrong := compile(key.jq)
-	if wrong != "" {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.state = checkState{Done: true, Error: wrong}
-		return
-	}
-	t := trial.New(fix, s.queue.Check, maxReplays)
-	show := func(done bool, err error) {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.state = checkState{
-			Total: c.state.Total, Tried: t.Tried, Passed: t.Passed, Failed: t.Failed, TooOften: t.TooOften, Unchanged: t.Changes.Unchanged,
-			Done: done, Causes: t.Causes(), Changes: t.Changes.Counts(),
-		}
-		if err != nil {
-			c.state.Error = err.Error()
-		}
-	}
-	err := current.Each(s.ctx, current.Of(key.fault), func(m *dlq.Stored) error {
-		_, err := t.Try(s.ctx, m)
-		if t.Tried%publishEvery == 0 {
-			show(false, nil)
-		}
-		return err
-	})
-	show(true, err)
-}
+// replacedState is shown in the place of a check whose spool was replaced.
+var replacedState = checkState{Done: true, Error: "the queue was read again meanwhile: load the page again"}
 
 func (s *Server) checkLive(w http.ResponseWriter, r *http.Request) {
-	key := checkKey{r.PathValue("fault"), r.URL.Query().Get("jq")}
-	s.mu.Lock()
-	c := s.checks[key]
-	s.mu.Unlock()
+	c := s.runningCheck(r)
 	s.stream(w, r, func() (fragment, error) {
-		state := checkState{Done: true, Error: "the queue was read again meanwhile: load the page again"}
+		state := replacedState
 		if c != nil {
 			state = c.snapshot()
 		}
 		return fragmentOf("fix.html", "check", &state, state.Done)
 	})
+}
+
+// runningCheck returns the check that the address names, or nil.
+func (s *Server) runningCheck(r *http.Request) *check {
+	current := s.reader.current()
+	if current == nil {
+		return nil
+	}
+	defer current.Release()
+	return s.checks.find(current, r.PathValue("fault"), r.URL.Query().Get("jq"))
 }

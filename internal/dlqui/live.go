@@ -52,7 +52,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, next func() (fra
 		case <-ticker.C:
 		case <-r.Context().Done():
 			return
-		case <-s.ctx.Done():
+		case <-s.background.ctx.Done():
 			return
 		}
 	}

@@ -1,12 +1,8 @@
 package dlqui
 
 import (
-	"bytes"
-	"errors"
-	"os"
 	"time"
 
-	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq/plan"
 )
 
@@ -100,7 +96,9 @@ func (o *operation) Shown() *runState {
 }
 
 // Active reports whether something other than the question for receipts runs.
-func (o *operation) Active() bool { return o.Run != nil && o.Run.Active && o.Run.Kind != asking }
+func (o *operation) Active() bool {
+	return o.Run != nil && o.Run.Phase == runActive && o.Run.Kind != asking
+}
 
 // Begun reports whether the plan was applied at least in part.
 func (o *operation) Begun() bool { return o.Plan != nil && o.Plan.Runs > 0 }
@@ -147,81 +145,4 @@ func (o *operation) command() string {
 		return shell("apply", o.Path)
 	}
 	return shell("status", o.Path)
-}
-
-var errNoOperation = errors.New("there is no such operation")
-
-// operation reads an operation from its files.
-func (s *Server) operation(name string) (*operation, error) {
-	if !operationName.MatchString(name) {
-		return nil, errNoOperation
-	}
-	o := &operation{Name: name, Path: s.planPath(name), Receipts: s.opts.About.Receipts}
-	s.mu.Lock()
-	now := s.runs[name]
-	s.mu.Unlock()
-	o.Run = now.snapshot()
-	if _, err := os.Stat(o.Path); errors.Is(err, os.ErrNotExist) {
-		if now == nil {
-			return nil, errNoOperation
-		}
-		return o, nil
-	}
-	plan, err := s.summaries.of(o.Path)
-	if err != nil {
-		if !o.Active() { // else it is being written
-			o.Error = err.Error()
-		}
-		return o, nil
-	}
-	o.Plan = plan
-	return o, nil
-}
-
-// summarize reads a plan and its journal.
-func summarize(path string) (*summary, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	p, err := plan.Parse(text, func(jq string) error {
-		_, err := dlq.CompileFix(jq)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	state, err := plan.ReadJournal(plan.JournalOf(path), p)
-	if err != nil {
-		return nil, err
-	}
-	s := &summary{Counts: state.Counts(), Whys: state.Whys(), Runs: state.Runs, By: state.By, Last: state.Last, Ended: state.End != "" || state.Complete(), Complete: state.Complete()}
-	for _, g := range state.Groups() {
-		s.Groups = append(s.Groups, groupSummary{
-			Fault: g.Fault, Reason: g.Reason, Service: g.Service, Detail: g.Detail, Step: g.Step(),
-			Matched: g.Matched, Stay: g.Failing + g.OverMaxReplays, Counts: g.Counts, Reasons: g.Reasons,
-		})
-	}
-	s.Backup, err = countLines(plan.BackupOf(path))
-	return s, err
-}
-
-// countLines counts the lines of a file; none if there is no file.
-func countLines(path string) (n int, err error) {
-	f, err := os.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close() //nolint:errcheck // it was only read
-	buffer := make([]byte, 64<<10)
-	for {
-		read, err := f.Read(buffer)
-		n += bytes.Count(buffer[:read], []byte{'\n'})
-		if err != nil { // the end
-			return n, nil
-		}
-	}
 }

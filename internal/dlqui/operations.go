@@ -1,233 +1,96 @@
 package dlqui
 
 import (
+	"context"
 	"errors"
-	"fmt"
-	"net/http"
-	"net/url"
 	"os"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/sourcegraph/telemetry-relay/internal/dlq/plan"
 )
 
-// maxOperations bounds the operations of the page.
-const maxOperations = 50
+// operations reads operations from the files of a folder, and runs their commands.
+type operations struct {
+	folder    planFolder
+	runs      *runs
+	summaries summaries
+	// receipts says that receipts are read, and receiptsEvery how often.
+	receipts      bool
+	receiptsEvery time.Duration
+}
 
-func (s *Server) operationsPage(w http.ResponseWriter, r *http.Request) {
-	entries, err := os.ReadDir(s.opts.Plans)
+var errNoOperation = errors.New("there is no such operation")
+
+// read reads an operation. Without a plan there is one only if this process runs a command
+// for it. A plan that cannot be read is an error of the operation, which the pages show.
+func (o *operations) read(name string) (*operation, error) {
+	if !operationName.MatchString(name) {
+		return nil, errNoOperation
+	}
+	op := &operation{Name: name, Path: o.folder.path(name), Receipts: o.receipts, Run: o.runs.of(name).snapshot()}
+	if _, err := os.Stat(op.Path); errors.Is(err, os.ErrNotExist) {
+		if op.Run == nil {
+			return nil, errNoOperation
+		}
+		return op, nil
+	}
+	summary, err := o.summaries.of(op.Path)
 	if err != nil {
-		refuse(w, http.StatusInternalServerError, err.Error())
-		return
+		if !op.Active() { // a command that runs may write the plan just now
+			op.Error = err.Error()
+		}
+		return op, nil
+	}
+	op.Plan = summary
+	return op, nil
+}
+
+// list returns the newest operations, at most so many.
+func (o *operations) list(most int) ([]*operation, error) {
+	names, err := o.folder.names(most)
+	if err != nil {
+		return nil, err
 	}
 	var all []*operation
-	for _, e := range slices.Backward(entries) { // by name, so by time
-		name, ok := strings.CutSuffix(e.Name(), ".json")
-		if !ok || len(all) == maxOperations {
-			continue
-		}
-		if o, err := s.operation(name); err == nil {
-			all = append(all, o)
+	for _, name := range names {
+		if op, err := o.read(name); err == nil {
+			all = append(all, op)
 		}
 	}
-	p := s.page("Operations", "operations")
-	p.Command, p.Body = shell("status", s.opts.Plans+"/PLAN.json"), all
-	render(w, http.StatusOK, "operations.html", p)
+	return all, nil
 }
 
-// withOperation calls serve with the operation that the address names.
-func (s *Server) withOperation(w http.ResponseWriter, r *http.Request, serve func(*operation)) {
-	o, err := s.operation(r.PathValue("name"))
-	if err != nil {
-		refuse(w, http.StatusNotFound, "There is no such operation in "+s.opts.Plans+".")
-		return
+// plan makes an operation, and starts `dlq plan` for it with the text of a file of fixes.
+// It returns the operation's name.
+func (o *operations) plan(ctx context.Context, fixes []byte, flags ...string) (string, error) {
+	name := newName()
+	path := o.folder.path(name)
+	if err := writeFile(fixesOf(path), fixes); err != nil {
+		return "", err
 	}
-	serve(o)
+	args := append([]string{"plan", "--fix", fixesOf(path), "-o", path, "--output", "json"}, flags...)
+	return name, o.runs.start(ctx, name, planning, args)
 }
 
-func (s *Server) operationPage(w http.ResponseWriter, r *http.Request) {
-	s.withOperation(w, r, func(o *operation) {
-		p := s.page("Operation "+o.Name, "operations")
-		p.Command, p.Body = o.command(), o
-		p.Notice = notices[r.URL.Query().Get("notice")]
-		if o.Active() || o.Waits() || o.Elsewhere() {
-			p.Live = "/operations/" + o.Name + "/live"
-			p.Reload = o.Active()
-		}
-		s.askForReceipts(o)
-		render(w, http.StatusOK, "operation.html", p)
-	})
+// apply starts `dlq apply`, which applies a plan or what is left of it.
+func (o *operations) apply(ctx context.Context, op *operation, flags []string) error {
+	args := append([]string{"apply", op.Path, "--yes", "--output", "json"}, flags...)
+	return o.runs.start(ctx, op.Name, applying, args)
 }
 
-func (s *Server) operationLive(w http.ResponseWriter, r *http.Request) {
-	name := r.PathValue("name")
-	first, err := s.operation(name)
-	if err != nil {
-		refuse(w, http.StatusNotFound, "There is no such operation.")
-		return
+// restore starts `dlq restore`, which puts the removed messages back into the queue.
+func (o *operations) restore(ctx context.Context, op *operation) error {
+	return o.runs.start(ctx, op.Name, restoring, []string{"restore", plan.BackupOf(op.Path), "--yes", "--output", "json"})
+}
+
+// stop stops the command that runs for an operation.
+func (o *operations) stop(op *operation) { o.runs.stop(op.Name) }
+
+// askForReceipts starts `dlq status`, which moves receipts into the journal, if the
+// operation waits for receipts and the last question is long enough ago. The pages of an
+// operation call it as long as they are shown.
+func (o *operations) askForReceipts(ctx context.Context, op *operation) {
+	if op.Waits() && o.runs.of(op.Name).allowsAsking(time.Now(), o.receiptsEvery) {
+		_ = o.runs.start(ctx, op.Name, asking, []string{"status", op.Path, "--output", "json"}) // another page may have asked
 	}
-	s.stream(w, r, func() (fragment, error) {
-		o, err := s.operation(name)
-		if err != nil {
-			return fragment{}, err
-		}
-		s.askForReceipts(o)
-		// The page is loaded again when a run ends, because its forms change.
-		ended := first.Active() && !o.Active()
-		return fragmentOf("operation.html", "progress", o, ended || !o.Active() && !o.Waits() && !o.Elsewhere())
-	})
-}
-
-// askForReceipts runs `dlq status`, which moves receipts into the journal, while a page
-// shows an operation that waits for them.
-func (s *Server) askForReceipts(o *operation) {
-	if !o.Waits() {
-		return
-	}
-	s.mu.Lock()
-	now := s.runs[o.Name]
-	s.mu.Unlock()
-	if now != nil {
-		select {
-		case <-now.done:
-			if now.kind == asking && time.Since(now.began) < s.opts.ReceiptsEvery {
-				return
-			}
-		default:
-			return
-		}
-	}
-	_ = s.run(o.Name, asking, []string{"status", o.Path, "--output", "json"}) // another page may have done it
-}
-
-// notices are what an address may say. Any other text of an address is not shown.
-var notices = map[string]string{
-	"busy": "Something else runs for this operation already, perhaps from another page: it is shown below. Nothing was started.",
-}
-
-// number reads a number of a form.
-func number(form url.Values, name string, otherwise int) (int, error) {
-	text := strings.TrimSpace(form.Get(name))
-	if text == "" {
-		return otherwise, nil
-	}
-	n, err := strconv.Atoi(strings.NewReplacer(",", "", " ", "", "_", "").Replace(text))
-	if err != nil || n < 0 {
-		return 0, fmt.Errorf("%s: expected a number of at least 0, got %q", name, text)
-	}
-	return n, nil
-}
-
-// confirmed returns an error unless the person has typed the number of messages.
-func confirmed(form url.Values, messages int) error {
-	n, err := number(form, "count", -1)
-	switch {
-	case err != nil:
-		return err
-	case n == -1:
-		return fmt.Errorf("expected the number of messages, %d, to be typed", messages)
-	case n != messages:
-		return fmt.Errorf("the number typed is %d, and it is %d messages", n, messages)
-	}
-	return nil
-}
-
-// The defaults of `dlq apply`.
-const (
-	defaultCanaries  = 5
-	defaultStopAfter = 10
-)
-
-// applyArgs returns the flags of `dlq apply` from a form.
-func applyArgs(form url.Values) ([]string, error) {
-	var args []string
-	var errs []error
-	for _, flag := range []struct {
-		name      string
-		otherwise int
-	}{{"canary", defaultCanaries}, {"rate", 0}, {"stop-after", defaultStopAfter}} {
-		n, err := number(form, flag.name, flag.otherwise)
-		errs = append(errs, err)
-		if n != flag.otherwise {
-			args = append(args, "--"+flag.name, strconv.Itoa(n))
-		}
-	}
-	if text := strings.TrimSpace(form.Get("canary-wait")); text != "" {
-		if d, err := time.ParseDuration(text); err != nil || d <= 0 {
-			errs = append(errs, fmt.Errorf("canary-wait: expected a duration such as 20m, got %q", text))
-		}
-		args = append(args, "--canary-wait", text)
-	}
-	if form.Get("services-anyway") != "" {
-		args = append(args, "--services-anyway")
-	}
-	return args, errors.Join(errs...)
-}
-
-// apply applies a plan, or goes on with it.
-func (s *Server) apply(w http.ResponseWriter, r *http.Request) {
-	s.withOperation(w, r, func(o *operation) {
-		if o.Plan == nil {
-			bad(w, "There is no plan to apply: %s.", o.Error)
-			return
-		}
-		if o.Active() {
-			o.show(w, r, "?notice=busy")
-			return
-		}
-		args, err := applyArgs(r.PostForm)
-		if err == nil {
-			err = confirmed(r.PostForm, o.Plan.Remaining())
-		}
-		if err != nil {
-			bad(w, "%v.", err)
-			return
-		}
-		s.begin(w, r, o, applying, append([]string{"apply", o.Path, "--yes", "--output", "json"}, args...))
-	})
-}
-
-// show leads to the page of the operation.
-func (o *operation) show(w http.ResponseWriter, r *http.Request, query string) {
-	http.Redirect(w, r, "/operations/"+o.Name+query, http.StatusSeeOther) //nolint:gosec // the name has the form of operationName
-}
-
-// begin runs a command for an operation and shows it.
-func (s *Server) begin(w http.ResponseWriter, r *http.Request, o *operation, what kind, args []string) {
-	query := ""
-	if err := s.run(o.Name, what, args); err != nil {
-		query = "?notice=busy"
-	}
-	o.show(w, r, query)
-}
-
-// stopRun stops what runs, as Ctrl-C stops a command.
-func (s *Server) stopRun(w http.ResponseWriter, r *http.Request) {
-	s.withOperation(w, r, func(o *operation) {
-		s.mu.Lock()
-		now := s.runs[o.Name]
-		s.mu.Unlock()
-		if now != nil {
-			now.cancel()
-		}
-		o.show(w, r, "")
-	})
-}
-
-// restore puts what the operation has removed back into the queue.
-func (s *Server) restore(w http.ResponseWriter, r *http.Request) {
-	s.withOperation(w, r, func(o *operation) {
-		if o.Plan == nil || o.Plan.Backup == 0 {
-			bad(w, "This operation has no backup: it has removed nothing.")
-			return
-		}
-		if err := confirmed(r.PostForm, o.Plan.Backup); err != nil {
-			bad(w, "%v.", err)
-			return
-		}
-		s.begin(w, r, o, restoring, []string{"restore", plan.BackupOf(o.Path), "--yes", "--output", "json"})
-	})
 }

@@ -68,27 +68,39 @@ const (
 // page returns a page with the banner.
 func (s *Server) page(title, section string) *page {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	b := &banner{About: s.opts.About, Match: servicesUnknown, Planned: len(s.chosen), Link: s.link}
-	if s.spool != nil {
-		b.Messages, b.Read, b.AtLeast, b.Said = s.spool.Len(), s.read.ended, !s.read.Complete, s.read.Said
-		b.Running = s.read.Running.ServicesDigest
-		switch b.Running {
-		case "":
-		case b.ServicesDigest:
-			b.Match = servicesMatch
-		default:
-			b.Match = servicesDiffer
-		}
+	link := s.link
+	s.mu.Unlock()
+	return &page{Title: title, Section: section, CSRF: s.guard.csrf, Banner: bannerOf(s.opts.About, s.reader.status(), s.draft.size(), link)}
+}
+
+// bannerOf describes the queue, the readings of it, and the draft with so many faults.
+func bannerOf(about About, readings readerStatus, planned int, other *link) *banner {
+	last := readings.last
+	b := &banner{
+		About: about, Read: last.ended, ReadAgain: readings.phase == goingOn, Messages: last.messages, Said: last.found.Said,
+		Running: last.found.Running.ServicesDigest, Planned: planned, Link: other,
 	}
-	if s.next != nil {
-		_, done, err := s.next.snapshot()
-		b.ReadAgain = !done
-		if err != nil && s.spool != nil {
-			b.Said = append(slices.Clip(b.Said), "The queue could not be read again: "+err.Error())
-		}
+	b.Match = compareServices(b.Running, about.ServicesDigest)
+	if last.ended.IsZero() {
+		return b
 	}
-	return &page{Title: title, Section: section, CSRF: s.guard.csrf, Banner: b}
+	b.AtLeast = !last.found.Complete
+	if readings.failure != nil {
+		b.Said = append(slices.Clip(b.Said), "The queue could not be read again: "+readings.failure.Error())
+	}
+	return b
+}
+
+// compareServices compares the digest of the running worker's services list, empty if it is
+// not known, with that of this process.
+func compareServices(running, own string) services {
+	switch running {
+	case "":
+		return servicesUnknown
+	case own:
+		return servicesMatch
+	}
+	return servicesDiffer
 }
 
 // functions are those of the templates.

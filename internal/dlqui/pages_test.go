@@ -64,7 +64,7 @@ func TestReadingFails(t *testing.T) {
 	if w := b.post("/read"); w.Code != http.StatusSeeOther {
 		t.Errorf("status %d", w.Code)
 	}
-	b.until(func() bool { return b.server.readingState().Done })
+	b.until(b.read)
 	b.want(b.get("/"), "No dead-lettered messages.")
 }
 
@@ -114,7 +114,7 @@ func TestHostile(t *testing.T) {
 	}
 	b := open(t, &fakeQueue{messages: messages})
 	targets := []string{"/", "/?text=" + url.QueryEscape(script) + "&reason=" + url.QueryEscape(script), "/plan"}
-	for _, f := range b.server.spool.Faults() {
+	for _, f := range b.server.reader.spool.Faults() {
 		targets = append(targets, "/faults/"+f.ID, "/faults/"+f.ID+"/fix?all=1&jq="+url.QueryEscape(`"`+script+`"`))
 	}
 	for _, m := range messages {
@@ -218,7 +218,7 @@ func status(err error) int {
 func (b *browser) planned() string {
 	b.Helper()
 	name := newName()
-	if err := makePlan(b.server.planPath(name), faultID(userDetail), plan.Step{Action: plan.Replay}, "q0", "q1", "q2"); err != nil {
+	if err := makePlan(b.path(name), faultID(userDetail), plan.Step{Action: plan.Replay}, "q0", "q1", "q2"); err != nil {
 		b.Fatal(err)
 	}
 	return name
@@ -288,7 +288,7 @@ func TestApply(t *testing.T) {
 	b.post(to+"/apply", "count", "2")
 	b.want(b.get(to+"/live"), "3 published", "0 not done yet")
 	b.want(b.get("/operations"), name, "done", "not known")
-	want := []string{"apply", b.server.planPath(name), "--yes", "--output", "json", "--canary", "0", "--rate", "100"}
+	want := []string{"apply", b.path(name), "--yes", "--output", "json", "--canary", "0", "--rate", "100"}
 	if got := queue.commands()[0]; !slices.Equal(got, want) {
 		t.Errorf("ran %v, want %v", got, want)
 	}
@@ -323,7 +323,7 @@ func TestReceipts(t *testing.T) {
 	}
 	b := open(t, queue, func(o *Options) { o.About.Receipts = true })
 	name := b.planned()
-	p, j := openJournal(t, b.server.planPath(name))
+	p, j := openJournal(t, b.path(name))
 	if err := errors.Join(j.Append(plan.Record{Kind: plan.Begun, Plan: p.ID, Checksum: p.Checksum}, plan.Record{Kind: plan.Published, IDs: []string{"q0", "q1", "q2"}},
 		plan.Record{Kind: plan.Ended, Why: "the plan is applied"}), j.Close()); err != nil {
 		t.Fatal(err)
@@ -344,14 +344,14 @@ func TestRestore(t *testing.T) {
 	name := b.planned()
 	to := "/operations/" + name
 	b.want(b.post(to+"/restore", "count", "2").Body.String(), "has no backup")
-	if err := os.WriteFile(plan.BackupOf(b.server.planPath(name)), []byte("{}\n{}\n"), 0o600); err != nil {
+	if err := os.WriteFile(plan.BackupOf(b.path(name)), []byte("{}\n{}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	b.want(b.get(to), "Puts the 2 messages that this operation has removed", "Type the number of messages, 2, to confirm")
 	b.want(b.post(to+"/restore", "count", "1").Body.String(), "the number typed is 1")
 	b.post(to+"/restore", "count", "2")
 	b.get(to + "/live")
-	if ran := b.queue.commands(); len(ran) != 1 || !slices.Equal(ran[0], []string{"restore", plan.BackupOf(b.server.planPath(name)), "--yes", "--output", "json"}) {
+	if ran := b.queue.commands(); len(ran) != 1 || !slices.Equal(ran[0], []string{"restore", plan.BackupOf(b.path(name)), "--yes", "--output", "json"}) {
 		t.Errorf("ran %v", ran)
 	}
 }
@@ -360,7 +360,7 @@ func TestRestore(t *testing.T) {
 func TestBadPlans(t *testing.T) {
 	b := open(t, &fakeQueue{})
 	name := b.planned()
-	path := b.server.planPath(name)
+	path := b.path(name)
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)

@@ -14,13 +14,6 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/fault"
 )
 
-// chosenSteps returns what was chosen for which fault.
-func (s *Server) chosenSteps() map[string]plan.Step {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return maps.Clone(s.chosen)
-}
-
 // planBody is the data of the page on which a plan is put together.
 type planBody struct {
 	Rows []planRow
@@ -40,7 +33,7 @@ type planRow struct {
 func (s *Server) planPage(w http.ResponseWriter, r *http.Request) {
 	s.withSpool(w, r, func(current *spool.Spool) {
 		p := s.page("Plan", "plan")
-		p.Command, p.Body = shell("plan", "--fix", "fixes.yaml", "-o", "plan.json"), planOf(s.chosenSteps(), current)
+		p.Command, p.Body = shell("plan", "--fix", "fixes.yaml", "-o", "plan.json"), planOf(s.draft.all(), current)
 		render(w, http.StatusOK, "plan.html", p)
 	})
 }
@@ -103,13 +96,11 @@ func (s *Server) changePlan(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	s.mu.Lock()
 	if action == drop {
-		delete(s.chosen, id)
+		s.draft.drop(id)
 	} else {
-		s.chosen[id] = step
+		s.draft.set(id, step)
 	}
-	s.mu.Unlock()
 	http.Redirect(w, r, "/plan", http.StatusSeeOther)
 }
 
@@ -129,26 +120,23 @@ func checkStep(id string, step plan.Step) error {
 // makePlan runs `dlq plan` with the chosen steps. It checks every event, and changes
 // nothing in the queue.
 func (s *Server) makePlan(w http.ResponseWriter, r *http.Request) {
-	chosen := s.chosenSteps()
+	chosen := s.draft.all()
 	if len(chosen) == 0 {
 		bad(w, "The plan is empty: choose what happens to a fault first.")
 		return
 	}
-	name := newName()
 	text, err := fixesFile(chosen)
-	if err == nil {
-		err = writeFile(fixesOf(s.planPath(name)), text)
-	}
 	if err != nil {
 		refuse(w, http.StatusInternalServerError, "The plan cannot be written: "+err.Error())
 		return
 	}
-	args := []string{"plan", "--fix", fixesOf(s.planPath(name)), "-o", s.planPath(name), "--output", "json"}
+	var flags []string
 	if r.PostForm.Get("services-anyway") != "" {
-		args = append(args, "--services-anyway")
+		flags = append(flags, "--services-anyway")
 	}
-	if err := s.run(name, planning, args); err != nil {
-		bad(w, "%v.", err)
+	name, err := s.operations.plan(r.Context(), text, flags...)
+	if err != nil {
+		refuse(w, http.StatusInternalServerError, "The plan cannot be made: "+err.Error()+".")
 		return
 	}
 	http.Redirect(w, r, "/operations/"+name, http.StatusSeeOther)

@@ -3,17 +3,13 @@ package dlqui
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"errors"
-	"os"
-	"path/filepath"
-	"regexp"
+	"io"
 	"strings"
 	"sync"
 	"time"
 )
 
-// kind is what a run does.
+// kind is the purpose of a run.
 type kind string
 
 const (
@@ -23,26 +19,58 @@ const (
 	asking    kind = "asking for receipts"
 )
 
-// run is a command that runs in the background for an operation.
+// run is a command that runs in the background for an operation. A nil run was never
+// started.
 type run struct {
 	kind   kind
 	args   []string
 	began  time.Time
 	cancel context.CancelFunc
-	done   chan struct{}
+	done   chan struct{} // closed when the command has ended
 
-	mu      sync.Mutex // guards what follows
-	stderr  bytes.Buffer
-	stdout  bytes.Buffer
-	ended   time.Time
-	status  int
-	stopped bool
+	mu     sync.Mutex // guards what follows: the run's goroutine writes, requests read
+	stderr bytes.Buffer
+	end    runEnd // final once done is closed
 }
 
-// maxSaid bounds what a command may say, in bytes.
+// runEnd says how a run has ended.
+type runEnd struct {
+	status  int
+	stopped bool // by a person, or by the end of the server
+}
+
+// maxSaid bounds the output to a person that is kept, in bytes.
 const maxSaid = 256 << 10
 
-// said is the writer of what a command says to a person.
+// run runs the command to its end.
+func (r *run) run(ctx context.Context, of commands) {
+	defer close(r.done)
+	status := of.Run(ctx, r.args, io.Discard, said{r})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.end = runEnd{status, ctx.Err() != nil}
+}
+
+// active reports whether the command runs.
+func (r *run) active() bool {
+	if r == nil {
+		return false
+	}
+	select {
+	case <-r.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// allowsAsking reports whether receipts may be asked for after this latest run: nothing
+// runs, and an earlier question began at least so long ago.
+func (r *run) allowsAsking(now time.Time, every time.Duration) bool {
+	return r == nil || !r.active() && (r.kind != asking || now.Sub(r.began) >= every)
+}
+
+// said is the stderr of a command, on which it speaks to a person.
 type said struct{ run *run }
 
 // Write keeps the text up to maxSaid.
@@ -55,96 +83,58 @@ func (s said) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// runPhase says whether a command runs, or how it has ended.
+type runPhase string
+
+const (
+	runActive  runPhase = "active"
+	runStopped runPhase = "stopped" // by a person
+	runFailed  runPhase = "failed"
+	runEnded   runPhase = "ended"
+)
+
 // runState is what a page shows of a run.
 type runState struct {
 	Kind    kind
 	Command string
 	Began   time.Time
-	Active  bool
-	Failed  bool
-	Stopped bool
+	Phase   runPhase
 	Lines   []string
+}
+
+// phase returns the phase of a command that has ended so.
+func (e runEnd) phase() runPhase {
+	switch {
+	case e.stopped:
+		return runStopped
+	case e.status != 0:
+		return runFailed
+	}
+	return runEnded
 }
 
 func (r *run) snapshot() *runState {
 	if r == nil {
 		return nil
 	}
-	active := true
-	select {
-	case <-r.done:
-		active = false
-	default:
-	}
+	active := r.active()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	st := &runState{Kind: r.kind, Command: strings.TrimSuffix(shell(r.args...), " --output json"), Began: r.began, Active: active, Failed: !active && r.status != 0, Stopped: r.stopped}
-	for line := range strings.SplitSeq(strings.TrimRight(r.stderr.String(), "\n"), "\n") {
-		// The audit file has the audit records.
-		if line != "" && !strings.Contains(line, `"audit":true`) {
-			st.Lines = append(st.Lines, strings.TrimPrefix(line, "worker: "))
-		}
+	st := &runState{Kind: r.kind, Command: strings.TrimSuffix(shell(r.args...), " --output json"), Began: r.began, Phase: r.end.phase(), Lines: linesOf(r.stderr.String())}
+	if active {
+		st.Phase = runActive
 	}
 	return st
 }
 
-var errBusy = errors.New("something else runs for this operation already: see below")
-
-// run starts a command for an operation, unless another runs for it. One that only asks
-// for receipts gives way.
-func (s *Server) run(name string, what kind, args []string) error {
-	s.mu.Lock()
-	before := s.runs[name]
-	s.mu.Unlock()
-	if before != nil {
-		if before.kind == asking && what != asking {
-			before.cancel()
-			<-before.done
+// linesOf returns the lines of a command's stderr that a page shows. It omits the audit
+// records, which the audit file has.
+func linesOf(stderr string) []string {
+	var all []string
+	for line := range strings.SplitSeq(strings.TrimRight(stderr, "\n"), "\n") {
+		if line != "" && !strings.Contains(line, `"audit":true`) {
+			all = append(all, strings.TrimPrefix(line, "worker: "))
 		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if now := s.runs[name]; now != nil {
-		select {
-		case <-now.done:
-		default:
-			return errBusy
-		}
-	}
-	ctx, cancel := context.WithCancel(s.ctx)
-	r := &run{kind: what, args: args, began: time.Now(), cancel: cancel, done: make(chan struct{})}
-	s.runs[name] = r
-	s.work.Go(func() {
-		defer cancel()
-		defer close(r.done)
-		var stdout bytes.Buffer
-		status := s.queue.Run(ctx, args, &stdout, said{r})
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.status, r.stdout, r.ended, r.stopped = status, stdout, time.Now(), ctx.Err() != nil
-	})
-	return nil
-}
-
-// newName returns the name of an operation, which sorts by time.
-func newName() string {
-	return time.Now().UTC().Format("20060102T150405Z") + "-" + strings.ToLower(rand.Text()[:6])
-}
-
-// operationName is the form of the names, which are parts of paths.
-var operationName = regexp.MustCompile(`^[0-9]{8}T[0-9]{6}Z-[a-z2-7]{6}$`)
-
-func (s *Server) planPath(name string) string { return filepath.Join(s.opts.Plans, name+".json") }
-
-// fixesOf is the path of the file from which a plan is made.
-func fixesOf(plan string) string { return strings.TrimSuffix(plan, ".json") + ".fixes.yaml" }
-
-// writeFile writes a new file that only the user may read.
-func writeFile(path string, text []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	return errors.Join(err, f.Close())
+	return all
 }

@@ -1,16 +1,12 @@
 package dlqui
 
 import (
-	"context"
 	"embed"
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"sync"
-	"time"
 
-	"github.com/sourcegraph/telemetry-relay/internal/dlq/plan"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq/spool"
 )
 
@@ -19,26 +15,18 @@ var files embed.FS
 
 // Server serves the pages. Its background work ends with Close.
 type Server struct {
-	queue Queue
-	opts  Options
-	guard *guard
-	mux   http.Handler
+	opts       Options
+	queue      Queue
+	guard      *guard
+	background *background
+	reader     *reader
+	draft      *draft
+	checks     *checks
+	operations *operations
+	handler    http.Handler
 
-	summaries summaries
-
-	ctx  context.Context //nolint:containedctx // of the background work; Close ends it
-	stop context.CancelFunc
-	work sync.WaitGroup
-
-	mu      sync.Mutex // guards what follows
-	link    *link      // to another page; nil: none
-	spool   *spool.Spool
-	read    *reading // the reading that made spool
-	next    *reading // the reading that goes on or has failed; nil: none
-	chosen  map[string]plan.Step
-	checks  map[checkKey]*check
-	runs    map[string]*run
-	checked []checkKey // of checks, the oldest first
+	mu   sync.Mutex // guards link
+	link *link      // to another page; nil: none
 }
 
 // New returns a server, which begins to read the queue. The caller must call Close.
@@ -47,13 +35,17 @@ func New(queue Queue, opts Options) (*Server, error) {
 	if err := os.MkdirAll(opts.Plans, 0o700); err != nil {
 		return nil, fmt.Errorf("the folder of the plans: %w", err)
 	}
-	ctx, stop := context.WithCancel(context.Background())
+	work := newBackground()
+	checks := newChecks(queue.Check, work)
 	s := &Server{
-		queue: queue, opts: opts, guard: newGuard(opts.Host), ctx: ctx, stop: stop,
-		chosen: map[string]plan.Step{}, checks: map[checkKey]*check{}, runs: map[string]*run{},
+		opts: opts, queue: queue, guard: newGuard(opts.Host), background: work, draft: newDraft(), checks: checks,
+		reader: &reader{queue: queue, folder: opts.Spool, environment: opts.About.Environment, background: work, replaced: checks.forget},
+		operations: &operations{
+			folder: planFolder(opts.Plans), runs: newRuns(queue, work), receipts: opts.About.Receipts, receiptsEvery: opts.ReceiptsEvery,
+		},
 	}
-	s.mux = s.guard.wrap(s.routes())
-	s.startReading()
+	s.handler = s.guard.wrap(s.routes())
+	s.reader.start()
 	return s, nil
 }
 
@@ -71,19 +63,13 @@ func (s *Server) Link(text, address string) {
 type link struct{ Text, Address string }
 
 // ServeHTTP serves a page.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
 
 // Close ends the background work as an interrupt ends a command, waits for it, and
 // removes the spool.
 func (s *Server) Close() {
-	s.stop()
-	s.work.Wait()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.spool != nil {
-		s.spool.Release()
-		s.spool = nil
-	}
+	s.background.close()
+	s.reader.close()
 }
 
 func (s *Server) routes() http.Handler {
@@ -124,88 +110,10 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request) {
 	render(w, http.StatusOK, "start.html", &page{Title: "Dead-letter queue", GoTo: "/"})
 }
 
-// reading is one read of the queue in the background.
-type reading struct {
-	began time.Time
-
-	mu   sync.Mutex // guards what follows
-	read int
-	done bool
-	Reading
-	ended time.Time
-	err   error
-}
-
-func (r *reading) snapshot() (read int, done bool, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.read, r.done, r.err
-}
-
-// startReading reads the queue in the background, unless that goes on.
-func (s *Server) startReading() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.next != nil {
-		if _, done, _ := s.next.snapshot(); !done {
-			return
-		}
-	}
-	next := &reading{began: time.Now()}
-	s.next = next
-	s.work.Go(func() { s.readQueue(next) })
-}
-
-func (s *Server) readQueue(r *reading) {
-	w, err := spool.Create(s.opts.Spool, s.opts.About.Environment)
-	var result Reading
-	if err == nil {
-		result, err = s.queue.Read(s.ctx, w, func(n int) {
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			r.read = n
-		})
-	}
-	var made *spool.Spool
-	if err == nil {
-		made = w.Finish()
-		for _, f := range made.Faults() {
-			f.Owner, f.Runbook = s.queue.Owner(f.Service)
-		}
-	} else if w != nil {
-		w.Abort()
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.done, r.err, r.ended, r.Reading = true, err, time.Now(), result
-	if made == nil {
-		return
-	}
-	if s.spool != nil {
-		s.spool.Release()
-	}
-	s.spool, s.read, s.next = made, r, nil
-	s.checks, s.checked = map[checkKey]*check{}, nil
-}
-
-var errNotRead = errors.New("the queue was not read yet")
-
-// current returns the spool, which the caller must release.
-func (s *Server) current() (*spool.Spool, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.spool == nil || !s.spool.Hold() {
-		return nil, errNotRead
-	}
-	return s.spool, nil
-}
-
 // withSpool calls serve with the spool, or shows how far the reading is.
 func (s *Server) withSpool(w http.ResponseWriter, r *http.Request, serve func(*spool.Spool)) {
-	current, err := s.current()
-	if err != nil {
+	current := s.reader.current()
+	if current == nil {
 		s.readingPage(w, r)
 		return
 	}
@@ -215,45 +123,38 @@ func (s *Server) withSpool(w http.ResponseWriter, r *http.Request, serve func(*s
 
 // readAgain is the refresh on demand.
 func (s *Server) readAgain(w http.ResponseWriter, r *http.Request) {
-	s.startReading()
+	s.reader.start()
 	http.Redirect(w, r, "/", http.StatusSeeOther)
 }
 
 func (s *Server) readingPage(w http.ResponseWriter, _ *http.Request) {
 	p := s.page("Reading the queue", "faults")
-	p.Command = shell("stats")
-	p.Body = s.readingState()
-	if st := p.Body.(readingState); !st.Done {
+	st := readingOf(s.reader.status())
+	p.Command, p.Body = shell("stats"), st
+	if !st.Done {
 		p.Live, p.Reload = "/read/live", true
 	}
 	render(w, http.StatusOK, "reading.html", p)
 }
 
-// readingState is what a page says of the reading that goes on.
+// readingState is what a page shows of the latest reading.
 type readingState struct {
 	Read  int
 	Done  bool
 	Error string
 }
 
-func (s *Server) readingState() readingState {
-	s.mu.Lock()
-	next := s.next
-	s.mu.Unlock()
-	if next == nil {
-		return readingState{Done: true}
-	}
-	read, done, err := next.snapshot()
-	st := readingState{Read: read, Done: done}
-	if err != nil {
-		st.Error = err.Error()
+func readingOf(status readerStatus) readingState {
+	st := readingState{Read: status.count, Done: status.phase != goingOn}
+	if status.failure != nil {
+		st.Error = status.failure.Error()
 	}
 	return st
 }
 
 func (s *Server) readingLive(w http.ResponseWriter, r *http.Request) {
 	s.stream(w, r, func() (fragment, error) {
-		st := s.readingState()
+		st := readingOf(s.reader.status())
 		return fragmentOf("reading.html", "state", st, st.Done)
 	})
 }

@@ -1,10 +1,13 @@
 package dlqui
 
 import (
+	"bytes"
+	"errors"
 	"os"
 	"sync"
 	"time"
 
+	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq/plan"
 )
 
@@ -50,4 +53,52 @@ func (k *summaries) of(path string) (*summary, error) {
 	}
 	k.kept[path] = keptSummary{now, sum, err}
 	return sum, err
+}
+
+// summarize reads a plan and its journal.
+func summarize(path string) (*summary, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	p, err := plan.Parse(text, func(jq string) error {
+		_, err := dlq.CompileFix(jq)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	state, err := plan.ReadJournal(plan.JournalOf(path), p)
+	if err != nil {
+		return nil, err
+	}
+	s := &summary{Counts: state.Counts(), Whys: state.Whys(), Runs: state.Runs, By: state.By, Last: state.Last, Ended: state.End != "" || state.Complete(), Complete: state.Complete()}
+	for _, g := range state.Groups() {
+		s.Groups = append(s.Groups, groupSummary{
+			Fault: g.Fault, Reason: g.Reason, Service: g.Service, Detail: g.Detail, Step: g.Step(),
+			Matched: g.Matched, Stay: g.Failing + g.OverMaxReplays, Counts: g.Counts, Reasons: g.Reasons,
+		})
+	}
+	s.Backup, err = countLines(plan.BackupOf(path))
+	return s, err
+}
+
+// countLines counts the lines of a file; none if there is no file.
+func countLines(path string) (n int, err error) {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	buffer := make([]byte, 64<<10)
+	for {
+		read, err := f.Read(buffer)
+		n += bytes.Count(buffer[:read], []byte{'\n'})
+		if err != nil { // the end
+			return n, nil
+		}
+	}
 }
