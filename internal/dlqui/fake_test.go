@@ -133,6 +133,7 @@ type browser struct {
 	server *Server
 	queue  *fakeQueue
 	cookie *http.Cookie
+	plans  planFolder
 }
 
 const testHost = "127.0.0.1:8080"
@@ -165,9 +166,10 @@ func serve(t testing.TB, queue *fakeQueue, change ...func(*Options)) *Server {
 // open starts a server on a queue, and waits until it was read.
 func open(t *testing.T, queue *fakeQueue, change ...func(*Options)) *browser {
 	t.Helper()
-	server := serve(t, queue, change...)
+	var plans string
+	server := serve(t, queue, append(change, func(o *Options) { plans = o.Plans })...)
 	t.Cleanup(server.Close)
-	b := &browser{T: t, server: server, queue: queue}
+	b := &browser{T: t, server: server, queue: queue, plans: planFolder(plans)}
 	address, err := url.Parse(server.Address())
 	if err != nil {
 		t.Fatal(err)
@@ -185,7 +187,7 @@ func open(t *testing.T, queue *fakeQueue, change ...func(*Options)) *browser {
 func (b *browser) read() bool { return b.server.reader.status().phase != goingOn }
 
 // path returns the path of the plan of an operation.
-func (b *browser) path(operation string) string { return b.server.operations.folder.path(operation) }
+func (b *browser) path(operation string) string { return b.plans.path(operation) }
 
 // until waits for a condition.
 func (b *browser) until(ok func() bool) {

@@ -2,14 +2,11 @@ package dlqui
 
 import (
 	"cmp"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
-	"github.com/sourcegraph/telemetry-relay/internal/dlq/plan"
-	"github.com/sourcegraph/telemetry-relay/internal/dlq/spool"
 )
 
 // faultsQuery is what the address of the faults selects.
@@ -120,61 +117,4 @@ func (q faultsQuery) command() string {
 		}
 	}
 	return shell(args...)
-}
-
-// faultsBody is the data of the page of faults.
-type faultsBody struct {
-	Query             faultsQuery
-	Groups            []*faultGroup
-	Shown, Count, All int
-	// Rest is how many of Shown are not on the page, which has Limit.
-	Rest, Limit                     int
-	AllLink                         string
-	Reasons, Services, Environments []string
-	Orders, Folds                   []choice
-	Chosen                          map[string]plan.Step
-}
-
-func (s *Server) faultsPage(w http.ResponseWriter, r *http.Request) {
-	s.withSpool(w, r, func(current *spool.Spool) {
-		q := parseFaultsQuery(r.URL.Query())
-		body := faultsBody{Query: q, Orders: orders, Folds: folds, Chosen: s.draft.all(), All: len(current.Faults())}
-		body.Groups, body.Shown, body.Count = q.groups(current.Faults())
-		if body.Shown > maxRows && !q.All {
-			body.Rest, body.Limit = body.Shown-maxRows, maxRows
-			all := r.URL.Query()
-			all.Set("all", "1")
-			body.AllLink = "/?" + all.Encode()
-		}
-		for _, f := range current.Faults() {
-			body.Reasons = append(body.Reasons, f.Reason)
-			body.Services = append(body.Services, f.Service)
-			body.Environments = append(body.Environments, f.Environments...)
-		}
-		for _, list := range []*[]string{&body.Reasons, &body.Services, &body.Environments} {
-			slices.Sort(*list)
-			*list = slices.DeleteFunc(slices.Compact(*list), func(s string) bool { return s == "" })
-		}
-		p := s.page("Faults", "faults")
-		p.Command, p.Body, p.Follow = q.command(), body, p.Banner.ReadAgain
-		render(w, http.StatusOK, "faults.html", p)
-	})
-}
-
-// findEvent leads to the event with an id.
-func (s *Server) findEvent(w http.ResponseWriter, r *http.Request) {
-	s.withSpool(w, r, func(current *spool.Spool) {
-		id := strings.TrimSpace(r.URL.Query().Get("id"))
-		n, ok := current.Find(id)
-		if !ok {
-			refuse(w, http.StatusNotFound, "No message that was read has this id. It may be leased by another reader, or have come later: read the queue again. `worker trace ID` says where an event is.")
-			return
-		}
-		stored, err := current.Read(n)
-		if err != nil {
-			refuse(w, http.StatusInternalServerError, err.Error())
-			return
-		}
-		http.Redirect(w, r, "/events/"+url.PathEscape(stored.ID), http.StatusSeeOther)
-	})
 }

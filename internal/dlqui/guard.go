@@ -135,3 +135,14 @@ func (g *guard) admit(w http.ResponseWriter, r *http.Request) bool {
 	})
 	return true
 }
+
+func (g *guard) register(mux *http.ServeMux) { mux.HandleFunc("GET "+startPath, g.start) }
+
+// start admits the browser that has the token of the printed address.
+func (g *guard) start(w http.ResponseWriter, r *http.Request) {
+	if !g.admit(w, r) {
+		refuse(w, http.StatusForbidden, "This address was used already, or was copied incompletely: it works once. End the command and start it again for a new one.")
+		return
+	}
+	render(w, http.StatusOK, "start.html", &page{Title: "Dead-letter queue", GoTo: "/"})
+}

@@ -66,7 +66,7 @@ func TestRefusals(t *testing.T) {
 			if got := w.Header().Get("Content-Security-Policy"); !strings.HasPrefix(got, "default-src 'none'") {
 				t.Errorf("policy %q", got)
 			}
-			if len(b.server.draft.all()) > 0 || len(b.queue.commands()) > 0 {
+			if len(b.server.layout.draft.all()) > 0 || len(b.queue.commands()) > 0 {
 				t.Error("something was changed")
 			}
 		})

@@ -21,12 +21,18 @@ func fragmentOf(file, name string, data any, done bool) (fragment, error) {
 	return fragment{out.Bytes(), done}, err
 }
 
-// stream sends a part of a page as server-sent events whenever it has changed, until it
+// streams keeps parts of pages up to date.
+type streams struct {
+	every time.Duration   // how often a part is made again
+	ended <-chan struct{} // closed when the server ends
+}
+
+// serve sends a part of a page as server-sent events whenever it has changed, until it
 // is done, the browser has closed the page, or the server ends.
-func (s *Server) stream(w http.ResponseWriter, r *http.Request, next func() (fragment, error)) {
+func (s *streams) serve(w http.ResponseWriter, r *http.Request, next func() (fragment, error)) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	out := http.NewResponseController(w)
-	ticker := time.NewTicker(s.opts.Refresh)
+	ticker := time.NewTicker(s.every)
 	defer ticker.Stop()
 	var last []byte
 	for {
@@ -52,7 +58,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, next func() (fra
 		case <-ticker.C:
 		case <-r.Context().Done():
 			return
-		case <-s.background.ctx.Done():
+		case <-s.ended:
 			return
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"path"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -39,68 +38,6 @@ type page struct {
 	GoTo string
 	// Body is the data of the page's own template.
 	Body any
-}
-
-// banner says which queue the pages show.
-type banner struct {
-	About
-	Read      time.Time // zero: not yet
-	ReadAgain bool      // another reading goes on
-	Messages  int
-	AtLeast   bool
-	Said      []string
-	// Match compares the services list with that of the running worker.
-	Match   services
-	Running string // digest
-	Planned int    // faults in the plan
-	Link    *link  // to another page
-}
-
-// services is whether the services list of this process is that of the running worker.
-type services string
-
-const (
-	servicesMatch   services = "match"
-	servicesDiffer  services = "differ"
-	servicesUnknown services = "unknown"
-)
-
-// page returns a page with the banner.
-func (s *Server) page(title, section string) *page {
-	s.mu.Lock()
-	link := s.link
-	s.mu.Unlock()
-	return &page{Title: title, Section: section, CSRF: s.guard.csrf, Banner: bannerOf(s.opts.About, s.reader.status(), s.draft.size(), link)}
-}
-
-// bannerOf describes the queue, the readings of it, and the draft with so many faults.
-func bannerOf(about About, readings readerStatus, planned int, other *link) *banner {
-	last := readings.last
-	b := &banner{
-		About: about, Read: last.ended, ReadAgain: readings.phase == goingOn, Messages: last.messages, Said: last.found.Said,
-		Running: last.found.Running.ServicesDigest, Planned: planned, Link: other,
-	}
-	b.Match = compareServices(b.Running, about.ServicesDigest)
-	if last.ended.IsZero() {
-		return b
-	}
-	b.AtLeast = !last.found.Complete
-	if readings.failure != nil {
-		b.Said = append(slices.Clip(b.Said), "The queue could not be read again: "+readings.failure.Error())
-	}
-	return b
-}
-
-// compareServices compares the digest of the running worker's services list, empty if it is
-// not known, with that of this process.
-func compareServices(running, own string) services {
-	switch running {
-	case "":
-		return servicesUnknown
-	case own:
-		return servicesMatch
-	}
-	return servicesDiffer
 }
 
 // functions are those of the templates.

@@ -2,16 +2,13 @@ package dlqui
 
 import (
 	"maps"
-	"net/http"
 	"slices"
-	"strings"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq/plan"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq/spool"
-	"github.com/sourcegraph/telemetry-relay/internal/fault"
 )
 
 // planBody is the data of the page on which a plan is put together.
@@ -28,14 +25,6 @@ type planRow struct {
 	ID    string
 	Step  plan.Step
 	Fault *dlq.FaultCount // nil: no message that was read has it
-}
-
-func (s *Server) planPage(w http.ResponseWriter, r *http.Request) {
-	s.withSpool(w, r, func(current *spool.Spool) {
-		p := s.page("Plan", "plan")
-		p.Command, p.Body = shell("plan", "--fix", "fixes.yaml", "-o", "plan.json"), planOf(s.draft.all(), current)
-		render(w, http.StatusOK, "plan.html", p)
-	})
 }
 
 // planOf describes the chosen steps with the numbers of the reading.
@@ -76,34 +65,6 @@ func fixesFile(chosen map[string]plan.Step) ([]byte, error) {
 	return yaml.Marshal(file)
 }
 
-// drop is the action of a form that takes a fault out of the plan.
-const drop = "drop"
-
-// changePlan puts a fault into the plan, or takes it out.
-func (s *Server) changePlan(w http.ResponseWriter, r *http.Request) {
-	id, action, jq := r.PostForm.Get("fault"), r.PostForm.Get("action"), strings.TrimSpace(r.PostForm.Get("jq"))
-	if !fault.IsID(id) {
-		bad(w, "Expected the id of a fault, such as F-7c3a91.")
-		return
-	}
-	step := plan.Step{Action: plan.Action(action)}
-	if step.Action == plan.Fix {
-		step.JQ = jq
-	}
-	if action != drop {
-		if err := checkStep(id, step); err != nil {
-			bad(w, "%v.", err)
-			return
-		}
-	}
-	if action == drop {
-		s.draft.drop(id)
-	} else {
-		s.draft.set(id, step)
-	}
-	http.Redirect(w, r, "/plan", http.StatusSeeOther)
-}
-
 // checkStep refuses what the command would refuse, with the same words.
 func checkStep(id string, step plan.Step) error {
 	text, err := fixesFile(map[string]plan.Step{id: step})
@@ -115,29 +76,4 @@ func checkStep(id string, step plan.Step) error {
 		return err
 	})
 	return err
-}
-
-// makePlan runs `dlq plan` with the chosen steps. It checks every event, and changes
-// nothing in the queue.
-func (s *Server) makePlan(w http.ResponseWriter, r *http.Request) {
-	chosen := s.draft.all()
-	if len(chosen) == 0 {
-		bad(w, "The plan is empty: choose what happens to a fault first.")
-		return
-	}
-	text, err := fixesFile(chosen)
-	if err != nil {
-		refuse(w, http.StatusInternalServerError, "The plan cannot be written: "+err.Error())
-		return
-	}
-	var flags []string
-	if r.PostForm.Get("services-anyway") != "" {
-		flags = append(flags, "--services-anyway")
-	}
-	name, err := s.operations.plan(r.Context(), text, flags...)
-	if err != nil {
-		refuse(w, http.StatusInternalServerError, "The plan cannot be made: "+err.Error()+".")
-		return
-	}
-	http.Redirect(w, r, "/operations/"+name, http.StatusSeeOther)
 }
