@@ -83,8 +83,8 @@ func (p *eventPages) reveal(w http.ResponseWriter, r *http.Request) {
 func (p *eventPages) render(w http.ResponseWriter, current *spool.Spool, m *dlq.Stored, reveal bool) {
 	body := eventView(m, reveal)
 	body.Fault = findFault(current, dlq.FaultOf(m).ID())
-	shown := p.layout.page("Event "+body.Name, "faults")
-	args := []string{"show", cmp.Or(body.Name, m.ID)}
+	shown := p.layout.page("Event "+body.Row.Name, "faults")
+	args := []string{"show", cmp.Or(body.Row.Name, m.ID)}
 	if reveal {
 		args = append(args, "--reveal")
 		shown.Notice = "The private data of this event is shown. The audit file has a record of it."

@@ -10,7 +10,7 @@ import (
 
 // eventBody is the data of the page of one event.
 type eventBody struct {
-	sample
+	Row                            sample
 	Fault                          *dlq.FaultCount
 	Message                        *dlq.Stored
 	Reason, Service, WorkerVersion string
@@ -39,7 +39,7 @@ func eventView(m *dlq.Stored, reveal bool) eventBody {
 		limit = maxRevealed
 	}
 	b := eventBody{
-		sample: sampleOf(m), Message: m, Reason: dlq.Word(string(m.Reason)), Service: dlq.Word(m.Service), WorkerVersion: dlq.Word(m.WorkerVersion),
+		Row: sampleOf(m), Message: m, Reason: dlq.Word(string(m.Reason)), Service: dlq.Word(m.Service), WorkerVersion: dlq.Word(m.WorkerVersion),
 		HiddenBytes: view.HiddenBytes, Revealed: reveal, Advice: dlq.Advice(m), OrderingKey: m.Original.OrderingKey,
 	}
 	if m.Broken != nil {

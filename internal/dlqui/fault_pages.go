@@ -63,7 +63,7 @@ func (p *faultPages) list(w http.ResponseWriter, r *http.Request) {
 
 // faultBody is the data of the page of a fault.
 type faultBody struct {
-	*dlq.FaultCount
+	Fault    *dlq.FaultCount
 	Info     event.ReasonInfo
 	Samples  []sample
 	Remedies remedies
@@ -89,7 +89,7 @@ func (p *faultPages) show(w http.ResponseWriter, r *http.Request) {
 			refuse(w, http.StatusInternalServerError, err.Error())
 			return
 		}
-		body := faultBody{FaultCount: f, Remedies: remediesOf(p.draft, f.ID)}
+		body := faultBody{Fault: f, Remedies: remediesOf(p.draft, f.ID)}
 		body.Info, _ = dlq.FindReason(event.Reason(f.Reason))
 		for _, m := range messages {
 			body.Samples = append(body.Samples, sampleOf(m))

@@ -30,7 +30,7 @@ func (p *fixPages) register(mux *http.ServeMux) {
 
 // fixBody is the data of the page of a fix.
 type fixBody struct {
-	*dlq.FaultCount
+	Fault         *dlq.FaultCount
 	JQ, Suggested string
 	Samples       samplesBody
 	Check         *checkState // nil: not asked for
@@ -45,7 +45,7 @@ func (p *fixPages) show(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		query := r.URL.Query()
-		body := fixBody{FaultCount: f, Suggested: dlq.SuggestFix(messages[0]), Remedies: remediesOf(p.draft, f.ID)}
+		body := fixBody{Fault: f, Suggested: dlq.SuggestFix(messages[0]), Remedies: remediesOf(p.draft, f.ID)}
 		body.JQ = cmp.Or(query.Get("jq"), body.Remedies.Chosen.JQ, body.Suggested)
 		shown := p.layout.page("Fix of "+f.ID, "faults")
 		shown.Command = shell("replay", "--fault", f.ID, "--jq", body.JQ, "--dry-run")

@@ -37,7 +37,7 @@ func (l *layout) page(title, section string) *page {
 
 // banner says which queue the pages show.
 type banner struct {
-	About
+	About     About
 	Read      time.Time // zero: not yet
 	ReadAgain bool      // another reading goes on
 	Messages  int

@@ -39,10 +39,10 @@ type summary struct {
 // groupSummary is a fault of a plan. Stay counts the messages that a replay excludes.
 type groupSummary struct {
 	Fault, Reason, Service, Detail string
-	plan.Step
-	Matched, Stay int
-	Counts        plan.Counts
-	Reasons       map[string]int
+	Step                           plan.Step
+	Matched, Stay                  int
+	Counts                         plan.Counts
+	Reasons                        map[string]int
 }
 
 // Done counts the messages that are done.
@@ -62,7 +62,7 @@ func (s *summary) Purges() int { return s.sum(func(a plan.Action) bool { return 
 
 func (s *summary) sum(is func(plan.Action) bool) (n int) {
 	for _, g := range s.Groups {
-		if is(g.Action) {
+		if is(g.Step.Action) {
 			n += g.Counts.Planned
 		}
 	}
@@ -72,7 +72,7 @@ func (s *summary) sum(is func(plan.Action) bool) (n int) {
 // Keeps counts the messages that stay because the plan says so.
 func (s *summary) Keeps() (n int) {
 	for _, g := range s.Groups {
-		if g.Action == plan.Keep {
+		if g.Step.Action == plan.Keep {
 			n += g.Matched
 		}
 	}

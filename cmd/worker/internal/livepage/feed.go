@@ -39,7 +39,7 @@ type Event struct {
 // row is an event with its number, counted from 1.
 type row struct {
 	Number uint64
-	Event
+	Event  Event
 }
 
 // Counts are of all events since the start.

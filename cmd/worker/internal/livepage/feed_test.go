@@ -46,7 +46,7 @@ func TestFeedKeepsNewestAndCountsAll(t *testing.T) {
 		f.Add(Event{Feature: fmt.Sprint(i)})
 	}
 	v := f.since(0)
-	if len(v.Rows) != MaxRows || v.Rows[0].Feature != fmt.Sprint(2*MaxRows+6) || v.Rows[MaxRows-1].Feature != fmt.Sprint(MaxRows+7) || v.Number != 2*MaxRows+13 {
+	if len(v.Rows) != MaxRows || v.Rows[0].Event.Feature != fmt.Sprint(2*MaxRows+6) || v.Rows[MaxRows-1].Event.Feature != fmt.Sprint(MaxRows+7) || v.Number != 2*MaxRows+13 {
 		t.Errorf("%d rows, from %+v to %+v", len(v.Rows), v.Rows[0], v.Rows[len(v.Rows)-1])
 	}
 	if n := testing.AllocsPerRun(100, func() { f.Add(Event{Feature: "a"}) }); n > 0 {

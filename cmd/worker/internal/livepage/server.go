@@ -131,14 +131,16 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	})
 }
 
+// pageData is the data of the whole page.
+type pageData struct {
+	View          view
+	Publisher     []string
+	Sample, Queue string
+	MaxRows       int
+}
+
 func (s *Server) page(w http.ResponseWriter, _ *http.Request) {
-	data := struct {
-		view
-		Publisher []string
-		Sample    string
-		Queue     string
-		MaxRows   int
-	}{s.opts.Feed.since(0), s.opts.Publisher, s.opts.Sample, s.opts.Queue, MaxRows}
+	data := pageData{s.opts.Feed.since(0), s.opts.Publisher, s.opts.Sample, s.opts.Queue, MaxRows}
 	var b bytes.Buffer
 	if err := pages.ExecuteTemplate(&b, "page", data); err != nil {
 		http.Error(w, "the page could not be made", http.StatusInternalServerError)
