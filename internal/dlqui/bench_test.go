@@ -32,9 +32,9 @@ func large(n int) []*pubsubpb.PubsubMessage {
 	return all
 }
 
-// TestLarge: the pages of a large queue are quick. The machine of a test may be busy, so
-// that the best of some tries counts.
-func TestLarge(t *testing.T) {
+// TestPagesOfALargeQueueAreQuick: the best of some tries counts, because the machine of a
+// test may be busy.
+func TestPagesOfALargeQueueAreQuick(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a while")
 	}

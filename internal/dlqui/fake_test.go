@@ -129,7 +129,7 @@ func faultID(detail string) string {
 
 // browser asks a server as a browser does that was admitted.
 type browser struct {
-	*testing.T
+	t      *testing.T
 	server *Server
 	queue  *fakeQueue
 	cookie *http.Cookie
@@ -169,7 +169,7 @@ func open(t *testing.T, queue *fakeQueue, change ...func(*Options)) *browser {
 	var plans string
 	server := serve(t, queue, append(change, func(o *Options) { plans = o.Plans })...)
 	t.Cleanup(server.Close)
-	b := &browser{T: t, server: server, queue: queue, plans: planFolder(plans)}
+	b := &browser{t: t, server: server, queue: queue, plans: planFolder(plans)}
 	address, err := url.Parse(server.Address())
 	if err != nil {
 		t.Fatal(err)
@@ -191,15 +191,15 @@ func (b *browser) path(operation string) string { return b.plans.path(operation)
 
 // until waits for a condition.
 func (b *browser) until(ok func() bool) {
-	b.Helper()
-	if !testenv.Within(b.Context(), 20*time.Second, ok) {
-		b.Fatal("it did not become so in 20 s")
+	b.t.Helper()
+	if !testenv.Within(b.t.Context(), 20*time.Second, ok) {
+		b.t.Fatal("it did not become so in 20 s")
 	}
 }
 
 func (b *browser) do(method, target string, form url.Values, headers ...string) *httptest.ResponseRecorder {
-	b.Helper()
-	r := httptest.NewRequestWithContext(b.Context(), method, target, strings.NewReader(form.Encode()))
+	b.t.Helper()
+	r := httptest.NewRequestWithContext(b.t.Context(), method, target, strings.NewReader(form.Encode()))
 	r.Host = testHost
 	if form != nil {
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
@@ -218,17 +218,17 @@ func (b *browser) do(method, target string, form url.Values, headers ...string) 
 
 // get returns a page.
 func (b *browser) get(target string) string {
-	b.Helper()
+	b.t.Helper()
 	w := b.do(http.MethodGet, target, nil)
 	if w.Code != http.StatusOK {
-		b.Fatalf("%s: %d %s", target, w.Code, text(w.Body.String()))
+		b.t.Fatalf("%s: %d %s", target, w.Code, text(w.Body.String()))
 	}
 	return w.Body.String()
 }
 
 // post sends a form, and returns the answer.
 func (b *browser) post(target string, form ...string) *httptest.ResponseRecorder {
-	b.Helper()
+	b.t.Helper()
 	values := url.Values{"csrf": {b.server.guard.csrf}}
 	for i := 0; i < len(form); i += 2 {
 		values.Set(form[i], form[i+1])
@@ -245,10 +245,10 @@ func text(html string) string {
 
 // want fails unless a page has the texts.
 func (b *browser) want(page string, texts ...string) {
-	b.Helper()
+	b.t.Helper()
 	for _, want := range texts {
 		if !strings.Contains(text(page), want) {
-			b.Errorf("the page has no %q:\n%s", want, text(page))
+			b.t.Errorf("the page has no %q:\n%s", want, text(page))
 		}
 	}
 }

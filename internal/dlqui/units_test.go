@@ -10,7 +10,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 )
 
-func TestDiff(t *testing.T) {
+func TestDiffPutsChangedLinesSideBySide(t *testing.T) {
 	for _, c := range []struct {
 		name, before, after string
 		want                []diffRow
@@ -30,7 +30,7 @@ func TestDiff(t *testing.T) {
 	}
 }
 
-func TestShell(t *testing.T) {
+func TestShellQuotesArguments(t *testing.T) {
 	for want, args := range map[string][]string{
 		"worker dlq stats --service sams":            {"stats", "--service", "sams"},
 		`worker dlq replay --jq 'del(.a) # it'\''s'`: {"replay", "--jq", "del(.a) # it's"},
@@ -44,7 +44,7 @@ func TestShell(t *testing.T) {
 	}
 }
 
-func TestOrder(t *testing.T) {
+func TestFaultsAreFilteredOrderedAndGrouped(t *testing.T) {
 	now := time.Now()
 	faults := []*dlq.FaultCount{
 		{ID: "old", Count: 100, CameBack: 0, First: now.Add(-9 * time.Hour), Last: now.Add(-5 * time.Hour), Trend: dlq.Old, Reason: "a", Service: "s"},
@@ -84,7 +84,7 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-func TestChart(t *testing.T) {
+func TestChartDrawsEachHour(t *testing.T) {
 	svg := string(chart([]int{0, 1, 10}, 30, 20))
 	if !strings.Contains(svg, "11 in the last 3 hours, 10 in the last one") || strings.Count(svg, "<rect") != 3 || !strings.Contains(svg, `height="20.0"`) {
 		t.Error(svg)
