@@ -64,3 +64,22 @@ func TestNewestOperationsOfTheFolderComeFirst(t *testing.T) {
 		t.Error("no error without the folder")
 	}
 }
+
+// TestBackupThatCannotBeReadIsAnError: a part of its lines must not pass for all of them,
+// because a person confirms a restore with their number.
+func TestBackupThatCannotBeReadIsAnError(t *testing.T) {
+	folder := t.TempDir()
+	if _, err := countLines(folder); err == nil {
+		t.Error("a folder has a number of lines")
+	}
+	if n, err := countLines(filepath.Join(folder, "none")); n != 0 || err != nil {
+		t.Errorf("no file: %d, %v", n, err)
+	}
+	file := filepath.Join(folder, "file")
+	if err := os.WriteFile(file, []byte("a\nb\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := countLines(file); n != 2 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+}

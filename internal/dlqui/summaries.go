@@ -3,6 +3,7 @@ package dlqui
 import (
 	"bytes"
 	"errors"
+	"io"
 	"os"
 	"sync"
 	"time"
@@ -11,9 +12,9 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/dlq/plan"
 )
 
-// summaries keeps the summaries of plans whose files have not changed: a plan of many
-// messages takes a while to read, and pages ask for it again and again. The zero value has
-// none. It is safe for concurrent use.
+// summaries keeps the summary of each plan until one of its files changes. A plan of many
+// messages takes a while to read, and open pages ask for it again and again. The zero value
+// has no summary. It is safe for concurrent use.
 type summaries struct {
 	mu   sync.Mutex // guards kept
 	kept map[string]keptSummary
@@ -39,7 +40,7 @@ func versionOf(path string) version {
 	return version{info.Size(), info.ModTime()}
 }
 
-// of returns the summary of a plan.
+// of returns the summary of a plan and its journal.
 func (k *summaries) of(path string) (*summary, error) {
 	now := [3]version{versionOf(path), versionOf(plan.JournalOf(path)), versionOf(plan.BackupOf(path))}
 	k.mu.Lock()
@@ -97,8 +98,11 @@ func countLines(path string) (n int, err error) {
 	for {
 		read, err := f.Read(buffer)
 		n += bytes.Count(buffer[:read], []byte{'\n'})
-		if err != nil { // the end
+		if errors.Is(err, io.EOF) {
 			return n, nil
+		}
+		if err != nil {
+			return 0, err
 		}
 	}
 }
