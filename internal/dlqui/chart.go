@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// chart draws numbers per hour as bars, the newest at the right. Its text is for those who
-// do not see it.
+// chart draws numbers per hour as bars, the newest at the right. A screen reader reads its
+// label.
 func chart(hours []int, width, height int) template.HTML {
 	largest, total := 0, 0
 	for _, n := range hours {

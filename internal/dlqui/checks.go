@@ -16,9 +16,9 @@ const (
 	maxReplays = 3
 	// maxExpression bounds a jq expression, in bytes.
 	maxExpression = 16 << 10
-	// maxChecks is how many checks are kept.
+	// maxChecks bounds the checks that are kept.
 	maxChecks = 20
-	// publishEvery is after how many events a check shows its numbers.
+	// publishEvery is the number of events after which a check updates its state.
 	publishEvery = 500
 )
 
@@ -65,7 +65,7 @@ type checkState struct {
 	Changes                                           []dlq.ChangeCount
 }
 
-// Loses returns how many events lose data, at least.
+// Loses returns a lower bound of the events that lose data: the most that lose one field.
 func (c checkState) Loses() (n int) {
 	for _, change := range c.Changes {
 		if change.Loses {
@@ -111,8 +111,8 @@ func (c *checks) find(current *spool.Spool, fault, jq string) *check {
 	return c.kept[checkKey{current, fault, jq}]
 }
 
-// forget drops all checks, as their spool was replaced. Those that run go on, so that a
-// page that shows one sees it end.
+// forget drops all checks, because their spool was replaced. The checks that run go on, so
+// that the pages that show them see them end.
 func (c *checks) forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -172,8 +172,8 @@ func (c *check) run(ctx context.Context, of eventCheck, key checkKey) {
 	c.set(final)
 }
 
-// compile compiles an expression of a form. It returns why the expression is refused, or
-// an empty text.
+// compile compiles an expression of a form. The text says why the expression is refused;
+// it is empty if the expression is accepted.
 func compile(jq string) (*dlq.Fix, string) {
 	if len(jq) > maxExpression {
 		return nil, "The expression is longer than 16 KiB."

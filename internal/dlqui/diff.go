@@ -5,13 +5,15 @@ import (
 	"strings"
 )
 
-// diffRow is a line of data before and after a fix. An empty side has no such line.
+// diffRow is a line of data before and after a fix. If the line is both removed and added,
+// the fix has changed it. The side without the line is empty.
 type diffRow struct {
 	Before, After  string
 	Removed, Added bool
 }
 
-// maxDiffLines bounds the work of a comparison, which grows with the square.
+// maxDiffLines bounds the lines of each text, because the work of a comparison grows with
+// their square.
 const maxDiffLines = 400
 
 // diff puts two texts side by side. Lines that differ stand beside each other.
@@ -65,7 +67,8 @@ func diff(before, after string) []diffRow {
 	return rows
 }
 
-// equal compares two lines of JSON. A comma at the end says only that another line follows.
+// equal compares two lines of JSON without the comma at their ends, which appears when a
+// line follows.
 func equal(a, b string) bool { return strings.TrimSuffix(a, ",") == strings.TrimSuffix(b, ",") }
 
 func lines(text string) []string {

@@ -29,7 +29,7 @@ func (p *eventPages) register(mux *http.ServeMux) {
 	mux.HandleFunc("POST /events/{id}/reveal", p.reveal)
 }
 
-// find leads to the event with an id.
+// find redirects to the page of the event with an id.
 func (p *eventPages) find(w http.ResponseWriter, r *http.Request) {
 	p.reading.with(w, func(current *spool.Spool) {
 		id := strings.TrimSpace(r.URL.Query().Get("id"))
@@ -68,8 +68,8 @@ func (p *eventPages) show(w http.ResponseWriter, r *http.Request) {
 	p.with(w, r, func(current *spool.Spool, m *dlq.Stored) { p.render(w, current, m, false) })
 }
 
-// reveal shows the private data of one event once it is in the audit file. It has no
-// address of its own, so that no reload or link reveals it again.
+// reveal shows the private data of one event after the audit file has a record of it. The
+// page is the answer to a form, because a reload or a link would reveal the data again.
 func (p *eventPages) reveal(w http.ResponseWriter, r *http.Request) {
 	p.with(w, r, func(current *spool.Spool, m *dlq.Stored) {
 		if err := p.audit.Reveal(r.Context(), m); err != nil {
@@ -93,5 +93,5 @@ func (p *eventPages) render(w http.ResponseWriter, current *spool.Spool, m *dlq.
 	render(w, http.StatusOK, "event.html", shown)
 }
 
-// eventPath is the address of an event.
+// eventPath returns the address of an event, whose id may be any text.
 func eventPath(id string) string { return "/events/" + url.PathEscape(id) }

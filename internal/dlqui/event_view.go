@@ -32,7 +32,8 @@ type dataLine struct {
 	Here bool // the detail names the field
 }
 
-// eventView makes what a page shows of an event.
+// eventView makes the data of the page of an event. Without reveal, its private values are
+// hidden.
 func eventView(m *dlq.Stored, reveal bool) eventBody {
 	view, limit := dlq.ViewOf(m, reveal), maxData
 	if reveal {

@@ -24,11 +24,11 @@ func (p *faultPages) register(mux *http.ServeMux) {
 
 // faultsBody is the data of the page of faults.
 type faultsBody struct {
-	Query             faultsQuery
-	Groups            []*faultGroup
-	Shown, Count, All int
-	// Rest is how many of Shown are not on the page, which has Limit.
-	Rest, Limit                     int
+	Query  faultsQuery
+	Groups []*faultGroup
+	// Shown and Count are the faults and messages that the query selects, of All faults.
+	// Rest of the Shown are not on the page, which has Limit.
+	Shown, Count, All, Rest, Limit  int
 	AllLink                         string
 	Reasons, Services, Environments []string
 	Orders, Folds                   []choice

@@ -9,12 +9,12 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 )
 
-// faultsQuery is what the address of the faults selects.
+// faultsQuery is the selection in the address of the list of faults.
 type faultsQuery struct {
 	Text, Reason, Service, Environment string
-	// Sort is the order, and Fold what the faults are grouped by: reason, service or owner.
+	// Sort is the value of one of the orders, and Fold that of one of the folds.
 	Sort, Fold string
-	// All shows all faults, however many they are.
+	// All lifts the limit of maxRows.
 	All bool
 }
 
@@ -22,10 +22,10 @@ func parseFaultsQuery(v url.Values) faultsQuery {
 	return faultsQuery{v.Get("text"), v.Get("reason"), v.Get("service"), v.Get("environment"), v.Get("sort"), v.Get("fold"), v.Get("all") != ""}
 }
 
-// orders are the orders of the faults; the first is that without a choice.
+// orders are the orders of the faults. The first one is the default.
 var orders = []choice{{"growing", "growing first"}, {"count", "most first"}, {"last", "last seen first"}, {"first", "oldest first"}, {"back", "most came back"}}
 
-// folds are what faults can be grouped by.
+// folds are the groupings of the faults.
 var folds = []choice{{"", "no groups"}, {"reason", "by reason"}, {"service", "by service"}, {"owner", "by owner"}}
 
 // choice is an option of a form.
@@ -108,7 +108,8 @@ func (q faultsQuery) groups(faults []*dlq.FaultCount) (groups []*faultGroup, sho
 	return groups, shown, count
 }
 
-// command returns the command with the same filters, as far as it has them.
+// command returns the command with the same filters. The command has no filter by
+// text, and neither order nor groups.
 func (q faultsQuery) command() string {
 	args := []string{"stats"}
 	for _, flag := range []choice{{"--reason", q.Reason}, {"--service", q.Service}, {"--environment", q.Environment}} {

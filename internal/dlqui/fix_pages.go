@@ -10,7 +10,8 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/dlq/spool"
 )
 
-// quickly is how long a page waits for a check that may be done at once.
+// quickly bounds the wait of a page for a check, so that a check of few events is done when
+// its page is shown.
 const quickly = 60 * time.Millisecond
 
 // fixPages are the page on which a person tries fixes of a fault, and its live parts.
@@ -66,7 +67,7 @@ func (p *fixPages) show(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// samples serves the part of the page that follows what is typed.
+// samples serves the part of the page that the script loads whenever the expression changes.
 func (p *fixPages) samples(w http.ResponseWriter, r *http.Request) {
 	p.reading.withFault(w, r, func(current *spool.Spool, f *dlq.FaultCount) {
 		messages, err := samples(r, current, f.ID, fixSamples)
@@ -84,7 +85,7 @@ func (p *fixPages) samples(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// replacedState is shown in the place of a check whose spool was replaced.
+// replacedState stands in for a check whose spool was replaced.
 var replacedState = checkState{Done: true, Error: "the queue was read again meanwhile: load the page again"}
 
 func (p *fixPages) live(w http.ResponseWriter, r *http.Request) {

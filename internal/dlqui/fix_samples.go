@@ -12,15 +12,15 @@ import (
 )
 
 const (
-	// fixSamples is how many events show a fix while it is typed, and sampleTimeout how
-	// long that may take.
+	// fixSamples is the number of events on which a fix is tried while it is typed.
+	// sampleTimeout bounds all these trials, because an expression may loop for ever.
 	fixSamples    = 5
 	sampleTimeout = 5 * time.Second
 )
 
-// samplesBody is the fix on some events.
+// samplesBody shows a fix on some events.
 type samplesBody struct {
-	Wrong   string // why the expression is none
+	Wrong   string // why the expression is refused; empty if it is not
 	Samples []fixed
 }
 
@@ -29,10 +29,10 @@ type fixed struct {
 	Link, Name string
 	Why        string // why it would be rejected again; empty if it passes
 	Rows       []diffRow
-	Hidden     bool // parts are hidden
+	Hidden     bool // private values are hidden on both sides
 }
 
-// trySamples tries the fix on some events.
+// trySamples tries a fix on some events with the worker's own check.
 func trySamples(ctx context.Context, of eventCheck, jq string, messages []*dlq.Stored) samplesBody {
 	fix, wrong := compile(jq)
 	if wrong != "" {
@@ -63,8 +63,8 @@ func trySamples(ctx context.Context, of eventCheck, jq string, messages []*dlq.S
 	return body
 }
 
-// sorted returns the data with the keys of objects in the order in which jq writes them,
-// so that only what a fix changes differs.
+// sorted returns the data with the keys of objects in the order in which jq writes them.
+// Otherwise the order would differ where the fix changes nothing.
 func sorted(v dlq.View) string {
 	if v.Object != nil {
 		object := jsontext.Value(bytes.Clone(v.Object))

@@ -40,7 +40,7 @@ func newName() string {
 	return time.Now().UTC().Format("20060102T150405Z") + "-" + strings.ToLower(rand.Text()[:6])
 }
 
-// operationName is the form of the names, which are parts of paths.
+// operationName matches the names of operations. Nothing else may become part of a path.
 var operationName = regexp.MustCompile(`^[0-9]{8}T[0-9]{6}Z-[a-z2-7]{6}$`)
 
 // fixesOf returns the path of the file from which a plan is made.

@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// number reads a number of a form.
+// number reads a number of at least 0 from a field of a form. It returns otherwise for an
+// empty field, and accepts separators between digits.
 func number(form url.Values, name string, otherwise int) (int, error) {
 	text := strings.TrimSpace(form.Get(name))
 	if text == "" {
@@ -36,13 +37,13 @@ func confirmed(form url.Values, messages int) error {
 	return nil
 }
 
-// The defaults of `dlq apply`.
+// The defaults of `dlq apply`. The page shows them, and a command line omits them.
 const (
 	defaultCanaries  = 5
 	defaultStopAfter = 10
 )
 
-// applyArgs returns the flags of `dlq apply` from a form.
+// applyArgs returns the flags of `dlq apply` from a form. Its error names every wrong field.
 func applyArgs(form url.Values) ([]string, error) {
 	var args []string
 	var errs []error

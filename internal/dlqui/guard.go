@@ -14,7 +14,7 @@ import (
 // maxForm bounds the body of a request, in bytes.
 const maxForm = 1 << 20
 
-// startPath is where the printed address leads.
+// startPath is the path of the printed address.
 const startPath = "/start"
 
 // policy lets the pages load nothing from elsewhere and run no script of a publisher.
@@ -25,10 +25,10 @@ const policy = "default-src 'none'; style-src 'self'; script-src 'self'; img-src
 // machine can connect to the port, and web pages elsewhere can send requests to it.
 type guard struct {
 	host   string
-	cookie string // name: browsers send the cookies of all ports of a host to each
+	cookie string // its name has the port, because browsers send a cookie to all ports of a host
 
 	mu    sync.Mutex
-	token string // of the printed address; empty once it was used
+	token string // of the printed address; redeem empties it
 
 	session, csrf string
 }
@@ -45,7 +45,7 @@ func (g *guard) address() string {
 	return "http://" + g.host + startPath + "?token=" + g.token
 }
 
-// redeem reports whether the token is right, and makes it useless.
+// redeem reports whether the token is right. It accepts the right token once.
 func (g *guard) redeem(token string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -58,13 +58,13 @@ func (g *guard) redeem(token string) bool {
 
 func same(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
 
-// refusal is why a request is not served.
+// refusal says why a request is not served.
 type refusal struct {
 	status int
 	why    string
 }
 
-// check returns why a request is not served, or nil.
+// check returns the refusal of a request, or nil.
 func (g *guard) check(r *http.Request) *refusal {
 	if r.Host != g.host {
 		return &refusal{http.StatusMisdirectedRequest, "This address is not served here: expected http://" + g.host + "/."}
@@ -90,7 +90,7 @@ func (g *guard) knows(r *http.Request) bool {
 	return err == nil && same(c.Value, g.session)
 }
 
-// checkForm returns why a form is refused.
+// checkForm returns the refusal of a form, or nil.
 func (g *guard) checkForm(r *http.Request) *refusal {
 	if origin := r.Header.Get("Origin"); origin != "" && origin != "http://"+g.host {
 		return &refusal{http.StatusForbidden, "The request came from another page. Nothing was changed."}
@@ -107,7 +107,7 @@ func (g *guard) checkForm(r *http.Request) *refusal {
 	return nil
 }
 
-// wrap serves only what check admits.
+// wrap serves the requests that check admits, and refuses the others.
 func (g *guard) wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		localpage.Protect(w.Header(), policy, "same-origin") // with no-referrer the Origin of a form is null
@@ -120,9 +120,9 @@ func (g *guard) wrap(next http.Handler) http.Handler {
 	})
 }
 
-// admit turns the token of the printed address into a cookie. The answer is a page, not
-// a redirect: after a redirect from a page elsewhere, such as a chat, the browser would
-// not send the cookie.
+// admit turns the token of the printed address into a cookie. The caller must answer with
+// a page, and not with a redirect: after a redirect from a page elsewhere, such as a chat,
+// the browser would not send the cookie.
 func (g *guard) admit(w http.ResponseWriter, r *http.Request) bool {
 	if g.knows(r) {
 		return true // a link to the printed address

@@ -35,22 +35,22 @@ func (l *layout) page(title, section string) *page {
 	return &page{Title: title, Section: section, CSRF: l.csrf, Banner: bannerOf(l.about, l.reader.status(), l.draft.size(), other)}
 }
 
-// banner says which queue the pages show.
+// banner describes the queue that the pages show.
 type banner struct {
 	About     About
 	Read      time.Time // zero: not yet
-	ReadAgain bool      // another reading goes on
+	ReadAgain bool      // a reading goes on
 	Messages  int
 	AtLeast   bool
 	Said      []string
-	// Match compares the services list with that of the running worker.
+	// Match compares the services list of this process with that of the running worker.
 	Match   services
-	Running string // digest
+	Running string // digest of the running worker's list; empty: not known
 	Planned int    // faults in the plan
 	Link    *link  // to another page
 }
 
-// services is whether the services list of this process is that of the running worker.
+// services says whether two services lists are the same.
 type services string
 
 const (

@@ -8,10 +8,10 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/localpage"
 )
 
-// fragment is a part of a page that changes while it is looked at.
+// fragment is a part of a page that changes while the page is open.
 type fragment struct {
 	html []byte
-	done bool // nothing will change
+	done bool // the part changes no more
 }
 
 // fragmentOf makes a part of a page with one of its templates.
@@ -21,14 +21,14 @@ func fragmentOf(file, name string, data any, done bool) (fragment, error) {
 	return fragment{out.Bytes(), done}, err
 }
 
-// streams keeps parts of pages up to date.
+// streams keeps the changing parts of open pages up to date.
 type streams struct {
 	every time.Duration   // how often a part is made again
 	ended <-chan struct{} // closed when the server ends
 }
 
-// serve sends a part of a page as server-sent events whenever it has changed, until it
-// is done, the browser has closed the page, or the server ends.
+// serve sends a part of a page as a server-sent event whenever it has changed. It returns
+// when the part is done, the browser has closed the page, or the server ends.
 func (s *streams) serve(w http.ResponseWriter, r *http.Request, next func() (fragment, error)) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	out := http.NewResponseController(w)

@@ -6,33 +6,34 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/dlq/plan"
 )
 
-// operation is a plan with what was done of it.
+// operation is a plan, its journal and its latest command, as the pages show them.
 type operation struct {
 	Name  string
 	Path  string
 	Error string    // why the plan or its journal cannot be read
 	Run   *runState // nil: nothing was run for it by this process
-	// Receipts says that receipts are read.
+	// Receipts says that this process can read receipts.
 	Receipts bool
 	// Plan is nil if there is none yet, or if it cannot be read.
 	Plan *summary
 }
 
-// summary is what the pages show of a plan and its journal. It has no message, because a
-// plan may have a million.
+// summary has the numbers of a plan and its journal. It has no message, because a plan may
+// have a million.
 type summary struct {
 	Groups []groupSummary
 	Counts plan.Counts
 	Whys   map[string]int
-	// Runs counts the runs that began, and By is the account of the last one. Last is the
-	// time of the last record, and Ended says that the last run has ended by itself.
+	// Runs counts the runs of `dlq apply` in the journal, and By is the account of the last
+	// one. Last is the time of the last record. Ended says that the last run has recorded
+	// its end, which a killed process does not.
 	Runs  int
 	By    string
 	Last  time.Time
 	Ended bool
-	// Complete says that nothing is left to do.
+	// Complete says that every message is done.
 	Complete bool
-	// Backup is how many lines the backup has; 0 without one.
+	// Backup counts the messages in the backup; 0 without one.
 	Backup int
 }
 
@@ -48,7 +49,7 @@ type groupSummary struct {
 // Done counts the messages that are done.
 func (g groupSummary) Done() int { return g.Counts.Published + g.Counts.Purged }
 
-// Done counts the messages that are done, and Remaining the others.
+// Done counts the messages that are done.
 func (s *summary) Done() int { return s.Counts.Published + s.Counts.Purged }
 
 // Remaining counts the messages that are not done.
@@ -87,7 +88,8 @@ func (s *summary) Stay() (n int) {
 	return n
 }
 
-// Shown is the run that the page shows: the questions for receipts come by themselves.
+// Shown returns the run that the page shows, or nil. It is no question for receipts, which
+// the pages ask by themselves.
 func (o *operation) Shown() *runState {
 	if o.Run == nil || o.Run.Kind == asking {
 		return nil
@@ -109,15 +111,15 @@ func (o *operation) Elsewhere() bool { return o.Begun() && !o.Active() && !o.Pla
 // Open reports whether the plan can be applied, or applied further.
 func (o *operation) Open() bool { return o.Plan != nil && !o.Active() && !o.Plan.Complete }
 
-// receiptsPatience is how long after the last record a page asks for receipts.
+// receiptsPatience is the time after the last record in which pages ask for receipts.
 const receiptsPatience = 24 * time.Hour
 
-// Waits reports whether receipts may still come.
+// Waits reports whether receipts may still come, so that a page asks for them.
 func (o *operation) Waits() bool {
 	return o.Receipts && o.Begun() && !o.Active() && o.Plan.Counts.Waiting > 0 && time.Since(o.Plan.Last) < receiptsPatience
 }
 
-// Stage names where the operation is.
+// Stage names the progress of the operation.
 func (o *operation) Stage() string {
 	switch {
 	case o.Active():
@@ -134,7 +136,7 @@ func (o *operation) Stage() string {
 	return "done"
 }
 
-// command is the command that does what the page does next.
+// command returns the command that runs, or the one that a person would run next.
 func (o *operation) command() string {
 	switch {
 	case o.Active():

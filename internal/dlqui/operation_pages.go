@@ -5,7 +5,7 @@ import (
 	"net/http"
 )
 
-// maxOperations bounds the operations of the page.
+// maxOperations bounds the operations on their list.
 const maxOperations = 50
 
 // operationPages are the list of the operations and the page of each.
@@ -78,12 +78,12 @@ func (p *operationPages) live(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// notices are what an address may say. Any other text of an address is not shown.
+// notices are the texts that an address can name. A page shows no text of an address.
 var notices = map[string]string{
 	"busy": "Something else runs for this operation already, perhaps from another page: it is shown below. Nothing was started.",
 }
 
-// apply applies a plan, or goes on with it.
+// apply applies a plan, or the rest of a plan that was stopped.
 func (p *operationPages) apply(w http.ResponseWriter, r *http.Request) {
 	p.with(w, r, func(o *operation) {
 		if o.Plan == nil {
@@ -106,7 +106,7 @@ func (p *operationPages) apply(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// show leads to the page of the operation.
+// show redirects to the page of the operation.
 func (o *operation) show(w http.ResponseWriter, r *http.Request, query string) {
 	http.Redirect(w, r, "/operations/"+o.Name+query, http.StatusSeeOther) //nolint:gosec // the name has the form of operationName
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/terminal"
 )
 
-// page is what every page has.
+// page is the data of the layout, which all pages share.
 type page struct {
 	Title string
 	// Section is the entry of the navigation that is marked.
@@ -34,13 +34,13 @@ type page struct {
 	Reload bool
 	// Follow loads the page again when the reading that goes on has ended.
 	Follow bool
-	// GoTo is where the browser goes on by itself; empty: nowhere.
+	// GoTo is the address that the browser loads next by itself; empty: none.
 	GoTo string
 	// Body is the data of the page's own template.
 	Body any
 }
 
-// functions are those of the templates.
+// functions are the functions of the templates.
 var functions = template.FuncMap{
 	"clean": terminal.Clean,
 	"comma": func(n int) string { return humanize.Comma(int64(n)) },
@@ -68,7 +68,8 @@ var functions = template.FuncMap{
 	"web":   web,
 }
 
-// web returns an address of the web, or nothing: services.yaml might have another one.
+// web returns an address of the web, and nothing for any other: a runbook comes from
+// services.yaml, and its address could be a script.
 func web(address string) string {
 	if strings.HasPrefix(address, "https://") || strings.HasPrefix(address, "http://") {
 		return address
@@ -76,7 +77,7 @@ func web(address string) string {
 	return ""
 }
 
-// templates are those of each page, by its file.
+// templates has the templates of each page by the name of its file.
 var templates = parse()
 
 func parse() map[string]*template.Template {
@@ -107,20 +108,20 @@ func render(w http.ResponseWriter, status int, file string, p *page) {
 	_, _ = w.Write(out.Bytes()) // the browser may have gone
 }
 
-// refuse says why a request is not served.
+// refuse writes the page that says why a request is not served.
 func refuse(w http.ResponseWriter, status int, why string) {
 	render(w, status, "refused.html", &page{Title: http.StatusText(status), Body: why})
 }
 
-// bad refuses a form, and says what was expected.
+// bad refuses a form. The text says what was expected.
 func bad(w http.ResponseWriter, format string, args ...any) {
 	refuse(w, http.StatusBadRequest, fmt.Sprintf(format, args...)+" Nothing was changed.")
 }
 
-// plainWord matches what a shell takes as it is.
+// plainWord matches words that a shell takes literally.
 var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:=@%+,-]+$`)
 
-// shell returns a command of `worker dlq` for a shell.
+// shell returns a command of `worker dlq`, quoted for a shell.
 func shell(args ...string) string {
 	var b strings.Builder
 	b.WriteString("worker dlq")

@@ -14,10 +14,10 @@ import (
 // planBody is the data of the page on which a plan is put together.
 type planBody struct {
 	Rows []planRow
-	// Replay, Purge and Keep count messages; Unnamed are those of faults that are not in
-	// the plan.
+	// Replay, Purge and Keep count messages by what happens to them. Unnamed counts the
+	// messages of faults that are not in the plan.
 	Replay, Purge, Keep, Unnamed int
-	Fixes                        string // the file of the command
+	Fixes                        string // the text of the file for `dlq plan --fix`
 }
 
 // planRow is a fault of the plan.
@@ -27,7 +27,7 @@ type planRow struct {
 	Fault *dlq.FaultCount // nil: no message that was read has it
 }
 
-// planOf describes the chosen steps with the numbers of the reading.
+// planOf describes the chosen steps with the numbers of the spool.
 func planOf(chosen map[string]plan.Step, current *spool.Spool) planBody {
 	var body planBody
 	named := 0
@@ -65,7 +65,7 @@ func fixesFile(chosen map[string]plan.Step) ([]byte, error) {
 	return yaml.Marshal(file)
 }
 
-// checkStep refuses what the command would refuse, with the same words.
+// checkStep returns the error with which `dlq plan` would refuse a step.
 func checkStep(id string, step plan.Step) error {
 	text, err := fixesFile(map[string]plan.Step{id: step})
 	if err != nil {

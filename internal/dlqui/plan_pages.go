@@ -9,7 +9,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/fault"
 )
 
-// planPages are the page on which a person puts a plan together.
+// planPages are the page on which a person puts a plan together, and its forms.
 type planPages struct {
 	layout     *layout
 	reading    *readingPages
@@ -59,7 +59,7 @@ func (p *planPages) change(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, "/plan", http.StatusSeeOther)
 }
 
-// make runs `dlq plan` with the chosen steps. It checks every event, and changes
+// make runs `dlq plan` with the chosen steps. The command checks every event, and changes
 // nothing in the queue.
 func (p *planPages) make(w http.ResponseWriter, r *http.Request) {
 	chosen := p.draft.all()

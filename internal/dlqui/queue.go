@@ -1,7 +1,12 @@
 // Package dlqui shows the dead-letter queue as pages for a browser on the same machine:
-// its faults, what a fix does to each event, the plan of a replay, and how far it is. The
-// pages act on the queue by running the commands of `worker dlq`, so that a page and a
+// its faults, the effect of a fix on each event, the plan of a replay, and its progress.
+// The pages act on the queue by running the commands of `worker dlq`, so that a page and a
 // command cannot do different things.
+//
+// Each piece of state has one owner: the reader has the messages that were read, the draft
+// the steps that a person chooses, the checks the fixes that are tried on all events, and
+// the operations the plans and the commands that run. Each group of pages is a type with
+// the owners that its pages need.
 package dlqui
 
 import (
@@ -18,17 +23,18 @@ import (
 // Queue is the dead-letter queue and the commands that act on it.
 type Queue interface {
 	// Read reads the queue once into the spool, and leaves every message in the queue. It
-	// calls progress with the number of messages read so far.
+	// calls progress with the number of messages read so far. It ends with its context.
 	Read(ctx context.Context, into *spool.Writer, progress func(read int)) (Reading, error)
 	// Run runs a command of `worker dlq`, given without these words, and returns its exit
-	// status.
+	// status. The end of the context stops the command as Ctrl-C does.
 	Run(ctx context.Context, args []string, stdout, stderr io.Writer) int
 	// Reveal records in the audit file that a person sees the private data of a message. An
 	// error means that it is not recorded.
 	Reveal(ctx context.Context, s *dlq.Stored) error
 	// Owner returns the owner and the runbook of a service, if services.yaml has any.
 	Owner(service string) (owner, runbook string)
-	// Check is the worker's own check of an event. It is safe for concurrent use.
+	// Check is the worker's own check of an event; nil: the worker would submit it. Check
+	// must be safe for concurrent use.
 	Check(m event.Message) *event.Rejection
 }
 
@@ -39,14 +45,15 @@ type About struct {
 	// ServicesDigest identifies the services list of this process, and ServicesSource says
 	// where it is from.
 	ServicesDigest, ServicesSource string
-	// Receipts says that the worker publishes what became of replayed events, and that this
-	// process can read it.
+	// Receipts says that this process can read the receipts in which the worker publishes
+	// the outcome of each replayed event.
 	Receipts bool
 }
 
-// Reading is what one read of the queue has found besides its messages.
+// Reading describes one read of the queue, without its messages.
 type Reading struct {
-	// Complete says that the whole queue was seen, as far as can be known.
+	// Complete says that the reading has found every message of the queue, as far as can be
+	// known. Otherwise the queue may have more of them.
 	Complete bool
 	// Said are the warnings for a person.
 	Said []string
@@ -64,10 +71,10 @@ type Options struct {
 	Plans string
 	// Spool is the folder of the spool; empty: that of temporary files.
 	Spool string
-	// Refresh is how often a page that is live looks for something new; 300 ms.
+	// Refresh is the time between two looks of an open page for changes; 0: 300 ms.
 	Refresh time.Duration
-	// ReceiptsEvery is how often receipts are asked for while a page shows an operation
-	// that waits for them; 3 s.
+	// ReceiptsEvery is the least time between two questions for the receipts of an
+	// operation while a page shows it; 0: 3 s.
 	ReceiptsEvery time.Duration
 }
 

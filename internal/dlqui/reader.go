@@ -14,7 +14,7 @@ type source interface {
 	Owner(service string) (owner, runbook string)
 }
 
-// phase says how far the latest reading of the queue is.
+// phase is the progress of the latest reading of the queue.
 type phase int
 
 const (
@@ -110,7 +110,7 @@ func (r *reader) progress(read int) {
 }
 
 // current returns the spool, or nil if the queue was not read yet. The caller must release
-// the spool.
+// the spool, whose file is removed after that and a newer reading.
 func (r *reader) current() *spool.Spool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -76,7 +76,7 @@ func (r *runs) try(operation string, what kind, args []string) (*run, error) {
 	return nil, nil
 }
 
-// stop stops the command that runs for an operation, as Ctrl-C stops a command.
+// stop stops the command that runs for an operation, if any, as Ctrl-C does.
 func (r *runs) stop(operation string) {
 	if now := r.of(operation); now != nil {
 		now.cancel()

@@ -10,15 +10,15 @@ import (
 )
 
 const (
-	// maxSamples is how many messages a fault shows.
+	// maxSamples bounds the messages on the page of a fault.
 	maxSamples = 20
-	// maxData is how much of a message's data a page shows, in bytes; maxRevealed that of
-	// revealed data.
+	// maxData bounds the data of a message on a page, in bytes, and maxRevealed revealed
+	// data.
 	maxData     = 4 << 10
 	maxRevealed = 64 << 10
 )
 
-// sample is a row of a message.
+// sample is a message in a row of a table.
 type sample struct {
 	ID, Name                              string
 	Rejected                              time.Time
@@ -35,7 +35,8 @@ func sampleOf(m *dlq.Stored) sample {
 	}
 }
 
-// detailOf returns why the message cannot be restored, or else the detail.
+// detailOf returns the detail of the rejection. For a message that cannot be restored, it
+// returns the error instead.
 func detailOf(m *dlq.Stored) string {
 	if m.Broken != nil {
 		return m.Broken.Error()
@@ -43,7 +44,7 @@ func detailOf(m *dlq.Stored) string {
 	return dlq.SafeDetail(m.Detail)
 }
 
-// samples reads the newest messages of a fault.
+// samples reads the newest messages of a fault, at most limit.
 func samples(r *http.Request, current *spool.Spool, fault string, limit int) ([]*dlq.Stored, error) {
 	numbers := current.Of(fault)
 	var all []*dlq.Stored

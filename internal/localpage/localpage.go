@@ -1,5 +1,5 @@
-// Package localpage has the parts that all pages share which a command serves on this
-// machine only.
+// Package localpage has the headers and the server-sent events of the pages that a command
+// serves to this machine only.
 package localpage
 
 import (
@@ -20,8 +20,8 @@ func Protect(h http.Header, policy, referrer string) {
 	h.Set("Cache-Control", "no-store")
 }
 
-// WriteEvent writes a server-sent event. Browsers ignore an event without a line of data,
-// so that empty data is one empty line.
+// WriteEvent writes a server-sent event. It writes empty data as one empty line, because
+// browsers ignore an event without a line of data.
 func WriteEvent(w io.Writer, name string, data []byte) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "event: %s\n", name)

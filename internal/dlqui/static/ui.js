@@ -1,4 +1,4 @@
-// The pages work without this script. It shows what changes while a page is looked at.
+// The pages work without this script. It updates the changing parts of an open page.
 "use strict";
 
 for (const part of document.querySelectorAll("[data-live]")) {

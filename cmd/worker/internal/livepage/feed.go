@@ -11,23 +11,23 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/terminal"
 )
 
-// MaxRows is how many events the page has at most: the newest ones.
+// MaxRows bounds the events on the page, which are the newest ones.
 const MaxRows = 200
 
-// maxText is how many characters of a publisher's text are shown, and maxDetail how
-// many of a detail.
+// maxText bounds the characters that are shown of a publisher's text, and maxDetail those
+// of a detail.
 const (
 	maxText   = 80
 	maxDetail = 400
 )
 
-// Event says what became of one event. The texts may be anything that a publisher has
-// sent, except values of the private metadata.
+// Event is an event with its outcome. Its texts may be anything that a publisher has sent,
+// except values of the private metadata.
 type Event struct {
 	Time                 time.Time
 	Service, Environment string
 	Feature, Action, ID  string
-	// Metadata is how the metadata is shown.
+	// Metadata is the metadata as a text to show.
 	Metadata string
 	// PrivateFields counts the fields of the private metadata, which are not shown.
 	PrivateFields int
@@ -42,22 +42,23 @@ type row struct {
 	Event  Event
 }
 
-// Counts are of all events since the start.
+// Counts counts all events since the start.
 type Counts struct {
 	Recorded, Rejected, Duplicates int
 	// Reasons has the rejected events by their reasons, most first.
 	Reasons []Reason
 }
 
-// Reason is how often events were rejected for one reason.
+// Reason counts the events that were rejected for one reason.
 type Reason struct {
 	Reason string
 	Count  int
 }
 
-// Feed keeps the newest events, and the counts of all. It is safe for concurrent use.
+// Feed keeps the newest events, and the counts of all. The worker adds events, and the
+// streams of open pages read them. It is safe for concurrent use.
 type Feed struct {
-	mu      sync.Mutex
+	mu      sync.Mutex   // guards what follows
 	rows    [MaxRows]row // each at its number modulo MaxRows
 	counts  Counts
 	reasons map[string]int
@@ -89,7 +90,7 @@ func (f *Feed) Add(e Event) Event {
 	return e
 }
 
-// SetDuplicates says how many deliveries were of events that had arrived before.
+// SetDuplicates sets the number of deliveries of events that had arrived before.
 func (f *Feed) SetDuplicates(n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -99,7 +100,7 @@ func (f *Feed) SetDuplicates(n int) {
 	}
 }
 
-// announce tells the waiters of a change. The caller holds mu.
+// announce wakes the streams that wait for a change. The caller must have locked mu.
 func (f *Feed) announce() {
 	if f.changed != nil {
 		close(f.changed)
@@ -113,11 +114,11 @@ type view struct {
 	Counts Counts
 	// Number is that of the newest event, of all and not only of Rows.
 	Number uint64
-	// changed is closed when there is more to see.
+	// changed is closed at the first change after this view.
 	changed <-chan struct{}
 }
 
-// since returns the events after the one with this number, as far as they are kept.
+// since returns the kept events that came after the one with this number.
 func (f *Feed) since(number uint64) view {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -140,7 +141,7 @@ func (f *Feed) since(number uint64) view {
 // Counts returns the counts of all events.
 func (f *Feed) Counts() Counts { return f.since(0).Counts }
 
-// clip shortens a text to so many characters.
+// clip shortens a text to at most so many characters, and marks that it did.
 func clip(s string, most int) string {
 	n := 0
 	for i := range s {

@@ -31,7 +31,7 @@ const (
 	writeTimeout = 10 * time.Second
 	closeTimeout = time.Second
 	maxHeader    = 16 << 10
-	// maxStreams bounds the pages that are live at a time; others are reloaded by hand.
+	// maxStreams bounds the open streams. A page without a stream can be reloaded by hand.
 	maxStreams = 20
 )
 
@@ -117,8 +117,8 @@ func (s *Server) handler() http.Handler {
 	return s.guard(mux)
 }
 
-// guard sets the headers of every answer, and answers no request that names another
-// host: a page elsewhere whose name leads here could read the answer.
+// guard sets the headers of every answer. It refuses requests that name another host,
+// because a page elsewhere whose name leads to this machine could read the answer.
 func (s *Server) guard(next http.Handler) http.Handler {
 	_, port, _ := net.SplitHostPort(s.addr) // an address of a listener
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -17,8 +17,8 @@ const (
 	// pause is the time between two parts of a stream. Events that arrive in between
 	// are sent together.
 	pause = 100 * time.Millisecond
-	// keepAlive is how long nothing is sent at most, so that the server finds out that
-	// a client is gone.
+	// keepAlive bounds the time between two parts, because only a failed write tells the
+	// server that a client is gone.
 	keepAlive = 15 * time.Second
 )
 
@@ -62,8 +62,8 @@ func (s *Server) live(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// wait returns at a change, though not at once, or after a while without one. It
-// returns false when ctx has ended.
+// wait returns at a change, or at keepAlive without one, and in both cases a pause later.
+// It returns false when ctx has ended.
 func wait(ctx context.Context, changed <-chan struct{}) bool {
 	idle := time.NewTimer(keepAlive)
 	defer idle.Stop()
@@ -87,7 +87,7 @@ func wait(ctx context.Context, changed <-chan struct{}) bool {
 func render(v view, number uint64) ([]byte, error) {
 	var b bytes.Buffer
 	if number > v.Number {
-		// The client knows an earlier run.
+		// The client has its number from an earlier run of the worker.
 		err := localpage.WriteEvent(&b, "reload", nil)
 		return b.Bytes(), err
 	}
