@@ -102,7 +102,7 @@ func (p *operationPages) apply(w http.ResponseWriter, r *http.Request) {
 			bad(w, "%v.", err)
 			return
 		}
-		shown(w, r, o, p.operations.apply(r.Context(), o, args))
+		showStarted(w, r, o, p.operations.apply(r.Context(), o, args))
 	})
 }
 
@@ -111,8 +111,8 @@ func (o *operation) show(w http.ResponseWriter, r *http.Request, query string) {
 	http.Redirect(w, r, "/operations/"+o.Name+query, http.StatusSeeOther) //nolint:gosec // the name has the form of operationName
 }
 
-// shown shows the operation for which a command was started, or says why it was not.
-func shown(w http.ResponseWriter, r *http.Request, o *operation, err error) {
+// showStarted shows the operation for which a command was started, or says why it was not.
+func showStarted(w http.ResponseWriter, r *http.Request, o *operation, err error) {
 	switch {
 	case err == nil:
 		o.show(w, r, "")
@@ -142,6 +142,6 @@ func (p *operationPages) restore(w http.ResponseWriter, r *http.Request) {
 			bad(w, "%v.", err)
 			return
 		}
-		shown(w, r, o, p.operations.restore(r.Context(), o))
+		showStarted(w, r, o, p.operations.restore(r.Context(), o))
 	})
 }

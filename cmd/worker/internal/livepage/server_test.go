@@ -198,13 +198,8 @@ func TestStreamSendsEachEventOnce(t *testing.T) {
 	}
 }
 
-// TestServesThisMachineOnlyWithinBounds: the server listens on 127.0.0.1, answers only
-// requests that name it, keeps few streams, and ends them when it closes.
-func TestServesThisMachineOnlyWithinBounds(t *testing.T) {
+func TestAnswersLoadNothingFromElsewhere(t *testing.T) {
 	s := start(t, NewFeed())
-	if !strings.HasPrefix(s.URL(), "http://127.0.0.1:") {
-		t.Error(s.URL())
-	}
 	for _, path := range []string{"", "page.css", "page.js", "nothing"} {
 		a := request(t, s, path, nil)
 		for name, want := range map[string]string{
@@ -218,6 +213,13 @@ func TestServesThisMachineOnlyWithinBounds(t *testing.T) {
 			t.Error("an unsafe policy")
 		}
 	}
+}
+
+func TestServesThisMachineOnly(t *testing.T) {
+	s := start(t, NewFeed())
+	if !strings.HasPrefix(s.URL(), "http://127.0.0.1:") {
+		t.Error(s.URL())
+	}
 	for host, want := range map[string]int{
 		"localhost" + s.addr[strings.LastIndex(s.addr, ":"):]: http.StatusOK,
 		"evil.example":         http.StatusMisdirectedRequest,
@@ -230,6 +232,10 @@ func TestServesThisMachineOnlyWithinBounds(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestWrongRequestsAreRefused(t *testing.T) {
+	s := start(t, NewFeed())
 	for path, want := range map[string]int{"live?after=x": http.StatusBadRequest, "live?after=-1": http.StatusBadRequest, "../etc": http.StatusNotFound} {
 		if got := request(t, s, path, nil).status; got != want {
 			t.Errorf("%s: %d, want %d", path, got, want)
@@ -243,7 +249,11 @@ func TestServesThisMachineOnlyWithinBounds(t *testing.T) {
 		t.Errorf("POST: %s", posted.Status)
 	}
 	_ = posted.Body.Close()
+}
 
+// TestStreamsAreBoundedAndEndAtClose: an open page must not delay the end of the worker.
+func TestStreamsAreBoundedAndEndAtClose(t *testing.T) {
+	s := start(t, NewFeed())
 	var open []*stream
 	for range maxStreams {
 		open = append(open, s.open(t, "live", nil))
