@@ -329,7 +329,7 @@ var situations = []situation{
 	{
 		name: "HTTP 404 to one request", source: "any proxy in between; grpc-go makes `Unimplemented` of it",
 		official: ends, ours: goesOn,
-		play: oneRefused(func(s *pubsubserver.Server) { s.RefuseRequests(1) }),
+		play: oneRefused(func(s *pubsubserver.Server) { s.Front().Refuse(1) }),
 	},
 	{
 		name: "all streams are cut", source: "documentation: streams end by design",
@@ -348,7 +348,7 @@ var situations = []situation{
 				return "does not begin"
 			}
 			openings := s.Openings(subName)
-			s.FreezeConnection(openings[len(openings)-1].Peer)
+			s.Front().Freeze(openings[len(openings)-1].Peer)
 			// The server gives some to the dead connection, until their leases end.
 			if !c.within(time.Minute, func() bool {
 				publish(t, s, 1)

@@ -228,9 +228,9 @@ func TestInterruptDeletesResources(t *testing.T) {
 	if left := present(t, tg); len(left) > 0 {
 		t.Errorf("left: %q\n%s", left, text)
 	}
-	for deadline := time.Now().Add(5 * time.Second); s.Connections() > 0; { // the server notices a moment later
+	for deadline := time.Now().Add(5 * time.Second); len(s.Front().Peers()) > 0; { // the server notices a moment later
 		if time.Now().After(deadline) {
-			t.Fatalf("there are still %d connections", s.Connections())
+			t.Fatalf("there are still %d connections", len(s.Front().Peers()))
 		}
 		time.Sleep(10 * time.Millisecond)
 	}

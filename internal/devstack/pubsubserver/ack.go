@@ -1,38 +1,24 @@
 package pubsubserver
 
-// find returns the slot that an ack id names, if the id is not out of date.
-func (q *queue) find(id string) (i uint32, found, valid bool) {
-	tag, i, delivery, ok := parseAckID(id)
-	if !ok || tag != q.tag {
-		return 0, false, false
-	}
-	if i >= q.used || q.slot(i).delivery != delivery || delivery == 0 {
-		return 0, false, true
-	}
-	return i, true, true
-}
-
 // ack removes messages and reports whether all ids are well formed; if not,
 // nothing is done. Ids out of date are ignored, except that a message not yet
 // delivered again is acknowledged by its last id.
 func (q *queue) ack(ids []string) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !q.wellFormed(ids) {
+	if !q.slots.wellFormed(ids) {
 		return false
 	}
 	for _, id := range ids {
-		i, found, _ := q.find(id)
+		i, found, _ := q.slots.find(id)
 		if !found {
 			continue
 		}
-		switch s := q.slot(i); s.state {
+		switch q.slots.at(i).state {
 		case slotLeased:
 			q.ackLeased(i)
 		case slotReady:
-			s.state = slotDropped
-			q.ready--
-			q.acked++
+			q.ackReady(i)
 		case slotFree, slotDropped: // acknowledged before
 		}
 	}
@@ -45,7 +31,7 @@ func (q *queue) ackExactly(ids []string) (invalid []string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, id := range ids {
-		if i, leased := q.findLeased(id); leased {
+		if i, leased := q.slots.findLeased(id); leased {
 			q.ackLeased(i)
 		} else {
 			invalid = append(invalid, id)
@@ -54,23 +40,15 @@ func (q *queue) ackExactly(ids []string) (invalid []string) {
 	return invalid
 }
 
-func (q *queue) findLeased(id string) (i uint32, leased bool) {
-	i, found, _ := q.find(id)
-	return i, found && q.slot(i).state == slotLeased
-}
-
 func (q *queue) ackLeased(i uint32) {
-	q.receipt(i)
-	q.unlease(i)
-	q.release(i)
+	q.receipts.answered(q.slots.at(i))
+	q.leases.end(i)
+	q.slots.release(i)
 	q.acked++
 }
 
-func (q *queue) wellFormed(ids []string) bool {
-	for _, id := range ids {
-		if _, _, valid := q.find(id); !valid {
-			return false
-		}
-	}
-	return true
+// ackReady acknowledges a message that waits for its redelivery.
+func (q *queue) ackReady(i uint32) {
+	q.backlog.drop(i)
+	q.acked++
 }

@@ -9,7 +9,6 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
@@ -25,72 +24,21 @@ const (
 
 var resourceID = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._~%+-]{2,254}$`)
 
+// splitName takes "projects/p/topics/t" apart.
+func splitName(name string) (projects, project, kind, id string) {
+	parts := strings.SplitN(name, "/", 4)
+	if len(parts) != 4 {
+		return "", "", "", ""
+	}
+	return parts[0], parts[1], parts[2], parts[3]
+}
+
 func checkName(name, kind string) error {
 	projects, project, k, id := splitName(name)
 	if projects != "projects" || project == "" || k != kind || !resourceID.MatchString(id) || strings.HasPrefix(id, "goog") {
 		return status.Errorf(codes.InvalidArgument, "Invalid resource name given (name=%s).", name)
 	}
 	return nil
-}
-
-func (s *Server) createTopic(t *pubsubpb.Topic) (*pubsubpb.Topic, error) {
-	if err := checkName(t.GetName(), "topics"); err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.topics[t.GetName()] != nil {
-		return nil, status.Errorf(codes.AlreadyExists, "Resource already exists in the project (resource=%s).", t.GetName())
-	}
-	t = proto.CloneOf(t)
-	t.State = pubsubpb.Topic_ACTIVE
-	s.topics[t.GetName()] = &topic{proto: t}
-	return t, nil
-}
-
-func (s *Server) deleteTopic(name string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	t := s.topics[name]
-	if t == nil {
-		return status.Errorf(codes.NotFound, "Resource not found (resource=%s).", name)
-	}
-	delete(s.topics, name)
-	for _, sub := range t.subscriptions {
-		changed := proto.CloneOf(sub.proto.Load())
-		changed.Topic = deletedTopic
-		sub.proto.Store(changed)
-	}
-	return nil
-}
-
-func (s *Server) createSubscription(p *pubsubpb.Subscription) (*pubsubpb.Subscription, error) {
-	if err := checkName(p.GetName(), "subscriptions"); err != nil {
-		return nil, err
-	}
-	p = proto.CloneOf(p)
-	p.State = pubsubpb.Subscription_ACTIVE
-	if err := completeSubscription(p, s.opts.KeepSettings); err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	t := s.topics[p.GetTopic()]
-	if t == nil {
-		return nil, status.Errorf(codes.NotFound, "Resource not found (resource=%s).", p.GetTopic())
-	}
-	if s.subscriptions[p.GetName()] != nil {
-		return nil, status.Errorf(codes.AlreadyExists, "Resource already exists in the project (resource=%s).", p.GetName())
-	}
-	sub := &subscription{
-		name:  p.GetName(),
-		born:  s.number.Load(),
-		queue: newQueue(subscriptionTag(p.GetName()), int(p.GetDeadLetterPolicy().GetMaxDeliveryAttempts())),
-	}
-	sub.proto.Store(p)
-	s.subscriptions[p.GetName()] = sub
-	t.subscriptions = append(slices.Clone(t.subscriptions), sub)
-	return p, nil
 }
 
 // updatable are the fields of a subscription that an update may name.
@@ -108,47 +56,6 @@ var updatable = map[string]func(to, from *pubsubpb.Subscription){
 	"enable_exactly_once_delivery": func(to, from *pubsubpb.Subscription) {
 		to.EnableExactlyOnceDelivery = from.GetEnableExactlyOnceDelivery()
 	},
-}
-
-func (s *Server) updateSubscription(from *pubsubpb.Subscription, paths []string) (*pubsubpb.Subscription, error) {
-	if len(paths) == 0 {
-		return nil, status.Error(codes.InvalidArgument, "The update_mask in the request must be set.")
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	sub := s.subscriptions[from.GetName()]
-	if sub == nil {
-		return nil, status.Errorf(codes.NotFound, "Resource not found (resource=%s).", from.GetName())
-	}
-	changed := proto.CloneOf(sub.proto.Load())
-	for _, path := range paths {
-		set, ok := updatable[path]
-		if !ok {
-			return nil, status.Errorf(codes.InvalidArgument, "Invalid update_mask provided in the request: %s", path)
-		}
-		set(changed, proto.CloneOf(from))
-	}
-	if err := completeSubscription(changed, s.opts.KeepSettings); err != nil {
-		return nil, err
-	}
-	sub.proto.Store(changed)
-	sub.queue.setMaxAttempts(int(changed.GetDeadLetterPolicy().GetMaxDeliveryAttempts()))
-	return changed, nil
-}
-
-func (s *Server) deleteSubscription(name string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	sub := s.subscriptions[name]
-	if sub == nil {
-		return status.Errorf(codes.NotFound, "Resource not found (resource=%s).", name)
-	}
-	delete(s.subscriptions, name)
-	if t := s.topics[sub.proto.Load().GetTopic()]; t != nil {
-		t.subscriptions = slices.DeleteFunc(slices.Clone(t.subscriptions), func(o *subscription) bool { return o == sub })
-	}
-	sub.queue.close(status.Errorf(codes.NotFound, "Resource not found (resource=%s).", name))
-	return nil
 }
 
 // completeSubscription fills in the service's defaults and refuses what is out
@@ -194,15 +101,15 @@ func completeSubscription(p *pubsubpb.Subscription, keep bool) error {
 	return nil
 }
 
-// SetSubscription makes a subscription tell other settings, whatever they are. How it
-// delivers does not change, except that exactly-once delivery is switched.
-func (s *Server) SetSubscription(p *pubsubpb.Subscription) error {
-	sub, err := s.subscription(p.GetName())
-	if err != nil {
-		return err
+// namesIn returns the names of a project's resources.
+func namesIn[T any](resources map[string]T, project string) []string {
+	var names []string
+	for name := range resources {
+		if strings.HasPrefix(name, project+"/") {
+			names = append(names, name)
+		}
 	}
-	sub.proto.Store(proto.CloneOf(p))
-	return nil
+	return names
 }
 
 // page returns the part of the sorted names that a list request asks for.

@@ -82,12 +82,12 @@ func TestDeliveryLease(t *testing.T) {
 	stream := f.stream(&pubsubpb.StreamingPullRequest{StreamAckDeadlineSeconds: 10})
 	msgs := receive(t, stream, 2)
 	must(t, stream.Send(&pubsubpb.StreamingPullRequest{StreamAckDeadlineSeconds: 20, ModifyDeadlineAckIds: []string{msgs[1].GetAckId()}, ModifyDeadlineSeconds: []int32{30}}))
-	sub, err := f.subscription(testSub)
+	sub, err := f.registry.subscription(testSub)
 	must(t, err)
 	remaining := func(i uint32) time.Duration {
 		sub.queue.mu.Lock()
 		defer sub.queue.mu.Unlock()
-		return time.Until(sub.queue.slot(i).deadline)
+		return time.Until(sub.queue.slots.at(i).deadline)
 	}
 	eventually(t, "the deadline is modified", func() bool { return remaining(1) < time.Minute })
 	if got := remaining(0); got < 595*time.Second || got > 600*time.Second {

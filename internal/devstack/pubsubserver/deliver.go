@@ -25,7 +25,7 @@ func (p *pullStream) deliver(ctx context.Context) error {
 		default:
 		}
 		clear(out) // keep no acknowledged message alive
-		out, err = p.sub.queue.take(p.consumer, maxResponseMessages, p.server.opts.leaseSeconds(), out[:0])
+		out, err = p.sub.queue.take(p.consumer, maxResponseMessages, p.leaseSeconds, out[:0])
 		if err != nil {
 			return p.endWith(ctx, err)
 		}
@@ -43,7 +43,7 @@ func (p *pullStream) deliver(ctx context.Context) error {
 			}
 			continue
 		}
-		if _, err := p.server.inject(ctx, "StreamingPull.Send", SendInfo{p.sub.name, len(out)}); err != nil {
+		if _, err := p.faults.inject(ctx, "StreamingPull.Send", SendInfo{p.sub.name, len(out)}); err != nil {
 			return err
 		}
 		resp := p.response()

@@ -15,7 +15,7 @@ const (
 )
 
 // acknowledge acknowledges ids, except those in failures.
-func (s *Server) acknowledge(sub *subscription, ids []string, failures map[string]string) error {
+func (sub *subscription) acknowledge(ids []string, failures map[string]string) error {
 	return settle(ids, failures, func(ids []string) (invalid []string, err error) {
 		if sub.exactlyOnce() {
 			return sub.queue.ackExactly(ids), nil
@@ -28,9 +28,9 @@ func (s *Server) acknowledge(sub *subscription, ids []string, failures map[strin
 }
 
 // modifyDeadline gives the leases of ids, except those in failures, a new length.
-func (s *Server) modifyDeadline(sub *subscription, ids []string, length int, failures map[string]string) error {
+func (sub *subscription) modifyDeadline(ids []string, length int, failures map[string]string) error {
 	return settle(ids, failures, func(ids []string) (invalid []string, err error) {
-		return s.modify(sub, ids, func(int) int { return length })
+		return sub.modify(ids, func(int) int { return length })
 	})
 }
 

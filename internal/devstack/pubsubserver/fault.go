@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -79,12 +80,17 @@ type failIDs struct{ failures map[string]string }
 func (f *failIDs) Error() string { return strconv.Itoa(len(f.failures)) + " ids fail" }
 
 // SetFault installs f for all further RPCs and responses; nil removes it.
-func (s *Server) SetFault(f FaultFunc) {
-	if f == nil {
-		s.fault.Store(nil)
+func (s *Server) SetFault(f FaultFunc) { s.faults.set(f) }
+
+// faults asks the FaultFunc of a Server, if there is one.
+type faults struct{ hook atomic.Pointer[FaultFunc] }
+
+func (f *faults) set(hook FaultFunc) {
+	if hook == nil {
+		f.hook.Store(nil)
 		return
 	}
-	s.fault.Store(&f)
+	f.hook.Store(&hook)
 }
 
 // served says how an RPC that goes on is served otherwise than usual.
@@ -95,13 +101,13 @@ type served struct {
 	failures map[string]string // by ack id
 }
 
-// inject asks the fault hook. Without an error the RPC goes on.
-func (s *Server) inject(ctx context.Context, method string, req any) (served, error) {
-	f := s.fault.Load()
-	if f == nil {
+// inject asks the hook. Without an error the RPC goes on.
+func (f *faults) inject(ctx context.Context, method string, req any) (served, error) {
+	hook := f.hook.Load()
+	if hook == nil {
 		return served{}, nil
 	}
-	err := (*f)(method, req)
+	err := (*hook)(method, req)
 	if late, ok := errors.AsType[*afterServing](err); ok {
 		return served{after: late.err}, nil
 	}
@@ -139,8 +145,8 @@ func servedAs(ctx context.Context) served {
 	return how
 }
 
-func (s *Server) interceptUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	how, err := s.inject(ctx, path.Base(info.FullMethod), req)
+func (f *faults) interceptUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	how, err := f.inject(ctx, path.Base(info.FullMethod), req)
 	if err != nil {
 		return nil, err
 	}
@@ -156,8 +162,8 @@ func (s *Server) interceptUnary(ctx context.Context, req any, info *grpc.UnarySe
 	return resp, err
 }
 
-func (s *Server) interceptStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	if _, err := s.inject(stream.Context(), path.Base(info.FullMethod), nil); err != nil {
+func (f *faults) interceptStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	if _, err := f.inject(stream.Context(), path.Base(info.FullMethod), nil); err != nil {
 		return err
 	}
 	return handler(srv, stream)

@@ -94,7 +94,7 @@ func TestExpireLeasesOfSome(t *testing.T) {
 
 func TestRefuseRequests(t *testing.T) {
 	f := newFixture(t)
-	f.RefuseRequests(2)
+	f.Front().Refuse(2)
 	_, err := f.stream(&pubsubpb.StreamingPullRequest{}).Recv()
 	wantCode(t, err, codes.Unimplemented)
 	wantCode(t, f.ack("id"), codes.Unimplemented)
@@ -106,8 +106,8 @@ func TestFreezeConnection(t *testing.T) {
 	f.publish(1)
 	stream := f.stream(&pubsubpb.StreamingPullRequest{MaxOutstandingMessages: 1})
 	receive(t, stream, 1)
-	before := f.Connections()
-	if !f.FreezeConnection(f.Openings(testSub)[0].Peer) || f.FreezeConnection("127.0.0.1:1") {
+	before := len(f.Front().Peers())
+	if !f.Front().Freeze(f.Openings(testSub)[0].Peer) || f.Front().Freeze("127.0.0.1:1") {
 		t.Error("not the only one")
 	}
 	ctx, cancel := context.WithTimeout(f.ctx, 100*time.Millisecond)
@@ -120,7 +120,7 @@ func TestFreezeConnection(t *testing.T) {
 	defer func() { _ = subs.Close() }()
 	resp, err := subs.Pull(f.ctx, &pubsubpb.PullRequest{Subscription: testSub, MaxMessages: 1})
 	must(t, err)
-	if len(resp.GetReceivedMessages()) != 1 || f.Connections() != before+1 {
-		t.Errorf("%d connections, pulled %v", f.Connections(), resp)
+	if len(resp.GetReceivedMessages()) != 1 || len(f.Front().Peers()) != before+1 {
+		t.Errorf("%d connections, pulled %v", len(f.Front().Peers()), resp)
 	}
 }

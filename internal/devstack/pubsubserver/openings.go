@@ -34,32 +34,38 @@ type Opening struct {
 // openings is what the server remembers about openings, and what it is to do with
 // the next ones.
 type openings struct {
-	mu         sync.Mutex
+	faults *faults
+
+	mu         sync.Mutex           // guards what follows
 	seen       map[string][]Opening // by subscription
 	refuse     int                  // how many; negative: all
 	refuseWith error
 	silence    int // how many; negative: all
 }
 
+func newOpenings(f *faults) *openings {
+	return &openings{faults: f, seen: map[string][]Opening{}}
+}
+
 // admit decides about a stream by its first request.
-func (s *Server) admit(ctx context.Context, first *pubsubpb.StreamingPullRequest) (silent bool, err error) {
-	o := Opening{Request: proto.CloneOf(first), Time: time.Now()}
-	o.Metadata, _ = metadata.FromIncomingContext(ctx)
+func (o *openings) admit(ctx context.Context, first *pubsubpb.StreamingPullRequest) (silent bool, err error) {
+	opening := Opening{Request: proto.CloneOf(first), Time: time.Now()}
+	opening.Metadata, _ = metadata.FromIncomingContext(ctx)
 	if p, ok := peer.FromContext(ctx); ok {
-		o.Peer = p.Addr.String()
+		opening.Peer = p.Addr.String()
 	}
-	if o.Refused = s.openings.refusal(); o.Refused == nil {
-		_, o.Refused = s.inject(ctx, "StreamingPull.Open", o)
+	if opening.Refused = o.refusal(); opening.Refused == nil {
+		_, opening.Refused = o.faults.inject(ctx, "StreamingPull.Open", opening)
 	}
-	s.openings.mu.Lock()
-	defer s.openings.mu.Unlock()
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	name := first.GetSubscription()
-	seen := append(s.openings.seen[name], o)
-	s.openings.seen[name] = seen[max(0, len(seen)-maxOpenings):]
-	if o.Refused != nil {
-		return false, o.Refused
+	seen := append(o.seen[name], opening)
+	o.seen[name] = seen[max(0, len(seen)-maxOpenings):]
+	if opening.Refused != nil {
+		return false, opening.Refused
 	}
-	return takeOne(&s.openings.silence), nil
+	return takeOne(&o.silence), nil
 }
 
 func (o *openings) refusal() error {
@@ -85,24 +91,28 @@ func takeOne(n *int) bool {
 // that are open stay open. The service refuses openings for a while with codes that look
 // final: Unauthenticated (google-cloud-go#6920), PermissionDenied (python-pubsub#18), NotFound
 // (java-pubsub#81).
-func (s *Server) RefuseStreams(n int, err error) {
-	s.openings.mu.Lock()
-	defer s.openings.mu.Unlock()
-	s.openings.refuse, s.openings.refuseWith = n, err
+func (s *Server) RefuseStreams(n int, err error) { s.openings.refuseNext(n, err) }
+
+func (o *openings) refuseNext(n int, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.refuse, o.refuseWith = n, err
 }
 
 // Openings returns the latest 1,000 openings of a subscription's streams, the
 // oldest first, refused ones too.
-func (s *Server) Openings(subscription string) []Opening {
-	s.openings.mu.Lock()
-	defer s.openings.mu.Unlock()
-	return slices.Clone(s.openings.seen[subscription])
+func (s *Server) Openings(subscription string) []Opening { return s.openings.of(subscription) }
+
+func (o *openings) of(subscription string) []Opening {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.seen[subscription])
 }
 
 // Pings returns the number of heartbeats, requests without ack ids, that the streams
 // of a subscription have received after their first requests.
 func (s *Server) Pings(subscription string) int {
-	sub, err := s.subscription(subscription)
+	sub, err := s.registry.subscription(subscription)
 	if err != nil {
 		return 0
 	}

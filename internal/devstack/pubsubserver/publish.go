@@ -16,8 +16,8 @@ import (
 
 // publish hands messages to the topic's subscriptions. requestBytes is the size
 // of what the request holds besides the messages.
-func (s *Server) publish(name string, msgs []*pubsubpb.PubsubMessage, requestBytes int) ([]string, error) {
-	subs, err := s.subscribers(name)
+func (r *registry) publish(name string, msgs []*pubsubpb.PubsubMessage, requestBytes int) ([]string, error) {
+	subs, err := r.subscribers(name)
 	if err != nil {
 		return nil, err
 	}
@@ -26,14 +26,14 @@ func (s *Server) publish(name string, msgs []*pubsubpb.PubsubMessage, requestByt
 			return nil, status.Errorf(codes.InvalidArgument, "message %d: %s", i, problem)
 		}
 	}
-	s.sequence.RLock()
-	defer s.sequence.RUnlock()
-	number := s.number.Add(uint64(len(msgs))) - uint64(len(msgs))
+	r.sequence.mu.RLock()
+	defer r.sequence.mu.RUnlock()
+	first := r.sequence.reserve(len(msgs))
 	now := timestamppb.New(time.Now())
 	encoded := make([]message, len(msgs))
 	ids := make([]string, len(msgs))
 	for i, m := range msgs {
-		number++
+		number := first + uint64(i)
 		ids[i] = strconv.FormatUint(number, 10)
 		b, err := proto.Marshal(&pubsubpb.PubsubMessage{
 			Data: m.GetData(), Attributes: m.GetAttributes(), OrderingKey: m.GetOrderingKey(),
@@ -51,16 +51,6 @@ func (s *Server) publish(name string, msgs []*pubsubpb.PubsubMessage, requestByt
 		sub.queue.put(encoded)
 	}
 	return ids, nil
-}
-
-func (s *Server) subscribers(topic string) ([]*subscription, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	t := s.topics[topic]
-	if t == nil {
-		return nil, status.Errorf(codes.NotFound, "Resource not found (resource=%s).", topic)
-	}
-	return t.subscriptions, nil
 }
 
 // checkSize says what is wrong with the size of the request, of which the
@@ -105,54 +95,4 @@ func checkMessage(m *pubsubpb.PubsubMessage) string {
 		}
 	}
 	return ""
-}
-
-// deadLetter forwards messages without attempts left to the dead-letter topic. Those
-// that cannot be forwarded stay in the subscription.
-func (s *Server) deadLetter(sub *subscription, deads []dead) {
-	if len(deads) == 0 {
-		return
-	}
-	target := sub.proto.Load().GetDeadLetterPolicy().GetDeadLetterTopic()
-	subs, err := s.subscribers(target)
-	if err != nil {
-		sub.queue.putBack(deads)
-		return
-	}
-	s.sequence.RLock()
-	defer s.sequence.RUnlock()
-	_, project, _, id := splitName(sub.name)
-	now := timestamppb.New(time.Now())
-	number := s.number.Add(uint64(len(deads))) - uint64(len(deads))
-	letters := make([]message, len(deads))
-	for i, d := range deads {
-		number++
-		m := d.decode()
-		if m.Attributes == nil {
-			m.Attributes = map[string]string{}
-		}
-		m.Attributes["CloudPubSubDeadLetterSourceDeliveryCount"] = strconv.Itoa(int(d.attempts))
-		m.Attributes["CloudPubSubDeadLetterSourceSubscription"] = id
-		m.Attributes["CloudPubSubDeadLetterSourceSubscriptionProject"] = project
-		m.Attributes["CloudPubSubDeadLetterSourceTopicPublishTime"] =
-			m.GetPublishTime().AsTime().Format("2006-01-02T15:04:05.000+00:00")
-		m.MessageId, m.PublishTime = strconv.FormatUint(number, 10), now
-		b, err := proto.Marshal(m)
-		if err != nil { // it was marshalled before
-			panic("encode a dead-lettered message: " + err.Error())
-		}
-		letters[i] = message{encoded: b, number: number}
-	}
-	for _, sub := range subs {
-		sub.queue.put(letters)
-	}
-}
-
-// splitName takes "projects/p/topics/t" apart.
-func splitName(name string) (projects, project, kind, id string) {
-	parts := strings.SplitN(name, "/", 4)
-	if len(parts) != 4 {
-		return "", "", "", ""
-	}
-	return parts[0], parts[1], parts[2], parts[3]
 }

@@ -21,7 +21,7 @@ func mustTake(t *testing.T, q *queue, c *consumer, limit, lease int) (out []deli
 	out, err := q.take(c, limit, lease, nil)
 	must(t, err)
 	for _, d := range out {
-		ids = append(ids, string(appendAckID(nil, q.tag, d.slot, d.delivery)))
+		ids = append(ids, string(appendAckID(nil, q.slots.tag, d.slot, d.delivery)))
 	}
 	return out, ids
 }
@@ -45,7 +45,7 @@ func TestLeasesExpireInTheirTime(t *testing.T) {
 			leased int
 		}{{6999 * time.Millisecond, 3}, {7 * time.Second, 2}, {9999 * time.Millisecond, 2}, {10 * time.Second, 1}, {65 * time.Second, 1}, {66 * time.Second, 0}} {
 			time.Sleep(step.at - time.Since(start))
-			q.expire(time.Now(), false)
+			q.expire(time.Now())
 			if got := q.stats().Leased; got != step.leased {
 				t.Errorf("after %v: %d leased, want %d", step.at, got, step.leased)
 			}
@@ -58,7 +58,7 @@ func TestStaleAckIDs(t *testing.T) {
 	putNumbered(q, 2)
 	c := newConsumer()
 	_, old := mustTake(t, q, c, 2, 10)
-	q.expire(time.Time{}, true)
+	q.expireAll()
 	if !q.ack(old[:1]) {
 		t.Fatal("refused")
 	}
@@ -165,7 +165,7 @@ func TestQueueAgainstModel(t *testing.T) {
 				}
 			case 5:
 				time.Sleep(time.Duration(random.IntN(1500)) * time.Millisecond)
-				q.expire(time.Now(), false)
+				q.expire(time.Now())
 				for id, deadline := range leased {
 					if !time.Now().Before(deadline) {
 						delete(leased, id)

@@ -5,7 +5,7 @@ import "time"
 // maxReceipts is how many delays a subscription remembers.
 const maxReceipts = 1 << 16
 
-// receipts is a ring of the latest delays.
+// receipts is a ring of the latest delays. The queue's lock guards it.
 type receipts struct {
 	delays []time.Duration
 	next   int // where the next one goes once the ring is full
@@ -24,16 +24,14 @@ func (r *receipts) all() []time.Duration {
 	return append(append([]time.Duration{}, r.delays[r.next:]...), r.delays[:r.next]...)
 }
 
-// receipt notes that the client has answered a stream's delivery. The caller holds
-// the lock.
-func (q *queue) receipt(i uint32) {
-	s := q.slot(i)
+// answered notes that the client has answered a stream's delivery of the message.
+func (r *receipts) answered(s *slot) {
 	if !s.awaited {
 		return
 	}
 	s.awaited = false
 	delivered := s.deadline.Add(-time.Duration(s.lease) * time.Second)
-	q.receipts.add(time.Since(delivered))
+	r.add(time.Since(delivered))
 }
 
 // ReceiptDelays returns, for each message that a StreamingPull of the subscription
@@ -43,11 +41,15 @@ func (q *queue) receipt(i uint32) {
 // which the server takes the message for a response. It returns the latest 65,536,
 // in the order of the answers.
 func (s *Server) ReceiptDelays(subscription string) []time.Duration {
-	sub, err := s.subscription(subscription)
+	sub, err := s.registry.subscription(subscription)
 	if err != nil {
 		return nil
 	}
-	sub.queue.mu.Lock()
-	defer sub.queue.mu.Unlock()
-	return sub.queue.receipts.all()
+	return sub.queue.receiptDelays()
+}
+
+func (q *queue) receiptDelays() []time.Duration {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.receipts.all()
 }

@@ -28,14 +28,10 @@ import (
 	"fmt"
 	"net"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"cloud.google.com/go/iam/apiv1/iampb"
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sourcegraph/telemetry-relay/internal/devstack/googlefront"
@@ -43,46 +39,20 @@ import (
 
 // Server is a running Pub/Sub. Its methods may be called from any goroutine.
 type Server struct {
-	opts  Options
 	addr  string
 	front *googlefront.Front
 
-	fault  atomic.Pointer[FaultFunc]
-	permit atomic.Pointer[PermitFunc]
-	number atomic.Uint64 // the last message's
-	// sequence is locked while the numbers of messages are given and the messages come into
-	// the subscriptions, so that a snapshot sees either all of a request or nothing.
-	sequence  sync.RWMutex
-	snapshots snapshots
-
-	openings openings
-
-	mu            sync.RWMutex // guards everything below, and the topics' fields
-	topics        map[string]*topic
-	subscriptions map[string]*subscription
-	streams       map[*pullStream]struct{}
+	registry  *registry
+	snapshots *snapshots
+	faults    *faults
+	policies  *policies
+	openings  *openings
+	streams   *streams
 
 	stopLeases context.CancelFunc
-	background sync.WaitGroup // the lease loop, the streams' readers
+	leaseLoop  sync.WaitGroup
 	closing    sync.Once
 }
-
-type topic struct {
-	proto *pubsubpb.Topic // replaced, never changed
-	// subscriptions is replaced, never changed, so that a publisher can use it
-	// without the lock.
-	subscriptions []*subscription
-}
-
-type subscription struct {
-	name  string
-	queue *queue
-	born  uint64                                // the last message's number when it was created
-	proto atomic.Pointer[pubsubpb.Subscription] // replaced, never changed
-	pings atomic.Int64
-}
-
-func (sub *subscription) exactlyOnce() bool { return sub.proto.Load().GetEnableExactlyOnceDelivery() }
 
 // Start listens and serves until Close. ctx bounds the start only.
 func Start(ctx context.Context, opts Options) (*Server, error) {
@@ -92,31 +62,33 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for Pub/Sub: %w", err)
 	}
+	faults := &faults{}
+	registry := newRegistry(opts.KeepSettings)
 	s := &Server{
-		opts:          opts,
-		addr:          listener.Addr().String(),
-		topics:        map[string]*topic{},
-		subscriptions: map[string]*subscription{},
-		streams:       map[*pullStream]struct{}{},
-		openings:      openings{seen: map[string][]Opening{}},
-		snapshots:     snapshots{all: map[string]*snapshot{}},
+		addr:      listener.Addr().String(),
+		registry:  registry,
+		snapshots: newSnapshots(&registry.sequence),
+		faults:    faults,
+		policies:  &policies{registry: registry},
+		openings:  newOpenings(faults),
+		streams:   newStreams(),
 	}
-	// Ids must differ from those of an earlier server, because consumers derive ids of
-	// events from them.
-	s.number.Store(uint64(time.Now().UnixMicro()))
 	server := grpc.NewServer(
 		grpc.MaxRecvMsgSize(maxRequestBytes),
 		grpc.WaitForHandlers(true),
-		grpc.UnaryInterceptor(s.interceptUnary),
-		grpc.StreamInterceptor(s.interceptStream),
+		grpc.UnaryInterceptor(faults.interceptUnary),
+		grpc.StreamInterceptor(faults.interceptStream),
 	)
-	pubsubpb.RegisterPublisherServer(server, &publisher{server: s})
-	pubsubpb.RegisterSubscriberServer(server, &subscriber{server: s})
-	iampb.RegisterIAMPolicyServer(server, &policies{server: s})
+	pubsubpb.RegisterPublisherServer(server, &publisher{registry: registry})
+	pubsubpb.RegisterSubscriberServer(server, &subscriber{
+		opts: opts, registry: registry, snapshots: s.snapshots,
+		faults: faults, openings: s.openings, streams: s.streams,
+	})
+	iampb.RegisterIAMPolicyServer(server, s.policies)
 
 	leases, stop := context.WithCancel(context.Background())
 	s.stopLeases = stop
-	s.background.Go(func() { s.expireLeases(leases) })
+	s.leaseLoop.Go(func() { registry.expireLeases(leases) })
 	s.front = googlefront.Serve(listener, server, nil)
 	return s, nil
 }
@@ -125,6 +97,10 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 // PUBSUB_EMULATOR_HOST.
 func (s *Server) Addr() string { return s.addr }
 
+// Front returns what accepts the server's connections, to refuse requests or to freeze a
+// connection. An Opening says which connection a stream uses. Only Close may close the front.
+func (s *Server) Front() *googlefront.Front { return s.front }
+
 // Close cuts all connections and waits for everything that Start began. It may
 // be called more than once.
 func (s *Server) Close() error {
@@ -132,48 +108,14 @@ func (s *Server) Close() error {
 		s.stopLeases()
 		s.front.Close()
 	})
-	s.background.Wait()
+	s.leaseLoop.Wait()
+	s.streams.readers.Wait()
 	return nil
-}
-
-// expireLeases is the one goroutine that ends the leases of all subscriptions.
-func (s *Server) expireLeases(ctx context.Context) {
-	ticker := time.NewTicker(leaseTick)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-ticker.C:
-			for _, sub := range s.allSubscriptions() {
-				s.deadLetter(sub, sub.queue.expire(now, false))
-			}
-		}
-	}
-}
-
-func (s *Server) allSubscriptions() []*subscription {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	subs := make([]*subscription, 0, len(s.subscriptions))
-	for _, sub := range s.subscriptions {
-		subs = append(subs, sub)
-	}
-	return subs
-}
-
-func (s *Server) subscription(name string) (*subscription, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if sub := s.subscriptions[name]; sub != nil {
-		return sub, nil
-	}
-	return nil, status.Errorf(codes.NotFound, "Resource not found (resource=%s).", name)
 }
 
 // CreateTopic creates the topic of the full name "projects/p/topics/t".
 func (s *Server) CreateTopic(name string) error {
-	_, err := s.createTopic(&pubsubpb.Topic{Name: name})
+	_, err := s.registry.createTopic(&pubsubpb.Topic{Name: name})
 	return err
 }
 
@@ -184,19 +126,30 @@ func (s *Server) CreateSubscription(name, topic string, opts ...SubscriptionOpti
 	for _, o := range opts {
 		o(sub)
 	}
-	_, err := s.createSubscription(sub)
+	_, err := s.registry.createSubscription(sub)
 	return err
+}
+
+// SetSubscription makes a subscription tell other settings, whatever they are. How it
+// delivers does not change, except that exactly-once delivery is switched.
+func (s *Server) SetSubscription(p *pubsubpb.Subscription) error {
+	sub, err := s.registry.subscription(p.GetName())
+	if err != nil {
+		return err
+	}
+	sub.proto.Store(proto.CloneOf(p))
+	return nil
 }
 
 // Publish publishes in-process, as many messages as given, and returns their
 // ids. Each must be one that the service would take.
 func (s *Server) Publish(topic string, msgs ...*pubsubpb.PubsubMessage) ([]string, error) {
-	return s.publish(topic, msgs, 0)
+	return s.registry.publish(topic, msgs, 0)
 }
 
 // Stats returns the state of a subscription; zero if there is none of the name.
 func (s *Server) Stats(name string) Stats {
-	sub, err := s.subscription(name)
+	sub, err := s.registry.subscription(name)
 	if err != nil {
 		return Stats{}
 	}
@@ -206,7 +159,7 @@ func (s *Server) Stats(name string) Stats {
 // Messages returns a copy of every message of the subscription that has not been
 // acknowledged, leased ones too, in the order of publishing.
 func (s *Server) Messages(name string) []*pubsubpb.PubsubMessage {
-	sub, err := s.subscription(name)
+	sub, err := s.registry.subscription(name)
 	if err != nil {
 		return nil
 	}
@@ -216,13 +169,4 @@ func (s *Server) Messages(name string) []*pubsubpb.PubsubMessage {
 		out[i] = m.decode()
 	}
 	return out
-}
-
-// decode undoes the encoding of Publish, which cannot fail.
-func (m message) decode() *pubsubpb.PubsubMessage {
-	decoded := &pubsubpb.PubsubMessage{}
-	if err := proto.Unmarshal(m.encoded, decoded); err != nil {
-		panic(fmt.Sprintf("decode an own message: %v", err))
-	}
-	return decoded
 }

@@ -24,12 +24,18 @@ const (
 
 // snapshots are the snapshots of a Server.
 type snapshots struct {
+	sequence *sequence // of the server's messages
+
 	mu  sync.Mutex // guards what follows
 	all map[string]*snapshot
 	age time.Duration // by which messages count as older than they are
 }
 
-// snapshot is the acknowledgement state of a subscription at one moment.
+func newSnapshots(s *sequence) *snapshots {
+	return &snapshots{sequence: s, all: map[string]*snapshot{}}
+}
+
+// snapshot is the acknowledgement state of a subscription at one moment. It is never changed.
 type snapshot struct {
 	proto   *pubsubpb.Snapshot
 	unacked []message // in the order of publishing
@@ -37,77 +43,71 @@ type snapshot struct {
 }
 
 // AgeMessages makes all messages count as older by so much when a snapshot is made.
-func (s *Server) AgeMessages(by time.Duration) {
-	s.snapshots.mu.Lock()
-	defer s.snapshots.mu.Unlock()
-	s.snapshots.age = by
+func (s *Server) AgeMessages(by time.Duration) { s.snapshots.ageMessages(by) }
+
+func (s *snapshots) ageMessages(by time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.age = by
 }
 
 // Snapshots returns all snapshots, by name.
-func (s *Server) Snapshots() map[string]*pubsubpb.Snapshot {
-	s.snapshots.mu.Lock()
-	defer s.snapshots.mu.Unlock()
+func (s *Server) Snapshots() map[string]*pubsubpb.Snapshot { return s.snapshots.list() }
+
+func (s *snapshots) list() map[string]*pubsubpb.Snapshot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	all := map[string]*pubsubpb.Snapshot{}
-	for name, snap := range s.snapshots.all {
+	for name, snap := range s.all {
 		all[name] = proto.CloneOf(snap.proto)
 	}
 	return all
 }
 
-func (s *subscriber) CreateSnapshot(_ context.Context, req *pubsubpb.CreateSnapshotRequest) (*pubsubpb.Snapshot, error) {
-	if err := checkName(req.GetName(), "snapshots"); err != nil {
-		return nil, err
-	}
-	sub, err := s.server.subscription(req.GetSubscription())
-	if err != nil {
-		return nil, err
-	}
+// create makes a snapshot of a subscription.
+func (s *snapshots) create(name string, sub *subscription, labels map[string]string) (*snapshot, error) {
 	topic := sub.proto.Load().GetTopic()
 	if topic == deletedTopic {
 		return nil, status.Errorf(codes.FailedPrecondition, "The topic of the subscription was deleted (resource=%s).", sub.name)
 	}
-	all := &s.server.snapshots
-	all.mu.Lock()
-	defer all.mu.Unlock()
-	if _, err := all.find(req.GetName()); err == nil {
-		return nil, status.Errorf(codes.AlreadyExists, "Resource already exists in the project (resource=%s).", req.GetName())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, err := s.find(name); err == nil {
+		return nil, status.Errorf(codes.AlreadyExists, "Resource already exists in the project (resource=%s).", name)
 	}
-	s.server.sequence.Lock()
-	snap := &snapshot{unacked: sub.queue.snapshot(), last: s.server.number.Load()}
-	s.server.sequence.Unlock()
+	s.sequence.mu.Lock()
+	snap := &snapshot{unacked: sub.queue.snapshot(), last: s.sequence.last.Load()}
+	s.sequence.mu.Unlock()
 	expires := time.Now().Add(snapshotLifetime)
 	if len(snap.unacked) > 0 {
-		expires = snap.unacked[0].decode().GetPublishTime().AsTime().Add(snapshotLifetime - all.age)
+		expires = snap.unacked[0].decode().GetPublishTime().AsTime().Add(snapshotLifetime - s.age)
 	}
 	if time.Until(expires) < minSnapshotLifetime {
 		return nil, status.Error(codes.FailedPrecondition, "The subscription's backlog is too old: the snapshot would expire in less than 1 hour.")
 	}
-	snap.proto = &pubsubpb.Snapshot{Name: req.GetName(), Topic: topic, ExpireTime: timestamppb.New(expires), Labels: maps.Clone(req.GetLabels())}
-	all.all[req.GetName()] = snap
-	return proto.CloneOf(snap.proto), nil
+	snap.proto = &pubsubpb.Snapshot{Name: name, Topic: topic, ExpireTime: timestamppb.New(expires), Labels: maps.Clone(labels)}
+	s.all[name] = snap
+	return snap, nil
 }
 
-func (s *subscriber) GetSnapshot(_ context.Context, req *pubsubpb.GetSnapshotRequest) (*pubsubpb.Snapshot, error) {
-	s.server.snapshots.mu.Lock()
-	defer s.server.snapshots.mu.Unlock()
-	snap, err := s.server.snapshots.find(req.GetSnapshot())
-	if err != nil {
-		return nil, err
+// get returns a snapshot that has not expired.
+func (s *snapshots) get(name string) (*snapshot, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.find(name)
+}
+
+func (s *snapshots) remove(name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, err := s.find(name); err != nil {
+		return err
 	}
-	return proto.CloneOf(snap.proto), nil
+	delete(s.all, name)
+	return nil
 }
 
-func (s *subscriber) DeleteSnapshot(_ context.Context, req *pubsubpb.DeleteSnapshotRequest) (*emptypb.Empty, error) {
-	s.server.snapshots.mu.Lock()
-	defer s.server.snapshots.mu.Unlock()
-	if _, err := s.server.snapshots.find(req.GetSnapshot()); err != nil {
-		return nil, err
-	}
-	delete(s.server.snapshots.all, req.GetSnapshot())
-	return &emptypb.Empty{}, nil
-}
-
-// find returns a snapshot that has not expired. The caller holds the lock.
+// find does what get does. The caller holds the lock.
 func (s *snapshots) find(name string) (*snapshot, error) {
 	snap, ok := s.all[name]
 	if ok && time.Now().After(snap.proto.GetExpireTime().AsTime()) {
@@ -115,13 +115,43 @@ func (s *snapshots) find(name string) (*snapshot, error) {
 		ok = false
 	}
 	if !ok {
-		return nil, status.Errorf(codes.NotFound, "Resource not found (resource=%s).", name)
+		return nil, notFound(name)
 	}
 	return snap, nil
 }
 
+func (s *subscriber) CreateSnapshot(_ context.Context, req *pubsubpb.CreateSnapshotRequest) (*pubsubpb.Snapshot, error) {
+	if err := checkName(req.GetName(), "snapshots"); err != nil {
+		return nil, err
+	}
+	sub, err := s.registry.subscription(req.GetSubscription())
+	if err != nil {
+		return nil, err
+	}
+	snap, err := s.snapshots.create(req.GetName(), sub, req.GetLabels())
+	if err != nil {
+		return nil, err
+	}
+	return snap.proto, nil
+}
+
+func (s *subscriber) GetSnapshot(_ context.Context, req *pubsubpb.GetSnapshotRequest) (*pubsubpb.Snapshot, error) {
+	snap, err := s.snapshots.get(req.GetSnapshot())
+	if err != nil {
+		return nil, err
+	}
+	return snap.proto, nil
+}
+
+func (s *subscriber) DeleteSnapshot(_ context.Context, req *pubsubpb.DeleteSnapshotRequest) (*emptypb.Empty, error) {
+	if err := s.snapshots.remove(req.GetSnapshot()); err != nil {
+		return nil, err
+	}
+	return &emptypb.Empty{}, nil
+}
+
 func (s *subscriber) Seek(_ context.Context, req *pubsubpb.SeekRequest) (*pubsubpb.SeekResponse, error) {
-	sub, err := s.server.subscription(req.GetSubscription())
+	sub, err := s.registry.subscription(req.GetSubscription())
 	if err != nil {
 		return nil, err
 	}
@@ -131,9 +161,7 @@ func (s *subscriber) Seek(_ context.Context, req *pubsubpb.SeekRequest) (*pubsub
 	case req.GetSnapshot() == "":
 		return nil, status.Error(codes.InvalidArgument, "One of the fields time or snapshot must be set in the SeekRequest.")
 	}
-	s.server.snapshots.mu.Lock()
-	snap, err := s.server.snapshots.find(req.GetSnapshot())
-	s.server.snapshots.mu.Unlock()
+	snap, err := s.snapshots.get(req.GetSnapshot())
 	if err != nil {
 		return nil, err
 	}
@@ -153,27 +181,25 @@ func (q *queue) seek(snap *snapshot, born uint64) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for i := range q.used {
-		s := q.slot(i)
-		if s.state != slotReady && s.state != slotLeased {
+	for i := range q.slots.used {
+		s := q.slots.at(i)
+		if !s.unacked() {
 			continue
 		}
-		if _, unacked := missing[s.number]; unacked || s.number > snap.last {
-			delete(missing, s.number)
+		if _, unacked := missing[s.message.number]; unacked || s.message.number > snap.last {
+			delete(missing, s.message.number)
 			continue
 		}
 		if s.state == slotLeased {
 			q.ackLeased(i)
 			continue
 		}
-		s.state = slotDropped
-		q.ready--
-		q.acked++
+		q.ackReady(i)
 	}
 	for _, m := range snap.unacked {
 		if _, ok := missing[m.number]; ok && m.number > born {
-			q.again.push(q.add(m, 0))
+			q.backlog.addAgain(q.slots.add(m, 0))
 		}
 	}
-	q.wakeAll()
+	q.waiters.wakeAll()
 }

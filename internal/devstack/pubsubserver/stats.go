@@ -17,7 +17,7 @@ func (q *queue) stats() Stats {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return Stats{
-		Backlog: q.ready, Leased: q.leased,
+		Backlog: q.backlog.size, Leased: q.leases.size,
 		Acked: q.acked, Delivered: q.delivered, Redelivered: q.redelivered,
 	}
 }
@@ -26,9 +26,9 @@ func (q *queue) stats() Stats {
 func (q *queue) snapshot() []message {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	messages := make([]message, 0, q.ready+q.leased)
-	for i := range q.used {
-		if s := q.slot(i); s.state == slotReady || s.state == slotLeased {
+	messages := make([]message, 0, q.backlog.size+q.leases.size)
+	for i := range q.slots.used {
+		if s := q.slots.at(i); s.unacked() {
 			messages = append(messages, s.message)
 		}
 	}

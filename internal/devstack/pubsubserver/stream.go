@@ -12,9 +12,11 @@ import (
 
 // pullStream is an open StreamingPull.
 type pullStream struct {
-	server *Server
-	sub    *subscription
-	grpc   pubsubpb.Subscriber_StreamingPullServer
+	faults       *faults
+	sub          *subscription
+	grpc         pubsubpb.Subscriber_StreamingPullServer
+	idle         time.Duration // Options.StreamIdle
+	leaseSeconds int           // Options.DeliveryLease
 	// consumer's limits are set before anyone else sees them.
 	consumer *consumer
 	// pings receives the heartbeats that are to be answered; capacity 1.
@@ -41,11 +43,11 @@ func (s *subscriber) StreamingPull(grpc pubsubpb.Subscriber_StreamingPullServer)
 	if err != nil {
 		return err
 	}
-	silent, err := s.server.admit(grpc.Context(), first)
+	silent, err := s.openings.admit(grpc.Context(), first)
 	if err != nil {
 		return err
 	}
-	sub, err := s.server.subscription(first.GetSubscription())
+	sub, err := s.registry.subscription(first.GetSubscription())
 	if err != nil {
 		return err
 	}
@@ -53,7 +55,8 @@ func (s *subscriber) StreamingPull(grpc pubsubpb.Subscriber_StreamingPullServer)
 		return err
 	}
 	p := &pullStream{
-		server: s.server, sub: sub, grpc: grpc, consumer: newConsumer(),
+		faults: s.faults, sub: sub, grpc: grpc, consumer: newConsumer(),
+		idle: s.opts.StreamIdle, leaseSeconds: s.opts.leaseSeconds(),
 		pings: make(chan struct{}, 1), ended: make(chan error, 1),
 		answersPings: first.GetProtocolVersion() >= 1,
 	}
@@ -68,32 +71,10 @@ func (s *subscriber) StreamingPull(grpc pubsubpb.Subscriber_StreamingPullServer)
 	}); err != nil {
 		return err
 	}
-	return p.serve(silent)
-}
-
-// serve registers the stream and runs it.
-func (p *pullStream) serve(silent bool) error {
-	s := p.server
-	s.mu.Lock()
-	s.streams[p] = struct{}{}
-	if silent {
-		p.sub.queue.silence(p.consumer)
+	if err := s.streams.run(p, silent); !errors.Is(err, errStreamDone) {
+		return err
 	}
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		delete(s.streams, p)
-		s.mu.Unlock()
-		p.sub.queue.leave(p.consumer)
-	}()
-	// The reader can only be stopped by this function's return, so the server
-	// waits for it.
-	s.background.Go(p.read)
-	err := p.deliver(p.grpc.Context())
-	if errors.Is(err, errStreamDone) {
-		return nil
-	}
-	return err
+	return nil
 }
 
 // end makes the stream end with err, unless it is ending already.
@@ -106,7 +87,7 @@ func (p *pullStream) end(err error) {
 
 // read handles the client's requests until there are no more.
 func (p *pullStream) read() {
-	idle := time.AfterFunc(p.server.opts.StreamIdle, func() { p.end(errStreamEnded) })
+	idle := time.AfterFunc(p.idle, func() { p.end(errStreamEnded) })
 	defer idle.Stop()
 	for {
 		req, err := p.grpc.Recv()
@@ -114,7 +95,7 @@ func (p *pullStream) read() {
 			err = errStreamDone
 		}
 		if err == nil {
-			idle.Reset(p.server.opts.StreamIdle)
+			idle.Reset(p.idle)
 			err = p.receive(req)
 		}
 		if err != nil {
@@ -160,7 +141,7 @@ func (p *pullStream) handle(req *pubsubpb.StreamingPullRequest) error {
 	// Single ids that fail, on an exactly-once subscription, do not end the stream. The
 	// confirmations that the service sends for them are not sent.
 	if ids := req.GetAckIds(); len(ids) > 0 {
-		if err := p.server.acknowledge(p.sub, ids, nil); err != nil && !p.sub.exactlyOnce() {
+		if err := p.sub.acknowledge(ids, nil); err != nil && !p.sub.exactlyOnce() {
 			return err
 		}
 	}
@@ -176,7 +157,7 @@ func (p *pullStream) handle(req *pubsubpb.StreamingPullRequest) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	_, err := p.server.modify(p.sub, ids, func(i int) int { return int(seconds[i]) })
+	_, err := p.sub.modify(ids, func(i int) int { return int(seconds[i]) })
 	return err
 }
 

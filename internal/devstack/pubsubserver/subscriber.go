@@ -2,13 +2,11 @@ package pubsubserver
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
 )
@@ -16,15 +14,20 @@ import (
 // subscriber is the Subscriber service of a Server.
 type subscriber struct {
 	pubsubpb.UnimplementedSubscriberServer
-	server *Server
+	opts      Options
+	registry  *registry
+	snapshots *snapshots
+	faults    *faults
+	openings  *openings
+	streams   *streams
 }
 
 func (s *subscriber) CreateSubscription(_ context.Context, req *pubsubpb.Subscription) (*pubsubpb.Subscription, error) {
-	return s.server.createSubscription(req)
+	return s.registry.createSubscription(req)
 }
 
 func (s *subscriber) GetSubscription(_ context.Context, req *pubsubpb.GetSubscriptionRequest) (*pubsubpb.Subscription, error) {
-	sub, err := s.server.subscription(req.GetSubscription())
+	sub, err := s.registry.subscription(req.GetSubscription())
 	if err != nil {
 		return nil, err
 	}
@@ -32,35 +35,23 @@ func (s *subscriber) GetSubscription(_ context.Context, req *pubsubpb.GetSubscri
 }
 
 func (s *subscriber) UpdateSubscription(_ context.Context, req *pubsubpb.UpdateSubscriptionRequest) (*pubsubpb.Subscription, error) {
-	return s.server.updateSubscription(req.GetSubscription(), req.GetUpdateMask().GetPaths())
+	return s.registry.updateSubscription(req.GetSubscription(), req.GetUpdateMask().GetPaths())
 }
 
 func (s *subscriber) ListSubscriptions(_ context.Context, req *pubsubpb.ListSubscriptionsRequest) (*pubsubpb.ListSubscriptionsResponse, error) {
-	s.server.mu.RLock()
-	defer s.server.mu.RUnlock()
-	var names []string
-	for name := range s.server.subscriptions {
-		if strings.HasPrefix(name, req.GetProject()+"/") {
-			names = append(names, name)
-		}
-	}
-	names, next := page(names, req.GetPageSize(), req.GetPageToken())
-	resp := &pubsubpb.ListSubscriptionsResponse{NextPageToken: next}
-	for _, name := range names {
-		resp.Subscriptions = append(resp.Subscriptions, s.server.subscriptions[name].proto.Load())
-	}
-	return resp, nil
+	subs, next := s.registry.listSubscriptions(req.GetProject(), req.GetPageSize(), req.GetPageToken())
+	return &pubsubpb.ListSubscriptionsResponse{Subscriptions: subs, NextPageToken: next}, nil
 }
 
 func (s *subscriber) DeleteSubscription(_ context.Context, req *pubsubpb.DeleteSubscriptionRequest) (*emptypb.Empty, error) {
-	if err := s.server.deleteSubscription(req.GetSubscription()); err != nil {
+	if err := s.registry.deleteSubscription(req.GetSubscription()); err != nil {
 		return nil, err
 	}
 	return &emptypb.Empty{}, nil
 }
 
 func (s *subscriber) Pull(ctx context.Context, req *pubsubpb.PullRequest) (*pubsubpb.PullResponse, error) {
-	sub, err := s.server.subscription(req.GetSubscription())
+	sub, err := s.registry.subscription(req.GetSubscription())
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +60,7 @@ func (s *subscriber) Pull(ctx context.Context, req *pubsubpb.PullRequest) (*pubs
 	}
 	limit := min(int(req.GetMaxMessages()), maxResponseMessages)
 	immediately := req.GetReturnImmediately() //nolint:staticcheck // deprecated, and yet served
-	timer := time.NewTimer(s.server.opts.PullWait)
+	timer := time.NewTimer(s.opts.PullWait)
 	defer timer.Stop()
 	if servedAs(ctx).empty {
 		limit = 0
@@ -97,49 +88,22 @@ func (s *subscriber) Pull(ctx context.Context, req *pubsubpb.PullRequest) (*pubs
 	}
 }
 
-// appendReceived encodes the field received_messages, which has the same number
-// in the responses to a Pull and to a StreamingPull. Messages are encoded once,
-// when they are published, so what takes most of the time of a delivery is a
-// copy; responses carry it as if it were a field that they do not know.
-func (sub *subscription) appendReceived(b []byte, out []delivered) []byte {
-	countAttempts := sub.proto.Load().GetDeadLetterPolicy() != nil
-	const ackIDField = 1 + 2 + ackIDLength // the length takes two bytes
-	for _, d := range out {
-		size := ackIDField + 1 + protowire.SizeBytes(len(d.encoded))
-		if countAttempts {
-			size += 1 + protowire.SizeVarint(uint64(d.attempt))
-		}
-		b = protowire.AppendTag(b, 1, protowire.BytesType)
-		b = protowire.AppendVarint(b, uint64(size))
-		b = protowire.AppendTag(b, 1, protowire.BytesType)
-		b = protowire.AppendVarint(b, ackIDLength)
-		b = appendAckID(b, sub.queue.tag, d.slot, d.delivery)
-		b = protowire.AppendTag(b, 2, protowire.BytesType)
-		b = protowire.AppendBytes(b, d.encoded)
-		if countAttempts {
-			b = protowire.AppendTag(b, 3, protowire.VarintType)
-			b = protowire.AppendVarint(b, uint64(d.attempt))
-		}
-	}
-	return b
-}
-
 func (s *subscriber) Acknowledge(ctx context.Context, req *pubsubpb.AcknowledgeRequest) (*emptypb.Empty, error) {
-	sub, err := s.server.subscription(req.GetSubscription())
+	sub, err := s.registry.subscription(req.GetSubscription())
 	if err != nil {
 		return nil, err
 	}
 	if err := checkAckRequest(req, len(req.GetAckIds())); err != nil {
 		return nil, err
 	}
-	if err := s.server.acknowledge(sub, req.GetAckIds(), servedAs(ctx).failures); err != nil {
+	if err := sub.acknowledge(req.GetAckIds(), servedAs(ctx).failures); err != nil {
 		return nil, err
 	}
 	return &emptypb.Empty{}, nil
 }
 
 func (s *subscriber) ModifyAckDeadline(ctx context.Context, req *pubsubpb.ModifyAckDeadlineRequest) (*emptypb.Empty, error) {
-	sub, err := s.server.subscription(req.GetSubscription())
+	sub, err := s.registry.subscription(req.GetSubscription())
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +114,7 @@ func (s *subscriber) ModifyAckDeadline(ctx context.Context, req *pubsubpb.Modify
 	if err := checkLease(seconds); err != nil {
 		return nil, err
 	}
-	if err := s.server.modifyDeadline(sub, req.GetAckIds(), int(seconds), servedAs(ctx).failures); err != nil {
+	if err := sub.modifyDeadline(req.GetAckIds(), int(seconds), servedAs(ctx).failures); err != nil {
 		return nil, err
 	}
 	return &emptypb.Empty{}, nil
@@ -177,24 +141,4 @@ func checkLease(seconds int32) error {
 		return status.Errorf(codes.InvalidArgument, "Invalid ack deadline given: it must be between 0 and %d seconds, not %d.", maxLeaseSeconds, seconds)
 	}
 	return nil
-}
-
-// modify gives leases a new length and returns the ids of those that an exactly-once
-// subscription does not have.
-func (s *Server) modify(sub *subscription, ids []string, seconds func(i int) int) (invalid []string, err error) {
-	var deads []dead
-	if sub.exactlyOnce() {
-		deads, invalid = sub.queue.modifyExactly(ids, seconds)
-	} else {
-		var ok bool
-		if deads, ok = sub.queue.modify(ids, seconds); !ok {
-			return nil, errAckID
-		}
-	}
-	s.deadLetter(sub, deads)
-	return invalid, nil
-}
-
-func (s *Server) expireAll(sub *subscription) {
-	s.deadLetter(sub, sub.queue.expire(time.Time{}, true))
 }

@@ -43,8 +43,7 @@ func TestPullReturnsMessages(t *testing.T) {
 }
 
 func TestPullWaits(t *testing.T) {
-	f := newFixture(t)
-	f.opts.PullWait = testTimeout
+	f := newFixtureWith(t, Options{PullWait: testTimeout})
 	done := make(chan []*pubsubpb.ReceivedMessage)
 	go func() {
 		resp, err := f.subs.Pull(f.ctx, &pubsubpb.PullRequest{Subscription: testSub, MaxMessages: 10})
@@ -54,7 +53,7 @@ func TestPullWaits(t *testing.T) {
 		done <- resp.GetReceivedMessages()
 	}()
 	eventually(t, "the pull waits", func() bool {
-		sub, err := f.subscription(testSub)
+		sub, err := f.registry.subscription(testSub)
 		must(t, err)
 		sub.queue.mu.Lock()
 		defer sub.queue.mu.Unlock()
