@@ -87,78 +87,23 @@ func ParseFile(name string) (*policy.Set, error) {
 // parse reads services.yaml, and the files to which it refers with read, which is nil
 // if it must not refer to any.
 func parse(source []byte, read func(name string) ([]byte, error)) (*policy.Set, error) {
-	var file servicesFile
-	decoder := yaml.NewDecoder(bytes.NewReader(source))
-	decoder.KnownFields(true)
-	switch err := decoder.Decode(&file); {
-	case errors.Is(err, io.EOF):
-		// It would reject every event.
-		return nil, errors.New("expected the form of services.yaml, and found nothing")
-	case err != nil:
-		return nil, errors.Join(yamlFaults(err)...)
+	file, err := decode(source)
+	if err != nil {
+		return nil, err
 	}
-	if err := decoder.Decode(new(servicesFile)); !errors.Is(err, io.EOF) {
-		return nil, errors.New("expected one YAML document")
-	}
-
-	empty := emptyFields(source)
 	var errs []error
-	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-
-	allowUnknown := false
-	switch file.UnknownServices {
-	case "", "reject":
-		if len(file.Services) == 0 {
-			fault("services: expected at least one, or unknownServices: allow; else every event is rejected")
-		}
-	case "allow":
-		allowUnknown = true
-	default:
-		fault("unknownServices: expected reject or allow, got %q", clip(file.UnknownServices))
+	allowUnknown, err := file.allowsUnknown()
+	if err != nil {
+		errs = append(errs, err)
 	}
-	services := make([]*policy.Service, 0, len(file.Services))
+	empty := emptyFields(source)
+	services := make([]*policy.Service, len(file.Services))
 	for i, entry := range file.Services {
-		where := fmt.Sprintf("services[%d]", i)
-		if entry.ID != "" {
-			where = fmt.Sprintf("service %q", clip(entry.ID))
+		service, faults := entry.service(empty[i], read)
+		for _, err := range faults {
+			errs = append(errs, fmt.Errorf("%s: %w", entry.name(i), err))
 		}
-		if !serviceID.MatchString(entry.ID) {
-			fault("%s: expected an id of lower-case letters, digits and hyphens", where)
-		}
-		environments, err := list(entry.Environments)
-		if err != nil {
-			fault("%s: environments: %w", where, err)
-		}
-		features, err := list(entry.Features)
-		if err != nil {
-			fault("%s: features: %w", where, err)
-		}
-		private := policy.AllowPrivate
-		switch entry.PrivateMetadata {
-		case "", "allow":
-		case "drop":
-			private = policy.DropPrivate
-		case "reject":
-			private = policy.RejectPrivate
-		default:
-			fault("%s: privateMetadata: expected allow, drop or reject, got %q", where, clip(entry.PrivateMetadata))
-		}
-		service := &policy.Service{
-			ID:              entry.ID,
-			Environments:    environments,
-			PrivateMetadata: private,
-			Features:        features,
-			Owner:           entry.Owner,
-			Runbook:         entry.Runbook,
-		}
-		if err := empty[i]; err != nil {
-			fault("%s: %w", where, err)
-		} else {
-			for _, err := range entry.declare(service, read) {
-				fault("%s: %w", where, err)
-			}
-		}
-		services = append(services, service)
+		services[i] = service
 	}
 	set, err := policy.NewSet(services, allowUnknown)
 	if err != nil {
@@ -168,6 +113,93 @@ func parse(source []byte, read func(name string) ([]byte, error)) (*policy.Set, 
 		return nil, errors.Join(errs...)
 	}
 	return set, nil
+}
+
+// decode reads the one document that the source must be.
+func decode(source []byte) (*servicesFile, error) {
+	file := &servicesFile{}
+	decoder := yaml.NewDecoder(bytes.NewReader(source))
+	decoder.KnownFields(true)
+	switch err := decoder.Decode(file); {
+	case errors.Is(err, io.EOF):
+		// It would reject every event.
+		return nil, errors.New("expected the form of services.yaml, and found nothing")
+	case err != nil:
+		return nil, errors.Join(yamlFaults(err)...)
+	}
+	if err := decoder.Decode(new(servicesFile)); !errors.Is(err, io.EOF) {
+		return nil, errors.New("expected one YAML document")
+	}
+	return file, nil
+}
+
+// allowsUnknown reports whether services that are not listed may publish.
+func (f *servicesFile) allowsUnknown() (bool, error) {
+	switch f.UnknownServices {
+	case "", "reject":
+		if len(f.Services) == 0 {
+			return false, errors.New("services: expected at least one, or unknownServices: allow; else every event is rejected")
+		}
+		return false, nil
+	case "allow":
+		return true, nil
+	default:
+		return false, fmt.Errorf("unknownServices: expected reject or allow, got %q", clip(f.UnknownServices))
+	}
+}
+
+// name returns how an error names the entry with this index.
+func (e *serviceEntry) name(i int) string {
+	if e.ID == "" {
+		return fmt.Sprintf("services[%d]", i)
+	}
+	return fmt.Sprintf("service %q", clip(e.ID))
+}
+
+// service returns the service that the entry describes, and the faults of the entry.
+// empty is the entry's fault that emptyFields found, nil if there is none.
+func (e *serviceEntry) service(empty error, read func(name string) ([]byte, error)) (service *policy.Service, faults []error) {
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	if !serviceID.MatchString(e.ID) {
+		fault("expected an id of lower-case letters, digits and hyphens")
+	}
+	environments, err := list(e.Environments)
+	if err != nil {
+		fault("environments: %w", err)
+	}
+	features, err := list(e.Features)
+	if err != nil {
+		fault("features: %w", err)
+	}
+	private, err := e.privateMetadata()
+	if err != nil {
+		fault("privateMetadata: %w", err)
+	}
+	service = &policy.Service{
+		ID:              e.ID,
+		Environments:    environments,
+		PrivateMetadata: private,
+		Features:        features,
+		Owner:           e.Owner,
+		Runbook:         e.Runbook,
+	}
+	if empty != nil {
+		return service, append(faults, empty)
+	}
+	return service, append(faults, e.declare(service, read)...)
+}
+
+func (e *serviceEntry) privateMetadata() (policy.PrivateMetadata, error) {
+	switch e.PrivateMetadata {
+	case "", "allow":
+		return policy.AllowPrivate, nil
+	case "drop":
+		return policy.DropPrivate, nil
+	case "reject":
+		return policy.RejectPrivate, nil
+	default:
+		return policy.AllowPrivate, fmt.Errorf("expected allow, drop or reject, got %q", clip(e.PrivateMetadata))
+	}
 }
 
 // clip shortens a text that an error repeats.
