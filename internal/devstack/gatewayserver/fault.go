@@ -171,13 +171,10 @@ func (f Fault) wait(ctx context.Context) error {
 	}
 }
 
-// omits returns whether an id is to be left out; nil leaves out none.
+// omits returns a function that reports whether an id is to be left out.
 func (f Fault) omits() func(id string) bool {
 	if f.OmitAll {
 		return func(string) bool { return true }
-	}
-	if len(f.Omit) == 0 {
-		return nil
 	}
 	ids := make(map[string]struct{}, len(f.Omit))
 	for _, id := range f.Omit {

@@ -13,7 +13,6 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
-	"github.com/sourcegraph/telemetry-relay/internal/devstack/bundle"
 	telemetrygatewayv1 "github.com/sourcegraph/telemetry-relay/internal/telemetrygateway/v1"
 )
 
@@ -167,77 +166,4 @@ func (s *Server) authorize(ctx context.Context) error {
 		return status.Error(codes.PermissionDenied, "permission denied")
 	}
 	return nil
-}
-
-// serve records one payload and responds to it.
-func (s *session) serve(ctx context.Context, events []*Event, respond func(*telemetrygatewayv1.RecordEventsResponse) error) error {
-	s.info.Payload++
-	counts := Counts{Payloads: 1, Received: len(events)}
-	fault := s.server.payloadFault(s.info, events)
-	err := fault.wait(ctx)
-	if err == nil && fault.Err != nil && fault.Phase == BeforeRecording {
-		err = fault.Err
-	}
-	if err != nil {
-		s.server.ledger.count(s.info.Identity, counts)
-		return err
-	}
-
-	succeeded := make([]string, 0, len(events))
-	records := make([]Record, 0, len(events))
-	omits := fault.omits()
-	verdicts := make([]verdict, len(events))
-	var messages []bundle.Message
-	for i, e := range events {
-		verdicts[i] = judge(e, s.metadata)
-		if omits != nil && omits(e.GetId()) && !fault.RecordOmitted {
-			continue // it does not get as far as Pub/Sub
-		}
-		if verdicts[i] == recordable || verdicts[i] == refused {
-			messages = append(messages, bundle.Message{ID: e.GetId(), Refused: verdicts[i] == refused})
-		}
-	}
-	published, err := s.server.publisher.Publish(ctx, messages)
-	if err != nil {
-		s.server.ledger.count(s.info.Identity, counts)
-		return status.FromContextError(err).Err()
-	}
-	for i, e := range events {
-		judged := verdicts[i]
-		omitted := judged != invalid && omits != nil && omits(e.GetId())
-		if (judged == recordable || judged == refused) && (!omitted || fault.RecordOmitted) {
-			if !published[0] {
-				judged = unpublished
-			}
-			published = published[1:]
-		}
-		if judged == recordable && (!omitted || fault.RecordOmitted) {
-			records = append(records, Record{
-				Identity: s.info.Identity, RequestID: s.info.RequestID, StreamID: s.info.ID, Event: e,
-			})
-		}
-		switch {
-		case judged == invalid:
-			counts.Invalid++
-		case judged == unpublished:
-			counts.Unpublished++
-		case omitted:
-			counts.Omitted++
-		default:
-			if judged == silentlyLost {
-				counts.SilentlyLost++
-			}
-			succeeded = append(succeeded, e.GetId())
-		}
-	}
-	counts.Recorded = len(records)
-	s.server.record(s.info.Identity, records, counts)
-
-	if fault.Err != nil && fault.Phase == BeforeResponding {
-		return fault.Err
-	}
-	if err := respond(&telemetrygatewayv1.RecordEventsResponse{SucceededEvents: succeeded}); err != nil {
-		return err
-	}
-	return fault.Err
 }
