@@ -6,17 +6,14 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/batch"
 	"github.com/sourcegraph/telemetry-relay/internal/consume"
-	"github.com/sourcegraph/telemetry-relay/internal/diagnostics"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/metrics"
-	"github.com/sourcegraph/telemetry-relay/internal/otelexport"
 	"github.com/sourcegraph/telemetry-relay/internal/policy"
 	"github.com/sourcegraph/telemetry-relay/internal/preflight"
 	"github.com/sourcegraph/telemetry-relay/internal/provision"
@@ -55,84 +52,27 @@ type Options struct {
 // The error says why the run failed.
 func Run(ctx context.Context, cfg *config.Config, opts Options) (summary relay.Summary, err error) {
 	summary = relay.Summary{Accounting: relay.NewAccounting(), Ended: relay.Failed}
-	var closers []func() error
-	defer func() {
-		for _, closer := range slices.Backward(closers) {
-			err = errors.Join(err, closer())
-		}
-	}()
-
-	m := newMetrics(cfg.Services)
-	m.Info.WithLabelValues(opts.Version, string(cfg.Mode)).Set(1)
 	if opts.Ending == nil {
 		opts.Ending = NewEnding(ctx, cfg)
 	}
 	if opts.StartWait == 0 {
 		opts.StartWait = preflight.StartWait
 	}
-	observer, err := otelexport.Start(ctx, otelexport.Options{
-		Config: cfg, Service: ServiceID, Version: opts.Version, Metrics: m.Registry, Logger: opts.Logger,
-	})
-	if err != nil {
+	a := &assembly{cfg: cfg, opts: opts, metrics: newMetrics(cfg.Services)}
+	defer func() { err = errors.Join(err, a.close()) }()
+	a.metrics.Info.WithLabelValues(opts.Version, string(cfg.Mode)).Set(1)
+	r, err := a.build(ctx)
+	switch {
+	case errors.Is(err, errStopped):
+		summary.Ended = relay.Signal
+		return summary, nil
+	case err != nil:
 		return summary, err
 	}
-	closers = append(closers, within(ctx, opts.Ending.Time, func(last context.Context) error {
-		if err := observer.Close(last); err != nil {
-			opts.Logger.Warn("The last metrics and traces could not be sent", "error", err)
-		}
-		return nil
-	}))
-	client, deadLetters, err := connect(ctx, cfg, opts)
-	if err != nil {
-		if ctx.Err() != nil { // stopped before the run could begin
-			summary.Ended = relay.Signal
-			return summary, nil
-		}
-		return summary, err
-	}
-	closers = append(closers, client.Close, deadLetters.Close)
-	tokens := newTokens(cfg, func(err error) { m.TokenFetches.WithLabelValues(fetchResult(err)).Inc() })
-	closers = append(closers, func() error { tokens.Close(); return nil })
-	gateway, err := newGateway(cfg, tokens)
-	if err != nil {
-		return summary, err
-	}
-	closers = append(closers, gateway.Close)
-
-	verdicts, err := newVerdicts(ctx, cfg, opts.Logger, m)
-	if err != nil {
-		return summary, err
-	}
-	flushTime := func() time.Duration { return opts.Ending.Flush(cfg.ShutdownTimeout) }
-	closers = append(closers, within(ctx, flushTime, verdicts.close))
-
-	options := relayOptions(cfg, opts)
-	options.OnVerdict, options.Tracer, options.Metrics = verdicts.add, observer.Tracer(), m
-	origin := dlq.Origin{Subscription: cfg.SubscriptionName(), WorkerVersion: opts.Version, ServicesDigest: cfg.Services.Digest()}
-	r := relay.New(client, gateway, announced{dlq.NewWriter(deadLetters, origin), opts.OnDeadLetter}, options)
-	if addr := cfg.ListenAddr(); addr != "" {
-		server, err := serve(ctx, addr, cfg, opts, m, r)
-		if err != nil {
-			r.Discard()
-			return summary, err
-		}
-		closers = append(closers, server.Close)
-	}
-
 	opts.Logger.Info("Starting", "version", opts.Version, "mode", string(cfg.Mode),
 		"subscription", cfg.SubscriptionName(), "dead_letter_topic", cfg.DeadLetterTopicName(),
 		"gateway", cfg.GatewayURL, "environment", cfg.Environment, "services", len(cfg.Services.Services()))
 	return r.Run(ctx)
-}
-
-// within returns a function that closes a part of the run in a bounded time, also after ctx
-// has ended.
-func within(ctx context.Context, bound func() time.Duration, closing func(context.Context) error) func() error {
-	return func() error {
-		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), bound())
-		defer cancel()
-		return closing(last)
-	}
 }
 
 // relayOptions returns the options of the relay that are settings.
@@ -164,25 +104,6 @@ func relayOptions(cfg *config.Config, opts Options) relay.Options {
 		OnProgress: opts.OnProgress,
 		Logger:     opts.Logger,
 	}
-}
-
-// serve starts the endpoints of a run.
-func serve(ctx context.Context, addr string, cfg *config.Config, opts Options, m *metrics.Metrics, r *relay.Relay) (*diagnostics.Server, error) {
-	server, err := diagnostics.Start(ctx, diagnostics.Options{
-		Addr:    addr,
-		Version: opts.Version,
-		Secret:  string(cfg.DiagnosticsSecret),
-		Metrics: m.Registry,
-		Healthy: r.Alive,
-		Ready: func() (bool, string) {
-			s := r.Status()
-			return s.Ready, s.Reason
-		},
-	})
-	if err == nil && opts.OnListen != nil {
-		opts.OnListen(server.Addr())
-	}
-	return server, err
 }
 
 // announced announces each message that was dead-lettered, if there is a function for it.
@@ -247,16 +168,4 @@ func newMetrics(services *policy.Set) *metrics.Metrics {
 	}
 	m.Expect(ids, reasons)
 	return m
-}
-
-// fetchResult returns the value of the label result.
-func fetchResult(err error) string {
-	var refused *submit.CredentialsError
-	switch {
-	case err == nil:
-		return "ok"
-	case errors.As(err, &refused):
-		return "refused"
-	}
-	return "error"
 }
