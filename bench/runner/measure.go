@@ -68,63 +68,84 @@ func (r *runner) measure(ctx context.Context, s setup) (m Measurement, err error
 	defer cancel() // kills processes that still run
 	s.workers = max(1, s.workers)
 	m = Measurement{Consumer: s.consumer, Workers: s.workers, Plan: s.plan}
-	pubsub, err := startServer(ctx, "pubsub", s.plan)
+	fakes, err := startFakes(ctx, s.plan)
 	if err != nil {
 		return m, err
 	}
-	gateway, err := startServer(ctx, "gateway", s.plan)
-	if err != nil {
-		return m, err
-	}
-	sams, err := startServer(ctx, "sams", s.plan)
-	if err != nil {
-		return m, err
-	}
-
 	began := time.Now()
-	var used []usage
-	if s.consumer == worker {
-		environ, err := r.environ(s, pubsub.addr, gateway.addr, sams.addr)
-		if err != nil {
-			return m, err
-		}
-		if used, err = r.runWorkers(ctx, s, environ); err != nil {
-			return m, err
-		}
-	} else {
-		self, err := os.Executable()
-		if err != nil {
-			return m, err
-		}
-		plan, err := json.Marshal(s.plan)
-		if err != nil {
-			return m, err
-		}
-		addr := pubsub.addr
-		if s.consumer == bare {
-			addr = gateway.addr
-		}
-		u, err := consume(ctx, os.Environ(), false, self, s.consumer, addr, string(plan))
-		if err != nil {
-			return m, err
-		}
-		used = []usage{u}
-	}
-	var ignored samsserver.Stats
-	if err := errors.Join(pubsub.finish(&m.Pubsub), gateway.finish(&m.Gateway), sams.finish(&ignored)); err != nil {
+	used, err := r.runConsumers(ctx, s, fakes)
+	if err != nil {
 		return m, err
 	}
+	if err := fakes.finish(&m); err != nil {
+		return m, err
+	}
+	m.compute(used, began)
+	if s.unfinished {
+		return m, nil
+	}
+	return m, verify(s, m)
+}
+
+// fakes are the servers of one run, each a process of its own.
+type fakes struct{ pubsub, gateway, sams *server }
+
+func startFakes(ctx context.Context, plan load.Plan) (f fakes, err error) {
+	if f.pubsub, err = startServer(ctx, "pubsub", plan); err != nil {
+		return f, err
+	}
+	if f.gateway, err = startServer(ctx, "gateway", plan); err != nil {
+		return f, err
+	}
+	f.sams, err = startServer(ctx, "sams", plan)
+	return f, err
+}
+
+// finish ends the servers and takes their reports.
+func (f fakes) finish(m *Measurement) error {
+	var ignored samsserver.Stats
+	return errors.Join(f.pubsub.finish(&m.Pubsub), f.gateway.finish(&m.Gateway), f.sams.finish(&ignored))
+}
+
+// runConsumers runs the consumers of a setup until they end, and returns what each has used.
+func (r *runner) runConsumers(ctx context.Context, s setup, f fakes) ([]usage, error) {
+	if s.consumer == worker {
+		environ, err := r.environ(s, f.pubsub.addr, f.gateway.addr, f.sams.addr)
+		if err != nil {
+			return nil, err
+		}
+		return r.runWorkers(ctx, s, environ)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	plan, err := json.Marshal(s.plan)
+	if err != nil {
+		return nil, err
+	}
+	addr := f.pubsub.addr
+	if s.consumer == bare {
+		addr = f.gateway.addr
+	}
+	u, err := consume(ctx, os.Environ(), false, self, s.consumer, addr, string(plan))
+	return []usage{u}, err
+}
+
+// compute computes the figures of a run that began at that time, from the servers' reports and
+// from what its consumers have used.
+func (m *Measurement) compute(used []usage, began time.Time) {
 	for _, u := range used {
 		m.CPU += u.CPU
 		m.Wall = max(m.Wall, u.Wall)
 		m.PeakMB = max(m.PeakMB, u.PeakMB)
-		if s.consumer == worker {
+		if m.Consumer == worker {
 			m.Submitted = append(m.Submitted, u.Submitted)
 		}
 	}
-	m.CPUPerMillion = m.CPU / float64(s.plan.Events) * 1e6
+	m.CPUPerMillion = m.CPU / float64(m.Plan.Events) * 1e6
 	switch {
-	case s.consumer == bare:
+	case m.Consumer == bare:
 		m.EventsPerSecond = float64(m.Gateway.Recorded) / m.Wall
 	case m.Pubsub.Seconds > 0:
 		m.EventsPerSecond = float64(m.Pubsub.Acked) / m.Pubsub.Seconds
@@ -132,10 +153,6 @@ func (r *runner) measure(ctx context.Context, s setup) (m Measurement, err error
 	if !m.Gateway.First.IsZero() {
 		m.FirstRecorded = float64(m.Gateway.First.Sub(began).Microseconds()) / 1000
 	}
-	if s.unfinished {
-		return m, nil
-	}
-	return m, verify(s, m)
 }
 
 // verify checks that every event arrived exactly once.
