@@ -79,7 +79,7 @@ func (l *loop) relay(ctx context.Context, arrivals <-chan arrival, report func(n
 		l.deadLetters.write(now)
 		l.dispatch(now)
 		if l.ended(now) {
-			break
+			return l.finish(ctx)
 		}
 		timer.Reset(l.wake(now).Sub(now))
 		select {
@@ -118,13 +118,6 @@ func (l *loop) relay(ctx context.Context, arrivals <-chan arrival, report func(n
 			l.onTick(now)
 		}
 	}
-	err := l.finish(ctx)
-	report(time.Now())
-	l.run.metrics.RunEnded.WithLabelValues(string(l.stopping.why)).Inc()
-	if err == nil {
-		l.run.metrics.LastSuccess.Set(float64(time.Now().Unix()))
-	}
-	return err
 }
 
 // wake says when something is due that no goroutine reports.

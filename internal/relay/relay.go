@@ -137,6 +137,8 @@ func (r *Relay) Run(ctx context.Context) (Summary, error) {
 	r.run.begin(ctx, goroutines.Go, now)
 	l := newLoop(r, now)
 	err := l.relay(ctx, r.decoding.arrivals, func(now time.Time) { r.report(l, now) })
+	r.report(l, time.Now())
+	r.countEnd(l.stopping.why, err)
 	r.run.cancelWork()
 	close(r.decoding.over)
 	goroutines.Wait()
@@ -146,6 +148,14 @@ func (r *Relay) Run(ctx context.Context) (Summary, error) {
 		Ended:           l.stopping.why,
 		DurationSeconds: time.Since(l.started).Round(time.Millisecond).Seconds(),
 	}, err
+}
+
+// countEnd counts a run that ended for this reason, with this error.
+func (r *Relay) countEnd(why Ended, err error) {
+	r.run.metrics.RunEnded.WithLabelValues(string(why)).Inc()
+	if err == nil {
+		r.run.metrics.LastSuccess.Set(float64(time.Now().Unix()))
+	}
 }
 
 // Status is what the loop last said of itself.
