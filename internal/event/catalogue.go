@@ -10,30 +10,42 @@ import (
 // document. So they are applied when the whole document has been read, in a second
 // walk over metadata and private metadata. Services without a catalogue have none.
 
-// unlisted says what of the event the service's catalogue does not list, "" if the
-// event may pass. It names no field of the private metadata that is not listed: the
-// name may be data, too.
-func (p *pass) unlisted(service *policy.Service) string {
-	fields, ok := service.Catalogue.Event(p.feature, p.action)
-	if service.RejectUnlisted {
-		if !ok {
-			return fmt.Sprintf("action: the catalogue does not list %s of %s", quote(p.action), quote(p.feature))
+// catalogueRules are the rules of the service's catalogue for the event of a pass.
+type catalogueRules struct {
+	pass    *pass
+	service *policy.Service
+	fields  policy.Fields // of the event, if it is listed
+	listed  bool
+}
+
+func newCatalogueRules(p *pass, service *policy.Service) catalogueRules {
+	fields, listed := service.Catalogue.Event(p.feature, p.action)
+	return catalogueRules{pass: p, service: service, fields: fields, listed: listed}
+}
+
+// violation says what of the event the catalogue does not list, "" if the event may pass.
+// It names no field of the private metadata that is not listed: the name may be data, too.
+func (r catalogueRules) violation() string {
+	if r.service.RejectUnlisted {
+		if !r.listed {
+			return fmt.Sprintf("action: the catalogue does not list %s of %s", quote(r.pass.action), quote(r.pass.feature))
 		}
-		if key := p.unlistedKey(fields.Metadata); key != nil {
-			return fmt.Sprintf("%s: the catalogue allows %s", path("metadata", key), list(policy.Names(fields.Metadata)))
+		if key := r.unlistedKey(); key != nil {
+			return fmt.Sprintf("%s: the catalogue allows %s", path("metadata", key), list(policy.Names(r.fields.Metadata)))
 		}
 	}
-	if service.PrivateMetadata == policy.RejectPrivate {
-		if at := p.unlistedPrivate(fields.Private); at > 0 {
-			return fmt.Sprintf("privateMetadata: the field at byte offset %d (the first is 0) is not listed; the catalogue allows %s", at, list(policy.Names(fields.Private)))
+	if r.service.PrivateMetadata == policy.RejectPrivate {
+		if at := r.unlistedPrivate(); at > 0 {
+			return fmt.Sprintf("privateMetadata: the field at byte offset %d (the first is 0) is not listed; the catalogue allows %s", at, list(policy.Names(r.fields.Private)))
 		}
 	}
 	return ""
 }
 
-// unlistedKey returns the first key of the metadata that is not among the listed
-// ones, nil if there is none.
-func (p *pass) unlistedKey(listed map[string]bool) []byte {
+// unlistedKey returns the first key of the metadata that is not listed, nil if there is
+// none.
+func (r catalogueRules) unlistedKey() []byte {
+	p := r.pass
 	if p.metadataAt == 0 {
 		return nil
 	}
@@ -42,7 +54,7 @@ func (p *pass) unlistedKey(listed map[string]bool) []byte {
 	base := len(p.keys)
 	defer func() { p.keys = p.keys[:base] }()
 	for first := true; p.member(first); first = false {
-		if key := p.push(); !listed[string(key)] && string(key) != policy.ErrorKey {
+		if key := p.push(); !r.fields.Metadata[string(key)] && string(key) != policy.ErrorKey {
 			return key
 		}
 		p.skipScalar()
@@ -51,8 +63,9 @@ func (p *pass) unlistedKey(listed map[string]bool) []byte {
 }
 
 // unlistedPrivate returns where the first field of the private metadata begins that
-// is not among the listed ones, 0 if there is none.
-func (p *pass) unlistedPrivate(listed map[string]bool) int {
+// is not listed, 0 if there is none.
+func (r catalogueRules) unlistedPrivate() int {
+	p := r.pass
 	if p.privateAt == 0 {
 		return 0
 	}
@@ -61,7 +74,7 @@ func (p *pass) unlistedPrivate(listed map[string]bool) int {
 	base := len(p.keys)
 	defer func() { p.keys = p.keys[:base] }()
 	for first := true; p.member(first); first = false {
-		if key := p.push(); !listed[string(key)] {
+		if key := p.push(); !r.fields.Private[string(key)] {
 			return p.key.start - 1 // its quote
 		}
 		p.skip(3)
@@ -69,11 +82,10 @@ func (p *pass) unlistedPrivate(listed map[string]bool) int {
 	return 0
 }
 
-// relayListed encodes the fields of the private metadata that the catalogue lists for
-// the event, and leaves out the others.
-func (p *pass) relayListed(service *policy.Service) {
-	fields, _ := service.Catalogue.Event(p.feature, p.action)
-	if p.privateAt == 0 || len(fields.Private) == 0 {
+// relayListed encodes the listed fields of the private metadata and leaves out the others.
+func (r catalogueRules) relayListed() {
+	p := r.pass
+	if p.privateAt == 0 || len(r.fields.Private) == 0 {
 		return
 	}
 	p.pos = p.privateAt
@@ -82,7 +94,7 @@ func (p *pass) relayListed(service *policy.Service) {
 	params, at := open(p.params, numParamsPrivate)
 	p.params = params
 	for first := true; p.member(first); first = false {
-		if key := p.push(); fields.Private[string(key)] {
+		if key := p.push(); r.fields.Private[string(key)] {
 			p.structField(key, 2)
 		} else {
 			p.skip(3)

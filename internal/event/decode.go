@@ -137,7 +137,7 @@ func (p *pass) decode(buf []byte, m Message) (Event, []byte, *Rejection) {
 		return Event{}, nil, &Rejection{Reason: PolicyViolation, Detail: limit(detail), EventID: p.knownID()}
 	}
 	if service.RestrictsPrivate() {
-		p.relayListed(service)
+		newCatalogueRules(p, service).relayListed()
 	}
 	if p.tooLarge {
 		return Event{}, nil, reject(Oversized, p.knownID(), "the event is too large: expected less than %d bytes when the gateway renders it as JSON with its metadata", maxJSON)

@@ -18,7 +18,7 @@ func (p *pass) violation(service *policy.Service, publisher Publisher) string {
 			quote(service.ID), describe(p.feature), list(service.Features))
 	}
 	if service.Catalogue != nil {
-		return p.unlisted(service)
+		return newCatalogueRules(p, service).violation()
 	}
 	if p.isPrivate && service.PrivateMetadata == policy.RejectPrivate {
 		return fmt.Sprintf("privateMetadata: services.yaml does not allow service %s any; expected none or an empty object",
