@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"strings"
@@ -14,7 +15,6 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
-	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/livepage"
 	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/app"
 	"github.com/sourcegraph/telemetry-relay/internal/consume"
@@ -121,53 +121,46 @@ func (env environment) local(ctx context.Context, opts localOptions) (err error)
 	if err != nil {
 		return err
 	}
-	show := func(relay.Progress) {}
-	var queue *localQueue
-	page := ""
-	sample := sampleCommand(cfg.Services, cfg.ServicesYAML != "" || cfg.ServicesFile != "")
+	run := app.Options{Version: version().Version, Logger: log, Intervals: localIntervals(opts), OnDeadLetter: report.reject}
 	switch {
 	case report.feed != nil:
-		if queue, err = env.localQueue(ctx, stack, cfg, opts); err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, queue.close()) }()
-		server, startErr := livepage.Start(ctx, livepage.Options{Feed: report.feed, Publisher: stack.PublisherEnviron(), Sample: sample, Queue: queue.address})
+		pages, startErr := env.startLocalPages(ctx, stack, cfg, opts, report.feed)
 		if startErr != nil {
 			return startErr
 		}
-		defer func() { err = errors.Join(err, server.Close()) }()
-		page = server.URL()
-		queue.pages.Link("live events", page)
-		show = func(p relay.Progress) { report.feed.SetDuplicates(p.Duplicates) }
+		defer func() { err = errors.Join(err, pages.close()) }()
+		run.OnProgress = func(p relay.Progress) { report.feed.SetDuplicates(p.Duplicates) }
+		run.OnListen = func(endpoints string) { env.welcome(stack, pages, endpoints, total) }
 	case terminal.Is(env.Stderr):
-		bar := progressbar.NewOptions(total, progressbar.OptionSetWriter(terminal.Own(env.Stderr)),
-			progressbar.OptionSetDescription("relaying"), progressbar.OptionShowCount(), progressbar.OptionShowIts(),
-			progressbar.OptionSetItsString("events"), progressbar.OptionClearOnFinish(), progressbar.OptionSetRenderBlankState(true))
-		show = func(p relay.Progress) {
+		bar := newProgressBar(terminal.Own(env.Stderr), total)
+		defer func() { _ = bar.Finish() }()
+		run.OnProgress = func(p relay.Progress) {
 			bar.Describe(p.State)
 			_ = bar.Set(p.Submitted + p.AllRejected() + p.Duplicates) // a picture only
 		}
-		defer func() { _ = bar.Finish() }()
 	}
-	// The embedded Pub/Sub is in this process: a short wait shows that it has nothing.
-	intervals := consume.Intervals{Pull: 200 * time.Millisecond}
-	if opts.emulatorHost != "" {
-		intervals = consume.Intervals{}
-	}
-	run := app.Options{Version: version().Version, Logger: log, Intervals: intervals, OnProgress: show, OnDeadLetter: report.reject, OnListen: func(addr string) {
-		if page != "" {
-			env.welcome(stack, sample, page, queue.address, addr, total)
-		}
-	}}
 	summary, runErr := app.Run(ctx, cfg, run)
 	if opts.json {
-		if err := command.PrintJSON(env.Stdout, summary); err != nil {
-			return err
-		}
-	} else if err := report.summary(summary, opts); err != nil {
-		return err
+		err = command.PrintJSON(env.Stdout, summary)
+	} else {
+		err = report.summary(summary, opts)
 	}
-	return runErr
+	return errors.Join(err, runErr)
+}
+
+// localIntervals returns the intervals of the Pub/Sub client. The embedded Pub/Sub is in this
+// process: a short wait shows that it has nothing.
+func localIntervals(opts localOptions) consume.Intervals {
+	if opts.emulatorHost != "" {
+		return consume.Intervals{}
+	}
+	return consume.Intervals{Pull: 200 * time.Millisecond}
+}
+
+func newProgressBar(out io.Writer, total int) *progressbar.ProgressBar {
+	return progressbar.NewOptions(total, progressbar.OptionSetWriter(out),
+		progressbar.OptionSetDescription("relaying"), progressbar.OptionShowCount(), progressbar.OptionShowIts(),
+		progressbar.OptionSetItsString("events"), progressbar.OptionClearOnFinish(), progressbar.OptionSetRenderBlankState(true))
 }
 
 // localVariables is the configuration of the run: quick, and for this stack.
@@ -203,18 +196,4 @@ func publishSamples(stack *devstack.Stack, n int) (total int, err error) {
 		}
 	}
 	return len(events), stack.Publish(events)
-}
-
-// welcome says how to use what keeps running.
-func (env environment) welcome(stack *devstack.Stack, sample, page, queue, endpoints string, total int) {
-	fmt.Fprintf(env.Stdout, "Relaying %d sample events; after that, everything that is published here.\n\n", total)
-	fmt.Fprintf(env.Stdout, "Point a service at it, or publish by hand from another terminal:\n\n")
-	for _, v := range stack.PublisherEnviron() {
-		fmt.Fprintf(env.Stdout, "   export %s\n", v)
-	}
-	fmt.Fprintf(env.Stdout, "   %s\n\n", sample)
-	fmt.Fprintf(env.Stdout, "WORKER_SERVICES or WORKER_SERVICES_FILE lists your service.\n")
-	fmt.Fprintf(env.Stdout, "What becomes of each event is shown here, and at %s\n", page)
-	fmt.Fprintf(env.Stdout, "Rejected events, to look at, to fix and to replay, are at %s\n", queue)
-	fmt.Fprintf(env.Stdout, "Metrics: http://%s/metrics. Stop with Ctrl-C.\n\n", endpoints)
 }
