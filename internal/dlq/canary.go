@@ -55,9 +55,9 @@ func (r *Replayed) Returned(s *Stored) bool {
 	return ok && event.Replays(s.Original.Attributes) >= count
 }
 
-// Returned reports whether a message is a canary that was rejected again. Its origin
-// and its number of replays say so. If the message came after the replay began, the
-// event's id says so, too; an older message of the same event is not the canary.
+// Returned reports whether a message is a canary that was rejected again: it has the
+// canary's origin and at least its replay count. If the message came after the replay
+// began, the same event id is enough; an older message with that id is not the canary.
 func (c *Canaries) Returned(s *Stored, after bool) bool {
 	origin, _ := event.Message{ID: s.OriginalID, Attributes: s.Original.Attributes}.Origin()
 	if count, ok := c.origins[origin]; ok && event.Replays(s.Original.Attributes) >= count {

@@ -11,9 +11,9 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// Pub/Sub's clock makes the publish times, and the clock of the machine on which a
-// command runs makes the command's start. A local clock that is a minute off would
-// make old messages look new, or new ones old.
+// Publish times are by Pub/Sub's clock, and the start of a command is by the local clock.
+// Without a correction, a local clock that is a minute off would make old messages look
+// new, or new ones old.
 
 const (
 	// dateResolution is the resolution of the Date in an answer.
@@ -48,7 +48,7 @@ func (c *clock) learn(header metadata.MD, asked, answered time.Time) {
 	ahead, behind := date.Sub(answered), date.Add(dateResolution).Sub(asked)
 	switch {
 	case ahead > maxClockError:
-		c.offset.Store(int64(behind)) // the largest offset possible: then no old message counts as new
+		c.offset.Store(int64(behind)) // the largest possible offset, so that no old message counts as new
 	case behind < -maxClockError:
 		c.offset.Store(int64(behind))
 	default:

@@ -8,13 +8,13 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-func TestClockLearns(t *testing.T) {
+func TestClockOffsetIsLearntFromTheDate(t *testing.T) {
 	server := time.Date(2026, 11, 20, 10, 0, 0, 700_000_000, time.UTC)
 	header := metadata.Pairs("date", server.Format(http.TimeFormat))
 	for _, c := range []struct {
 		name        string
 		localAhead  time.Duration
-		least, most time.Duration // what the offset may be
+		least, most time.Duration // bounds of the offset
 		header      metadata.MD
 	}{
 		{"right", 0, 0, 0, header},

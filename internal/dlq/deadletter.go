@@ -68,7 +68,7 @@ const (
 // ErrTooLarge means that a dead-lettered message cannot be made to fit.
 var ErrTooLarge = errors.New("the dead-lettered message does not fit into a Pub/Sub message, even compressed")
 
-// ErrBroken means that a dead-lettered message could not be made, which must not happen.
+// ErrBroken means that building a dead-lettered message panicked, which is a bug.
 var ErrBroken = errors.New("the dead-lettered message could not be made")
 
 // DeadLetter is a rejected message for the dead-letter queue.
@@ -90,8 +90,8 @@ type DeadLetter struct {
 
 // Name returns the feature and the action that the data gives, as far as it can be
 // read. They may be anything, because the event may be invalid.
-func (l *DeadLetter) Name() (feature, action string) {
-	feature, action, _ = peek(l.Data)
+func (d *DeadLetter) Name() (feature, action string) {
+	feature, action, _ = peek(d.Data)
 	return clip(feature), clip(action)
 }
 
@@ -104,12 +104,13 @@ type Origin struct {
 }
 
 // build makes the message for the dead-letter topic.
-func build(l *DeadLetter, origin Origin) (*pubsubpb.PubsubMessage, error) {
-	return pack(ndjson.Message{Attributes: l.Attributes, Data: l.Data, OrderingKey: l.OrderingKey}, ownAttributes(l, origin))
+func build(d *DeadLetter, origin Origin) (*pubsubpb.PubsubMessage, error) {
+	return pack(ndjson.Message{Attributes: d.Attributes, Data: d.Data, OrderingKey: d.OrderingKey}, ownAttributes(d, origin))
 }
 
 // pack makes a dead-lettered message of the original one and of the queue's own
-// attributes. It compresses what does not fit, and uses an envelope where names collide.
+// attributes. It compresses data that does not fit, and uses an envelope if the names of
+// attributes collide.
 func pack(original ndjson.Message, own map[string]string) (*pubsubpb.PubsubMessage, error) {
 	attributes, plain := merge(original.Attributes, own)
 	plain = plain && len(original.OrderingKey) <= maxValue
@@ -149,7 +150,7 @@ func pack(original ndjson.Message, own map[string]string) (*pubsubpb.PubsubMessa
 	return smaller(nil, &pubsubpb.PubsubMessage{Data: compressed, Attributes: own})
 }
 
-// smaller returns the compressed message, or the plain one if only that may fit.
+// smaller returns the compressed message, or the plain one if only the plain one may fit.
 func smaller(plain, compressed *pubsubpb.PubsubMessage) (*pubsubpb.PubsubMessage, error) {
 	switch {
 	case topic.Size(compressed) <= maxMessage:
@@ -164,29 +165,29 @@ func smaller(plain, compressed *pubsubpb.PubsubMessage) (*pubsubpb.PubsubMessage
 }
 
 // ownAttributes are the attributes that the worker adds.
-func ownAttributes(l *DeadLetter, origin Origin) map[string]string {
+func ownAttributes(d *DeadLetter, origin Origin) map[string]string {
 	own := map[string]string{
-		AttrReason:        string(l.Rejection.Reason),
-		AttrDetail:        fit(l.Rejection.Detail),
-		AttrRejectedAt:    l.RejectedAt.UTC().Format(time.RFC3339Nano),
-		AttrAttempts:      strconv.Itoa(l.Attempts),
-		AttrMessageID:     fit(l.MessageID),
-		AttrPublishTime:   l.PublishTime.UTC().Format(time.RFC3339Nano),
+		AttrReason:        string(d.Rejection.Reason),
+		AttrDetail:        fit(d.Rejection.Detail),
+		AttrRejectedAt:    d.RejectedAt.UTC().Format(time.RFC3339Nano),
+		AttrAttempts:      strconv.Itoa(d.Attempts),
+		AttrMessageID:     fit(d.MessageID),
+		AttrPublishTime:   d.PublishTime.UTC().Format(time.RFC3339Nano),
 		AttrSubscription:  fit(origin.Subscription),
 		AttrWorkerVersion: fit(origin.WorkerVersion),
 	}
-	if l.Rejection.EventID != "" {
-		own[AttrEventID] = fit(l.Rejection.EventID)
+	if d.Rejection.EventID != "" {
+		own[AttrEventID] = fit(d.Rejection.EventID)
 	}
-	if l.OrderingKey != "" {
-		own[AttrOrderingKey] = l.OrderingKey
+	if d.OrderingKey != "" {
+		own[AttrOrderingKey] = d.OrderingKey
 	}
 	if origin.ServicesDigest != "" {
 		own[AttrServicesDigest] = origin.ServicesDigest
 	}
-	if replays := event.Replays(l.Attributes); replays > 0 {
+	if replays := event.Replays(d.Attributes); replays > 0 {
 		own[AttrReplays] = strconv.Itoa(replays)
-		if first := l.Attributes[event.AttrOriginRejectedAt]; isInstant(first) {
+		if first := d.Attributes[event.AttrOriginRejectedAt]; isInstant(first) {
 			own[AttrFirstRejectedAt] = first
 		}
 	}

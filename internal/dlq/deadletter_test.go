@@ -81,8 +81,8 @@ func gunzip(t testing.TB, data []byte) []byte {
 	return out
 }
 
-// restore reads the original message from a dead-lettered message, by its documentation
-// only.
+// restore reads the original message from a dead-lettered message. It follows the
+// documentation and uses no code of the package.
 func restore(t testing.TB, m *pubsubpb.PubsubMessage) ndjson.Message {
 	t.Helper()
 	data := m.GetData()
@@ -121,7 +121,7 @@ func checkRestored(t testing.TB, l *DeadLetter, m *pubsubpb.PubsubMessage) {
 	}
 }
 
-func TestPlain(t *testing.T) {
+func TestSmallMessageIsWrittenPlain(t *testing.T) {
 	l := deadLetter(`{"feature":"Bad"}`, map[string]string{"service_id": "sams", "googclient_traceparent": "x", "empty": ""})
 	m := mustBuild(t, l)
 	want := &pubsubpb.PubsubMessage{Data: l.Data, Attributes: map[string]string{
@@ -157,7 +157,7 @@ func TestPlain(t *testing.T) {
 	}
 }
 
-func TestReasons(t *testing.T) {
+func TestEveryReasonHasARow(t *testing.T) {
 	for _, reason := range event.Reasons {
 		l := deadLetter(`{}`, nil)
 		l.Rejection.Reason = reason
@@ -167,7 +167,7 @@ func TestReasons(t *testing.T) {
 	}
 }
 
-func TestValuesAreCut(t *testing.T) {
+func TestAttributeValuesAreCutToTheLimit(t *testing.T) {
 	for _, c := range []struct{ in, want string }{
 		{strings.Repeat("x", 1024), strings.Repeat("x", 1024)},
 		{strings.Repeat("x", 1025), strings.Repeat("x", 1024)},
@@ -188,8 +188,7 @@ func TestValuesAreCut(t *testing.T) {
 	}
 }
 
-// big skips what takes the race detector too long; there is nothing concurrent
-// in it.
+// big skips a test that takes too long with the race detector and has no concurrency.
 func big(t *testing.T) {
 	t.Helper()
 	if race.Enabled {
@@ -224,7 +223,7 @@ func replayed(attributes map[string]string) map[string]string {
 	return all
 }
 
-func TestEncodings(t *testing.T) {
+func TestEncodingFollowsSizeAndNames(t *testing.T) {
 	attributes := func(pairs ...string) map[string]string {
 		all := map[string]string{"service_id": "sams", "service_environment": "prod", "service_version": "7"}
 		for i := 0; i < len(pairs); i += 2 {
@@ -293,7 +292,7 @@ func TestEncodings(t *testing.T) {
 				t.Errorf("encoding %q, want %q", got, c.want)
 			}
 			checkRestored(t, l, m)
-			// What on-call filters by is outside, whatever the encoding.
+			// The attributes by which on-call filters stay outside, whatever the encoding.
 			for _, k := range []string{"service_id", "service_environment", "service_version"} {
 				if v := c.attributes[k]; len(v) <= 1024 && m.GetAttributes()[k] != v {
 					t.Errorf("%s is %q, want %q", k, m.GetAttributes()[k], v)
@@ -311,7 +310,7 @@ func TestEncodings(t *testing.T) {
 	}
 }
 
-func TestReplays(t *testing.T) {
+func TestReplayCountIsWritten(t *testing.T) {
 	for _, c := range []struct {
 		count string
 		want  string
@@ -323,7 +322,7 @@ func TestReplays(t *testing.T) {
 	}
 }
 
-func TestTooLarge(t *testing.T) {
+func TestMessageThatNeverFitsIsRefused(t *testing.T) {
 	big(t)
 	for name, l := range map[string]*DeadLetter{
 		"10.5 MB that do not compress":             deadLetter(random(10_500_000), nil),

@@ -15,7 +15,7 @@ type FieldChange struct {
 	Field string
 	// Change is the change of the type, such as "string → number".
 	Change string
-	// Loses says that data disappears.
+	// Loses is set if the fix removes data.
 	Loses bool
 }
 

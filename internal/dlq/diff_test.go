@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestDiff(t *testing.T) {
+func TestDiffNamesEachChangedField(t *testing.T) {
 	known := func(name string) bool { return name == "typo" }
 	for _, c := range []struct {
 		name, before, after string

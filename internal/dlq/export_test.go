@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// What is not safe is not removed.
-func TestExporterFails(t *testing.T) {
+// TestExporterRemovesOnlyWhatIsOnDisk makes writing and syncing fail.
+func TestExporterRemovesOnlyWhatIsOnDisk(t *testing.T) {
 	full := errors.New("the disk is full")
 	var removed []string
 	remove := func(_ context.Context, ids []string) error { removed = append(removed, ids...); return nil }
@@ -34,8 +34,8 @@ func TestExporterFails(t *testing.T) {
 	}
 }
 
-// Lines are safe before messages are removed.
-func TestExporterOrder(t *testing.T) {
+// TestExporterSyncsBeforeItRemoves records the order of the steps.
+func TestExporterSyncsBeforeItRemoves(t *testing.T) {
 	var steps []string
 	out := bufio.NewWriter(writerFunc(func(p []byte) (int, error) { steps = append(steps, "write"); return len(p), nil }))
 	e := &Exporter{

@@ -9,9 +9,9 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/fault"
 )
 
-// TestFaultOfStored: the fault that the worker names at the rejection is the one that a
-// reader finds in the queue, in whatever way the message had to be stored.
-func TestFaultOfStored(t *testing.T) {
+// TestReaderFindsTheFaultThatTheWorkerNames compares the fault at the rejection with the
+// fault of the message in the queue, for each encoding of the message.
+func TestReaderFindsTheFaultThatTheWorkerNames(t *testing.T) {
 	at := time.Date(2026, 11, 20, 10, 0, 0, 0, time.UTC)
 	for name, original := range map[string]map[string]string{
 		"plain":      {"service_id": "sams"},

@@ -13,7 +13,8 @@ import (
 // FaultHours is how many hours of rejections a FaultCount has.
 const FaultHours = 24
 
-// The limits of what is kept of publisher's names, which could be any number.
+// The limits of the names that are kept. Publishers choose the names, so that a faulty
+// publisher could send any number of them.
 const (
 	maxReleases     = 50
 	maxFeatures     = 1000
@@ -56,7 +57,7 @@ type FaultCount struct {
 	Action   string `json:"action,omitempty"`
 	// Sample is an id of the newest message, as show takes it.
 	Sample string `json:"sample"`
-	// Owner and Runbook are those of the service; the caller sets them.
+	// Owner and Runbook belong to the service. The caller sets them.
 	Owner   string `json:"owner,omitempty"`
 	Runbook string `json:"runbook,omitempty"`
 
@@ -113,7 +114,7 @@ func (f *Faults) Add(s *Stored) {
 	}
 	widen(&c.First, &c.Last, s.FirstRejectedAt)
 	widen(&c.First, &c.Last, s.RejectedAt)
-	// A time of the future is a wrong clock's; it counts as now.
+	// A time in the future comes from a wrong clock. It counts as now.
 	if ago := max(0, f.Now.Sub(s.RejectedAt)); ago < FaultHours*time.Hour {
 		c.Hours[FaultHours-1-int(ago/time.Hour)]++
 	}

@@ -27,7 +27,7 @@ func faulty(i int, service, version, detail string, ago time.Duration, attribute
 	return Read(m, "prod")
 }
 
-func TestFaults(t *testing.T) {
+func TestFaultsCountReleasesHoursAndSamples(t *testing.T) {
 	f := Faults{Now: faultsNow}
 	for i := range 5 {
 		f.Add(faulty(i, "sams", "1.85.0", fmt.Sprintf("user.userId: expected an integer, got %q", fmt.Sprint(i)), time.Duration(i)*time.Hour))
@@ -59,9 +59,9 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestFaultsBounded: names that a publisher makes up do not grow the memory, and none
-// reaches a terminal or a shell.
-func TestFaultsBounded(t *testing.T) {
+// TestFaultsBoundPublisherNames has a publisher that makes up names. They must neither grow
+// the memory nor reach a terminal or a shell.
+func TestFaultsBoundPublisherNames(t *testing.T) {
 	f := Faults{Now: faultsNow}
 	const n = 2*maxGroups + 1
 	for i := range n {

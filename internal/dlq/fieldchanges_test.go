@@ -6,7 +6,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestChanges(t *testing.T) {
+func TestChangesAreCountedByFrequency(t *testing.T) {
 	var c Changes
 	s := &Stored{Detail: "typo: unknown field"}
 	for _, pair := range [][2]string{

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-func TestParseTime(t *testing.T) {
+func TestParseTimeTakesDatesAndAges(t *testing.T) {
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	for text, want := range map[string]string{
 		"2026-11-20T02:00:00Z":      "2026-11-20T02:00:00Z",
@@ -38,8 +38,7 @@ func TestParseTime(t *testing.T) {
 	}
 }
 
-// TestFilterPrivate: whatever has private data, or may have, is found by it.
-func TestFilterPrivate(t *testing.T) {
+func TestPrivateFilterFindsPossiblyPrivateData(t *testing.T) {
 	f := Filter{Private: true}
 	for data, want := range map[string]bool{
 		`{"feature":"a.b","action":"c","privateMetadata":{"x":1}}`: true,

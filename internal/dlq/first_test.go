@@ -57,9 +57,7 @@ func TestFirstRejectionIsCarried(t *testing.T) {
 	}
 }
 
-// TestForgedFirstRejection: attributes of a publisher, who is not the replay, and
-// nonsense do not change the time.
-func TestForgedFirstRejection(t *testing.T) {
+func TestForgedFirstRejectionIsIgnored(t *testing.T) {
 	at := time.Date(2026, time.November, 20, 10, 0, 0, 0, time.UTC)
 	for name, attributes := range map[string]map[string]string{
 		"no replay":  {event.AttrOriginRejectedAt: "2020-01-01T00:00:00Z"},
@@ -77,8 +75,7 @@ func TestForgedFirstRejection(t *testing.T) {
 	}
 }
 
-// TestOwnReplayID: a publisher's own replay_id is not overwritten.
-func TestOwnReplayID(t *testing.T) {
+func TestReplayKeepsThePublishersReplayID(t *testing.T) {
 	r, reported := replayer(&fakeSink{})
 	s := &Stored{ID: "1", OriginalID: "m"}
 	s.Original.Data, s.Original.Attributes = []byte("{}"), map[string]string{event.AttrReplayID: "mine"}

@@ -119,7 +119,7 @@ func jqCause(err error) string {
 	return "jq's own message is not shown, because it may quote values"
 }
 
-// notReadable says why data cannot be given to an expression.
+// notReadable is the error for data that an expression cannot be given; why names the cause.
 type notReadable struct{ why string }
 
 func (e *notReadable) Error() string { return e.why }

@@ -17,9 +17,9 @@ func applyFix(t *testing.T, expression, data string) (string, error) {
 	return string(out), err
 }
 
-// TestFixRefuses: an expression must not see less than the worker's own reader,
-// which would lose the rest in silence.
-func TestFixRefuses(t *testing.T) {
+// TestFixRefusesDataThatItCannotReadWithoutLoss has data of which an expression would see
+// less than the worker's own decoder. A fix would lose the rest silently.
+func TestFixRefusesDataThatItCannotReadWithoutLoss(t *testing.T) {
 	nothing := func(data string) (string, string) { return `.feature="cody.hover"`, data }
 	for name, c := range map[string]func() (expression, data, want string){
 		"a key twice": func() (string, string, string) {
@@ -56,8 +56,7 @@ func TestFixRefuses(t *testing.T) {
 	}
 }
 
-// TestFixKeeps: what the expression does not touch stays.
-func TestFixKeeps(t *testing.T) {
+func TestFixKeepsUntouchedValuesExact(t *testing.T) {
 	const rest = `"big":1e400,"decimal":0.12345678901234567890123,"id":12345678901234567890,"one":1.0`
 	for _, c := range []struct{ expression, data, want string }{
 		{`.a=1`, `{"a":0,` + rest + `}`, `{"a":1,` + rest + `}`},
@@ -75,8 +74,8 @@ func TestFixKeeps(t *testing.T) {
 	}
 }
 
-// TestAdviceIsTrue: where a the advice says that no expression can fix it, none
-// can, and where it names one, that one does.
+// TestAdviceIsTrue tries the advice. If it names an expression, the expression must fix the
+// event; if it says that no expression can, a fix must fail.
 func TestAdviceIsTrue(t *testing.T) {
 	const inner = `{"feature":"a.b","action":"cd"}`
 	for data, expression := range map[string]string{
@@ -107,8 +106,7 @@ func TestAdviceIsTrue(t *testing.T) {
 	}
 }
 
-// TestFixSaysTheCause: the cause is named, and no value of the event.
-func TestFixSaysTheCause(t *testing.T) {
+func TestFixErrorNamesTheCauseWithoutValues(t *testing.T) {
 	const data = `{"user":{"userId":"secret(x"},"list":["secret"],"secret":{"k":1},"n":4711}`
 	for expression, want := range map[string]string{
 		".user.userId |= tonumber":        "tonumber cannot be applied to",

@@ -22,14 +22,14 @@ const (
 	leaseStreams = 32
 	// requestTimeout bounds one request.
 	requestTimeout = 10 * time.Second
-	// extendGrace is how long an extension in flight may still take at the end. One
-	// that is cut may be served after the release, and undo it.
+	// extendGrace is how long an extension in flight may still take at the end. Pub/Sub
+	// may serve a cancelled extension after the release, and so undo the release.
 	extendGrace = 2 * time.Second
 )
 
 // receipt extends the leases of messages just received, because the subscription's
-// own deadline may be short. If that fails, the next extension follows, or the message
-// is delivered again.
+// own deadline may be short. A failure is not reported: the next periodic extension tries
+// again, and otherwise Pub/Sub redelivers the messages.
 func (q *Queue) receipt(ctx context.Context, ids []string) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -119,8 +119,8 @@ func (q *Queue) ackIDs() []string {
 	return ids
 }
 
-// Remove acknowledges the messages. It goes on when ctx ends, because the caller has
-// published or saved them already. After an error some may still be in the queue.
+// Remove acknowledges the messages. It continues after ctx has ended, because the caller
+// has published or saved them already. After an error some may still be in the queue.
 // Messages whose leases were lost may be delivered again, as Doubts says.
 func (q *Queue) Remove(ctx context.Context, messageIDs []string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), q.opts.Patience)
@@ -149,9 +149,9 @@ func (q *Queue) Remove(ctx context.Context, messageIDs []string) error {
 	return nil
 }
 
-// settle repeats a request until it has worked for all ack ids except those that it
-// returns, whose leases are lost. An exactly-once subscription names these, and then
-// settle repeats the request for the others only.
+// settle repeats a request until it has worked for all ack ids but the lost ones, which it
+// returns. An exactly-once subscription names the ids whose leases are lost; settle then
+// repeats the request for the other ids only.
 func (q *Queue) settle(ctx context.Context, ids []string, do func(context.Context, []string) error) (lost []string, err error) {
 	if len(ids) == 0 {
 		return nil, nil

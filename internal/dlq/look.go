@@ -22,8 +22,8 @@ const (
 	lookTimeout = 10 * time.Second
 	// lookGrace is how long the making of a snapshot may still take after an interrupt.
 	lookGrace = 2 * time.Second
-	// lookLimit is how long a look counts as going on. A command that was killed leaves its
-	// snapshot, which must not keep others from looking for ever.
+	// lookLimit is the longest time for which a look counts as running. A killed command
+	// leaves its snapshot, which must not block later looks for ever.
 	lookLimit = 30 * time.Minute
 	// createdLabel is the label of a snapshot with the time of its creation, in Unix
 	// seconds. Google's emulator keeps no labels.
@@ -46,7 +46,7 @@ type Look struct {
 	expires time.Time
 	created time.Time
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards oldest
 	oldest time.Time  // publish time of the oldest message so far; zero: there was none
 }
 
@@ -95,7 +95,7 @@ func snapshotName(view string) string {
 
 func (l *Look) open(ctx context.Context, queue, view string) error {
 	snapshot, err := l.create(ctx, queue)
-	if status.Code(err) == codes.AlreadyExists && l.abandoned(ctx) {
+	if status.Code(err) == codes.AlreadyExists && l.removeStale(ctx) {
 		snapshot, err = l.create(ctx, queue)
 	}
 	if err != nil {
@@ -111,8 +111,8 @@ func (l *Look) open(ctx context.Context, queue, view string) error {
 	return nil
 }
 
-// create makes the snapshot. A request that an interrupt cuts might make one of which
-// nobody knows, so that it may go on for a moment.
+// create makes the snapshot. The request may outlive an interrupt by lookGrace, because
+// Pub/Sub might serve a cancelled request and leave a snapshot that nobody deletes.
 func (l *Look) create(ctx context.Context, queue string) (*pubsubpb.Snapshot, error) {
 	work, stop := retry.Outlive(ctx, lookGrace)
 	defer stop()
@@ -123,14 +123,13 @@ func (l *Look) create(ctx context.Context, queue string) (*pubsubpb.Snapshot, er
 	})
 }
 
-// abandoned reports whether the snapshot that is there belongs to a look that has ended,
-// and deletes it. A snapshot that does not say when it was made belongs to one that goes
-// on.
-func (l *Look) abandoned(ctx context.Context) bool {
+// removeStale deletes the snapshot of an earlier look if that look has ended, and reports
+// whether the snapshot is gone. A snapshot without a creation time counts as that of a running look.
+func (l *Look) removeStale(ctx context.Context) bool {
 	rpc, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	snapshot, err := l.client.GetSnapshot(rpc, &pubsubpb.GetSnapshotRequest{Snapshot: l.name})
-	if status.Code(err) == codes.NotFound { // that look has ended just now
+	if status.Code(err) == codes.NotFound { // the other look has ended meanwhile
 		return true
 	}
 	if err != nil || !expired(snapshot.GetLabels(), time.Now()) {
@@ -140,8 +139,8 @@ func (l *Look) abandoned(ctx context.Context) bool {
 	return err == nil || status.Code(err) == codes.NotFound
 }
 
-// expired reports whether a look that began at the time of the label can no longer go on.
-// Clocks differ, so that a time far ahead counts as one far back.
+// expired reports whether a look that began at the label's time must have ended. Clocks
+// differ, so that a time far in the future counts like one far in the past.
 func expired(labels map[string]string, now time.Time) bool {
 	created, err := strconv.ParseInt(labels[createdLabel], 10, 64)
 	return err == nil && now.Sub(time.Unix(created, 0)).Abs() > lookLimit
@@ -165,10 +164,10 @@ func (l *Look) Pull(ctx context.Context, limit int, immediately bool) ([]*pubsub
 	return received, err
 }
 
-// Doubt returns, after a complete reading, why the queue may have messages that the view
-// has not shown, as a clause; empty if nothing speaks for it. The lifetime of the snapshot
-// tells the age of the queue's oldest message. A view that was created after that message
-// may not have it.
+// Doubt returns a clause that says why the queue may have messages that the view has not
+// shown; it is empty if there is no such reason. Call it after a complete reading. The
+// snapshot's lifetime gives the age of the queue's oldest message, and a view that was
+// created after that message does not have it.
 func (l *Look) Doubt() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -182,13 +181,13 @@ func (l *Look) Doubt() string {
 	return ""
 }
 
-// CloseLook deletes the snapshot and closes the connection. It does not depend on the
-// context of the command, so that an interrupted command leaves no snapshot.
+// CloseLook deletes the snapshot and closes the connection. It ignores the command's
+// context, so that an interrupted command leaves no snapshot.
 func (l *Look) CloseLook() error { return errors.Join(l.removeSnapshot(), l.Close()) }
 
 func (l *Look) removeSnapshot() error {
 	if time.Since(l.created) > lookLimit {
-		return nil // it may be another command's by now
+		return nil // another command may have made a snapshot of the same name by now
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), lookTimeout)
 	defer cancel()

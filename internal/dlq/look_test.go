@@ -23,192 +23,191 @@ const (
 	viewSnap = "projects/p/snapshots/events-dlq-view-look"
 )
 
-// newViewHall is a hall with a view.
-func newViewHall(t *testing.T) *hall {
+// newViewEnv returns a queueEnv with a view.
+func newViewEnv(t *testing.T) *queueEnv {
 	t.Helper()
-	h := newHall(t)
-	h.must(h.CreateSubscription(viewSub, dlqTopic))
-	return h
+	e := newQueueEnv(t)
+	e.must(e.CreateSubscription(viewSub, dlqTopic))
+	return e
 }
 
-func (h *hall) letters(n int) []string {
-	h.t.Helper()
+// publishMessages publishes n messages to the dead-letter topic, and returns their ids.
+func (e *queueEnv) publishMessages(n int) []string {
+	e.t.Helper()
 	messages := make([]*pubsubpb.PubsubMessage, n)
 	for i := range messages {
 		messages[i] = &pubsubpb.PubsubMessage{Data: []byte(strconv.Itoa(i))}
 	}
-	ids, err := h.Publish(dlqTopic, messages...)
-	h.must(err)
+	ids, err := e.Publish(dlqTopic, messages...)
+	e.must(err)
 	return ids
 }
 
-func (h *hall) look() (*Look, error) {
-	return OpenLook(h.t.Context(), dlqSub, viewSub, h.options()...)
+func (e *queueEnv) look() (*Look, error) {
+	return OpenLook(e.t.Context(), dlqSub, viewSub, e.options()...)
 }
 
 // read returns the ids of all messages that a subscription shows.
-func (h *hall) read(sub Subscription) (ids []string) {
-	h.t.Helper()
+func (e *queueEnv) read(sub Subscription) (ids []string) {
+	e.t.Helper()
 	q := Open(sub, QueueOptions{WaitingPull: 60 * time.Millisecond})
 	for {
-		messages, err := q.Next(h.t.Context())
+		messages, err := q.Next(e.t.Context())
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		h.must(err)
+		e.must(err)
 		for _, m := range messages {
 			ids = append(ids, m.GetMessageId())
 		}
 	}
-	h.must(q.Close())
+	e.must(q.Close())
 	slices.Sort(ids)
 	return ids
 }
 
-// TestLook: a look shows all that is in the queue, what somebody else has leased, too; it
-// takes no lease, and leaves no snapshot.
-func TestLook(t *testing.T) {
-	h := newViewHall(t)
-	ids := h.letters(5)
-	somebody := h.open(QueueOptions{MaxMessages: 3})
-	leased, err := somebody.Next(t.Context())
-	h.must(err)
-	before := h.Stats(dlqSub)
+// TestLookShowsTheQueueWithoutLeases: a look shows all messages in the queue, including
+// those that another command has leased. It takes no lease, and leaves no snapshot.
+func TestLookShowsTheQueueWithoutLeases(t *testing.T) {
+	e := newViewEnv(t)
+	ids := e.publishMessages(5)
+	oncall := e.open(QueueOptions{MaxMessages: 3})
+	leased, err := oncall.Next(t.Context())
+	e.must(err)
+	before := e.Stats(dlqSub)
 
-	l, err := h.look()
-	h.must(err)
-	if got := h.read(l); !slices.Equal(got, ids) {
+	l, err := e.look()
+	e.must(err)
+	if got := e.read(l); !slices.Equal(got, ids) {
 		t.Errorf("it shows %q, want %q", got, ids)
 	}
-	if after := h.Stats(dlqSub); after != before || l.Doubt() != "" {
+	if after := e.Stats(dlqSub); after != before || l.Doubt() != "" {
 		t.Errorf("the queue is %+v, was %+v; doubt: %q", after, before, l.Doubt())
 	}
 	if err := l.Acknowledge(t.Context(), []string{"x"}); err == nil {
 		t.Error("it acknowledges")
 	}
-	h.must(l.CloseLook())
-	if n := len(h.Snapshots()); n != 0 {
+	e.must(l.CloseLook())
+	if n := len(e.Snapshots()); n != 0 {
 		t.Errorf("%d snapshots are left", n)
 	}
 
-	// The next one shows the state of its own time.
-	h.must(somebody.Remove(t.Context(), []string{leased[0].GetMessageId()}))
+	// A later look shows the later state.
+	e.must(oncall.Remove(t.Context(), []string{leased[0].GetMessageId()}))
 	left := slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return id == leased[0].GetMessageId() })
-	l, err = h.look()
-	h.must(err)
-	if got := h.read(l); !slices.Equal(got, left) {
+	l, err = e.look()
+	e.must(err)
+	if got := e.read(l); !slices.Equal(got, left) {
 		t.Errorf("the second shows %q, want %q", got, left)
 	}
-	h.must(l.CloseLook())
+	e.must(l.CloseLook())
 }
 
-// TestLookIsRefused has everything for which there is no look. Nothing changes then, and
-// nothing stays behind.
+// TestLookIsRefused has every case in which OpenLook fails. It must then change nothing and
+// leave no snapshot.
 func TestLookIsRefused(t *testing.T) {
 	denied := status.Error(codes.PermissionDenied, "User not authorized to perform this action.")
 	for name, c := range map[string]struct {
-		change func(*hall)
+		change func(*queueEnv)
 		fault  map[string]error
 		want   string
 	}{
-		"an old message":        {change: func(h *hall) { h.AgeMessages(6*24*time.Hour + 23*time.Hour + time.Minute) }, want: "its oldest message is seven days old, or almost"},
+		"an old message":        {change: func(e *queueEnv) { e.AgeMessages(6*24*time.Hour + 23*time.Hour + time.Minute) }, want: "its oldest message is seven days old, or almost"},
 		"no permission to make": {fault: map[string]error{"CreateSnapshot": denied}, want: "you may not make snapshots"},
 		"no permission to seek": {fault: map[string]error{"Seek": denied}, want: "you may not use snapshots"},
-		"somebody else looks":   {change: func(h *hall) { h.snapshot(time.Now().Add(-29 * time.Minute)) }, want: "somebody else looks at it just now"},
-		"no time of the other":  {change: func(h *hall) { h.snapshot(time.Time{}) }, want: "somebody else looks at it just now"},
+		"a look is running":     {change: func(e *queueEnv) { e.snapshot(time.Now().Add(-29 * time.Minute)) }, want: "somebody else looks at it just now"},
+		"no time of the other":  {change: func(e *queueEnv) { e.snapshot(time.Time{}) }, want: "somebody else looks at it just now"},
 		"an unreadable other": {
-			change: func(h *hall) { h.snapshot(time.Now().Add(-31 * time.Minute)) }, fault: map[string]error{"GetSnapshot": denied},
+			change: func(e *queueEnv) { e.snapshot(time.Now().Add(-31 * time.Minute)) }, fault: map[string]error{"GetSnapshot": denied},
 			want: "somebody else looks at it just now",
 		},
-		"an outage": {fault: map[string]error{"CreateSnapshot": status.Error(codes.Unavailable, "away")}, want: "Pub/Sub made no snapshot: "},
+		"an outage": {fault: map[string]error{"CreateSnapshot": status.Error(codes.Unavailable, "unavailable")}, want: "Pub/Sub made no snapshot: "},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := newViewHall(t)
-			h.letters(1)
+			e := newViewEnv(t)
+			e.publishMessages(1)
 			if c.change != nil {
-				c.change(h)
+				c.change(e)
 			}
-			before := len(h.Snapshots())
-			h.SetFault(func(method string, _ any) error { return c.fault[method] })
-			_, err := h.look()
+			before := len(e.Snapshots())
+			e.SetFault(func(method string, _ any) error { return c.fault[method] })
+			_, err := e.look()
 			refused, ok := errors.AsType[*LookError](err)
 			if !ok || !strings.HasPrefix(refused.Error(), c.want) {
 				t.Errorf("%v, want %q", err, c.want)
 			}
-			if after := len(h.Snapshots()); after != before {
+			if after := len(e.Snapshots()); after != before {
 				t.Errorf("%d snapshots, were %d", after, before)
 			}
 		})
 	}
 	t.Run("no view", func(t *testing.T) {
-		h := newHall(t)
-		if _, err := h.look(); err == nil || !strings.HasPrefix(err.Error(), "DLQ_VIEW_SUBSCRIPTION does not exist") || len(h.Snapshots()) != 0 {
-			t.Errorf("%v, and %d snapshots", err, len(h.Snapshots()))
+		e := newQueueEnv(t)
+		if _, err := e.look(); err == nil || !strings.HasPrefix(err.Error(), "DLQ_VIEW_SUBSCRIPTION does not exist") || len(e.Snapshots()) != 0 {
+			t.Errorf("%v, and %d snapshots", err, len(e.Snapshots()))
 		}
 	})
 	t.Run("a view of another topic", func(t *testing.T) {
-		h := newHall(t)
-		h.must(h.CreateSubscription(viewSub, mainTopic))
-		if _, err := h.look(); err == nil || !strings.HasPrefix(err.Error(), "DLQ_VIEW_SUBSCRIPTION is no subscription of the dead-letter topic") || len(h.Snapshots()) != 0 {
-			t.Errorf("%v, and %d snapshots", err, len(h.Snapshots()))
+		e := newQueueEnv(t)
+		e.must(e.CreateSubscription(viewSub, mainTopic))
+		if _, err := e.look(); err == nil || !strings.HasPrefix(err.Error(), "DLQ_VIEW_SUBSCRIPTION is no subscription of the dead-letter topic") || len(e.Snapshots()) != 0 {
+			t.Errorf("%v, and %d snapshots", err, len(e.Snapshots()))
 		}
 	})
 }
 
-// snapshot makes the snapshot of another look, which began at that time; zero: it does not
-// say so.
-func (h *hall) snapshot(created time.Time) {
-	h.t.Helper()
-	client, err := NewClient(h.t.Context(), viewSub, h.options()...)
-	h.must(err)
+// snapshot makes the snapshot of another look that began at the given time. For a zero time
+// the snapshot has no creation time.
+func (e *queueEnv) snapshot(created time.Time) {
+	e.t.Helper()
+	client, err := NewClient(e.t.Context(), viewSub, e.options()...)
+	e.must(err)
 	defer client.Close()
 	labels := map[string]string{}
 	if !created.IsZero() {
 		labels[createdLabel] = strconv.FormatInt(created.Unix(), 10)
 	}
-	_, err = client.client.CreateSnapshot(h.t.Context(), &pubsubpb.CreateSnapshotRequest{Name: viewSnap, Subscription: dlqSub, Labels: labels})
-	h.must(err)
+	_, err = client.client.CreateSnapshot(e.t.Context(), &pubsubpb.CreateSnapshotRequest{Name: viewSnap, Subscription: dlqSub, Labels: labels})
+	e.must(err)
 }
 
-// TestLookOfTheKilled: the snapshot of a command that was killed is replaced once it is old,
-// whichever clock is wrong.
-func TestLookOfTheKilled(t *testing.T) {
+// TestOldSnapshotOfAKilledCommandIsReplaced has snapshots that look old by either clock.
+func TestOldSnapshotOfAKilledCommandIsReplaced(t *testing.T) {
 	for _, age := range []time.Duration{31 * time.Minute, -31 * time.Minute, 6 * 24 * time.Hour} {
-		h := newViewHall(t)
-		h.snapshot(time.Now().Add(-age))
-		ids := h.letters(2)
-		l, err := h.look()
-		h.must(err)
-		if got := h.read(l); !slices.Equal(got, ids) {
+		e := newViewEnv(t)
+		e.snapshot(time.Now().Add(-age))
+		ids := e.publishMessages(2)
+		l, err := e.look()
+		e.must(err)
+		if got := e.read(l); !slices.Equal(got, ids) {
 			t.Errorf("age %v: it shows %q, want %q", age, got, ids)
 		}
-		h.must(l.CloseLook())
+		e.must(l.CloseLook())
 	}
 }
 
-// TestOneLookAtATime: of two commands that begin at the same time, one looks.
-func TestOneLookAtATime(t *testing.T) {
-	h := newViewHall(t)
-	h.letters(1)
-	first, err := h.look()
-	h.must(err)
-	if _, err := h.look(); err == nil || !strings.HasPrefix(err.Error(), "somebody else looks") {
+func TestSecondLookAtTheSameTimeIsRefused(t *testing.T) {
+	e := newViewEnv(t)
+	e.publishMessages(1)
+	first, err := e.look()
+	e.must(err)
+	if _, err := e.look(); err == nil || !strings.HasPrefix(err.Error(), "somebody else looks") {
 		t.Errorf("the second: %v", err)
 	}
-	h.must(first.CloseLook())
-	third, err := h.look()
-	h.must(err)
-	h.must(third.CloseLook())
+	e.must(first.CloseLook())
+	third, err := e.look()
+	e.must(err)
+	e.must(third.CloseLook())
 }
 
-// TestInterruptedLook: an interrupt leaves no snapshot, whenever it comes.
-func TestInterruptedLook(t *testing.T) {
+// TestInterruptedLookLeavesNoSnapshot interrupts each request of OpenLook.
+func TestInterruptedLookLeavesNoSnapshot(t *testing.T) {
 	for _, method := range []string{"CreateSnapshot", "Seek"} {
-		h := newViewHall(t)
-		h.letters(1)
+		e := newViewEnv(t)
+		e.publishMessages(1)
 		ctx, cancel := context.WithCancel(t.Context())
 		var asked atomic.Bool
-		h.SetFault(func(m string, _ any) error {
+		e.SetFault(func(m string, _ any) error {
 			if m == method {
 				asked.Store(true)
 				cancel()
@@ -216,22 +215,20 @@ func TestInterruptedLook(t *testing.T) {
 			}
 			return nil
 		})
-		l, err := OpenLook(ctx, dlqSub, viewSub, h.options()...)
+		l, err := OpenLook(ctx, dlqSub, viewSub, e.options()...)
 		if err == nil {
 			err = l.CloseLook()
 		}
-		if !asked.Load() || len(h.Snapshots()) != 0 {
-			t.Errorf("%s: asked %v, %v, and %d snapshots", method, asked.Load(), err, len(h.Snapshots()))
+		if !asked.Load() || len(e.Snapshots()) != 0 {
+			t.Errorf("%s: asked %v, %v, and %d snapshots", method, asked.Load(), err, len(e.Snapshots()))
 		}
 	}
 }
 
-// TestLookLacksOldMessages: a view that is younger than the messages does not pass for a
-// complete one.
-func TestLookLacksOldMessages(t *testing.T) {
-	h := newHall(t)
-	h.letters(1)
-	h.must(h.CreateSubscription(viewSub, dlqTopic))
+func TestLookDoubtsAViewYoungerThanTheMessages(t *testing.T) {
+	e := newQueueEnv(t)
+	e.publishMessages(1)
+	e.must(e.CreateSubscription(viewSub, dlqTopic))
 	for name, c := range map[string]struct {
 		age   time.Duration
 		doubt bool
@@ -239,25 +236,24 @@ func TestLookLacksOldMessages(t *testing.T) {
 		"within the error": {time.Minute, false},
 		"an hour":          {time.Hour, true},
 	} {
-		h.AgeMessages(c.age)
-		l, err := h.look()
-		h.must(err)
-		if got := h.read(l); len(got) != 0 {
+		e.AgeMessages(c.age)
+		l, err := e.look()
+		e.must(err)
+		if got := e.read(l); len(got) != 0 {
 			t.Fatalf("%s: it shows %q", name, got)
 		}
 		if got := l.Doubt(); (got != "") != c.doubt {
 			t.Errorf("%s: %q", name, got)
 		}
-		h.must(l.CloseLook())
+		e.must(l.CloseLook())
 	}
 }
 
-// TestSnapshotStays: a snapshot that cannot be deleted is reported.
-func TestSnapshotStays(t *testing.T) {
-	h := newViewHall(t)
-	l, err := h.look()
-	h.must(err)
-	h.SetFault(func(method string, _ any) error {
+func TestSnapshotThatStaysIsReported(t *testing.T) {
+	e := newViewEnv(t)
+	l, err := e.look()
+	e.must(err)
+	e.SetFault(func(method string, _ any) error {
 		if method == "DeleteSnapshot" {
 			return status.Error(codes.PermissionDenied, "no")
 		}
@@ -268,7 +264,7 @@ func TestSnapshotStays(t *testing.T) {
 	}
 }
 
-func TestSnapshotName(t *testing.T) {
+func TestSnapshotNameFitsPubSub(t *testing.T) {
 	if got := snapshotName(viewSub); got != viewSnap {
 		t.Errorf("got %s", got)
 	}

@@ -14,14 +14,14 @@ import (
 const (
 	// minPause avoids a busy loop where pulls are answered at once.
 	minPause = 100 * time.Millisecond
-	// pullGrace is how long a pull may still take after the end, longer than a pull
-	// waits. A server may continue a pull that the client has cut, and lease released
-	// messages to that client.
+	// pullGrace is how long a pull may still take after the end. It is longer than a pull
+	// waits, because a server may continue a pull that the client has cancelled, and lease
+	// released messages to it.
 	pullGrace = 4 * time.Second
-	// releasePause is which part of WaitingPull passes between the end of a waiting pull
-	// that was cut by its deadline and a release, 0.5 s by default. Pub/Sub learns of the
-	// deadline a little later than the client, and would lease released messages to that
-	// pull, whose answer nobody reads.
+	// releasePause divides WaitingPull: that part of it, 0.5 s by default, passes between
+	// the deadline of a waiting pull and a release. Pub/Sub learns of the deadline a little
+	// later than the client, and until then would lease released messages to that pull,
+	// whose answer nobody reads.
 	releasePause = 6
 )
 

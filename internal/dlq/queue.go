@@ -83,7 +83,7 @@ type Queue struct {
 	failures  int           // pulls that failed
 	stale     int           // answers in a row without a new message that is older than the start
 	waited    time.Duration // time in Next since the last new message that is older than the start
-	endless   bool          // the reading ended although messages still came
+	endless   bool          // the reading ended while messages still came
 	cut       time.Time     // when a waiting pull reached its deadline last; zero: none did
 	stopLease context.CancelFunc
 	leasing   sync.WaitGroup
@@ -118,8 +118,8 @@ func (q *Queue) Leased() int {
 	return len(q.leased)
 }
 
-// Doubts returns why the queue may have more messages than were read, each reason a
-// clause. It is empty if nothing speaks against a complete reading.
+// Doubts returns the reasons why the queue may have more messages than were read, each as
+// a clause. It returns none after a complete reading.
 func (q *Queue) Doubts() []string {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -153,9 +153,10 @@ func (q *Queue) Next(ctx context.Context) ([]*pubsubpb.PubsubMessage, error) {
 			break
 		}
 		before := q.failures
-		// A pull that does not wait is quick while messages keep coming. Its emptiness
-		// proves nothing (google-cloud-java#2108), but its answer proves that Pub/Sub
-		// can be reached: the empty waiting pull after it was not lost on the way.
+		// A pull that does not wait is quick while messages keep coming. An empty answer
+		// to it does not prove an empty queue (google-cloud-java#2108). But any answer
+		// proves that Pub/Sub can be reached, so that the waiting pull after it is empty
+		// for want of messages and not for want of a connection.
 		fresh, _, err := q.ask(ctx, q.pullNow)
 		if err != nil || len(fresh) > 0 {
 			return fresh, err

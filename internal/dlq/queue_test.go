@@ -22,12 +22,12 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/retry"
 )
 
-// scripted is a Subscription whose answers a test decides, in fake time.
+// scripted is a Subscription for fake time, whose answers a test sets.
 type scripted struct {
-	// pull answers a pull; nil: there is never a message.
+	// pull answers a pull; nil means that there is never a message.
 	pull func(ctx context.Context, immediately bool) ([]*pubsubpb.ReceivedMessage, error)
 	// settle answers Acknowledge ("ack") and ModifyAckDeadline ("extend",
-	// "release"); nil: all is well.
+	// "release"); nil means that all requests succeed.
 	settle func(ctx context.Context, what string, ids []string) error
 
 	mu      sync.Mutex
@@ -54,7 +54,7 @@ func (s *scripted) Pull(ctx context.Context, _ int, immediately bool) ([]*pubsub
 	return s.pull(ctx, immediately)
 }
 
-// nothing is what a server does that has no messages.
+// nothing answers a pull like a server without messages.
 func nothing(ctx context.Context, immediately bool) ([]*pubsubpb.ReceivedMessage, error) {
 	if immediately {
 		return nil, nil
@@ -100,9 +100,9 @@ func (s *scripted) requests(what string) (all []settled) {
 	return all
 }
 
-// dead returns n messages, from the i-th on, that were published before (or
-// after) the tests' start of time.
-func dead(i, n int, late bool) []*pubsubpb.ReceivedMessage {
+// received returns n messages with the numbers from i on. They were published before the
+// start of the test or, if late is set, after it.
+func received(i, n int, late bool) []*pubsubpb.ReceivedMessage {
 	at := time.Now().Add(-time.Hour)
 	if late {
 		at = time.Now().Add(maxClockError / 2)
@@ -117,8 +117,8 @@ func dead(i, n int, late bool) []*pubsubpb.ReceivedMessage {
 	return all
 }
 
-// inBubble runs a test in fake time, with a queue that has all defaults.
-func inBubble(t *testing.T, s *scripted, test func(t *testing.T, q *Queue)) {
+// inFakeTime runs a test in fake time, with a queue that has the default options.
+func inFakeTime(t *testing.T, s *scripted, test func(t *testing.T, q *Queue)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s.began = time.Now()
@@ -143,7 +143,7 @@ func readAll(t *testing.T, q *Queue) (n int, took time.Duration, err error) {
 	}
 }
 
-// noDoubt, or one that has this text.
+// wantDoubt requires a doubt that contains want, or no doubt if want is empty.
 func wantDoubt(t *testing.T, q *Queue, want string) {
 	t.Helper()
 	got := strings.Join(q.Doubts(), "; ")
@@ -152,26 +152,26 @@ func wantDoubt(t *testing.T, q *Queue, want string) {
 	}
 }
 
-// TestReadThrough: a queue is read through when three pulls in a row, of three
-// seconds each, bring nothing; whatever else comes between means nothing.
-func TestReadThrough(t *testing.T) {
+// TestReadingEndsAfterThreeEmptyWaitingPulls: the reading ends when three waiting pulls in a
+// row, of three seconds each, are empty. Empty pulls that do not wait do not count.
+func TestReadingEndsAfterThreeEmptyWaitingPulls(t *testing.T) {
 	const wait = 3 * time.Second
 	// A waiting pull answers with these numbers of messages; then there are none.
 	for name, c := range map[string]struct {
 		waiting []int
-		early   bool // one that brings nothing is answered at once
+		early   bool // an empty pull is answered at once
 		want    int
 		took    time.Duration
 	}{
 		"empty":                  {nil, false, 0, 3 * wait},
 		"empty, answered early":  {nil, true, 0, 3 * wait},
-		"two that bring nothing": {[]int{0, 0, 5}, false, 5, 5 * wait},
+		"two empty pulls":        {[]int{0, 0, 5}, false, 5, 5 * wait},
 		"again and again":        {[]int{0, 5, 0, 0, 5, 0, 0, 1}, false, 11, 8 * wait},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, next := &scripted{}, 0
 			s.pull = func(ctx context.Context, immediately bool) ([]*pubsubpb.ReceivedMessage, error) {
-				// It never brings anything, whatever there is.
+				// A pull that does not wait is always empty.
 				if immediately {
 					return nil, nil
 				}
@@ -187,9 +187,9 @@ func TestReadThrough(t *testing.T) {
 					return hang(ctx)
 				}
 				next += n
-				return dead(next-n, n, false), nil
+				return received(next-n, n, false), nil
 			}
-			inBubble(t, s, func(t *testing.T, q *Queue) {
+			inFakeTime(t, s, func(t *testing.T, q *Queue) {
 				n, took, err := readAll(t, q)
 				if err != nil || n != c.want || took != c.took || q.Leased() != n {
 					t.Errorf("%d messages in %v, %v; want %d in %v", n, took, err, c.want, c.took)
@@ -200,17 +200,16 @@ func TestReadThrough(t *testing.T) {
 	}
 }
 
-// TestReadQuickly: while messages come, nothing waits.
-func TestReadQuickly(t *testing.T) {
+func TestReadingWaitsOnlyAtTheEnd(t *testing.T) {
 	s, next := &scripted{}, 0
 	s.pull = func(ctx context.Context, immediately bool) ([]*pubsubpb.ReceivedMessage, error) {
 		if next == 50_000 {
 			return nothing(ctx, immediately)
 		}
 		next += 1000
-		return dead(next-1000, 1000, false), nil
+		return received(next-1000, 1000, false), nil
 	}
-	inBubble(t, s, func(t *testing.T, q *Queue) {
+	inFakeTime(t, s, func(t *testing.T, q *Queue) {
 		n, took, err := readAll(t, q)
 		if err != nil || n != 50_000 || took != 9*time.Second || s.waits != 3 {
 			t.Errorf("%d messages in %v with %d waiting pulls, %v", n, took, s.waits, err)
@@ -218,33 +217,34 @@ func TestReadQuickly(t *testing.T) {
 	})
 }
 
-// TestUnsureEnds are ends at which nobody can know what is left.
-func TestUnsureEnds(t *testing.T) {
+// TestDoubtsNameEachReasonForAnIncompleteReading has readings that end although messages may
+// be left in the queue.
+func TestDoubtsNameEachReasonForAnIncompleteReading(t *testing.T) {
 	for name, c := range map[string]struct {
 		pull  func(i int) ([]*pubsubpb.ReceivedMessage, error) // the i-th
 		want  int
 		doubt string
 		more  time.Duration // that it may take
 	}{
-		"messages keep coming": {func(i int) ([]*pubsubpb.ReceivedMessage, error) { return dead(i, 1, true), nil }, -1, "messages kept coming", 0},
+		"messages keep coming": {func(i int) ([]*pubsubpb.ReceivedMessage, error) { return received(i, 1, true), nil }, -1, "messages kept coming", 0},
 		"messages keep coming, and the clock is behind": {func(i int) ([]*pubsubpb.ReceivedMessage, error) {
-			late := dead(i, 1, true)
+			late := received(i, 1, true)
 			late[0].Message.PublishTime = timestamppb.New(time.Now().Add(time.Minute))
 			return late, nil
 		}, -1, "messages kept coming", futureGrace},
 		"the same messages keep coming": {func(i int) ([]*pubsubpb.ReceivedMessage, error) {
-			return dead(0, 1, false), nil
+			return received(0, 1, false), nil
 		}, 1, "messages kept coming", 0},
 		"a message came twice": {func(i int) ([]*pubsubpb.ReceivedMessage, error) {
 			if i < 2 {
-				return dead(0, 1, false), nil
+				return received(0, 1, false), nil
 			}
 			return nil, nil
 		}, 1, "messages were delivered twice (1)", 0},
 		"a pull failed at the end": {func(i int) ([]*pubsubpb.ReceivedMessage, error) {
 			switch i {
 			case 0:
-				return dead(0, 1, false), nil
+				return received(0, 1, false), nil
 			case 4:
 				return nil, status.Error(codes.Unavailable, "unavailable")
 			}
@@ -262,7 +262,7 @@ func TestUnsureEnds(t *testing.T) {
 				}
 				return nothing(ctx, immediately)
 			}
-			inBubble(t, s, func(t *testing.T, q *Queue) {
+			inFakeTime(t, s, func(t *testing.T, q *Queue) {
 				n, took, err := readAll(t, q)
 				if err != nil || c.want >= 0 && n != c.want || took < 9*time.Second || took > 18*time.Second+c.more {
 					t.Errorf("%d messages in %v, %v", n, took, err)
@@ -273,9 +273,10 @@ func TestUnsureEnds(t *testing.T) {
 	}
 }
 
-// TestPullErrors: what looks final is waited for, shortly before anything has worked
-// and longer afterwards; and a server that never answers has no empty queue.
-func TestPullErrors(t *testing.T) {
+// TestPullIsRetriedForABoundedTime: the queue retries also refusals that look final, for a
+// short time before the first success and longer afterwards. A server that never answers
+// does not count as an empty queue.
+func TestPullIsRetriedForABoundedTime(t *testing.T) {
 	for name, c := range map[string]struct {
 		code   codes.Code // OK: no answer
 		before bool       // a pull works first
@@ -299,7 +300,7 @@ func TestPullErrors(t *testing.T) {
 				switch {
 				case first:
 					first = false
-					return dead(0, 1, false), nil
+					return received(0, 1, false), nil
 				case time.Since(s.began) >= c.lasts:
 					return nothing(ctx, immediately)
 				case c.code == codes.OK:
@@ -311,7 +312,7 @@ func TestPullErrors(t *testing.T) {
 			if want == codes.OK {
 				want = codes.DeadlineExceeded
 			}
-			inBubble(t, s, func(t *testing.T, q *Queue) {
+			inFakeTime(t, s, func(t *testing.T, q *Queue) {
 				_, took, err := readAll(t, q)
 				switch {
 				case c.atMost == 0 && (err != nil || took > c.lasts+16*time.Second):
@@ -324,9 +325,9 @@ func TestPullErrors(t *testing.T) {
 	}
 }
 
-// TestExtendInParallel: one request that is never answered delays no other, and
-// its ids are tried again long before their leases end.
-func TestExtendInParallel(t *testing.T) {
+// TestUnansweredExtensionDelaysNoOther has one request that is never answered. Its ids must be
+// tried again long before their leases end.
+func TestUnansweredExtensionDelaysNoOther(t *testing.T) {
 	s := &scripted{}
 	s.pull = batches(10)
 	var hung atomic.Bool
@@ -337,7 +338,7 @@ func TestExtendInParallel(t *testing.T) {
 		}
 		return nil
 	}
-	inBubble(t, s, func(t *testing.T, q *Queue) {
+	inFakeTime(t, s, func(t *testing.T, q *Queue) {
 		if n, _, err := readAll(t, q); n != 10_000 || err != nil {
 			t.Fatalf("%d, %v", n, err)
 		}
@@ -354,7 +355,7 @@ func TestExtendInParallel(t *testing.T) {
 	})
 }
 
-// batches answers pulls with so many batches of 1,000 messages.
+// batches answers the first pulls with 1,000 messages each, and later ones with none.
 func batches(most int) func(context.Context, bool) ([]*pubsubpb.ReceivedMessage, error) {
 	n := 0
 	return func(ctx context.Context, immediately bool) ([]*pubsubpb.ReceivedMessage, error) {
@@ -362,11 +363,11 @@ func batches(most int) func(context.Context, bool) ([]*pubsubpb.ReceivedMessage,
 			return nothing(ctx, immediately)
 		}
 		n++
-		return dead((n-1)*1000, 1000, false), nil
+		return received((n-1)*1000, 1000, false), nil
 	}
 }
 
-// partly is the answer of an exactly-once subscription about these ids.
+// partly returns the error of an exactly-once subscription with a result for each ack id.
 func partly(results map[string]string) error {
 	s, err := status.New(codes.FailedPrecondition, "some ack ids failed").WithDetails(&errdetails.ErrorInfo{
 		Reason: "EXACTLY_ONCE_ACKID_FAILURE", Domain: "pubsub.googleapis.com", Metadata: results,
@@ -382,8 +383,7 @@ const (
 	transient = "TRANSIENT_FAILURE_UNORDERED_ACK_ID"
 )
 
-// TestRemoveInPart: only ids that may still be acknowledged are tried again.
-func TestRemoveInPart(t *testing.T) {
+func TestRemoveRetriesOnlyTransientAckIDs(t *testing.T) {
 	s, asked := &scripted{}, 0
 	s.pull = batches(1)
 	s.settle = func(_ context.Context, what string, _ []string) error {
@@ -399,7 +399,7 @@ func TestRemoveInPart(t *testing.T) {
 		}
 		return partly(results)
 	}
-	inBubble(t, s, func(t *testing.T, q *Queue) {
+	inFakeTime(t, s, func(t *testing.T, q *Queue) {
 		messages, err := q.Next(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -422,9 +422,9 @@ func TestRemoveInPart(t *testing.T) {
 	})
 }
 
-// TestRemoveRefused: a refusal without results per id is the whole request's, such
-// as while a key is disabled. No id is given up because of it.
-func TestRemoveRefused(t *testing.T) {
+// TestRemoveRetriesARefusedRequest: a refusal without results per id, such as for a disabled
+// key, concerns the whole request. It must not make the queue give up any id.
+func TestRemoveRetriesARefusedRequest(t *testing.T) {
 	s := &scripted{}
 	s.pull = batches(1)
 	s.settle = func(_ context.Context, what string, _ []string) error {
@@ -433,7 +433,7 @@ func TestRemoveRefused(t *testing.T) {
 		}
 		return nil
 	}
-	inBubble(t, s, func(t *testing.T, q *Queue) {
+	inFakeTime(t, s, func(t *testing.T, q *Queue) {
 		if _, err := q.Next(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -446,9 +446,9 @@ func TestRemoveRefused(t *testing.T) {
 	})
 }
 
-// TestLostLeases: what is lost is extended and released no more, but it is still
-// counted as being in the queue, with a doubt.
-func TestLostLeases(t *testing.T) {
+// TestLostLeaseIsNeitherExtendedNorReleased: a message whose lease is lost still counts as
+// being in the queue, and causes a doubt.
+func TestLostLeaseIsNeitherExtendedNorReleased(t *testing.T) {
 	s := &scripted{}
 	s.pull = batches(1)
 	s.settle = func(_ context.Context, what string, ids []string) error {
@@ -457,7 +457,7 @@ func TestLostLeases(t *testing.T) {
 		}
 		return nil
 	}
-	inBubble(t, s, func(t *testing.T, q *Queue) {
+	inFakeTime(t, s, func(t *testing.T, q *Queue) {
 		if _, err := q.Next(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -479,9 +479,9 @@ func TestLostLeases(t *testing.T) {
 	})
 }
 
-// TestCloseAfterExtension: the release comes after extensions that are in flight,
-// or it would be undone; and one that hangs does not hold it up for long.
-func TestCloseAfterExtension(t *testing.T) {
+// TestReleaseFollowsExtensionsInFlight: Close waits for extensions in flight, which could undo
+// the release. It waits only shortly for one that hangs.
+func TestReleaseFollowsExtensionsInFlight(t *testing.T) {
 	for name, takes := range map[string]time.Duration{"slow": time.Second, "hanging": time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			s := &scripted{}
@@ -492,7 +492,7 @@ func TestCloseAfterExtension(t *testing.T) {
 				}
 				return nil
 			}
-			inBubble(t, s, func(t *testing.T, q *Queue) {
+			inFakeTime(t, s, func(t *testing.T, q *Queue) {
 				if _, err := q.Next(t.Context()); err != nil {
 					t.Fatal(err)
 				}
@@ -509,9 +509,9 @@ func TestCloseAfterExtension(t *testing.T) {
 	}
 }
 
-// TestCloseAfterCutPull: a release comes some time after a waiting pull has reached its
-// deadline, or Pub/Sub may lease the released messages to that pull.
-func TestCloseAfterCutPull(t *testing.T) {
+// TestReleasePausesAfterACutPull: Close pauses between the deadline of a waiting pull and the
+// release. Pub/Sub may otherwise lease the released messages to that pull.
+func TestReleasePausesAfterACutPull(t *testing.T) {
 	var ended time.Time // of the latest waiting pull
 	answer := batches(1)
 	s := &scripted{pull: func(ctx context.Context, immediately bool) ([]*pubsubpb.ReceivedMessage, error) {
@@ -521,7 +521,7 @@ func TestCloseAfterCutPull(t *testing.T) {
 		}
 		return received, err
 	}}
-	inBubble(t, s, func(t *testing.T, q *Queue) {
+	inFakeTime(t, s, func(t *testing.T, q *Queue) {
 		if _, _, err := readAll(t, q); err != nil {
 			t.Fatal(err)
 		}

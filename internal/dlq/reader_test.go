@@ -31,74 +31,74 @@ const (
 	dlqSub    = "projects/p/subscriptions/events-dlq-oncall"
 )
 
-// hall is a Pub/Sub with a topic and a dead-letter queue.
-type hall struct {
+// queueEnv is an embedded Pub/Sub with a topic and a dead-letter queue.
+type queueEnv struct {
 	*pubsubserver.Server
 	t testing.TB
 }
 
-func newHall(t testing.TB) *hall {
+func newQueueEnv(t testing.TB) *queueEnv {
 	t.Helper()
 	s, err := pubsubserver.Start(t.Context(), pubsubserver.Options{PullWait: 40 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	h := &hall{s, t}
-	h.must(s.CreateTopic(mainTopic))
-	h.must(s.CreateTopic(dlqTopic))
-	h.must(s.CreateSubscription(mainSub, mainTopic))
-	h.must(s.CreateSubscription(dlqSub, dlqTopic))
-	return h
+	e := &queueEnv{s, t}
+	e.must(s.CreateTopic(mainTopic))
+	e.must(s.CreateTopic(dlqTopic))
+	e.must(s.CreateSubscription(mainSub, mainTopic))
+	e.must(s.CreateSubscription(dlqSub, dlqTopic))
+	return e
 }
 
-func (h *hall) must(err error) {
-	h.t.Helper()
+func (e *queueEnv) must(err error) {
+	e.t.Helper()
 	if err != nil {
-		h.t.Fatal(err)
+		e.t.Fatal(err)
 	}
 }
 
-func (h *hall) options() []option.ClientOption {
+func (e *queueEnv) options() []option.ClientOption {
 	return []option.ClientOption{
-		option.WithEndpoint(h.Addr()), option.WithoutAuthentication(), option.WithTelemetryDisabled(),
+		option.WithEndpoint(e.Addr()), option.WithoutAuthentication(), option.WithTelemetryDisabled(),
 		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())),
 	}
 }
 
-func (h *hall) open(opts QueueOptions) *Queue {
-	h.t.Helper()
-	client, err := NewClient(h.t.Context(), dlqSub, h.options()...)
-	h.must(err)
-	h.t.Cleanup(func() { client.Close() })
+func (e *queueEnv) open(opts QueueOptions) *Queue {
+	e.t.Helper()
+	client, err := NewClient(e.t.Context(), dlqSub, e.options()...)
+	e.must(err)
+	e.t.Cleanup(func() { client.Close() })
 	if opts.WaitingPull == 0 {
 		opts.WaitingPull = 60 * time.Millisecond
 	}
 	q := Open(client, opts)
-	h.t.Cleanup(func() { q.Close() })
+	e.t.Cleanup(func() { q.Close() })
 	return q
 }
 
 // write dead-letters messages.
-func (h *hall) write(messages ...*DeadLetter) {
-	h.t.Helper()
-	client, err := topic.NewClient(h.t.Context(), dlqTopic, h.options()...)
-	h.must(err)
+func (e *queueEnv) write(messages ...*DeadLetter) {
+	e.t.Helper()
+	client, err := topic.NewClient(e.t.Context(), dlqTopic, e.options()...)
+	e.must(err)
 	defer client.Close()
-	for _, err := range NewWriter(client, origin).Write(h.t.Context(), messages) {
-		h.must(err)
+	for _, err := range NewWriter(client, origin).Write(e.t.Context(), messages) {
+		e.must(err)
 	}
 }
 
-// atRest makes sure that so many messages are in the queue, and nobody holds any.
-func (h *hall) atRest(want int) {
-	h.t.Helper()
-	if got := h.Stats(dlqSub); got.Backlog != want || got.Leased != 0 {
-		h.t.Errorf("the queue has %d messages and %d are leased, want %d and none", got.Backlog, got.Leased, want)
+// wantUnleased requires this many messages in the queue, none of them leased.
+func (e *queueEnv) wantUnleased(want int) {
+	e.t.Helper()
+	if got := e.Stats(dlqSub); got.Backlog != want || got.Leased != 0 {
+		e.t.Errorf("the queue has %d messages and %d are leased, want %d and none", got.Backlog, got.Leased, want)
 	}
 }
 
-// valid makes messages of events that are valid by now.
+// valid makes dead-lettered messages whose events the worker would accept now.
 func valid(n int) []*DeadLetter {
 	all := make([]*DeadLetter, n)
 	for i := range all {
@@ -130,7 +130,7 @@ func checkOriginal(t testing.TB, l *DeadLetter, s *Stored) {
 	}
 }
 
-func TestRead(t *testing.T) {
+func TestReadRestoresTheOriginalMessage(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		message *DeadLetter
@@ -158,8 +158,9 @@ func TestRead(t *testing.T) {
 	}
 }
 
-// A worker may read the dead-letter queue, and reject what it finds.
-func TestReadLetterOfLetter(t *testing.T) {
+// TestReadDeadLetteredMessageThatWasRejectedAgain: a worker that consumes the dead-letter
+// queue by mistake rejects its messages again. Both originals must stay readable.
+func TestReadDeadLetteredMessageThatWasRejectedAgain(t *testing.T) {
 	inner := deadLetter(`{"feature":"Bad"}`, map[string]string{"service_id": "sams"})
 	inner.OrderingKey = "k"
 	first := mustBuild(t, inner)
@@ -170,7 +171,7 @@ func TestReadLetterOfLetter(t *testing.T) {
 	checkOriginal(t, inner, s)
 }
 
-func TestReadOthers(t *testing.T) {
+func TestReadMessagesThatTheWorkerHasNotWritten(t *testing.T) {
 	native := map[string]string{
 		"service_id": "sams",
 		"CloudPubSubDeadLetterSourceDeliveryCount":       "5",
@@ -201,7 +202,7 @@ func TestReadOthers(t *testing.T) {
 	for name, attributes := range map[string]map[string]string{
 		"no gzip":      {AttrEncoding: EncodingGzip},
 		"no envelope":  {AttrEncoding: EncodingEnvelope},
-		"what is that": {AttrEncoding: "zstd"},
+		"unknown":      {AttrEncoding: "zstd"},
 	} {
 		attributes[AttrReason] = "invalid_event"
 		if s := Read(&pubsubpb.PubsubMessage{Data: []byte("x"), Attributes: attributes}, ""); s.Broken == nil {
@@ -210,9 +211,9 @@ func TestReadOthers(t *testing.T) {
 	}
 }
 
-// TestBomb: what is compressed restores to what Pub/Sub could have carried, or to
-// nothing.
-func TestBomb(t *testing.T) {
+// TestDecompressionIsBounded: a compressed message that Pub/Sub could not have carried is
+// not restored.
+func TestDecompressionIsBounded(t *testing.T) {
 	big(t)
 	envelope := func(m ndjson.Message) []byte {
 		text, err := ndjson.Append(nil, m)
@@ -248,7 +249,7 @@ func TestBomb(t *testing.T) {
 	}
 }
 
-func TestFilter(t *testing.T) {
+func TestFilterMatchesAllFieldsThatAreSet(t *testing.T) {
 	s := &Stored{
 		ID: "own", OriginalID: "original", Reason: event.InvalidEvent, Service: "sams", Environment: "dev",
 		Feature: "a.b", Action: "c", EventID: "e", RejectedAt: published, PublishTime: published,
@@ -277,7 +278,7 @@ func TestFilter(t *testing.T) {
 	}
 }
 
-func TestPoint(t *testing.T) {
+func TestPointMarksTheFaultyField(t *testing.T) {
 	shown := ViewOfData([]byte(`{"a":{"userId":1},"user":{"x":{"y":1},"userId":"1"},"z":1}`), false).String()
 	got := Point(shown, Field("user.userId: expected an integer"))
 	if want := `    "userId": "1",   <── here`; strings.Count(got, "here") != 1 || !strings.Contains(got, want) {
@@ -298,70 +299,69 @@ func TestPoint(t *testing.T) {
 	}
 }
 
-// walkAll reads everything, and acts on nothing.
+// walkAll reads the whole queue, and changes nothing.
 func walkAll(ctx context.Context, q *Queue, f *Filter) (seen []string, w *Walk, err error) {
 	w = &Walk{Queue: q, Filter: f}
 	err = w.Each(ctx, func(s *Stored) error { seen = append(seen, s.OriginalID); return nil }, nil)
 	return seen, w, err
 }
 
-func TestWalk(t *testing.T) {
+func TestWalkReadsTheWholeQueue(t *testing.T) {
 	t.Parallel()
-	h := newHall(t)
-	h.write(valid(2500)...)
-	q := h.open(QueueOptions{})
+	e := newQueueEnv(t)
+	e.write(valid(2500)...)
+	q := e.open(QueueOptions{})
 	seen, w, err := walkAll(t.Context(), q, &Filter{})
 	if err != nil || len(seen) != 2500 || w.Read != 2500 || q.Leased() != 2500 {
 		t.Fatalf("%d seen, %d leased, %v", len(seen), q.Leased(), err)
 	}
-	h.must(q.Close())
-	h.atRest(2500)
+	e.must(q.Close())
+	e.wantUnleased(2500)
 
-	q = h.open(QueueOptions{})
+	q = e.open(QueueOptions{})
 	seen, w, err = walkAll(t.Context(), q, &Filter{Limit: 10})
 	if err != nil || len(seen) != 10 || w.Read != 2500 {
 		t.Fatalf("%d seen, %d read, %v", len(seen), w.Read, err)
 	}
-	h.must(q.Remove(t.Context(), []string{"no such message"}))
-	h.must(q.Close())
-	h.atRest(2500)
+	e.must(q.Remove(t.Context(), []string{"no such message"}))
+	e.must(q.Close())
+	e.wantUnleased(2500)
 }
 
-func TestWalkEmpty(t *testing.T) {
+func TestWalkOfAnEmptyQueueEnds(t *testing.T) {
 	t.Parallel()
-	h := newHall(t)
-	q := h.open(QueueOptions{})
+	e := newQueueEnv(t)
+	q := e.open(QueueOptions{})
 	if seen, _, err := walkAll(t.Context(), q, &Filter{}); err != nil || len(seen) != 0 {
 		t.Errorf("%v, %v", seen, err)
 	}
 }
 
-// A lease that ends is seen, and the message is not given twice.
-func TestWalkRedelivered(t *testing.T) {
+// TestWalkVisitsARedeliveredMessageOnce lets all leases expire while the walk runs.
+func TestWalkVisitsARedeliveredMessageOnce(t *testing.T) {
 	t.Parallel()
-	h := newHall(t)
-	h.write(valid(10)...)
-	q := h.open(QueueOptions{})
+	e := newQueueEnv(t)
+	e.write(valid(10)...)
+	q := e.open(QueueOptions{})
 	w := &Walk{Queue: q, Filter: &Filter{}}
 	count := 0
 	err := w.Each(t.Context(), func(*Stored) error { count++; return nil }, func() error {
-		h.ExpireLeases(dlqSub)
+		e.ExpireLeases(dlqSub)
 		return nil
 	})
 	if err != nil || count != 10 || q.again != 10 {
 		t.Errorf("%d messages, %d redelivered, %v", count, q.again, err)
 	}
-	h.must(q.Close())
-	h.atRest(10)
+	e.must(q.Close())
+	e.wantUnleased(10)
 }
 
-// Leases are renewed for as long as the queue is open.
-func TestExtend(t *testing.T) {
+func TestLeasesAreExtendedUntilClose(t *testing.T) {
 	t.Parallel()
-	h := newHall(t)
-	h.write(valid(5)...)
+	e := newQueueEnv(t)
+	e.write(valid(5)...)
 	renewed := make(chan int, 100)
-	h.SetFault(func(method string, req any) error {
+	e.SetFault(func(method string, req any) error {
 		if r, ok := req.(*pubsubpb.ModifyAckDeadlineRequest); ok && r.GetAckDeadlineSeconds() > 0 {
 			select {
 			case renewed <- len(r.GetAckIds()):
@@ -370,7 +370,7 @@ func TestExtend(t *testing.T) {
 		}
 		return nil
 	})
-	q := h.open(QueueOptions{ExtendEvery: 20 * time.Millisecond})
+	q := e.open(QueueOptions{ExtendEvery: 20 * time.Millisecond})
 	if _, err := q.Next(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -384,22 +384,22 @@ func TestExtend(t *testing.T) {
 			t.Fatal("not renewed")
 		}
 	}
-	h.must(q.Close())
-	h.atRest(5)
+	e.must(q.Close())
+	e.wantUnleased(5)
 }
 
-// TestExtendHangs has a renewal that is never answered; those after it must be
-// made nevertheless.
-func TestExtendHangs(t *testing.T) {
+// TestHangingExtensionDelaysNoLaterOne has a Pub/Sub that never answers an extension. The
+// queue must send further extensions nevertheless.
+func TestHangingExtensionDelaysNoLaterOne(t *testing.T) {
 	t.Parallel()
-	h := newHall(t)
-	h.write(valid(5)...)
-	q := h.open(QueueOptions{ExtendEvery: 20 * time.Millisecond})
+	e := newQueueEnv(t)
+	e.write(valid(5)...)
+	q := e.open(QueueOptions{ExtendEvery: 20 * time.Millisecond})
 	if _, err := q.Next(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	asked := make(chan struct{}, 100)
-	h.SetFault(func(method string, req any) error {
+	e.SetFault(func(method string, req any) error {
 		if r, ok := req.(*pubsubpb.ModifyAckDeadlineRequest); ok && r.GetAckDeadlineSeconds() > 0 {
 			select {
 			case asked <- struct{}{}:
@@ -416,26 +416,26 @@ func TestExtendHangs(t *testing.T) {
 			t.Fatal("not renewed")
 		}
 	}
-	h.must(q.Close())
-	h.atRest(5)
+	e.must(q.Close())
+	e.wantUnleased(5)
 }
 
-func TestWalkCancelled(t *testing.T) {
+func TestCancelledWalkReleasesItsMessages(t *testing.T) {
 	t.Parallel()
-	h := newHall(t)
-	h.write(valid(1500)...)
+	e := newQueueEnv(t)
+	e.write(valid(1500)...)
 	ctx, cancel := context.WithCancel(t.Context())
-	q := h.open(QueueOptions{})
+	q := e.open(QueueOptions{})
 	w := &Walk{Queue: q, Filter: &Filter{}}
 	err := w.Each(ctx, func(*Stored) error { cancel(); return nil }, nil)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	h.must(q.Close())
-	h.atRest(1500)
+	e.must(q.Close())
+	e.wantUnleased(1500)
 }
 
-func TestStats(t *testing.T) {
+func TestStatsGroupByNormalizedDetail(t *testing.T) {
 	var stats Stats
 	for i := range 6000 {
 		s := asStored(t, deadLetter(fmt.Sprintf(`{"feature":"f%d"}`, i%2), nil))

@@ -49,7 +49,7 @@ type Replayer struct {
 	FixOf func(*Stored) *Fix
 	// ID identifies the operation; each published message carries it. Empty: none does.
 	ID string
-	// MaxReplays excludes events that were replayed so often before, or oftener.
+	// MaxReplays excludes events that were replayed at least this often before.
 	MaxReplays int
 	// Rate is the maximum of events a second; 0 means no limit.
 	Rate int
@@ -64,11 +64,11 @@ type Replayer struct {
 	// is called from any goroutine, one call at a time.
 	OnReplayed func(*Stored, *pubsubpb.PubsubMessage)
 
-	// Taken is how many are published by Flush at the latest, or were; Skipped how
-	// many were replayed too often already.
+	// Added counts the messages that were published, or that the next Flush publishes.
+	// Skipped counts those that were replayed too often before.
 	Added, Skipped int
 
-	mu               sync.Mutex // guards what follows
+	mu               sync.Mutex // guards replayed and failed
 	replayed, failed int
 
 	pending []*replay
@@ -88,8 +88,8 @@ const (
 	maxPending = 32 << 20
 	// publishStreams is how many requests are in flight at once.
 	publishStreams = 8
-	// publishGrace is how long a request in flight may still take after an interrupt. A
-	// request that is cut leaves it unknown whether its messages were published.
+	// publishGrace is how long a request in flight may still take after an interrupt. After
+	// a cancelled request nobody knows whether its messages were published.
 	publishGrace = 5 * time.Second
 )
 
@@ -176,8 +176,8 @@ func (r *Replayer) prepare(ctx context.Context, s *Stored, fix *Fix) (*pubsubpb.
 }
 
 // ReplayAttributes returns the attributes of a message that is published again: the
-// original ones, and those that keep its identity. operation identifies the replay;
-// empty: none. The event keeps its id, its timestamp and its first rejection.
+// original ones, and those that keep its identity. operation identifies the replay; it may
+// be empty. The event keeps its id, its timestamp and the time of its first rejection.
 func ReplayAttributes(original map[string]string, from *ndjson.DeadLetter, operation string) (map[string]string, error) {
 	if _, own := original[event.AttrReplayID]; own && event.Replays(original) == 0 {
 		return nil, errors.New("it has an attribute replay_id of its own, which a replay would overwrite; export it, and rename the attribute")
@@ -207,7 +207,7 @@ func (r *Replayer) Flush(ctx context.Context) error {
 	if r.Rate > 0 {
 		streams = 1
 	}
-	// Each goroutine has keys of its own, so that their order stays.
+	// One goroutine publishes all messages of an ordering key, so that their order stays.
 	p := pool.New().WithErrors().WithFirstError().WithMaxGoroutines(streams)
 	for _, group := range byKey(pending) {
 		p.Go(func() error {

@@ -15,7 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// fakeSink keeps what comes.
+// fakeSink records the requests.
 type fakeSink struct {
 	mu        sync.Mutex
 	requests  [][]*pubsubpb.PubsubMessage
@@ -89,7 +89,7 @@ func TestReplayAttributes(t *testing.T) {
 	}
 }
 
-// Requests do not mix ordering keys, and each key keeps its order.
+// TestReplayOrder: requests do not mix ordering keys, and each key keeps its order.
 func TestReplayOrder(t *testing.T) {
 	f := &fakeSink{}
 	r, _ := replayer(f)
@@ -130,7 +130,7 @@ func TestReplayOrder(t *testing.T) {
 	}
 }
 
-func TestReplayErrors(t *testing.T) {
+func TestReplayRemovesOnlyPublishedMessages(t *testing.T) {
 	fill := func(r *Replayer) {
 		for i := range 20 {
 			if err := r.Add(t.Context(), stored(t, i, deadLetter(fmt.Sprint(i), nil))); err != nil {
@@ -182,7 +182,7 @@ func TestReplayErrors(t *testing.T) {
 	})
 }
 
-func TestApply(t *testing.T) {
+func TestFixErrorsQuoteNoData(t *testing.T) {
 	const private = `{"a":1,"privateMetadata":{"x":"SECRET"}}`
 	for _, c := range []struct{ expression, data, want, err string }{
 		{"del(.a)", `{"a":1,"b":9007199254740993}`, `{"b":9007199254740993}`, ""},

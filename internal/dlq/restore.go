@@ -46,7 +46,7 @@ func restored(line ndjson.Message) (*pubsubpb.PubsubMessage, error) {
 	d := line.DeadLetter
 	original := ndjson.Message{Attributes: line.Attributes, Data: line.Data, OrderingKey: line.OrderingKey}
 	if d == nil {
-		// A message that cannot be read is in its line as it was.
+		// An export writes a message that it cannot decode exactly as the queue has it.
 		if line.Attributes[AttrReason] == "" {
 			return nil, ErrNotDeadLettered
 		}
@@ -69,8 +69,9 @@ func restored(line ndjson.Message) (*pubsubpb.PubsubMessage, error) {
 	return &pubsubpb.PubsubMessage{Data: original.Data, Attributes: attributes, OrderingKey: original.OrderingKey}, nil
 }
 
-// keepIdentity adds the marks, unless the message has attributes of their names or no
-// room: then it gets a new id, which a message without a reason can do with.
+// keepIdentity adds the marks. It adds none if the message has attributes of the same
+// names, or already as many attributes as Pub/Sub allows: then Pub/Sub's new id takes the
+// place of the old one, which loses little for a message without a reason.
 func keepIdentity(attributes map[string]string, d *ndjson.DeadLetter) {
 	rejected := d.RejectedAt
 	if rejected.IsZero() || d.MessageID == "" || len(d.MessageID) > maxValue || len(attributes)+len(restoredMarks) > maxAttributes {
@@ -112,8 +113,9 @@ func (r *Restorer) Add(ctx context.Context, m *pubsubpb.PubsubMessage) error {
 	return ctx.Err()
 }
 
-// Flush publishes what is pending. A request in flight may end after ctx: one that is cut
-// leaves it unknown whether its messages were published.
+// Flush publishes the pending messages. A request in flight may outlive ctx by
+// publishGrace, because after a cancelled request nobody knows whether its messages were
+// published.
 func (r *Restorer) Flush(ctx context.Context) error {
 	if len(r.pending) == 0 {
 		return nil

@@ -19,9 +19,9 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/ndjson"
 )
 
-// TestRestore: a message that is restored from its line is the message that was removed,
-// whatever form it had, and also when that happens twice.
-func TestRestore(t *testing.T) {
+// TestRestoredMessageEqualsTheRemovedOne exports and restores each kind of message, twice in
+// a row.
+func TestRestoredMessageEqualsTheRemovedOne(t *testing.T) {
 	at := time.Date(2026, 11, 20, 10, 0, 0, 123456789, time.UTC)
 	written := func(l DeadLetter) *pubsubpb.PubsubMessage {
 		t.Helper()
@@ -107,7 +107,7 @@ func TestRestore(t *testing.T) {
 			}
 		})
 	}
-	// Without room for its marks a message of somebody else is restored as it was.
+	// A message without a reason that has the maximum of attributes is restored unchanged.
 	m, err := Restore(ndjson.Message{Data: []byte("x"), Attributes: full, DeadLetter: &ndjson.DeadLetter{ID: "d", MessageID: "d", RejectedAt: at}})
 	if err != nil || !maps.Equal(m.GetAttributes(), full) {
 		t.Errorf("%v, %v", m, err)
@@ -130,10 +130,10 @@ func TestRestoreRefuses(t *testing.T) {
 	}
 }
 
-// TestRestorer: what is confirmed is always the beginning.
-func TestRestorer(t *testing.T) {
+// TestRestorerConfirmsFromTheBeginning has a topic that fails at the fourth request.
+func TestRestorerConfirmsFromTheBeginning(t *testing.T) {
 	var requests []int
-	fault := errors.New("away")
+	fault := errors.New("unavailable")
 	r := Restorer{Publish: func(_ context.Context, messages []*pubsubpb.PubsubMessage) error {
 		if len(requests) == 3 {
 			return fault

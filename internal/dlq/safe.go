@@ -40,8 +40,8 @@ const maxNumber = 64
 // is reports whether a text is of the form.
 func (f form) is(text string) bool { return f.text != nil && f.text.MatchString(text) }
 
-// scalar reports whether a JSON value is safe to show. Of containers only empty ones
-// are.
+// scalar reports whether a JSON value is safe to show. Objects and arrays are safe only if
+// they are empty.
 func (f form) scalar(value jsontext.Value) bool {
 	switch value.Kind() {
 	case '"':

@@ -56,7 +56,7 @@ type GroupCount struct {
 	Last  time.Time `json:"last"`
 	// ReplayedBefore is how many of the messages were replayed before.
 	ReplayedBefore int `json:"replayed_before"`
-	// Owner and Runbook are those of the service; the caller sets them.
+	// Owner and Runbook belong to the service. The caller sets them.
 	Owner   string `json:"owner,omitempty"`
 	Runbook string `json:"runbook,omitempty"`
 }
@@ -73,11 +73,11 @@ type Stats struct {
 const maxGroups = 5000
 
 // Add counts a message.
-func (s *Stats) Add(l *Stored) {
+func (s *Stats) Add(m *Stored) {
 	if s.groups == nil {
 		s.groups = map[Group]*GroupCount{}
 	}
-	group := GroupOf(l)
+	group := GroupOf(m)
 	t := s.groups[group]
 	if t == nil && len(s.groups) >= maxGroups {
 		group = Group{Reason: group.Reason, Detail: otherFault}
@@ -86,20 +86,20 @@ func (s *Stats) Add(l *Stored) {
 	if t == nil {
 		t = &GroupCount{Group: group}
 		if group.Detail != otherFault {
-			t.Fault = FaultOf(l).ID()
+			t.Fault = FaultOf(m).ID()
 		}
 		s.groups[group] = t
 	}
 	t.Count++
 	s.Count++
-	if l.Replays > 0 {
+	if m.Replays > 0 {
 		t.ReplayedBefore++
 		s.ReplayedBefore++
 	}
-	widen(&t.First, &t.Last, l.FirstRejectedAt)
-	widen(&t.First, &t.Last, l.RejectedAt)
-	widen(&s.Oldest, &s.Newest, l.FirstRejectedAt)
-	widen(&s.Oldest, &s.Newest, l.RejectedAt)
+	widen(&t.First, &t.Last, m.FirstRejectedAt)
+	widen(&t.First, &t.Last, m.RejectedAt)
+	widen(&s.Oldest, &s.Newest, m.FirstRejectedAt)
+	widen(&s.Oldest, &s.Newest, m.RejectedAt)
 }
 
 func widen(first, last *time.Time, at time.Time) {

@@ -27,8 +27,8 @@ const (
 	nativeSource      = nativePrefix + "Subscription"
 )
 
-// The limits of a compressed original message. It came from Pub/Sub, so that it cannot
-// be larger than a Pub/Sub message; a larger one is an attack or an accident.
+// The limits of a compressed original message. The original came from Pub/Sub, so that
+// its size is at most that of a Pub/Sub message. A larger one is an attack or an accident.
 const (
 	// maxRestoredAttributes bounds all names and values together, in bytes.
 	maxRestoredAttributes = maxAttributes * (maxKey + maxValue)
@@ -90,7 +90,7 @@ type Stored struct {
 	Service, Environment string
 	Feature, Action      string
 
-	fault fault.Fault // what FaultOf returns, once it was asked
+	fault fault.Fault // the result of FaultOf, from its first call on
 }
 
 // Read reads a message in the queue, also one that the worker did not write. An event

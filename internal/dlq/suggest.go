@@ -11,11 +11,11 @@ var fieldPath = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-
 // jqWords are names that jq does not take as the name of a field after a point.
 var jqWords = regexp.MustCompile(`(^|\.)(__loc__|and|as|catch|def|elif|else|end|foreach|if|import|include|label|module|or|reduce|then|try)(\.|$)`)
 
-// forbidden matches what is said of a field that the services list or a catalogue forbids.
+// forbidden matches the details of fields that the services list or a catalogue forbids.
 var forbidden = regexp.MustCompile(`services\.yaml does not allow|the catalogue allows`)
 
-// conversions are expressions for a value of another type: what the detail says, and what
-// to append to the field's path.
+// conversions are expressions that convert a value to the expected type: the text in the
+// detail, and the jq expression to append to the field's path.
 var conversions = []struct{ detail, jq string }{
 	{"expected an integer, got a string", " |= tonumber"},
 	{"expected a number, got a string", " |= tonumber"},
@@ -25,7 +25,7 @@ var conversions = []struct{ detail, jq string }{
 }
 
 // SuggestFix returns a jq expression that may correct the event, or the identity "."
-// where none is known. It is a guess from the detail, and is to be checked on every event.
+// if none is known. The expression is a guess from the detail: check it on every event.
 func SuggestFix(s *Stored) string {
 	if s.Broken != nil {
 		return "."
@@ -58,7 +58,8 @@ func SuggestFix(s *Stored) string {
 	return "."
 }
 
-// suggestRename gives a misspelt field the name that was meant, unless that is there, too.
+// suggestRename gives a misspelt field the intended name, unless the event has a field of
+// that name, too.
 func suggestRename(path, meant string) string {
 	if !fieldPath.MatchString(meant) || jqWords.MatchString(meant) {
 		return "."

@@ -7,9 +7,9 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/ndjson"
 )
 
-// TestSuggestFix: each suggestion corrects what the worker's own detail says, and is one
-// that jq can compile.
-func TestSuggestFix(t *testing.T) {
+// TestSuggestedFixCorrectsTheDetail has details as the worker writes them. jq must compile
+// each suggestion.
+func TestSuggestedFixCorrectsTheDetail(t *testing.T) {
 	for _, c := range []struct {
 		reason             event.Reason
 		detail, data, want string
@@ -28,7 +28,7 @@ func TestSuggestFix(t *testing.T) {
 		{event.PolicyViolation, "privateMetadata: services.yaml does not allow service \"x\" any", ``, "del(.privateMetadata)"},
 		{event.MalformedPayload, "malformed JSON at byte offset 0", `"{\"feature\":\"ab\"}"`, "fromjson"},
 		{event.MalformedPayload, "malformed JSON at byte offset 0", `[{"feature":"ab"}]`, ".[0]"},
-		// Nothing is known.
+		// No fix is known.
 		{event.MalformedPayload, "malformed JSON at byte offset 0", `{"feature`, "."},
 		{event.InvalidEvent, "metadata[a key of 3 bytes]: expected a number, got a string", ``, "."},
 		{event.InvalidEvent, "metadata.if: expected a number, got a string", ``, "."},

@@ -49,7 +49,7 @@ func sum(numbers []int) (n int) {
 	return n
 }
 
-// bars are the characters of a sparkline; noBar is that of a zero.
+// bars are the characters of a sparkline; noBar stands for zero.
 const (
 	bars  = "▁▂▃▄▅▆▇█"
 	noBar = '·'

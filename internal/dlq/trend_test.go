@@ -2,7 +2,7 @@ package dlq
 
 import "testing"
 
-func TestTrend(t *testing.T) {
+func TestTrendComparesRecentHoursWithEarlierOnes(t *testing.T) {
 	even := func(n int) []int {
 		hours := make([]int, FaultHours)
 		for i := range hours {

@@ -14,12 +14,12 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/policy"
 )
 
-// TestOtherVersions: a message of an older or of a later worker is the same event for this
-// version, shown, and published again.
-func TestOtherVersions(t *testing.T) {
+// TestMessagesOfOtherVersionsAreReadAlike reads and replays messages that an older and a
+// later worker have written.
+func TestMessagesOfOtherVersionsAreReadAlike(t *testing.T) {
 	original := map[string]string{"service_id": "sams", "service_version": "1.85.0"}
 	data := []byte(`{"feature":"a.b","action":"cd"}`)
-	// What every version has written.
+	// Every version writes these.
 	common := map[string]string{
 		"dlq_reason": "invalid_event", "dlq_detail": "x: y", "dlq_rejected_at": "2026-11-20T10:00:00Z", "dlq_attempts": "0",
 		"dlq_message_id": "m1", "dlq_publish_time": "2026-11-20T09:00:00Z", "dlq_worker_version": "1",
@@ -52,8 +52,8 @@ func TestOtherVersions(t *testing.T) {
 	}
 }
 
-// TestReplayMarksAreIgnored: the decoder, which is as old as the marks of replays are new,
-// makes the same event of a message with them and without them.
+// TestReplayMarksAreIgnored decodes messages with attributes of replays that the decoder
+// does not know. They must not change the event.
 func TestReplayMarksAreIgnored(t *testing.T) {
 	services, err := policy.NewSet([]*policy.Service{{ID: "sams"}}, false)
 	if err != nil {

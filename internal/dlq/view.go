@@ -115,7 +115,7 @@ func unknownMembers(n int, noun string) string {
 type redactor struct {
 	in    *jsontext.Decoder
 	out   bytes.Buffer
-	named string // the path in the detail, which may be shown: the detail has it anyway
+	named string // the path in the detail; its name may be shown, because the detail shows it
 
 	hidden  int // bytes
 	private bool

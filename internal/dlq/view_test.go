@@ -8,21 +8,21 @@ import (
 	"testing"
 )
 
-// view is what is shown of data and attributes that a detail may be about.
+// view returns the view of a message with a detail.
 func view(data, detail string, attributes map[string]string, reveal bool) View {
 	s := &Stored{Detail: detail}
 	s.Original.Data, s.Original.Attributes = []byte(data), attributes
 	return ViewOf(s, reveal)
 }
 
-// shownText is all of a view.
+// shownText returns all texts of a view.
 func shownText(v View) string {
 	return v.String() + string(v.JSON()) + fmt.Sprint(v.Attributes)
 }
 
-// TestViewHides: whatever is not known to be safe is hidden, and what is hidden is
-// counted, in every way in which private data was found on a screen.
-func TestViewHides(t *testing.T) {
+// TestViewHidesUnsafeValues has private data in every place in which it once reached a
+// screen. The view must hide it, and count the hidden bytes.
+func TestViewHidesUnsafeValues(t *testing.T) {
 	const typo = `{"feature":"cody.hover","action":"shown","prviateMetadata":{"email":"alice@example.com"}}`
 	twice, err := json.Marshal(typo)
 	if err != nil {
@@ -77,8 +77,8 @@ func TestViewHides(t *testing.T) {
 	}
 }
 
-// TestViewShows: what is known to be safe stays, also where it is wrong.
-func TestViewShows(t *testing.T) {
+// TestViewShowsSafeValues: values of a safe form stay, also where they are wrong.
+func TestViewShowsSafeValues(t *testing.T) {
 	const data = `{"feature":"cody_chat","action":"sent","id":"019aa000-0000-7000-8000-000000000001","timestamp":"2026-11-20 02:00:00",
 		"metadata":{"n":1.50,"big":1e400},"metadataVersion":2,"privateMetadata":{},"user":{"userId":"4711"},"client":{"name":"VSCODE.Cody","version":"1.2.3+x"},
 		"interaction":{"countryCode":"US","traceId":null},"featureFlags":{"new-ui":"true"}}`
@@ -89,14 +89,14 @@ func TestViewShows(t *testing.T) {
 	if got, want := view(`{"metadata":{"n":1.50},"user":{}}`, "", nil, false).String(), "{\n  \"metadata\": {\n    \"n\": 1.50\n  },\n  \"user\": {}\n}"; got != want {
 		t.Errorf("got %s", got)
 	}
-	// What the detail names, on-call knows; its value stays hidden.
+	// The detail shows the name of its field anyway; the value stays hidden.
 	v = view(`{"typo":"secret","other":"secret","more":1,"user":{"given":"secret"}}`, "typo: unknown field; expected one of feature", nil, false)
 	if got, want := string(v.JSON()), `{"typo":"[hidden]","user":{"[1 unknown field]":"[hidden]"},"[2 unknown fields]":"[hidden]"}`; got != want {
 		t.Errorf("got %s", got)
 	}
 }
 
-func TestViewAttributes(t *testing.T) {
+func TestViewHidesUnknownAttributes(t *testing.T) {
 	attributes := map[string]string{
 		"service_id": "sams", "service_version": "1.84.0", "service_environment": "alice@example.com", "user": "alice@example.com", "alice@example.com": "x",
 		"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "origin_publish_time": "2026-11-20T02:00:00.5Z",
@@ -117,8 +117,8 @@ func TestViewAttributes(t *testing.T) {
 	}
 }
 
-// TestViewIsBounded: what is shown does not grow faster than its input, and has an
-// end for a person.
+// TestViewIsBounded: the view does not grow faster than its input, and the text for a
+// person has a maximum length.
 func TestViewIsBounded(t *testing.T) {
 	nested := `{"x":` + strings.Repeat("[", 9900) + strings.Repeat("1,", 10_000) + "1" + strings.Repeat("]", 9900) + "}"
 	many := `{"metadata":{"a":1` + strings.Repeat(`,"b":2`, 100_000) + `}}`
@@ -144,7 +144,7 @@ func TestViewIsBounded(t *testing.T) {
 	}
 }
 
-func TestSafeDetail(t *testing.T) {
+func TestSafeDetailHidesQuotedValues(t *testing.T) {
 	for in, want := range map[string]string{
 		`id: expected a UUID in its canonical form of 36 characters, got "alice@example.com"`: `id: expected a UUID in its canonical form of 36 characters, got "[hidden]"`,
 		`metadata["alice@example.com"]: expected a number, got a string`:                      `metadata["[hidden]"]: expected a number, got a string`,

@@ -22,7 +22,7 @@ type Walk struct {
 	// is the start of this walk if it is not set.
 	FromStart bool
 	// Ours, if set, reports whether the command itself has caused a message. Such a
-	// message counts as newer than the start, even if its time is older.
+	// message counts as newer than the start, even if its publish time is older.
 	Ours func(*Stored) bool
 	// OnProgress, if set, is called after each part of the queue with its number of
 	// messages.
@@ -36,17 +36,17 @@ type Walk struct {
 
 	// Read, Matched and Late count messages; Late are newer than the start.
 	Read, Matched, Late int
-	// Newest is the worker that rejected the newest of all messages, also of those that
-	// do not match. It is the one that runs, as far as the queue tells.
+	// Newest is the worker that rejected the newest of all messages, including those that
+	// do not match. It is the best guess of the worker that runs now.
 	Newest Worker
-	// Ended says that the walk has read to the end of the queue.
+	// Ended is set when the walk has read to the end of the queue.
 	Ended bool
 	// Faults are the faults of the messages that matched, if the filter selects by fault.
 	Faults map[string]struct{}
-	// Cut says that the walk ended at the limit and has not read the rest.
+	// Cut is set when the walk ended at the limit and has not read the rest.
 	Cut bool
 
-	own bool // the time of the start is this walk's own
+	own bool // this walk has set the filter's PublishedBefore
 }
 
 // Worker is a worker as a dead-lettered message describes it.
@@ -61,8 +61,8 @@ func (w Worker) newest(m *pubsubpb.PubsubMessage) Worker {
 	if a[AttrReason] == "" || a[AttrServicesDigest] == "" {
 		return w
 	}
-	// A message cannot be rejected after it was published to the queue; one that claims
-	// it must not hide the others.
+	// A message is rejected before it is published to the queue. A later time is wrong,
+	// and must not make its worker look like the newest.
 	published := m.GetPublishTime().AsTime()
 	at := instant(a[AttrRejectedAt], published)
 	if at.After(published) {
@@ -158,8 +158,8 @@ func (w *Walk) part(ctx context.Context, visit func(*Stored) error) error {
 	return nil
 }
 
-// widen moves the start behind messages that are from the future by the local clock.
-// Ours tells the messages that the command itself has caused.
+// widen moves the start behind messages whose publish times are in the future by the
+// local clock. Ours still excludes the messages that the command itself has caused.
 func (w *Walk) widen(messages []*pubsubpb.PubsubMessage) {
 	for _, m := range messages {
 		if at := m.GetPublishTime().AsTime(); fromTheFuture(m) && w.Filter.late(at) {

@@ -43,8 +43,8 @@ func (w *Writer) Write(ctx context.Context, messages []*DeadLetter) []error {
 		w.publish(ctx, request, indexes, results)
 		request, indexes, size = nil, nil, 0
 	}
-	for i, l := range messages {
-		m, err := w.contained(l)
+	for i, d := range messages {
+		m, err := w.contained(d)
 		if err != nil {
 			results[i] = err
 			continue
@@ -60,13 +60,13 @@ func (w *Writer) Write(ctx context.Context, messages []*DeadLetter) []error {
 }
 
 // contained builds a dead-lettered message. A panic becomes an error of this message.
-func (w *Writer) contained(l *DeadLetter) (m *pubsubpb.PubsubMessage, err error) {
+func (w *Writer) contained(d *DeadLetter) (m *pubsubpb.PubsubMessage, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%w: %T at %s", ErrBroken, p, debug.Stack())
 		}
 	}()
-	return build(l, w.origin)
+	return build(d, w.origin)
 }
 
 // publish sends one request. One that is refused as invalid is sent again one by
@@ -80,7 +80,7 @@ func (w *Writer) publish(ctx context.Context, request []*pubsubpb.PubsubMessage,
 		return
 	}
 	code := status.Code(err)
-	// Some servers answer late, rather than no, to what is above their limit.
+	// Some servers let a request above their limit time out instead of refusing it.
 	above := len(request) == 1 && topic.Size(request[0]) > maxMessage &&
 		(code == codes.DeadlineExceeded || code == codes.ResourceExhausted)
 	if code == codes.InvalidArgument || above {

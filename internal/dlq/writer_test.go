@@ -14,7 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// fakeTopic keeps what is published, unless refuse says otherwise.
+// fakeTopic records the published messages. refuse, if set, may refuse a request.
 type fakeTopic struct {
 	requests  [][]*pubsubpb.PubsubMessage
 	published []string // original message ids
@@ -47,7 +47,7 @@ func has(request []*pubsubpb.PubsubMessage, id string) bool {
 	return slices.ContainsFunc(request, func(m *pubsubpb.PubsubMessage) bool { return m.GetAttributes()[AttrMessageID] == id })
 }
 
-func TestWriteSplits(t *testing.T) {
+func TestWriteSplitsByRequestLimits(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		messages []*DeadLetter
@@ -83,7 +83,7 @@ func TestWriteSplits(t *testing.T) {
 	}
 }
 
-func TestWriteErrors(t *testing.T) {
+func TestWriteReportsEachMessagesError(t *testing.T) {
 	t.Run("one is refused", func(t *testing.T) {
 		f := &fakeTopic{refuse: func(r []*pubsubpb.PubsubMessage) error {
 			if has(r, "7") {

@@ -13,7 +13,8 @@ type Found struct {
 	// By is the account that has applied the plan first, at the time Begun.
 	By    string
 	Begun time.Time
-	// Published and Purged are when the event's message was; zero if it was not.
+	// Published and Purged are the times of these actions on the event's message; zero if
+	// there was none.
 	Published, Purged time.Time
 	// Receipts are those of the event.
 	Receipts []Receipt
@@ -30,8 +31,9 @@ func Find(path string, p *Plan, ids []string) (*Found, error) {
 		return nil, err
 	}
 	defer file.Close() //nolint:errcheck // it was only read
-	// A receipt names the event and its first message, by which the plan knows it. Receipts
-	// come last, so that the journal is read again with all that was learnt.
+	// The plan has no event ids. A receipt maps an event id to the id of the event's first
+	// message, which the plan has. Receipts come after the actions in the journal, so that
+	// finding the actions takes a second reading.
 	known := slices.Clone(ids)
 	if err := eachRecord(file, func(r Record) {
 		for _, receipt := range r.Receipts {

@@ -123,7 +123,7 @@ func readStep(node *yaml.Node) (Step, error) {
 	return Step{}, errors.New("expected replay, purge, keep or jq: EXPR")
 }
 
-// clip quotes a text that somebody else has written, as far as an error shows it.
+// clip quotes a text from outside for an error, shortened.
 func clip(s string) string {
 	const limit = 60
 	if len(s) > limit {

@@ -15,7 +15,7 @@ func compile(expression string) error {
 	return nil
 }
 
-func TestParseFixes(t *testing.T) {
+func TestParseFixesReadsEachAction(t *testing.T) {
 	fixes, err := ParseFixes([]byte(`
 # the first
 F-7c3a91: {jq: '.user.userId |= tonumber'}

@@ -15,17 +15,18 @@ func JournalOf(plan string) string { return plan + ".journal" }
 // BackupOf returns the path of the backup of the messages that a plan removes.
 func BackupOf(plan string) string { return plan + ".backup" }
 
-// ErrBusy means that another process has the journal.
+// ErrBusy means that another process has the journal open.
 var ErrBusy = errors.New("another process is at this plan")
 
-// Journal is the file that records what was done. At most one process has it open. A
-// process that ends in any way leaves it free. It is not safe for concurrent use.
+// Journal is the file that records the actions of a plan. At most one process has it open,
+// and the end of that process unlocks it. A Journal is not safe for concurrent use.
 type Journal struct {
 	// State is what the records say.
 	State *State
 
 	file *os.File
-	// failed is the first error: a record that was written in part must stay the last.
+	// failed is the first error of Append. No record may follow one that was written in
+	// part, because the journal could not be read past it.
 	failed error
 }
 
@@ -84,8 +85,8 @@ func ReadJournal(path string, p *Plan) (*State, error) {
 	return s, nil
 }
 
-// Append writes records, and returns when they are on disk. At is the time of those that
-// have none.
+// Append writes records, and returns when they are on disk. It sets the time of records
+// that have none. After an error, every further call returns the same error.
 func (j *Journal) Append(records ...Record) error {
 	if j.failed == nil {
 		j.failed = j.append(records)

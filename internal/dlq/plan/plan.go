@@ -1,7 +1,7 @@
-// Package plan is a replay that was checked before it is made: which message of the
-// dead-letter queue is published again, with which correction, and which is removed. A
-// journal beside the plan records what was done, so that an interrupted plan goes on
-// where it stopped. The package reads neither the queue nor the topic.
+// Package plan describes a replay that is checked before it runs. A plan says which
+// dead-lettered messages are published again, with which correction, and which are removed.
+// A journal beside the plan records each action, so that an interrupted plan continues
+// where it stopped. The package accesses neither the queue nor the topic.
 package plan
 
 import (
@@ -27,7 +27,7 @@ const Version = 1
 // about 50 MB.
 const MaxBytes = 512 << 20
 
-// Plan pins what a replay does.
+// Plan fixes the actions of a replay in advance.
 type Plan struct {
 	Version int `json:"version"`
 	// ID is the replay_id of every message that the plan publishes.
@@ -38,11 +38,11 @@ type Plan struct {
 	Environment    string `json:"environment"`
 	ServicesDigest string `json:"services_digest"`
 	MaxReplays     int    `json:"max_replays"`
-	// Unchecked says that the events were not checked.
+	// Unchecked is set if the events were not checked.
 	Unchecked bool    `json:"unchecked,omitempty"`
 	Groups    []Group `json:"groups"`
-	// Checksum is the SHA-256 of the plan without it, so that nobody applies what was
-	// never checked.
+	// Checksum is the SHA-256 of the plan without this field. It prevents that a person
+	// edits a plan and applies actions that were never checked.
 	Checksum string `json:"checksum"`
 }
 
@@ -61,8 +61,9 @@ type Group struct {
 	Detail  string `json:"detail"`
 	Action  Action `json:"action"`
 	JQ      string `json:"jq,omitempty"`
-	// Matched is how many messages had the fault. Those that are not in Messages stay:
-	// Failing would be rejected again, OverMaxReplays were replayed too often.
+	// Matched is how many messages had the fault. Messages that are not in the Messages
+	// field stay in the queue: Failing ones would be rejected again, and OverMaxReplays
+	// were replayed too often.
 	Matched        int `json:"matched"`
 	Failing        int `json:"failing,omitempty"`
 	OverMaxReplays int `json:"over_max_replays,omitempty"`
@@ -111,7 +112,7 @@ func (p *Plan) Publishes() bool {
 	return slices.ContainsFunc(p.Groups, func(g Group) bool { return g.Action.Publishes() && len(g.Messages) > 0 })
 }
 
-// ids of an operation, as a replay makes them.
+// operationID matches the id that a replay makes for itself.
 var operationID = regexp.MustCompile(`^[0-9]{8}T[0-9]{6}Z-[a-z2-7]{6}$`)
 
 // Parse reads the file of a plan, and lists what is wrong with it. compile returns what
@@ -119,7 +120,7 @@ var operationID = regexp.MustCompile(`^[0-9]{8}T[0-9]{6}Z-[a-z2-7]{6}$`)
 func Parse(text []byte, compile func(string) error) (*Plan, error) {
 	var p Plan
 	if err := jsonv2.Unmarshal(text, &p, jsonv2.RejectUnknownMembers(true)); err != nil {
-		// The error quotes the place, and may quote the file; nothing else would help.
+		// The error may quote the file, because only the quoted place helps to correct it.
 		return nil, fmt.Errorf("it is not a plan: %s", clipped(err.Error()))
 	}
 	if p.Version != Version {
@@ -164,7 +165,7 @@ func Parse(text []byte, compile func(string) error) (*Plan, error) {
 	case err != nil:
 		return nil, err
 	case sum != p.Checksum:
-		return nil, errors.New("it was changed after `worker dlq plan` wrote it: the checksum differs. What it says now was never checked against the events; make a new plan")
+		return nil, errors.New("it was changed after `worker dlq plan` wrote it: the checksum differs. Its actions now were never checked against the events; make a new plan")
 	}
 	return &p, nil
 }

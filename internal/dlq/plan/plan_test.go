@@ -15,7 +15,7 @@ func queue() Queue {
 	return Queue{"p", "projects/p/subscriptions/dlq", "projects/p/topics/events"}
 }
 
-// example is a plan for five messages.
+// example returns a plan for five messages.
 func example(t *testing.T) *Plan {
 	t.Helper()
 	p := &Plan{
@@ -32,7 +32,7 @@ func example(t *testing.T) *Plan {
 	return p
 }
 
-func TestPlan(t *testing.T) {
+func TestPlanSurvivesEncoding(t *testing.T) {
 	want := example(t)
 	text, err := want.Encode()
 	if err != nil {
@@ -50,9 +50,9 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// TestParseRefuses has plans that somebody has changed. Those that were sealed again have
-// to be refused for what they say.
-func TestParseRefuses(t *testing.T) {
+// TestParseRefusesAChangedPlan has plans that were edited. Parse must refuse
+// their content even if the checksum was computed again.
+func TestParseRefusesAChangedPlan(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*Plan)
 		text   func(string) string
@@ -103,7 +103,7 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
-func TestChecks(t *testing.T) {
+func TestPlanIsRefusedForAnotherQueueListOrAge(t *testing.T) {
 	p := example(t)
 	other := queue()
 	other.Subscription, other.Topic = "projects/p/subscriptions/x", "projects/p/topics/y"

@@ -29,7 +29,7 @@ const (
 	// Left: the messages stay in the queue, for the reason in Why. A later run tries
 	// them again.
 	Left Kind = "left"
-	// Canaries are published messages that go ahead of the others.
+	// Canaries: the messages were published ahead of the others.
 	Canaries Kind = "canaries"
 	// CanariesPassed: the others may follow.
 	CanariesPassed Kind = "canaries_passed"
@@ -88,8 +88,8 @@ func appendRecord(b []byte, r Record) ([]byte, error) {
 	return append(append(b, text...), '\n'), err
 }
 
-// readRecords calls add for each complete line, and returns how many bytes those have.
-// What follows the last line break was cut by a crash: it was not confirmed to anybody.
+// readRecords calls add for each complete line, and returns how many bytes those lines
+// have. A crash has cut the text after the last line break, which Append never confirmed.
 func readRecords(r io.Reader, add func(Record) error) (complete int64, err error) {
 	in := bufio.NewReaderSize(r, 1<<20)
 	for n := 1; ; n++ {
@@ -111,7 +111,7 @@ func readRecords(r io.Reader, add func(Record) error) (complete int64, err error
 	}
 }
 
-// readLine returns a line with its break, and io.EOF where there is no complete one.
+// readLine returns a line with its line break, or io.EOF if no complete line is left.
 func readLine(in *bufio.Reader) ([]byte, error) {
 	var line []byte
 	for {

@@ -8,20 +8,21 @@ import (
 	"time"
 )
 
-// State is how far a plan is: the journal, folded. Its methods are not safe for
-// concurrent use.
+// State is the progress of a plan, computed from the records of its journal. Its methods
+// are not safe for concurrent use.
 type State struct {
 	plan *Plan
 	// done has the messages that were published or purged.
 	done map[string]done
-	left map[string]string // why messages were left; without those that are done
-	// verdicts are of origins. cameBack are origins that were seen in the queue again.
+	left map[string]string // why messages were left, by id; without messages that are done
+	// verdicts and reasons are by origin. cameBack has the origins that were seen in the
+	// queue again.
 	verdicts map[string]Verdict
 	reasons  map[string]string
 	cameBack map[string]struct{}
 	receipts map[string]struct{} // ids of the receipts that were counted
 	canaries map[string]struct{}
-	groups   map[string]*Group // of messages
+	groups   map[string]*Group // by the ids of their messages
 
 	// Runs counts the runs that began. Last is the time of the last record, and End how
 	// the last run ended; empty if it goes on, or was killed.
@@ -30,7 +31,7 @@ type State struct {
 	End  string
 	// By is the account of the last run.
 	By string
-	// Passed says that the canaries came through.
+	// Passed is set once a run has found the canaries good and lets the other messages follow.
 	Passed bool
 }
 
@@ -116,8 +117,8 @@ func (s *State) message(r Record, id string) error {
 	return nil
 }
 
-// rank orders verdicts on one event. One that was recorded once is recorded, whatever
-// another delivery of it got.
+// rank orders the verdicts on several deliveries of one event; the highest counts. An
+// event that the gateway has recorded stays recorded, whatever a redelivery results in.
 var rank = map[Verdict]int{Rejected: 1, Duplicate: 2, Recorded: 3}
 
 func (s *State) receipt(r Receipt) {
@@ -155,7 +156,7 @@ func (s *State) CameBack(origin string) bool {
 func (s *State) Canaries() []string { return slices.Collect(maps.Keys(s.canaries)) }
 
 // InQueue returns the messages that were published or purged before a time, and that may
-// still be in the queue: the end of a run came before the queue has confirmed.
+// still be in the queue, because a run ended before the queue confirmed their removal.
 func (s *State) InQueue(before time.Time) []string {
 	var ids []string
 	for id, d := range s.done {
@@ -166,7 +167,8 @@ func (s *State) InQueue(before time.Time) []string {
 	return ids
 }
 
-// Complete reports whether nothing is left to do, neither with the topic nor in the queue.
+// Complete reports whether every message was published or purged, and removed from the
+// queue.
 func (s *State) Complete() bool {
 	if len(s.done) < len(s.groups) {
 		return false
@@ -189,8 +191,8 @@ type Counts struct {
 	Left int `json:"left"`
 	// Todo were not tried yet.
 	Todo int `json:"todo"`
-	// Recorded, Duplicates, Rejected and Waiting are of the published ones. Of the
-	// waiting ones nothing is known.
+	// Recorded, Duplicates, Rejected and Waiting add up to Published. Waiting messages have
+	// no verdict yet.
 	Recorded   int `json:"recorded"`
 	Duplicates int `json:"duplicates"`
 	Rejected   int `json:"rejected"`
@@ -232,8 +234,8 @@ func (c *Counts) count(v Verdict) {
 	}
 }
 
-// verdict returns what became of an event. One that was seen in the queue again was
-// rejected, with a receipt or without.
+// verdict returns the verdict on an event. An event that was seen in the queue again
+// counts as rejected even without a receipt.
 func (s *State) verdict(origin string) Verdict {
 	v := s.verdicts[origin]
 	if _, back := s.cameBack[origin]; back && v == "" {

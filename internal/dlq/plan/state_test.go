@@ -16,8 +16,7 @@ func receipt(message, origin string, v Verdict) Record {
 	return Record{Kind: Receipted, Receipts: []Receipt{{Message: message, Origin: origin, Verdict: v, Reason: map[Verdict]string{Rejected: "oversized"}[v]}}}
 }
 
-// TestState folds journals.
-func TestState(t *testing.T) {
+func TestStateCountsTheRecords(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		records []Record
@@ -68,7 +67,7 @@ func TestState(t *testing.T) {
 	}
 }
 
-func TestStateRefuses(t *testing.T) {
+func TestStateRefusesRecordsOutsideThePlan(t *testing.T) {
 	for name, c := range map[string]struct {
 		record Record
 		want   string
@@ -94,7 +93,7 @@ func TestStateRefuses(t *testing.T) {
 	}
 }
 
-func TestCanaries(t *testing.T) {
+func TestCanariesAreCountedSeparately(t *testing.T) {
 	p := example(t)
 	s := NewState(p)
 	for _, r := range []Record{begun(p), {Kind: Canaries, IDs: []string{"1", "2"}}, {Kind: Published, IDs: []string{"1", "2", "3"}}, receipt("r", "o2", Rejected), receipt("q", "o3", Recorded)} {
@@ -110,8 +109,7 @@ func TestCanaries(t *testing.T) {
 	}
 }
 
-// TestComplete: a plan of which all is done is complete only when the queue knows.
-func TestComplete(t *testing.T) {
+func TestPlanIsCompleteOnceTheQueueHasConfirmed(t *testing.T) {
 	p := example(t)
 	s := NewState(p)
 	at := created
@@ -142,8 +140,9 @@ func TestComplete(t *testing.T) {
 	}
 }
 
-// TestInQueue: what was published just now may be leased by the run that was killed.
-func TestInQueue(t *testing.T) {
+// TestInQueueOmitsMessagesPublishedJustNow: a run that was killed may still lease the messages
+// that it published last.
+func TestInQueueOmitsMessagesPublishedJustNow(t *testing.T) {
 	p := example(t)
 	s := NewState(p)
 	for _, r := range []Record{begun(p), {At: created, Kind: Published, IDs: []string{"1"}}, {At: created.Add(time.Hour), Kind: Published, IDs: []string{"2"}}} {
@@ -156,9 +155,9 @@ func TestInQueue(t *testing.T) {
 	}
 }
 
-// TestJournal: what was appended is there after any end of the process, also when the
-// last record was cut; another process cannot append meanwhile.
-func TestJournal(t *testing.T) {
+// TestJournalSurvivesACrash cuts the last record at every byte. The records before it must
+// stay. Meanwhile no other process can open the journal.
+func TestJournalSurvivesACrash(t *testing.T) {
 	p := example(t)
 	path := JournalOf(filepath.Join(t.TempDir(), "plan.json"))
 	if s, err := ReadJournal(path, p); err != nil || s.Runs != 0 {
@@ -216,7 +215,7 @@ func TestJournal(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// What is wrong in the middle is no crash's doing.
+	// A crash cannot damage a record before the last one, so that such a journal is refused.
 	for _, text := range []string{"nonsense\n" + string(whole), string(whole) + "{}\n", string(whole) + `{"kind":"published","ids":["9"]}` + "\n"} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -227,8 +226,7 @@ func TestJournal(t *testing.T) {
 	}
 }
 
-// TestJournalFails: after a record that could not be written, nothing is.
-func TestJournalFails(t *testing.T) {
+func TestJournalWritesNothingAfterAFailure(t *testing.T) {
 	p := example(t)
 	j, err := OpenJournal(filepath.Join(t.TempDir(), "j"), p)
 	if err != nil {

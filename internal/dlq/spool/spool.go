@@ -35,8 +35,8 @@ func Create(folder, environment string) (*Writer, error) {
 		return nil, err
 	}
 	s := &Spool{file: file, environment: environment, faults: map[string][]int32{}, names: map[string]int32{}, users: 1}
-	// A file without a name is gone after any end of the process. A system that refuses
-	// this keeps the file until Release.
+	// The system deletes an unlinked file at any end of the process. A system that cannot
+	// unlink an open file keeps it until Release.
 	s.unlinked = os.Remove(file.Name()) == nil
 	return &Writer{spool: s, counts: dlq.Faults{Now: time.Now()}, seen: map[string]struct{}{}}, nil
 }
@@ -105,8 +105,8 @@ type entry struct {
 	rejected int64 // nanoseconds since 1970
 }
 
-// Hold keeps the spool until a further Release. It reports whether the spool is still
-// there.
+// Hold adds a user of the spool, who must call Release. It reports whether the spool still
+// exists.
 func (s *Spool) Hold() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -117,7 +117,7 @@ func (s *Spool) Hold() bool {
 	return true
 }
 
-// Release removes the spool when all who hold it have released it.
+// Release ends one use of the spool. The last Release removes it.
 func (s *Spool) Release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -147,7 +147,7 @@ func (s *Spool) Find(id string) (n int32, ok bool) {
 	return n, ok
 }
 
-// ErrNone means that a number is no message's.
+// ErrNone means that no message has the number.
 var ErrNone = errors.New("there is no such message")
 
 // Read reads a message.

@@ -24,7 +24,7 @@ func message(i int, detail string) *pubsubpb.PubsubMessage {
 	}
 }
 
-func TestSpool(t *testing.T) {
+func TestSpoolFindsMessagesByIDAndFault(t *testing.T) {
 	folder := t.TempDir()
 	w, err := Create(folder, "dev")
 	if err != nil {
@@ -90,8 +90,7 @@ func TestSpool(t *testing.T) {
 	}
 }
 
-// TestPrivate: nobody else can read the file, and a crash leaves none.
-func TestPrivate(t *testing.T) {
+func TestSpoolFileIsPrivateAndUnlinked(t *testing.T) {
 	folder := t.TempDir()
 	w, err := Create(folder, "dev")
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package trial tries a fix on dead-lettered messages as a replay would, and changes
-// nothing: what would pass the worker's own check, what would be rejected again and why,
-// and what the fix does to every event, field by field.
+// Package trial tries a fix on dead-lettered messages as a replay would, without changing
+// anything. It counts the events that would pass the worker's own check, the causes for
+// which the others would be rejected again, and the fields that the fix changes.
 package trial
 
 import (
@@ -38,7 +38,7 @@ type Trial struct {
 	last Outcome // of the event that is being tried
 }
 
-// Cause is why events would fail.
+// Cause is a cause for which events would fail.
 type Cause struct {
 	// Reason is that of the worker's rejection; empty if the fix itself fails.
 	Reason event.Reason
@@ -57,7 +57,8 @@ type Outcome struct {
 	Why string
 }
 
-// New returns a trial of a fix; nil replays events as they are. check is the worker's own.
+// New returns a trial of a fix; a nil fix replays events as they are. check returns why the
+// worker would reject a message.
 func New(fix *dlq.Fix, check func(event.Message) *event.Rejection, maxReplays int) *Trial {
 	t := &Trial{fix: fix, causes: map[string]*Cause{}}
 	t.replayer = &dlq.Replayer{
@@ -79,7 +80,7 @@ func (t *Trial) failed(s *dlq.Stored, err error) {
 	cause := Cause{Why: dlq.SafeDetail(err.Error()), Sample: dlq.SampleID(s)}
 	if rejection, ok := errors.AsType[*event.Rejection](err); ok {
 		cause.Reason = rejection.Reason
-		// The kind of a rejection, not each of its details.
+		// A normalized detail, so that rejections of the same kind count together.
 		cause.Why = dlq.FaultOf(&dlq.Stored{Reason: rejection.Reason, Detail: rejection.Detail}).Detail
 	}
 	t.last.Why = dlq.SafeDetail(err.Error())
@@ -98,8 +99,8 @@ func (t *Trial) failed(s *dlq.Stored, err error) {
 	t.causes[key].Count++
 }
 
-// Try tries one event, and returns what would become of it. The event's data is gone
-// afterwards. An error means that the context has ended.
+// Try tries one event and returns its outcome. It consumes the event's data. An error means
+// that the context has ended.
 func (t *Trial) Try(ctx context.Context, s *dlq.Stored) (Outcome, error) {
 	t.last = Outcome{}
 	data := s.Original.Data

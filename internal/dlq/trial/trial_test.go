@@ -32,7 +32,7 @@ func check(t *testing.T) func(event.Message) *event.Rejection {
 	}
 }
 
-func TestTrial(t *testing.T) {
+func TestTrialCountsOutcomesAndCauses(t *testing.T) {
 	fix, err := dlq.CompileFix(".user.userId |= tonumber | del(.privateMetadata)")
 	if err != nil {
 		t.Fatal(err)
@@ -70,8 +70,7 @@ func TestTrial(t *testing.T) {
 	}
 }
 
-// TestAsIs: without a fix the data stays.
-func TestAsIs(t *testing.T) {
+func TestTrialWithoutFixKeepsTheData(t *testing.T) {
 	trial := New(nil, check(t), 3)
 	const data = `{"feature":"sams.user","action":"created"}`
 	if outcome, err := trial.Try(t.Context(), stored(data, 0)); err != nil || string(outcome.After) != data || trial.Passed != 1 {
