@@ -1,6 +1,6 @@
 // Package backlog asks Cloud Monitoring how many messages of a subscription are not
-// acknowledged, and how old the oldest one is. Pub/Sub itself does not say it, and a reader
-// sees only the messages that nobody else has leased.
+// acknowledged, and how old the oldest one is. Pub/Sub has no request for these figures, and
+// a reader of the subscription sees only the messages that no other client has leased.
 package backlog
 
 import (
@@ -24,7 +24,7 @@ const (
 	ageMetric   = "pubsub.googleapis.com/subscription/oldest_unacked_message_age" // seconds
 	// window is how old a sample may be.
 	window = 10 * time.Minute
-	// timeout bounds the question, because it only confirms what was read.
+	// timeout bounds a request. The figures only confirm a reading of the subscription.
 	timeout = 5 * time.Second
 )
 
@@ -46,8 +46,8 @@ func Newest(ctx context.Context, subscription string, opts ...option.ClientOptio
 }
 
 // OldestAge returns for how long the oldest message of a subscription had not been
-// acknowledged, by the newest sample; 0 if there was none. The caller needs what Newest
-// needs.
+// acknowledged, by the newest sample; 0 if there was none. The caller needs the permission
+// that Newest needs.
 func OldestAge(ctx context.Context, subscription string, opts ...option.ClientOption) (time.Duration, error) {
 	seconds, _, err := newest(ctx, ageMetric, subscription, opts)
 	return time.Duration(seconds) * time.Second, err
@@ -99,7 +99,7 @@ func split(name string) (project, id string, ok bool) {
 	return parts[1], parts[3], true
 }
 
-// shorter keeps what a person needs of an error: the library's texts are pages long.
+// shorter shortens an error for a person, because the library's texts are pages long.
 func shorter(err error) error {
 	refused, ok := errors.AsType[*googleapi.Error](err)
 	switch {

@@ -14,7 +14,7 @@ import (
 
 const subscription = "projects/p/subscriptions/dlq"
 
-func TestNewest(t *testing.T) {
+func TestNewestSampleIsCounted(t *testing.T) {
 	const series = `{"timeSeries":[{"points":[
 		{"interval":{"endTime":"2026-11-27T10:05:00Z"},"value":{"int64Value":"2084"}},
 		{"interval":{"endTime":"2026-11-27T10:04:00Z"},"value":{"int64Value":"7"}}]}]}`
@@ -57,8 +57,8 @@ func TestNewest(t *testing.T) {
 	}
 }
 
-// TestNewestBounded: an answer that does not come is no reason to wait.
-func TestNewestBounded(t *testing.T) {
+// TestUnansweredRequestEndsInTime has a server that never answers.
+func TestUnansweredRequestEndsInTime(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
 	defer server.Close()
 	began := time.Now()
@@ -68,7 +68,7 @@ func TestNewestBounded(t *testing.T) {
 	}
 }
 
-func TestOldestAge(t *testing.T) {
+func TestOldestAgeAsksForTheAgeMetric(t *testing.T) {
 	var asked string
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked = r.URL.Query().Get("filter")
