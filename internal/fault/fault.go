@@ -1,6 +1,6 @@
-// Package fault names the faults for which events are dead-lettered, so that the
-// worker's log, `worker dlq` and a person can speak of the same one. A fault is a
-// reason, a service and a normalized detail. All its texts are safe to show.
+// Package fault gives an id to each fault for which events are dead-lettered, so that the
+// worker's log, `worker dlq` and people name a fault alike. A fault is a reason, a service
+// and a normalized detail. All its texts are safe to show.
 package fault
 
 import (
@@ -11,11 +11,11 @@ import (
 	"unicode/utf8"
 )
 
-// MaxDetail is how much of a detail counts, in bytes: the limit of a Pub/Sub attribute,
-// to which the worker cuts the details that it writes.
+// MaxDetail is the length to which a detail is cut before it is normalized, in bytes. It
+// is the limit of a Pub/Sub attribute, to which the worker cuts the details that it writes.
 const MaxDetail = 1024
 
-// Fault is what many events may have in common.
+// Fault is a cause of rejections that many events may share.
 type Fault struct {
 	// Reason is a reason such as invalid_event, and Service the service_id that the
 	// message names; empty if it names none. Either is Hidden unless it is a word.

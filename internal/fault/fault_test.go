@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// golden are ids that must never change: logs and plans have them, and an older `dlq`
-// computes them as the worker does. docs/oncall.md has the first three.
+// golden are ids that must never change, because logs and plans have them, and an older
+// `worker dlq` must compute the same ids as the worker. docs/oncall.md has the first three.
 var golden = []struct{ reason, service, detail, want string }{
 	{"invalid_event", "sams", "user.userId: expected an integer, got a string", "F-17ca08"},
 	{"unknown_service", "cody-web", `attribute service_id: "cody-web" is not listed in services.yaml`, "F-5eff4c"},
@@ -16,7 +16,7 @@ var golden = []struct{ reason, service, detail, want string }{
 	{"unknown_service", "böse\n", "attribute service_id: expected an MSP service id of the form ^[a-z0-9-]+$, got a string of 6 bytes", "F-df4c96"},
 }
 
-func TestGoldenIDs(t *testing.T) {
+func TestIDsNeverChange(t *testing.T) {
 	page, err := os.ReadFile("../../docs/oncall.md")
 	if err != nil {
 		t.Fatal(err)
@@ -33,9 +33,9 @@ func TestGoldenIDs(t *testing.T) {
 	}
 }
 
-// TestSameFault: what differs from event to event does not make another fault, and what
-// does not, does.
-func TestSameFault(t *testing.T) {
+// TestVaryingPartsDoNotChangeTheFault compares details that differ in values, which make no
+// other fault, and in fields, services or reasons, which do.
+func TestVaryingPartsDoNotChangeTheFault(t *testing.T) {
 	of := func(reason, service, detail string) string { return Of(reason, service, detail).ID() }
 	one := of("invalid_event", "sams", `feature: expected 2 to 64 bytes, got "one"`)
 	if same := of("invalid_event", "sams", `feature: expected 2 to 64 bytes, got "another one"...`); same != one {
@@ -57,15 +57,15 @@ func TestSameFault(t *testing.T) {
 	}
 }
 
-// TestSafe: a fault has no text that may be private, or that controls a terminal.
-func TestSafe(t *testing.T) {
+// TestFaultHasNoPrivateText: a fault also has no text that controls a terminal.
+func TestFaultHasNoPrivateText(t *testing.T) {
 	f := Of("invalid_event", "alice@example.com", "id: expected a UUID, got \"bob@example.com\"\x1b[31m\n")
 	if want := (Fault{"invalid_event", Hidden, "id: expected a UUID, got \"…\"\uFFFD[31m\uFFFD"}); f != want {
 		t.Errorf("%+v, want %+v", f, want)
 	}
 }
 
-func TestIsID(t *testing.T) {
+func TestIsIDTakesOnlyFaultIDs(t *testing.T) {
 	for in, want := range map[string]bool{
 		"F-7c3a91": true, "F-000000": true,
 		"": false, "F-": false, "F-7C3A91": false, "f-7c3a91": false, "F-7c3a9": false, "F-7c3a911": false, "7c3a91": false, "F-7c3a91\n": false,

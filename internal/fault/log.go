@@ -19,7 +19,7 @@ const (
 	maxFaults     = 50
 	maxTexts      = 1000
 	maxNormalized = 10_000
-	// maxQueued bounds what waits to be counted, of about 1 KB each.
+	// maxQueued bounds the rejections that wait to be counted, of about 1 KB each.
 	maxQueued = 4096
 )
 
@@ -37,7 +37,7 @@ type Rejection struct {
 type Log struct {
 	log     *slog.Logger
 	queue   chan Rejection
-	missed  atomic.Int64 // rejections for which the queue had no room
+	missed  atomic.Int64 // rejections that came while the queue was full
 	closing chan struct{}
 	once    sync.Once
 	done    chan struct{}
@@ -50,8 +50,8 @@ func NewLog(log *slog.Logger) *Log {
 	return l
 }
 
-// Add counts a rejection. It does not block. The texts may be part of a larger memory:
-// they are copied.
+// Add counts a rejection. It does not block. It copies the texts, because they may be part
+// of a larger message that must be freed.
 func (l *Log) Add(r Rejection) {
 	r.Service, r.EventID = strings.Clone(r.Service), strings.Clone(r.EventID)
 	r.MessageID, r.Release = strings.Clone(r.MessageID), strings.Clone(r.Release)
@@ -62,8 +62,7 @@ func (l *Log) Add(r Rejection) {
 	}
 }
 
-// Close writes what is counted and returns when it is written. Nothing may be added
-// after that.
+// Close writes the remaining counts to the log and returns. No call of Add may follow.
 func (l *Log) Close() {
 	l.once.Do(func() { close(l.closing) })
 	<-l.done
@@ -167,7 +166,7 @@ func (c *counts) find(r Rejection) *faultCount {
 
 var wholeUUID = regexp.MustCompile(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
 
-// uuidOf returns an event's id, or nothing if it is none.
+// uuidOf returns id if it is a UUID, else "".
 func uuidOf(id string) string {
 	if wholeUUID.MatchString(id) {
 		return id

@@ -14,7 +14,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 
-// line is what a log line says of a fault.
+// line is the content of a log line about a fault.
 type line struct {
 	Fault     string `json:"fault"`
 	Count     int    `json:"count"`
@@ -28,8 +28,8 @@ type line struct {
 	Level     string `json:"level"`
 }
 
-// logged runs a test with a Log in fake time. lines returns what was logged since the
-// last call.
+// logged runs a test with a Log in fake time. lines returns the lines that were logged since
+// the last call.
 func logged(t *testing.T, test func(l *Log, lines func() []line)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -64,7 +64,7 @@ func rejection(detail, release string) Rejection {
 	return Rejection{Reason: "invalid_event", Service: "sams", Detail: detail, EventID: sampleID, MessageID: "17", Release: release}
 }
 
-func TestLogLines(t *testing.T) {
+func TestLogHasALineForEachFaultAndMinute(t *testing.T) {
 	logged(t, func(l *Log, lines func() []line) {
 		l.Add(rejection("user.userId: expected an integer, got a string", "1.85.0"))
 		l.Add(rejection("user.userId: expected an integer, got a string", "1.85.1"))
@@ -95,8 +95,8 @@ func TestLogLines(t *testing.T) {
 	})
 }
 
-// TestLogIsBounded: a publisher that invents faults makes no more lines, and hides none of
-// the rejections.
+// TestLogIsBounded: a publisher that invents faults does not add lines to the log. The lines
+// still count every rejection.
 func TestLogIsBounded(t *testing.T) {
 	for name, c := range map[string]struct {
 		detail func(i int) string

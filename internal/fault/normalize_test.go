@@ -37,9 +37,9 @@ func detailOf(t *testing.T, data string, attributes ...string) string {
 // field makes the data of an event that is valid but for some more.
 func field(more string) string { return `{"feature":"a.b","action":"cd",` + more + `}` }
 
-// TestNormalizeFaults has two events of each kind of fault that the worker finds:
-// both give the same text, in which only what differs was taken out.
-func TestNormalizeFaults(t *testing.T) {
+// TestNormalizeRemovesWhatVaries has two events with each kind of fault that the worker
+// finds. Both details must give the same text, without the parts in which they differ.
+func TestNormalizeRemovesWhatVaries(t *testing.T) {
 	const all = "feature, action, id, timestamp, metadata, metadataVersion, privateMetadata, billingMetadata, user, client, interaction, featureFlags, marketingTracking"
 	key := func(name string) string { return field(`"metadata":{"` + name + `":"x"}`) }
 	attribute := func(bytes int) string {
@@ -95,7 +95,7 @@ func TestNormalizeFaults(t *testing.T) {
 		{oneAttr: []string{"schema_version", "2"}, otherAttr: []string{"schema_version", "1.0"}, want: `attribute schema_version: expected "1" or none, got "…"`},
 		{oneAttr: []string{"service_id", "none"}, otherAttr: []string{"service_id", "none", "x", "y"}, want: `attribute service_id: missing; expected the MSP service id of the publisher`},
 		{oneAttr: []string{"service_id", "Bad 1"}, otherAttr: []string{"service_id", "Bad_2"}, want: `attribute service_id: expected an MSP service id of the form ^[a-z0-9-]+$, got "…"`},
-		// These say nothing that is not in a column of its own.
+		// The parts that stay are shown in other columns anyway.
 		{oneAttr: []string{"service_id", "nobody-17"}, otherAttr: []string{"service_id", "nobody-17"}, want: `attribute service_id: "nobody-17" is not listed in services.yaml`},
 		{
 			one: field(`"metadata":{}`), other: field(`"metadata":{}`), oneAttr: []string{"service_id", "strict2", "service_environment", "x9"}, otherAttr: []string{"service_id", "strict2", "service_environment", "x9"},
@@ -136,8 +136,9 @@ func TestNormalizeFaults(t *testing.T) {
 	}
 }
 
-// TestNormalizeOthers is what the rest of the worker says, and other writers.
-func TestNormalizeOthers(t *testing.T) {
+// TestNormalizeOtherDetails has details that other parts of the worker, the gateway and other
+// programs write.
+func TestNormalizeOtherDetails(t *testing.T) {
 	for in, want := range map[string]string{
 		"the gateway left the event out of 3 answers in 5 submissions while it recorded others, without saying why":                 "the gateway left the event out of N answers in N submissions while it recorded others, without saying why",
 		"5 streams with this event alone failed (Internal) while the gateway recorded others":                                       "N streams with this event alone failed (Internal) while the gateway recorded others",
