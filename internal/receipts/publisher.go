@@ -17,7 +17,7 @@ const (
 	batchDelay = 500 * time.Millisecond
 	// maxQueued bounds the receipts that wait, of about 500 bytes each.
 	maxQueued = 10_000
-	// A request that failed is repeated after pauses from retryFirst to retryLongest.
+	// retryFirst and retryLongest bound the pauses between retries of a request.
 	retryFirst, retryLongest = 500 * time.Millisecond, 10 * time.Second
 	// remindEvery is how often the log repeats that the topic is unavailable.
 	remindEvery = time.Minute
@@ -63,7 +63,8 @@ func NewPublisher(topic Topic, log *slog.Logger, count func(result string, recei
 	return p
 }
 
-// Add publishes a receipt soon. It does not block.
+// Add queues a receipt for publishing. It does not block: it drops the receipt if too many
+// wait.
 func (p *Publisher) Add(r Receipt) {
 	select {
 	case p.queue <- r:
@@ -72,8 +73,8 @@ func (p *Publisher) Add(r Receipt) {
 	}
 }
 
-// Close publishes what waits, until ctx ends, and returns when the Publisher has ended.
-// Nothing may be added after that.
+// Close publishes the waiting receipts until ctx ends, and waits for the Publisher's
+// goroutine. No call of Add may follow.
 func (p *Publisher) Close(ctx context.Context) {
 	stop := context.AfterFunc(ctx, p.cancel)
 	defer stop()
@@ -98,12 +99,12 @@ func (p *Publisher) run() {
 	}
 }
 
-// next waits for a batch: until batchDelay after its first receipt, or until it is full.
-// last reports that the Publisher is closed; then next does not wait.
+// next collects a batch until batchDelay after its first receipt, or until it is full. last
+// reports that the Publisher is being closed; then next does not wait.
 func (p *Publisher) next() (batch []*pubsubpb.PubsubMessage, last bool) {
 	var due <-chan time.Time
 	for len(batch) < topic.MaxRequestMessages {
-		// The verdicts in the queue come before the end.
+		// Take all queued receipts before the end: select would choose at random.
 		select {
 		case r := <-p.queue:
 			batch = append(batch, &pubsubpb.PubsubMessage{Attributes: r.Attributes()})
@@ -125,8 +126,8 @@ func (p *Publisher) next() (batch []*pubsubpb.PubsubMessage, last bool) {
 	return batch, false
 }
 
-// publish publishes a batch, again and again until it works, the request itself is wrong,
-// or the time to close is over.
+// publish publishes a batch. It retries until Pub/Sub confirms or the context ends, but
+// never a request that Pub/Sub refuses as invalid.
 func (p *Publisher) publish(batch []*pubsubpb.PubsubMessage, t *trouble) {
 	pause := retry.NewBackOff(retryFirst, retryLongest)
 	for {
@@ -145,8 +146,8 @@ func (p *Publisher) publish(batch []*pubsubpb.PubsubMessage, t *trouble) {
 	}
 }
 
-// wait waits before the next try. The end of the Publisher cuts a pause short, because
-// only a moment is left then.
+// wait pauses before the next try. Close cuts a pause short, because little time is left
+// then.
 func (p *Publisher) wait(pause time.Duration) error {
 	select {
 	case <-p.ending:
@@ -163,7 +164,7 @@ func (p *Publisher) wait(pause time.Duration) error {
 	return p.work.Err()
 }
 
-// trouble logs that receipts cannot be published.
+// trouble logs the beginning and the end of an outage of the receipts topic.
 type trouble struct {
 	log    *slog.Logger
 	logged time.Time // zero: no trouble now

@@ -18,7 +18,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 
-// fakeTopic keeps what was published. answer, if set, is asked before.
+// fakeTopic records the published messages. answer, if set, may refuse a request.
 type fakeTopic struct {
 	mu       sync.Mutex
 	requests [][]*pubsubpb.PubsubMessage
@@ -48,14 +48,14 @@ func (f *fakeTopic) set(answer func(context.Context) error) {
 	f.answer = answer
 }
 
-// times is how often it was asked.
+// times returns how many requests came.
 func (f *fakeTopic) times() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.asked
 }
 
-// sizes are those of the requests so far.
+// sizes returns the sizes of the requests so far.
 func (f *fakeTopic) sizes() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -80,7 +80,7 @@ type env struct {
 	counts map[string]int
 }
 
-func inEnv(t *testing.T, test func(t *testing.T, w *env)) {
+func inFakeTime(t *testing.T, test func(t *testing.T, w *env)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &env{topic: &fakeTopic{}, counts: map[string]int{}}
@@ -110,8 +110,8 @@ func (w *env) has(t *testing.T, sizes string, counts map[string]int) {
 	}
 }
 
-func TestPublishInBatches(t *testing.T) {
-	inEnv(t, func(t *testing.T, w *env) {
+func TestReceiptsArePublishedInBatches(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *env) {
 		w.add(1)
 		time.Sleep(batchDelay / 2)
 		w.add(2)
@@ -121,7 +121,7 @@ func TestPublishInBatches(t *testing.T) {
 		if got := w.topic.requests[0][0]; len(got.GetData()) != 0 || !maps.Equal(got.GetAttributes(), golden) {
 			t.Errorf("published was %v", got)
 		}
-		w.add(1200) // a full one goes at once
+		w.add(1200) // a full batch is published at once
 		w.has(t, "[3 1000]", map[string]int{ResultOK: 1003})
 		time.Sleep(batchDelay)
 		w.has(t, "[3 1000 200]", map[string]int{ResultOK: 1203})
@@ -133,11 +133,11 @@ func TestPublishInBatches(t *testing.T) {
 	})
 }
 
-// TestTopicIsUnavailable: receipts wait for the topic, and those for which there is no
-// room are dropped and counted. Nothing blocks.
-func TestTopicIsUnavailable(t *testing.T) {
+// TestReceiptsWaitForAnUnavailableTopic: receipts wait in a bounded queue; the Publisher drops
+// and counts the others. Add never blocks.
+func TestReceiptsWaitForAnUnavailableTopic(t *testing.T) {
 	for _, code := range []codes.Code{codes.Unavailable, codes.NotFound, codes.PermissionDenied} {
-		inEnv(t, func(t *testing.T, w *env) {
+		inFakeTime(t, func(t *testing.T, w *env) {
 			w.topic.set(refuse(code))
 			w.add(1)
 			time.Sleep(batchDelay)
@@ -166,9 +166,8 @@ func TestTopicIsUnavailable(t *testing.T) {
 	}
 }
 
-// TestRefusedRequest: a request that can never work holds up no other.
-func TestRefusedRequest(t *testing.T) {
-	inEnv(t, func(t *testing.T, w *env) {
+func TestRefusedReceiptDelaysNoOther(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *env) {
 		w.topic.set(refuse(codes.InvalidArgument))
 		w.add(2)
 		time.Sleep(batchDelay)
@@ -180,7 +179,7 @@ func TestRefusedRequest(t *testing.T) {
 	})
 }
 
-func TestClose(t *testing.T) {
+func TestClosePublishesWaitingReceipts(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer func(context.Context) error
 		before time.Duration // from the first receipts to the end
@@ -195,7 +194,7 @@ func TestClose(t *testing.T) {
 		"there is no time":         {answer: func(ctx context.Context) error { return ctx.Err() }, within: 0, sizes: "[]", counts: map[string]int{ResultError: 1500}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inEnv(t, func(t *testing.T, w *env) {
+			inFakeTime(t, func(t *testing.T, w *env) {
 				w.topic.set(c.answer)
 				if c.before > 0 {
 					w.add(1500)
@@ -223,9 +222,8 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// TestCloseTriesAgain: the end does not wait for a pause that is meant for an outage.
-func TestCloseTriesAgain(t *testing.T) {
-	inEnv(t, func(t *testing.T, w *env) {
+func TestCloseCutsThePauseShort(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, w *env) {
 		w.topic.set(refuse(codes.Unavailable))
 		w.add(1)
 		time.Sleep(time.Minute) // the pauses are long now

@@ -22,7 +22,7 @@ const (
 	AttrServicesDigest  = "services_digest"
 )
 
-// Verdict is what became of a replayed event.
+// Verdict is the result of a replayed event.
 type Verdict string
 
 // The verdicts. A reader must take any other text for Unknown, because a later worker
@@ -63,7 +63,7 @@ type Receipt struct {
 const maxID = 256
 
 // For returns a receipt without its verdict for a message with these attributes. ok is
-// false if it is no replayed message: then nobody waits for a receipt.
+// false if the message was not replayed: then nobody waits for a receipt.
 func For(attributes map[string]string) (r Receipt, ok bool) {
 	id, origin := attributes[event.AttrReplayID], attributes[event.AttrOriginMessageID]
 	if event.Replays(attributes) == 0 || !isID(id) || !isID(origin) {
@@ -73,11 +73,11 @@ func For(attributes map[string]string) (r Receipt, ok bool) {
 	return Receipt{ReplayID: strings.Clone(id), OriginMessageID: strings.Clone(origin)}, true
 }
 
-// isID reports whether a text can be an id: without it, a forged one could make Pub/Sub
-// refuse a request with other receipts.
+// isID reports whether a text can be an id. Without this check, a forged id could make
+// Pub/Sub refuse a whole request, with the receipts of other messages.
 func isID(s string) bool { return s != "" && len(s) <= maxID && strings.ToValidUTF8(s, "") == s }
 
-// Attributes are the receipt's message: the inverse of Read.
+// Attributes returns the attributes of the receipt's message. It is the inverse of Read.
 func (r Receipt) Attributes() map[string]string {
 	a := map[string]string{
 		AttrReplayID:        r.ReplayID,
@@ -93,9 +93,9 @@ func (r Receipt) Attributes() map[string]string {
 	return a
 }
 
-// Read reads a receipt. It ignores attributes that it does not know. ok is false for a
-// message that is no receipt, because it does not say to which message it belongs. All
-// texts but the two ids are safe to show.
+// Read reads a receipt. It ignores unknown attributes. ok is false for a message that is no
+// receipt, because it does not name the replay and the original message. All texts but these
+// two ids are safe to show.
 func Read(attributes map[string]string) (r Receipt, ok bool) {
 	r = Receipt{
 		ReplayID:        attributes[AttrReplayID],

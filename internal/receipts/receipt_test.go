@@ -10,7 +10,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/fault"
 )
 
-// golden is a receipt as it is on the topic: older and newer readers rely on it.
+// golden is a receipt as published, on which readers of other versions rely.
 var golden = map[string]string{
 	"replay_id": "20261120T100000Z-abc234", "origin_message_id": "13411870000000000", "event_id": "019aa000-0000-7000-8000-000000000001",
 	"verdict": "rejected", "reason": "invalid_event", "at": "2026-11-20T10:00:01.5Z", "services_digest": "a87bd7cb9d9a",
@@ -21,7 +21,7 @@ var goldenReceipt = Receipt{
 	Verdict: Rejected, Reason: "invalid_event", At: time.Date(2026, 11, 20, 10, 0, 1, 5e8, time.UTC), ServicesDigest: "a87bd7cb9d9a",
 }
 
-func TestGolden(t *testing.T) {
+func TestReceiptFormatNeverChanges(t *testing.T) {
 	if diff := cmp.Diff(golden, goldenReceipt.Attributes()); diff != "" {
 		t.Errorf("written (-want +got):\n%s", diff)
 	}
@@ -35,8 +35,8 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// TestRead has receipts of other versions, and messages that are none.
-func TestRead(t *testing.T) {
+// TestReadTakesReceiptsOfOtherVersions also has messages that are no receipts.
+func TestReadTakesReceiptsOfOtherVersions(t *testing.T) {
 	with := func(changes ...string) map[string]string {
 		a := maps.Clone(golden)
 		for i := 0; i < len(changes); i += 2 {
@@ -77,8 +77,7 @@ func TestRead(t *testing.T) {
 	}
 }
 
-// TestFor tells replayed messages from others.
-func TestFor(t *testing.T) {
+func TestOnlyReplayedMessagesGetReceipts(t *testing.T) {
 	long := string(make([]byte, maxID+1))
 	for name, c := range map[string]struct {
 		count, replay, origin string
