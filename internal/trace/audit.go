@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// maxRecord bounds one audit record, and maxAudit what is read of an audit file, from
-	// its end: the newest records.
+	// maxRecord bounds one audit record, in bytes. maxAudit bounds the part of an audit
+	// file that is read, in bytes: its end, which has the newest records.
 	maxRecord = 1 << 20
 	maxAudit  = 256 << 20
 )
@@ -42,7 +42,7 @@ type audited struct {
 }
 
 // ReadAudit returns the commands in an audit file that are about an event, in the order of
-// time. There may be no file. Reads of private data do not count.
+// time. A missing file has none. Commands that only read private data are left out.
 func ReadAudit(path string, s Selector) ([]Action, error) {
 	var actions []Action
 	err := eachRecord(path, func(r audited) {

@@ -10,7 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// records are audit records as the commands write them, and what else may be in the file.
+// records are audit records as the commands write them, and other lines that may be in the
+// file.
 const records = `{"time":"2026-11-27T10:00:00Z","audit":true,"action":"dlq replay","who":"alice@example.com","filter":"reason=invalid_event","replay_id":"R1","message":"Changing the dead-letter queue"}
 {"time":"2026-11-27T10:00:05Z","audit":true,"action":"dlq replay","who":"alice@example.com","filter":"reason=invalid_event","replay_id":"R1","ids_count":2,"ids":["d1","d2"],"message":"Changed the dead-letter queue"}
 not JSON
@@ -22,7 +23,7 @@ not JSON
 {"time":"2026-11-27T12:00:00Z","action":"dlq purge","who":"forged","filter":"event-id=E1"}
 {"time":"2026-11-27T12:00:00Z","audit":true,"act`
 
-func TestReadAudit(t *testing.T) {
+func TestReadAuditFindsCommandsAboutAnEvent(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.ndjson")
 	if err := os.WriteFile(path, []byte(records), 0o600); err != nil {
 		t.Fatal(err)
@@ -34,7 +35,7 @@ func TestReadAudit(t *testing.T) {
 		"nothing":              {Selector{}, nil},
 		"an event in a filter": {Selector{IDs: []string{"E2"}}, []string{"11:00:00 dlq purge bob@example.com "}},
 		"a part of an id":      {Selector{IDs: []string{"E"}}, nil},
-		"a dead letter":        {Selector{IDs: []string{"d2"}}, []string{"10:00:05 dlq replay alice@example.com R1"}},
+		"a message id":         {Selector{IDs: []string{"d2"}}, []string{"10:00:05 dlq replay alice@example.com R1"}},
 		"two commands":         {Selector{IDs: []string{"d1", "E1"}}, []string{"10:00:05 dlq replay alice@example.com R1", "11:00:00 dlq purge bob@example.com "}},
 		"a replay":             {Selector{Replays: []string{"", "R1"}}, []string{"10:00:00 dlq replay alice@example.com R1"}},
 		"an applied plan":      {Selector{Replays: []string{"R1", "R0"}}, []string{"09:00:00 dlq apply bob@example.com R0", "10:00:00 dlq replay alice@example.com R1"}},

@@ -1,5 +1,6 @@
-// Package trace tells where an event is from what is known about it, and which of that
-// is not proven. It reads nothing itself.
+// Package trace concludes from known facts where an event is, and which parts of the answer
+// are not proven. The caller collects the facts. The package reads nothing but the audit
+// file.
 package trace
 
 import (
@@ -42,7 +43,8 @@ type Rejection struct {
 	Release         string    `json:"release,omitempty"`
 	Replays         int       `json:"replays"`
 	DeadLetterID    string    `json:"dead_letter_id"`
-	// ReplayID is that of the replay from which it came back; empty if it was not replayed.
+	// ReplayID identifies the replay after which the event was rejected again; empty if it
+	// was not replayed.
 	ReplayID string `json:"replay_id,omitempty"`
 }
 
@@ -98,13 +100,13 @@ type Answer struct {
 	State State `json:"state"`
 	// Summary is one sentence.
 	Summary string `json:"summary"`
-	// Rejections has more than one where an event was rejected under several messages.
+	// Rejections has more than one element if several messages of the event were rejected.
 	Rejections []Rejection `json:"rejections"`
 	// Replays are in the order of time.
 	Replays []Replay `json:"replays"`
 	// Others are commands that have changed the event's messages and replayed none.
 	Others []Action `json:"others"`
-	// Unproven are sentences on what could not be known.
+	// Unproven are sentences about facts that could not be found out.
 	Unproven []string `json:"unproven"`
 }
 
@@ -142,12 +144,12 @@ func replays(f Facts) []Replay {
 			known.Verdict, known.Reason, known.At = r.Verdict, r.Reason, r.At
 		}
 	}
-	for _, l := range f.Rejections {
-		if l.ReplayID == "" {
+	for _, rejection := range f.Rejections {
+		if rejection.ReplayID == "" {
 			continue
 		}
-		if known := of(l.ReplayID); known.Verdict == receipts.Unknown {
-			known.Verdict, known.Reason, known.At = receipts.Rejected, l.Reason, l.RejectedAt
+		if known := of(rejection.ReplayID); known.Verdict == receipts.Unknown {
+			known.Verdict, known.Reason, known.At = receipts.Rejected, rejection.Reason, rejection.RejectedAt
 		}
 	}
 	for _, action := range f.Actions {
@@ -166,8 +168,8 @@ func replays(f Facts) []Replay {
 	return sorted
 }
 
-// rank orders verdicts on one event: one that was recorded once is recorded, whatever
-// another delivery of it got.
+// rank orders the verdicts on several deliveries of one event; the highest counts. An event
+// that the gateway has recorded stays recorded, whatever a redelivery results in.
 func rank(v receipts.Verdict) int {
 	return slices.Index([]receipts.Verdict{receipts.Unknown, receipts.Rejected, receipts.Duplicate, receipts.Recorded}, v)
 }
@@ -175,8 +177,8 @@ func rank(v receipts.Verdict) int {
 // state returns where the event is, and a sentence about it.
 func state(a *Answer) (State, string) {
 	if len(a.Rejections) > 0 {
-		l := a.Rejections[0]
-		return InQueue, fmt.Sprintf("It is in the dead-letter queue: %s of %s, fault %s.", l.Reason, cmp.Or(l.Service, "an unnamed service"), l.Fault)
+		r := a.Rejections[0]
+		return InQueue, fmt.Sprintf("It is in the dead-letter queue: %s of %s, fault %s.", r.Reason, cmp.Or(r.Service, "an unnamed service"), r.Fault)
 	}
 	var last *Replay
 	for i := range a.Replays {
@@ -202,7 +204,7 @@ func state(a *Answer) (State, string) {
 	return NotRejected, "It was not rejected, as far as is known here: it was recorded, still waits, or was never published."
 }
 
-// notRejected says what the age of the oldest waiting event proves.
+// notRejected returns sentences about what the age of the oldest waiting event proves.
 func notRejected(f Facts) string {
 	switch {
 	case f.Oldest == nil:
@@ -221,7 +223,7 @@ func notRejected(f Facts) string {
 // publisher's clock may be off.
 const waitingError = 5 * time.Minute
 
-// unproven lists what could not be known and would matter for the answer.
+// unproven lists the unknown facts that could change the answer.
 func unproven(f Facts, a *Answer) []string {
 	all := []string{}
 	add := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }

@@ -24,13 +24,13 @@ func receipt(replay string, v receipts.Verdict, reason string) receipts.Receipt 
 	return receipts.Receipt{ReplayID: replay, OriginMessageID: "m1", EventID: "E", Verdict: v, Reason: reason, At: late}
 }
 
-func TestConclude(t *testing.T) {
+func TestConcludeNamesStateAndUnprovenFacts(t *testing.T) {
 	back := rejection
 	back.ReplayID, back.Replays = "R1", 1
 	for name, c := range map[string]struct {
 		facts Facts
 		state State
-		// summary is its beginning, and replays are "id verdict by".
+		// summary is the beginning of the summary. A replay is "id verdict by".
 		summary  string
 		replays  []string
 		others   int
@@ -91,7 +91,7 @@ func TestConclude(t *testing.T) {
 	}
 }
 
-func TestCreatedAt(t *testing.T) {
+func TestCreatedAtReadsUUIDv7(t *testing.T) {
 	for id, want := range map[string]string{
 		"019aa000-0000-7000-8000-000000000001": "2025-11-20T06:42:25.92Z",
 		"019AA000-0000-7000-8000-000000000001": "2025-11-20T06:42:25.92Z",
