@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// Decision is what to do with the events that an answer left out.
+// Decision says how to continue with the events that an answer left out.
 type Decision int
 
 const (
@@ -51,9 +51,9 @@ const (
 	// DefaultSpan is MinSpan in production.
 	DefaultSpan = time.Minute
 	// bundleSize is how many events the gateway publishes in one request at most.
-	// bundleTime is the distance in time from which on two payloads share no request: a few
-	// times the 10 ms for which the gateway collects events. Events of one request are
-	// recorded or left out together, so they are one observation.
+	// bundleTime is the time after which two payloads share no request: a few times the
+	// 10 ms for which the gateway collects events. The events of one request are recorded
+	// or left out together, so that they are one observation.
 	bundleSize = 100
 	bundleTime = 50 * time.Millisecond
 	// maxChance bounds the probability that an event is left out in all its tries by
@@ -62,18 +62,20 @@ const (
 	// maxDoubt bounds the same probability if the share is not known: averaged over all
 	// possible shares, weighted by the observations of other events.
 	maxDoubt = 1e-6
-	// The loss is never taken for smaller, or larger, than this.
+	// minLoss and maxLoss bound the estimate of the share that the gateway loses.
 	minLoss, maxLoss = 0.01, 0.99
-	// minProofs is on how many occasions, at least, the gateway must have recorded
-	// others after tries: an outage may end just before one of them.
+	// minProofs is the smallest number of occasions on which the gateway must have recorded
+	// other events after tries. One occasion proves little, because an outage may have
+	// ended just before it.
 	minProofs = 5
 	// MaxPending is how many tries one proof makes count, at most.
 	MaxPending = 6
-	// hopeless is more tries than any event gets.
+	// hopeless is a number of tries that no event reaches.
 	hopeless = 5000
-	// silentAnswers in a row, with nothing recorded, are an outage, if silentOthers
-	// of them had events that are no suspects, and more than outageEvents events
-	// are left out by then. Fewer may all be at fault, and do not stop a worker.
+	// An outage begins after silentAnswers answers in a row that record nothing, if
+	// silentOthers of them were to events that are no suspects, and more than outageEvents
+	// events are left out by then. Fewer events may all be at fault, and must not open the
+	// breaker.
 	silentAnswers = 16
 	silentOthers  = 3
 	outageEvents  = 10
@@ -109,14 +111,15 @@ type History struct {
 	Rules Rules
 
 	// observed and lost count bundles of events that were not left out before, submitted
-	// while no suspect was in flight: the share that the gateway loses although no known
-	// suspect can be the cause. observedAt is when the latest of them was sent.
+	// while no suspect was in flight. Their ratio is the share that the gateway loses
+	// although no known suspect can be the cause. observedAt is the time at which the
+	// latest of these payloads was sent.
 	observed, lost float64
 	observedAt     time.Time
-	// evidence is when the latest payload was sent of which the gateway recorded
-	// an event that was not left out before, or a control.
+	// evidence is the logical time at which the latest payload was sent of which the
+	// gateway recorded a control, or an event that was not left out before.
 	evidence uint64
-	outage   uint64 // when the latest answer came that was an outage
+	outage   uint64 // logical time of the latest answer that was judged an outage
 	silent   int    // answers in a row that recorded nothing
 	others   int    // of those, answers to events that are no suspects
 }
@@ -129,7 +132,7 @@ type Suspect struct {
 	Counted int
 
 	pending []attempt // tries that count as soon as there is evidence, oldest first
-	proofs  int       // occasions on which others were recorded after tries
+	proofs  int       // occasions on which other events were recorded after tries
 
 	first, last    time.Time // tries that count
 	firstOn        int
@@ -151,8 +154,9 @@ func (s *Suspect) Pending() int { return len(s.pending) }
 // Begun reports whether the event was tried.
 func (s *Suspect) Begun() bool { return s.begun }
 
-// Decide judges an answer, and notes it. The suspect is that of the only event of
-// the payload; nil when there were more, or it was never left out before.
+// Decide judges an answer, and adds it to the evidence. s is the evidence about the only
+// event of the payload. s is nil if the payload had more events, or if its event was never
+// left out before.
 func (h *History) Decide(a Answer, s *Suspect) Decision {
 	h.note(a)
 	switch {
@@ -162,8 +166,8 @@ func (h *History) Decide(a Answer, s *Suspect) Decision {
 		h.outage = a.Came
 		return Outage
 	case a.Events > 1 && a.Recorded == 0 && !a.Again:
-		// One request that was lost, or one instance that cannot publish, is more
-		// likely than an event at fault, and halves would cost two streams.
+		// A lost request, or a gateway instance that cannot publish, is more likely than an
+		// event at fault. Bisecting would cost two streams.
 		return Retry
 	case a.Events > 1, s == nil:
 		return Bisect
@@ -192,7 +196,7 @@ func (h *History) Review(s *Suspect) Decision {
 	return Undecided
 }
 
-// note takes what an answer says of the gateway.
+// note adds an answer to the evidence about the gateway.
 func (h *History) note(a Answer) {
 	if a.Recorded > 0 {
 		h.silent, h.others = 0, 0
@@ -216,9 +220,9 @@ func (h *History) note(a Answer) {
 	}
 }
 
-// confirm counts the tries of an event after which the gateway has recorded
-// something that was submitted later. Without that, an outage may have been the
-// cause. A try that came before the end of an outage never counts.
+// confirm counts the tries of an event after which the gateway has recorded another event
+// that was submitted later. Without such a proof, an outage may have been the cause. A try
+// that was answered before the end of an outage never counts.
 func (h *History) confirm(s *Suspect) {
 	counted := s.Counted
 	s.pending = slices.DeleteFunc(s.pending, func(a attempt) bool {
@@ -241,7 +245,7 @@ func (h *History) confirm(s *Suspect) {
 	}
 }
 
-// condemned is the rule.
+// condemned reports whether the evidence suffices to dead-letter the event.
 func (h *History) condemned(s *Suspect) bool {
 	return h.Rules.RejectAfter > 0 &&
 		s.proofs >= minProofs &&
@@ -250,8 +254,9 @@ func (h *History) condemned(s *Suspect) bool {
 		s.Counted >= h.needed(s, 0)
 }
 
-// Missing returns what a suspect still lacks to be dead-lettered, if the gateway records
-// this many others one by one from now on: tries, and the time that they must cover.
+// Missing returns the evidence that is still missing before the event is dead-lettered: the
+// number of tries, and the time that they must cover. It assumes that the gateway records
+// this many other events one by one from now on.
 func (h *History) Missing(s *Suspect, others int, now time.Time) (tries int, span time.Duration) {
 	span = h.Rules.MinSpan
 	switch {
@@ -263,7 +268,7 @@ func (h *History) Missing(s *Suspect, others int, now time.Time) (tries int, spa
 	return max(0, h.needed(s, others)-s.Counted-len(s.pending)), max(0, span)
 }
 
-// needed is how many tries must count, if so many more others are recorded.
+// needed returns how many tries must count, if more other events are recorded.
 func (h *History) needed(s *Suspect, more int) int {
 	lost, observed := 0.0, float64(more)
 	if s.begun {
@@ -284,9 +289,9 @@ func (h *History) needed(s *Suspect, more int) int {
 	return n
 }
 
-// term is how probable it is that an event is left out once more, after it was left out
-// n times by chance and so many of others were. It does not take any loss for more
-// probable than another beforehand (Laplace's rule of succession).
+// term returns the probability that an event is left out once more by chance, after it was
+// left out n times by chance and lost of the observed other bundles were. Beforehand, every
+// loss counts as equally probable (Laplace's rule of succession).
 func term(lost, observed float64, n int) float64 {
 	return (lost + float64(n) + 1) / (observed + float64(n) + 2)
 }

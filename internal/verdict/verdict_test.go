@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// answers is a gateway as the rule sees it: it counts payloads and time.
+// answers makes the answers of a gateway, with their logical and real times.
 type answers struct {
 	History
 	clock uint64
@@ -20,25 +20,24 @@ func newAnswers(rejectAfter int) *answers {
 	return &answers{History: History{Rules: Rules{RejectAfter: rejectAfter, MinSpan: DefaultSpan}}, now: time.Date(2026, 11, 26, 9, 0, 0, 0, time.UTC)}
 }
 
-// after lets time pass.
+// after advances the time.
 func (g *answers) after(d time.Duration) { g.now = g.now.Add(d) }
 
-// others has events that were not left out before, submitted while no suspect is
-// in flight.
+// others submits events that were not left out before, while no suspect is in flight.
 func (g *answers) others(events, recorded int) Decision {
 	g.clock += 2
 	g.after(bundleTime)
 	return g.Decide(Answer{Events: events, Recorded: recorded, Exclusive: true, SentAt: g.now, Sent: g.clock - 1, Came: g.clock, At: g.now, LeftOut: events - recorded}, nil)
 }
 
-// alone has a suspect that is left out alone, with no other suspect in flight.
+// alone submits a suspect alone, with no other suspect in flight; the gateway leaves it out.
 func (g *answers) alone(s *Suspect) Decision {
 	g.clock += 2
 	return g.Decide(Answer{Events: 1, Suspects: true, Exclusive: true, Connection: int(g.clock/2) % 3, Sent: g.clock - 1, Came: g.clock, At: g.now, LeftOut: 1}, s)
 }
 
-// triesUntilDeadLetter tries the event every 13 s, each time with a proof, until it
-// is condemned; 0: it is not within limit tries.
+// triesUntilDeadLetter tries the event every 13 s, each time with a proof, and returns how
+// many tries it takes until the event is dead-lettered; 0 if limit tries are not enough.
 func (g *answers) triesUntilDeadLetter(s *Suspect, limit int, proof func(try int)) int {
 	for try := 1; try <= limit; try++ {
 		g.alone(s)
@@ -56,7 +55,8 @@ var inputs = []struct {
 	row  string // as the page has it
 	a    Answer
 	with *Suspect
-	// silent is how many answers had nothing before; below 0: all to suspects.
+	// silent is how many answers before recorded nothing. A negative number means that all
+	// of them were answers to suspects.
 	silent int
 	want   Decision
 }{
@@ -94,7 +94,7 @@ func TestDecisionsMatchDocument(t *testing.T) {
 	}
 }
 
-// TestTriesUntilVerdict has how many tries it takes until an event is condemned.
+// TestTriesUntilVerdict counts the tries until an event is dead-lettered.
 func TestTriesUntilVerdict(t *testing.T) {
 	page, err := os.ReadFile("../../docs/verdict.md")
 	if err != nil {
@@ -136,7 +136,7 @@ func TestTriesUntilVerdict(t *testing.T) {
 	}
 }
 
-// TestTryCountsOnlyWithEvidence has what makes a try count, one missing at a time.
+// TestTryCountsOnlyWithEvidence leaves out each condition for a try to count, one at a time.
 func TestTryCountsOnlyWithEvidence(t *testing.T) {
 	condemned := func(g *answers, s *Suspect, alone func()) bool {
 		for range 30 {
@@ -228,9 +228,9 @@ func TestTryCountsOnlyWithEvidence(t *testing.T) {
 	})
 }
 
-// TestFewOthers has how many tries it takes when so few others are recorded, one by
-// one, and how many of them share a proof.
-func TestFewOthers(t *testing.T) {
+// TestTriesWithFewOtherEvents counts the tries when few other events are recorded, one by
+// one, and how many tries share a proof.
+func TestTriesWithFewOtherEvents(t *testing.T) {
 	for _, test := range []struct{ others, want int }{
 		{3, 0}, {4, 0}, {5, 27}, {6, 21}, {8, 15}, {10, 12}, {20, 7}, {30, 6}, {40, 6},
 	} {
@@ -252,7 +252,7 @@ func TestFewOthers(t *testing.T) {
 	}
 }
 
-// TestMissingEvidenceIsNamed has what an event lacks to be condemned.
+// TestMissingEvidenceIsNamed: Missing shrinks as evidence comes.
 func TestMissingEvidenceIsNamed(t *testing.T) {
 	g, s := newAnswers(5), &Suspect{}
 	check := func(others, wantTries int, wantSpan time.Duration) {
@@ -273,8 +273,7 @@ func TestMissingEvidenceIsNamed(t *testing.T) {
 	check(9, 11, 0)
 }
 
-// TestPayloadsThatShareARequest are one observation: they are recorded together.
-func TestPayloadsThatShareARequest(t *testing.T) {
+func TestPayloadsThatShareARequestCountOnce(t *testing.T) {
 	g := newAnswers(5)
 	for i := range 10 {
 		g.Decide(Answer{Events: 1, Recorded: 1, Exclusive: true, SentAt: g.now.Add(time.Duration(i) * time.Millisecond)}, nil)
@@ -289,10 +288,10 @@ func TestPayloadsThatShareARequest(t *testing.T) {
 	}
 }
 
-// TestHealthyEventIsRarelyCondemned has a healthy event in a gateway that loses a share of what it gets, again
-// and again: whatever the share, and however the tries and proofs follow each other, it is
-// condemned by chance with a probability of maxDoubt at most. The probability is exact:
-// all courses are followed.
+// TestHealthyEventIsRarelyCondemned submits a healthy event to a gateway that loses a share
+// of all events. Whatever the share and the order of tries and proofs, the event must be
+// dead-lettered with a probability of at most maxDoubt. The probability is exact, because
+// the test follows all courses.
 func TestHealthyEventIsRarelyCondemned(t *testing.T) {
 	for _, run := range []int{1, 2, 4, MaxPending} {
 		for _, percent := range []float64{30, 50, 70, 80, 90, 95} {
@@ -303,8 +302,9 @@ func TestHealthyEventIsRarelyCondemned(t *testing.T) {
 	}
 }
 
-// chance is the probability that a healthy event is condemned when so many tries are
-// followed by one other event, proofs times, and each is lost with the same probability.
+// chance returns the probability that a healthy event is dead-lettered. The test repeats
+// run tries followed by one other event, proofs times. The gateway loses each event with
+// the probability loss.
 func chance(loss float64, run, proofs int) (condemned float64) {
 	type course struct{ counted, pending, lost, recorded int }
 	courses := map[course]float64{{}: 1}
@@ -327,9 +327,9 @@ func chance(loss float64, run, proofs int) (condemned float64) {
 	return condemned
 }
 
-// TestLossSinceTheFirstTry has an outage before the event was tried: it says
-// nothing about the tries.
-func TestLossSinceTheFirstTry(t *testing.T) {
+// TestLossBeforeTheFirstTryDoesNotCount has an outage before the first try of the event,
+// which must not change how many tries are needed.
+func TestLossBeforeTheFirstTryDoesNotCount(t *testing.T) {
 	g, s := newAnswers(5), &Suspect{}
 	for range 100 {
 		g.others(100, 1)
