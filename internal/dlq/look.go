@@ -124,7 +124,8 @@ func (l *Look) create(ctx context.Context, queue string) (*pubsubpb.Snapshot, er
 }
 
 // removeStale deletes the snapshot of an earlier look if that look has ended, and reports
-// whether the snapshot is gone. A snapshot without a creation time counts as that of a running look.
+// whether the snapshot is gone. A snapshot without a creation time counts as that of a
+// running look.
 func (l *Look) removeStale(ctx context.Context) bool {
 	rpc, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()

@@ -163,10 +163,10 @@ func TestReadingEndsAfterThreeEmptyWaitingPulls(t *testing.T) {
 		want    int
 		took    time.Duration
 	}{
-		"empty":                  {nil, false, 0, 3 * wait},
-		"empty, answered early":  {nil, true, 0, 3 * wait},
-		"two empty pulls":        {[]int{0, 0, 5}, false, 5, 5 * wait},
-		"again and again":        {[]int{0, 5, 0, 0, 5, 0, 0, 1}, false, 11, 8 * wait},
+		"empty":                 {nil, false, 0, 3 * wait},
+		"empty, answered early": {nil, true, 0, 3 * wait},
+		"two empty pulls":       {[]int{0, 0, 5}, false, 5, 5 * wait},
+		"again and again":       {[]int{0, 5, 0, 0, 5, 0, 0, 1}, false, 11, 8 * wait},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, next := &scripted{}, 0
@@ -325,8 +325,8 @@ func TestPullIsRetriedForABoundedTime(t *testing.T) {
 	}
 }
 
-// TestUnansweredExtensionDelaysNoOther has one request that is never answered. Its ids must be
-// tried again long before their leases end.
+// TestUnansweredExtensionDelaysNoOther has one request that is never answered. Its ids must
+// be tried again long before their leases end.
 func TestUnansweredExtensionDelaysNoOther(t *testing.T) {
 	s := &scripted{}
 	s.pull = batches(10)
@@ -479,8 +479,8 @@ func TestLostLeaseIsNeitherExtendedNorReleased(t *testing.T) {
 	})
 }
 
-// TestReleaseFollowsExtensionsInFlight: Close waits for extensions in flight, which could undo
-// the release. It waits only shortly for one that hangs.
+// TestReleaseFollowsExtensionsInFlight: Close waits for extensions in flight, which could
+// undo the release. It waits only shortly for one that hangs.
 func TestReleaseFollowsExtensionsInFlight(t *testing.T) {
 	for name, takes := range map[string]time.Duration{"slow": time.Second, "hanging": time.Hour} {
 		t.Run(name, func(t *testing.T) {
@@ -509,8 +509,8 @@ func TestReleaseFollowsExtensionsInFlight(t *testing.T) {
 	}
 }
 
-// TestReleasePausesAfterACutPull: Close pauses between the deadline of a waiting pull and the
-// release. Pub/Sub may otherwise lease the released messages to that pull.
+// TestReleasePausesAfterACutPull: Close pauses between the deadline of a waiting pull and
+// the release. Pub/Sub may otherwise lease the released messages to that pull.
 func TestReleasePausesAfterACutPull(t *testing.T) {
 	var ended time.Time // of the latest waiting pull
 	answer := batches(1)

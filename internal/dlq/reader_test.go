@@ -200,9 +200,9 @@ func TestReadMessagesThatTheWorkerHasNotWritten(t *testing.T) {
 		}
 	}
 	for name, attributes := range map[string]map[string]string{
-		"no gzip":      {AttrEncoding: EncodingGzip},
-		"no envelope":  {AttrEncoding: EncodingEnvelope},
-		"unknown":      {AttrEncoding: "zstd"},
+		"no gzip":     {AttrEncoding: EncodingGzip},
+		"no envelope": {AttrEncoding: EncodingEnvelope},
+		"unknown":     {AttrEncoding: "zstd"},
 	} {
 		attributes[AttrReason] = "invalid_event"
 		if s := Read(&pubsubpb.PubsubMessage{Data: []byte("x"), Attributes: attributes}, ""); s.Broken == nil {

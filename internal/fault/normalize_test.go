@@ -136,8 +136,8 @@ func TestNormalizeRemovesWhatVaries(t *testing.T) {
 	}
 }
 
-// TestNormalizeOtherDetails has details that other parts of the worker, the gateway and other
-// programs write.
+// TestNormalizeOtherDetails has details that other parts of the worker, the gateway and
+// other programs write.
 func TestNormalizeOtherDetails(t *testing.T) {
 	for in, want := range map[string]string{
 		"the gateway left the event out of 3 answers in 5 submissions while it recorded others, without saying why":                 "the gateway left the event out of N answers in N submissions while it recorded others, without saying why",

@@ -133,8 +133,8 @@ func TestReceiptsArePublishedInBatches(t *testing.T) {
 	})
 }
 
-// TestReceiptsWaitForAnUnavailableTopic: receipts wait in a bounded queue; the Publisher drops
-// and counts the others. Add never blocks.
+// TestReceiptsWaitForAnUnavailableTopic: receipts wait in a bounded queue; the Publisher
+// drops and counts the others. Add never blocks.
 func TestReceiptsWaitForAnUnavailableTopic(t *testing.T) {
 	for _, code := range []codes.Code{codes.Unavailable, codes.NotFound, codes.PermissionDenied} {
 		inFakeTime(t, func(t *testing.T, w *env) {

@@ -289,7 +289,7 @@ func TestPayloadsThatShareARequestCountOnce(t *testing.T) {
 }
 
 // TestHealthyEventIsRarelyCondemned submits a healthy event to a gateway that loses a share
-// of all events. Whatever the share and the order of tries and proofs, the event must be
+// of all events. For each share, and each order of tries and proofs, the event must be
 // dead-lettered with a probability of at most maxDoubt. The probability is exact, because
 // the test follows all courses.
 func TestHealthyEventIsRarelyCondemned(t *testing.T) {

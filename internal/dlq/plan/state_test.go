@@ -140,8 +140,8 @@ func TestPlanIsCompleteOnceTheQueueHasConfirmed(t *testing.T) {
 	}
 }
 
-// TestInQueueOmitsMessagesPublishedJustNow: a run that was killed may still lease the messages
-// that it published last.
+// TestInQueueOmitsMessagesPublishedJustNow: a run that was killed may still lease the
+// messages that it published last.
 func TestInQueueOmitsMessagesPublishedJustNow(t *testing.T) {
 	p := example(t)
 	s := NewState(p)
