@@ -26,7 +26,7 @@ import (
 // browserPatience bounds each step in the browser.
 const browserPatience = time.Minute
 
-// browser is a Chromium without a window at the pages of a queue.
+// browser is a headless Chromium that shows the pages of a queue.
 type browser struct {
 	*testing.T
 	ctx  context.Context
@@ -77,8 +77,8 @@ func newBrowser(t *testing.T, address string) *browser {
 			if err != nil {
 				break
 			}
-			// A page that is refused is an error of the network to the browser, and so is what it
-			// would have loaded from a name that is not served.
+			// Chromium reports refused pages, and files from an address that is not served, as
+			// network errors. The tests provoke these.
 			if (m.IsException() || m.Type == "error" || m.Type == "warning") && m.Source != "network" && !strings.Contains(m.Text, "http://localhost") {
 				all = append(all, m.String())
 			}
@@ -109,7 +109,7 @@ func (b *browser) do(steps ...chromedp.Action[chromedp.Void]) {
 	}
 }
 
-// text is what the page shows.
+// text returns the visible text of the page.
 func (b *browser) text() string {
 	ctx, cancel := context.WithTimeout(b.ctx, 10*time.Second)
 	defer cancel()
@@ -132,7 +132,7 @@ func (b *browser) see(texts ...string) {
 
 func (b *browser) open(path string) { b.Helper(); b.do(chromedp.Navigate(b.base + path)) }
 
-// path is where the browser is.
+// path returns the path of the present page.
 func (b *browser) path() string {
 	b.Helper()
 	location, err := chromedp.Run(b.ctx, chromedp.Location())
@@ -142,7 +142,7 @@ func (b *browser) path() string {
 	return strings.TrimPrefix(location, b.base)
 }
 
-// click clicks what a selector names, and waits for the next page.
+// click clicks an element, and waits for the next page.
 func (b *browser) click(selector string) {
 	b.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, browserPatience)
@@ -167,7 +167,7 @@ func (b *browser) scheme(name string) {
 	}
 }
 
-// accessible fails for what axe-core finds on the page, in light and dark.
+// accessible fails the test for each violation that axe-core finds, in light and dark.
 func (b *browser) accessible(name string) {
 	b.Helper()
 	for _, scheme := range []string{"light", "dark"} {
@@ -209,7 +209,7 @@ func axe(t *testing.T) string {
 	return string(text)
 }
 
-// picture writes what the browser shows into docs/ui when -update is given.
+// picture writes a screenshot into docs/ui if -update is given.
 func (b *browser) picture(name string) {
 	b.Helper()
 	if !*update {
@@ -264,8 +264,8 @@ func localWorker(t *testing.T, variables ...string) string {
 	return queueAddress.FindString(stdout.String())
 }
 
-// TestBrowser goes from the faults to a replay that is seen as recorded, in a browser, on
-// the pages that `worker local --keep-running` prints the address of.
+// TestBrowser follows a fault to its recorded replay, in a browser, on the pages of `worker
+// local --keep-running`.
 func TestBrowser(t *testing.T) {
 	b := openBrowser(t, localWorker(t))
 	b.see("Faults", "user.userId: expected an integer, got a string", "growing", "as the running worker has it", "live events")
@@ -329,14 +329,14 @@ func TestBrowser(t *testing.T) {
 	b.accessible("operations")
 	b.picture("operations")
 
-	// The queue has what is left of it.
+	// The replayed messages are gone from the queue.
 	b.open("/")
 	b.click("form[action='/read'] button")
 	b.see("at least 87 messages")
 }
 
-// TestBrowserPlain goes from a fault to a recorded replay on Google's emulator, in a
-// browser without JavaScript.
+// TestBrowserPlain follows a fault to its recorded replay on Google's emulator, in a browser
+// without JavaScript.
 func TestBrowserPlain(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a browser")
@@ -370,7 +370,7 @@ func TestBrowserPlain(t *testing.T) {
 	b.see("1 published", "1 recorded", "Undo")
 }
 
-// TestBrowserRefusals: what the pages refuse is refused in a browser, too.
+// TestBrowserRefusals provokes each refusal of the pages in a browser.
 func TestBrowserRefusals(t *testing.T) {
 	address := localWorker(t)
 	b := openBrowser(t, address)

@@ -43,70 +43,71 @@ services:
 `
 )
 
-// world is where a page's commands run: a Pub/Sub with letters, and whatever the
-// page is about.
-type world struct {
+// docEnv is the environment in which the commands of a document run. That of a page of the
+// runbook has a Pub/Sub with dead-lettered messages, a SAMS and a gateway.
+type docEnv struct {
 	t       *testing.T
 	pubsub  *pubsubserver.Server
 	sams    *samsserver.Server
 	gateway *gatewayserver.Server
 	dir     string   // where the commands run
-	environ []string // what they see
-	// names are what addresses of the test are called in the pages.
+	environ []string // environment variables of the commands
+	// names replaces addresses of the test by those in the pages.
 	names *strings.Replacer
-	// worker is what the page's worker logs, if it has one.
+	// worker is the output of the page's worker; nil if there is none.
 	worker *output
 }
 
-func newWorld(t *testing.T, letters []*pubsubpb.PubsubMessage) *world {
+// newRunbookEnv starts the environment of a page, with dead-lettered messages.
+func newRunbookEnv(t *testing.T, messages []*pubsubpb.PubsubMessage) *docEnv {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir()}
+	env := &docEnv{t: t, dir: t.TempDir()}
 	var err error
-	w.pubsub, err = pubsubserver.Start(t.Context(), pubsubserver.Options{PullWait: 40 * time.Millisecond})
-	w.must(err)
-	t.Cleanup(func() { w.pubsub.Close() })
-	w.sams, err = samsserver.Start(t.Context(), samsserver.Options{})
-	w.must(err)
-	t.Cleanup(func() { w.sams.Close() })
-	w.gateway, err = gatewayserver.Start(t.Context(), gatewayserver.Options{Introspector: w.sams, Discard: true})
-	w.must(err)
-	t.Cleanup(func() { w.gateway.Close() })
+	env.pubsub, err = pubsubserver.Start(t.Context(), pubsubserver.Options{PullWait: 40 * time.Millisecond})
+	env.must(err)
+	t.Cleanup(func() { env.pubsub.Close() })
+	env.sams, err = samsserver.Start(t.Context(), samsserver.Options{})
+	env.must(err)
+	t.Cleanup(func() { env.sams.Close() })
+	env.gateway, err = gatewayserver.Start(t.Context(), gatewayserver.Options{Introspector: env.sams, Discard: true})
+	env.must(err)
+	t.Cleanup(func() { env.gateway.Close() })
 	for _, err := range []error{
-		w.pubsub.CreateTopic(runbookMain), w.pubsub.CreateTopic(runbookDLQ),
-		w.pubsub.CreateSubscription(runbookSub, runbookMain), w.pubsub.CreateSubscription(runbookDLQSub, runbookDLQ),
-		w.pubsub.CreateSubscription(runbookView, runbookDLQ),
+		env.pubsub.CreateTopic(runbookMain), env.pubsub.CreateTopic(runbookDLQ),
+		env.pubsub.CreateSubscription(runbookSub, runbookMain), env.pubsub.CreateSubscription(runbookDLQSub, runbookDLQ),
+		env.pubsub.CreateSubscription(runbookView, runbookDLQ),
 	} {
-		w.must(err)
+		env.must(err)
 	}
-	for _, m := range letters {
-		_, err := w.pubsub.Publish(runbookDLQ, m)
-		w.must(err)
+	for _, m := range messages {
+		_, err := env.pubsub.Publish(runbookDLQ, m)
+		env.must(err)
 	}
 	self, err := os.Executable()
-	w.must(err)
+	env.must(err)
 	bin := t.TempDir()
-	w.must(os.Symlink(self, filepath.Join(bin, "worker")))
-	w.environ = []string{
-		"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + w.dir, "USER=kim", "LC_ALL=C.UTF-8", actAsWorker + "=1",
-		"GOOGLE_CLOUD_PROJECT=" + runbookProject, "PUBSUB_EMULATOR_HOST=" + w.pubsub.Addr(),
+	env.must(os.Symlink(self, filepath.Join(bin, "worker")))
+	env.environ = []string{
+		"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + env.dir, "USER=kim", "LC_ALL=C.UTF-8", actAsWorker + "=1",
+		"GOOGLE_CLOUD_PROJECT=" + runbookProject, "PUBSUB_EMULATOR_HOST=" + env.pubsub.Addr(),
 		"ENVIRONMENT_ID=prod", "WORKER_SERVICES=" + runbookServices, "DLQ_VIEW_SUBSCRIPTION=telemetry-events-dlq-view",
 	}
 	host := func(url string) string { return strings.TrimPrefix(url, "http://") }
-	w.names = strings.NewReplacer(
-		w.gateway.URL(), "https://telemetry-gateway.sourcegraph.com", host(w.gateway.URL()), "telemetry-gateway.sourcegraph.com:443",
-		w.sams.URL(), "https://accounts.sourcegraph.com", host(w.sams.URL()), "accounts.sourcegraph.com:443",
-		w.dir+"/", "")
-	return w
+	env.names = strings.NewReplacer(
+		env.gateway.URL(), "https://telemetry-gateway.sourcegraph.com", host(env.gateway.URL()), "telemetry-gateway.sourcegraph.com:443",
+		env.sams.URL(), "https://accounts.sourcegraph.com", host(env.sams.URL()), "accounts.sourcegraph.com:443",
+		env.dir+"/", "")
+	return env
 }
 
-func (w *world) must(err error) {
-	w.t.Helper()
+func (env *docEnv) must(err error) {
+	env.t.Helper()
 	if err != nil {
-		w.t.Fatal(err)
+		env.t.Fatal(err)
 	}
 }
 
-// output is what a process writes, readable meanwhile.
+// output collects the output of a process, and can be read while the process runs.
 type output struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -125,44 +126,44 @@ func (o *output) String() string {
 }
 
 // run starts `worker run`; wait waits for its end.
-func (w *world) run(vars ...string) (wait func()) {
-	w.t.Helper()
-	// Pages that have a worker may use what it has.
-	w.environ = append(w.environ,
-		"TELEMETRY_GATEWAY_URL="+w.gateway.URL(), "SAMS_URL="+w.sams.URL(), "WORKER_INSECURE_DEV=true",
-		"SAMS_CLIENT_ID="+w.sams.ClientID(), "SAMS_CLIENT_SECRET="+w.sams.ClientSecret())
-	w.shell("worker setup --yes") // with the settings that it should have
-	w.worker = &output{}
-	cmd := exec.Command(w.path("worker"), "run")
-	cmd.Env = append(slices.Clone(w.environ), append([]string{
+func (env *docEnv) run(vars ...string) (wait func()) {
+	env.t.Helper()
+	// The commands of a page with a worker have the worker's variables.
+	env.environ = append(env.environ,
+		"TELEMETRY_GATEWAY_URL="+env.gateway.URL(), "SAMS_URL="+env.sams.URL(), "WORKER_INSECURE_DEV=true",
+		"SAMS_CLIENT_ID="+env.sams.ClientID(), "SAMS_CLIENT_SECRET="+env.sams.ClientSecret())
+	env.shell("worker setup --yes") // gives the resources their recommended settings
+	env.worker = &output{}
+	cmd := exec.Command(env.path("worker"), "run")
+	cmd.Env = append(slices.Clone(env.environ), append([]string{
 		"WORKER_MODE=drain", "WORKER_DRAIN_IDLE=2s", "WORKER_BATCH_MAX_DELAY=50ms", "WORKER_SHUTDOWN_TIMEOUT=2s",
 	}, vars...)...)
-	cmd.Stdout, cmd.Stderr = w.worker, w.worker
-	w.must(cmd.Start())
+	cmd.Stdout, cmd.Stderr = env.worker, env.worker
+	env.must(cmd.Start())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		_ = cmd.Wait() // it may be killed
 	}()
-	w.t.Cleanup(func() {
+	env.t.Cleanup(func() {
 		_ = cmd.Process.Kill() // it may have ended
 		<-done
-		if w.t.Failed() {
-			w.t.Logf("the worker says:\n%s", w.worker)
+		if env.t.Failed() {
+			env.t.Logf("the worker says:\n%s", env.worker)
 		}
 	})
 	return func() {
 		select {
 		case <-done:
 		case <-time.After(4 * time.Minute): // an event is left out for a minute at least before it is rejected
-			w.t.Fatal("the worker does not end")
+			env.t.Fatal("the worker does not end")
 		}
 	}
 }
 
 // path finds a program where the page's commands find it.
-func (w *world) path(program string) string {
-	for _, v := range w.environ {
+func (env *docEnv) path(program string) string {
+	for _, v := range env.environ {
 		if list, ok := strings.CutPrefix(v, "PATH="); ok {
 			return filepath.Join(filepath.SplitList(list)[0], program)
 		}
@@ -170,32 +171,31 @@ func (w *world) path(program string) string {
 	return program
 }
 
-// serve starts a worker that goes on, with endpoints that the page finds at
-// $WORKER_URL, and waits until it has logged something and one of its endpoints
-// says something, too.
-func (w *world) serve(logs, path string, says ...string) {
-	w.t.Helper()
-	l, err := new(net.ListenConfig).Listen(w.t.Context(), "tcp", "127.0.0.1:0")
-	w.must(err)
+// serve starts a worker in continuous mode, with its endpoints at $WORKER_URL. It waits
+// until the worker has logged a text, and an endpoint has all of the texts in says.
+func (env *docEnv) serve(logs, path string, says ...string) {
+	env.t.Helper()
+	l, err := new(net.ListenConfig).Listen(env.t.Context(), "tcp", "127.0.0.1:0")
+	env.must(err)
 	addr := l.Addr().String()
-	w.must(l.Close())
-	w.run("WORKER_MODE=continuous", "WORKER_DIAGNOSTICS_ADDR="+addr, "DIAGNOSTICS_SECRET=local-diagnostics")
-	w.environ = append(w.environ, "WORKER_URL=http://"+addr, "DIAGNOSTICS_SECRET=local-diagnostics")
-	w.eventually("the worker logs "+logs, func() bool { return strings.Contains(w.worker.String(), logs) })
-	w.eventually(fmt.Sprintf("%s says %q", path, says), func() bool {
-		got := w.shell(`curl -s -H "Authorization: Bearer $DIAGNOSTICS_SECRET" $WORKER_URL` + path)
+	env.must(l.Close())
+	env.run("WORKER_MODE=continuous", "WORKER_DIAGNOSTICS_ADDR="+addr, "DIAGNOSTICS_SECRET=local-diagnostics")
+	env.environ = append(env.environ, "WORKER_URL=http://"+addr, "DIAGNOSTICS_SECRET=local-diagnostics")
+	env.eventually("the worker logs "+logs, func() bool { return strings.Contains(env.worker.String(), logs) })
+	env.eventually(fmt.Sprintf("%s says %q", path, says), func() bool {
+		got := env.shell(`curl -s -H "Authorization: Bearer $DIAGNOSTICS_SECRET" $WORKER_URL` + path)
 		return !slices.ContainsFunc(says, func(part string) bool { return !strings.Contains(got, part) })
 	})
 }
 
 // publish publishes events to the topic.
-func (w *world) publish(messages ...*pubsubpb.PubsubMessage) {
-	w.t.Helper()
-	_, err := w.pubsub.Publish(runbookMain, messages...)
-	w.must(err)
+func (env *docEnv) publish(messages ...*pubsubpb.PubsubMessage) {
+	env.t.Helper()
+	_, err := env.pubsub.Publish(runbookMain, messages...)
+	env.must(err)
 }
 
-// good are valid events.
+// good makes n valid events.
 func good(n int) []*pubsubpb.PubsubMessage {
 	all := make([]*pubsubpb.PubsubMessage, n)
 	for i := range all {
@@ -207,103 +207,104 @@ func good(n int) []*pubsubpb.PubsubMessage {
 	return all
 }
 
-// situations are what has happened where a page is read.
-var situations = map[string]func(*world){
-	"plan": func(w *world) {
-		w.environ = append(w.environ, "RECEIPTS_TOPIC=telemetry-events-receipts", "RECEIPTS_SUBSCRIPTION=telemetry-events-receipts-oncall")
-		w.serve("The gateway accepts", "/-/readyz")
+// situations bring about the situation that a page describes, by the name of the page.
+var situations = map[string]func(*docEnv){
+	"plan": func(env *docEnv) {
+		env.environ = append(env.environ, "RECEIPTS_TOPIC=telemetry-events-receipts", "RECEIPTS_SUBSCRIPTION=telemetry-events-receipts-oncall")
+		env.serve("The gateway accepts", "/-/readyz")
 	},
-	"TelemetryRelayOldestHeldTooOld": func(w *world) {
-		w.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
+	"TelemetryRelayOldestHeldTooOld": func(env *docEnv) {
+		env.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
 			return gatewayserver.Fault{Hang: true}
 		})
-		w.publish(good(12)...)
-		w.environ = append(w.environ, "WORKER_SUBMIT_TIMEOUT=90s") // so that it still hangs when the page is read
-		w.serve("The gateway accepts", "/metrics", "events_in_flight 12\n")
+		env.publish(good(12)...)
+		env.environ = append(env.environ, "WORKER_SUBMIT_TIMEOUT=90s") // so that it still hangs while the page's commands run
+		env.serve("The gateway accepts", "/metrics", "events_in_flight 12\n")
 	},
-	"TelemetryRelayGatewaySlow": func(w *world) {
-		w.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
+	"TelemetryRelayGatewaySlow": func(env *docEnv) {
+		env.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
 			return gatewayserver.Fault{Hang: true}
 		})
-		w.publish(good(12)...)
-		w.environ = append(w.environ, "WORKER_SUBMIT_TIMEOUT=90s") // so that it still waits when the page is read
-		w.serve("The gateway accepts", "/metrics", "submissions_in_flight 1\n")
+		env.publish(good(12)...)
+		env.environ = append(env.environ, "WORKER_SUBMIT_TIMEOUT=90s") // so that it still waits while the page's commands run
+		env.serve("The gateway accepts", "/metrics", "submissions_in_flight 1\n")
 	},
-	"TelemetryRelayEventsUndecided": func(w *world) {
+	"TelemetryRelayEventsUndecided": func(env *docEnv) {
 		lone := good(1)
-		w.gateway.SetOnPayload(func(_ gatewayserver.StreamInfo, events []*gatewayserver.Event) (f gatewayserver.Fault) {
+		env.gateway.SetOnPayload(func(_ gatewayserver.StreamInfo, events []*gatewayserver.Event) (f gatewayserver.Fault) {
 			f.OmitAll = true
 			return f
 		})
-		w.publish(lone...)
-		w.environ = append(w.environ, "WORKER_MODE=continuous")
-		w.serve("The gateway accepts", "/metrics", "events_undecided 1\n")
+		env.publish(lone...)
+		env.environ = append(env.environ, "WORKER_MODE=continuous")
+		env.serve("The gateway accepts", "/metrics", "events_undecided 1\n")
 	},
-	"TelemetryRelayGatewayAway": func(w *world) {
-		w.gateway.SetDown(true)
-		w.publish(good(12)...)
-		w.serve("Not delivering", "/-/readyz", "gateway is not available")
+	"TelemetryRelayGatewayAway": func(env *docEnv) {
+		env.gateway.SetDown(true)
+		env.publish(good(12)...)
+		env.serve("Not delivering", "/-/readyz", "gateway is not available")
 	},
-	"TelemetryRelaySAMSAway": func(w *world) {
-		w.publish(good(12)...)
-		w.sams.SetFault(func(*http.Request) (int, string, time.Duration, bool) {
+	"TelemetryRelaySAMSAway": func(env *docEnv) {
+		env.publish(good(12)...)
+		env.sams.SetFault(func(*http.Request) (int, string, time.Duration, bool) {
 			return http.StatusServiceUnavailable, "upstream connect error", 0, true
 		})
-		w.serve("Not delivering", "/-/readyz", "SAMS")
+		env.serve("Not delivering", "/-/readyz", "SAMS")
 	},
-	"TelemetryRelayDeadLetterWritesFailing": func(w *world) {
+	"TelemetryRelayDeadLetterWritesFailing": func(env *docEnv) {
 		messages := good(12)
 		for _, m := range messages[:5] {
 			m.Data = []byte(`{"feature":"cody.chat"}`)
 		}
-		w.publish(messages...)
-		w.pubsub.SetFault(deadLetterTopicRefuses)
-		w.serve("The dead-letter topic does not take messages", "/-/readyz", "dead-letter")
-		w.pubsub.SetPermit(func(resource, permission string) bool {
+		env.publish(messages...)
+		env.pubsub.SetFault(deadLetterTopicRefuses)
+		env.serve("The dead-letter topic does not take messages", "/-/readyz", "dead-letter")
+		env.pubsub.SetPermit(func(resource, permission string) bool {
 			return resource != runbookDLQ || permission != "pubsub.topics.publish"
 		})
 	},
-	"TelemetryRelayBooksDoNotBalance": func(w *world) {
-		w.publish(good(50)...)
-		w.publish(badEvents()[:9]...)
-		w.serve("The gateway accepts", "/metrics", `events_rejected_total{reason="invalid_event",service="sams"} 9`,
+	"TelemetryRelayBooksDoNotBalance": func(env *docEnv) {
+		env.publish(good(50)...)
+		env.publish(badEvents()[:9]...)
+		env.serve("The gateway accepts", "/metrics", `events_rejected_total{reason="invalid_event",service="sams"} 9`,
 			`events_submitted_total{service="cody-gateway"} 50`, "events_in_flight 0\n")
 	},
-	"TelemetryRelayJobEndsAtDeadline": func(w *world) {
-		w.publish(good(50)...)
-		w.run("WORKER_DRAIN_IDLE=5m", "JOB_EXECUTION_DEADLINE=14s")()
+	"TelemetryRelayJobEndsAtDeadline": func(env *docEnv) {
+		env.publish(good(50)...)
+		env.run("WORKER_DRAIN_IDLE=5m", "JOB_EXECUTION_DEADLINE=14s")()
 	},
-	"TelemetryRelayNoStream": func(w *world) {
-		w.pubsub.SetFault(func(method string, _ any) error {
+	"TelemetryRelayNoStream": func(env *docEnv) {
+		env.pubsub.SetFault(func(method string, _ any) error {
 			if method == "StreamingPull" {
 				return status.Error(codes.Unavailable, "The service is currently unavailable.")
 			}
 			return nil
 		})
-		w.serve("No stream from Pub/Sub is open", "/metrics", "pubsub_streams 0\n")
+		env.serve("No stream from Pub/Sub is open", "/metrics", "pubsub_streams 0\n")
 	},
-	"TelemetryRelayStreamsRefused": func(w *world) {
-		w.pubsub.RefuseStreams(-1, status.Error(codes.PermissionDenied, "User not authorized to perform this action."))
-		w.serve("Pub/Sub refuses a stream", "/metrics", "pubsub_streams 0\n")
-		w.pubsub.SetPermit(func(resource, permission string) bool {
+	"TelemetryRelayStreamsRefused": func(env *docEnv) {
+		env.pubsub.RefuseStreams(-1, status.Error(codes.PermissionDenied, "User not authorized to perform this action."))
+		env.serve("Pub/Sub refuses a stream", "/metrics", "pubsub_streams 0\n")
+		env.pubsub.SetPermit(func(resource, permission string) bool {
 			return resource != runbookSub || permission != "pubsub.subscriptions.consume"
 		})
 	},
-	"TelemetryRelayDrainUnproven": func(w *world) {
-		w.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
-			w.pubsub.SilenceStreams(runbookSub)
+	"TelemetryRelayDrainUnproven": func(env *docEnv) {
+		env.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
+			env.pubsub.SilenceStreams(runbookSub)
 			return gatewayserver.Fault{}
 		})
-		w.publish(good(50)...)
-		w.run("JOB_EXECUTION_DEADLINE=12s")()
+		env.publish(good(50)...)
+		env.run("JOB_EXECUTION_DEADLINE=12s")()
 	},
-	"TelemetryRelayJobNotSucceeding": func(w *world) {
-		w.gateway.SetDown(true)
-		w.run("WORKER_DRAIN_IDLE=5m", "JOB_EXECUTION_DEADLINE=12s")()
+	"TelemetryRelayJobNotSucceeding": func(env *docEnv) {
+		env.gateway.SetDown(true)
+		env.run("WORKER_DRAIN_IDLE=5m", "JOB_EXECUTION_DEADLINE=12s")()
 	},
 }
 
-// deadLetterTopicRefuses is a dead-letter topic on which the worker may not publish.
+// deadLetterTopicRefuses is the fault of a dead-letter topic to which the worker may not
+// publish.
 func deadLetterTopicRefuses(method string, req any) error {
 	if p, ok := req.(*pubsubpb.PublishRequest); ok && method == "Publish" && p.GetTopic() == runbookDLQ {
 		return status.Error(codes.PermissionDenied, "User not authorized to perform this action.")
@@ -313,22 +314,23 @@ func deadLetterTopicRefuses(method string, req any) error {
 
 var submissions = regexp.MustCompile(`\d+ answers in \d+ submissions`)
 
-// night makes the dead letters of one night: what the worker itself makes of bad
-// events and of a gateway that does not take some, with the times of another
-// day, what Pub/Sub has dead-lettered, and something of somebody else.
-func night(t *testing.T) []*pubsubpb.PubsubMessage {
+// exampleQueue makes the dead-lettered messages that the pages show. A worker dead-letters
+// bad events, and events that the gateway refuses or leaves out; their times are moved to
+// exampleDay. Others are as Pub/Sub's own dead-letter policy would write them, and one has
+// no reason.
+func exampleQueue(t *testing.T) []*pubsubpb.PubsubMessage {
 	t.Helper()
-	w := newWorld(t, nil)
+	env := newRunbookEnv(t, nil)
 	bad := badEvents()
 	for _, m := range bad {
-		w.publish(m)
+		env.publish(m)
 	}
-	w.publish(good(50)...)
+	env.publish(good(50)...)
 	for _, m := range good(20) {
 		m.Attributes["service_id"] = "sams"
-		w.publish(m)
+		env.publish(m)
 	}
-	w.gateway.SetOnPayload(func(_ gatewayserver.StreamInfo, events []*gatewayserver.Event) (f gatewayserver.Fault) {
+	env.gateway.SetOnPayload(func(_ gatewayserver.StreamInfo, events []*gatewayserver.Event) (f gatewayserver.Fault) {
 		for _, e := range events {
 			switch e.GetAction() {
 			case "leftOut":
@@ -339,36 +341,36 @@ func night(t *testing.T) []*pubsubpb.PubsubMessage {
 		}
 		return f
 	})
-	wait := w.run("WORKER_REJECT_AFTER=5")
-	// A verdict on an event that is left out needs others that are recorded, so there is
-	// some traffic until all are judged.
+	wait := env.run("WORKER_REJECT_AFTER=5")
+	// A verdict on an event that is left out needs other events that are recorded, so that
+	// there is some traffic until all events have a verdict.
 	more := good(3000)[50:]
-	for deadline := time.Now().Add(2 * time.Minute); len(w.pubsub.Messages(runbookDLQSub)) < len(bad) && time.Now().Before(deadline); {
-		w.publish(more[:3]...)
+	for deadline := time.Now().Add(2 * time.Minute); len(env.pubsub.Messages(runbookDLQSub)) < len(bad) && time.Now().Before(deadline); {
+		env.publish(more[:3]...)
 		more = more[3:]
 		time.Sleep(200 * time.Millisecond) // the rate of the traffic
 	}
 	wait()
-	letters := w.pubsub.Messages(runbookDLQSub)
-	if len(letters) != len(bad) {
-		t.Fatalf("%d dead letters, want %d; the worker says:\n%s", len(letters), len(bad), w.worker)
+	messages := env.pubsub.Messages(runbookDLQSub)
+	if len(messages) != len(bad) {
+		t.Fatalf("%d dead-lettered messages, want %d; the worker says:\n%s", len(messages), len(bad), env.worker)
 	}
 	number := func(m *pubsubpb.PubsubMessage) int {
 		n, err := strconv.Atoi(m.GetAttributes()["dlq_message_id"])
-		w.must(err)
+		env.must(err)
 		return n
 	}
-	slices.SortFunc(letters, func(a, b *pubsubpb.PubsubMessage) int { return cmp.Compare(number(a), number(b)) })
+	slices.SortFunc(messages, func(a, b *pubsubpb.PubsubMessage) int { return cmp.Compare(number(a), number(b)) })
 	at := time.Date(2026, time.November, 20, 1, 47, 9, 0, time.UTC)
 	var all []*pubsubpb.PubsubMessage
-	for i, m := range letters {
+	for i, m := range messages {
 		at = at.Add(time.Duration(7+i%13) * time.Second)
 		a := maps.Clone(m.GetAttributes())
 		a["dlq_message_id"] = strconv.Itoa(13_411_870_000_000_000 + 977*i)
 		a["dlq_publish_time"] = at.Add(-340 * time.Millisecond).Format(time.RFC3339Nano)
 		a["dlq_rejected_at"] = at.Format(time.RFC3339Nano)
 		a["dlq_worker_version"] = "2026.46.2"
-		if strings.HasPrefix(a["dlq_reason"], "gateway") { // how often it was tried depends on what else was on its way
+		if strings.HasPrefix(a["dlq_reason"], "gateway") { // the number of tries depends on timing
 			a["dlq_attempts"] = "6"
 			a["dlq_detail"] = submissions.ReplaceAllString(a["dlq_detail"], "5 answers in 6 submissions")
 		}
@@ -384,7 +386,7 @@ func night(t *testing.T) []*pubsubpb.PubsubMessage {
 	return append(all, &pubsubpb.PubsubMessage{Data: []byte("test, please ignore"), Attributes: map[string]string{"from": "somebody"}})
 }
 
-// badEvents are what the services get wrong in that night.
+// badEvents makes the bad events of the example queue.
 func badEvents() []*pubsubpb.PubsubMessage {
 	var all []*pubsubpb.PubsubMessage
 	add := func(times int, service, data string, attributes ...string) {

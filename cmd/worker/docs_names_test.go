@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestDocsNameExistingTests requires that each test exists that a document names, in
-// backquotes or after -run.
+// TestDocsNameExistingTests: each test that a document names, in backquotes or after -run,
+// must exist.
 func TestDocsNameExistingTests(t *testing.T) {
 	declared := regexp.MustCompile(`(?m)^func (Test\w+)\(`)
 	mention := regexp.MustCompile("`(?:[a-z/]+ )?(Test[A-Z]\\w*)`|-run '?(Test[A-Z]\\w*)")
@@ -55,8 +55,8 @@ func TestDocsNameExistingTests(t *testing.T) {
 	}
 }
 
-// TestCommandsMatchTests: a command on a page that runs tests or benchmarks by name finds
-// one for each name. A pattern that matches none passes, and would prove nothing.
+// TestCommandsMatchTests: for each name in a command that runs tests or benchmarks there
+// must be one that matches. go test passes if none matches, which would prove nothing.
 func TestCommandsMatchTests(t *testing.T) {
 	command := regexp.MustCompile(`go test (\./\S+)[^\n` + "`" + `]*`)
 	option := regexp.MustCompile(`-(run|bench) '?([^\s']+)`)

@@ -21,12 +21,12 @@ var alertNames = []string{
 	"TelemetryRelayGatewaySlow",
 }
 
-// guides are pages about no reason and no alert.
+// guides are the pages that are about neither a reason nor an alert.
 var guides = []string{"plan"}
 
-// TestRunbookIsWhole makes sure that each reason and each alert has its page,
-// that on-call finds it from the first page, and that it says what has to be said.
-func TestRunbookIsWhole(t *testing.T) {
+// TestRunbookHasAPageForEachReasonAndAlert: each page must be linked from the first page,
+// and have the sections that on-call needs.
+func TestRunbookHasAPageForEachReasonAndAlert(t *testing.T) {
 	read := func(path string) string {
 		t.Helper()
 		text, err := os.ReadFile(filepath.Join(runbookDir, path))
@@ -80,9 +80,9 @@ func TestRunbookIsWhole(t *testing.T) {
 	}
 }
 
-// TestRunbookNamesRefusals makes sure that on-call finds each code with which Pub/Sub
-// refuses streams.
-func TestRunbookNamesRefusals(t *testing.T) {
+// TestRunbookNamesEachRefusalCode: the page about refused streams must name each code that
+// the metric can have.
+func TestRunbookNamesEachRefusalCode(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join(runbookDir, "oncall", "TelemetryRelayStreamsRefused.md"))
 	if err != nil {
 		t.Fatal(err)
@@ -98,7 +98,6 @@ func TestRunbookNamesRefusals(t *testing.T) {
 	}
 }
 
-// TestLinksLeadSomewhere makes sure that each link between the documents leads somewhere.
 func TestLinksLeadSomewhere(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	code := regexp.MustCompile("(?ms)^```.*?^```|`[^`\n]*`")
@@ -152,7 +151,7 @@ func markdown(t *testing.T) []string {
 	return files
 }
 
-// anchors are those that a code host makes of headings.
+// anchors returns the anchors that a code host makes of headings.
 func anchors(markdown string) []string {
 	var all []string
 	for _, heading := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(markdown, -1) {
@@ -162,7 +161,6 @@ func anchors(markdown string) []string {
 	return all
 }
 
-// TestAlertsLinkToPages makes sure that an alert leads on-call to its page.
 func TestAlertsLinkToPages(t *testing.T) {
 	rules, err := os.ReadFile("../../deploy/alerts/telemetry-relay.rules.yaml")
 	if err != nil {

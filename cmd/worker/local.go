@@ -71,14 +71,14 @@ func (env environment) localCommand() *cli.Command {
 				return command.Usagef("--pubsub-addr is for the embedded Pub/Sub, and PUBSUB_EMULATOR_HOST uses another")
 			}
 			if opts.emulatorHost != "" && !c.IsSet("events") {
-				opts.events = 0 // the emulator is somebody's
+				opts.events = 0 // the emulator may have data of its own
 			}
 			return env.local(ctx, opts)
 		},
 	}
 }
 
-// maxLocalEvents fit into memory.
+// maxLocalEvents is how many sample events fit into memory.
 const maxLocalEvents = 5_000_000
 
 type localOptions struct {
@@ -87,7 +87,7 @@ type localOptions struct {
 	pubsubAddr  string
 	json        bool
 
-	emulatorHost, project string // of an emulator that is used instead, if there is one
+	emulatorHost, project string // of an emulator to use instead; empty if there is none
 }
 
 // variable returns the value of an environment variable, or "".
@@ -149,7 +149,7 @@ func (env environment) local(ctx context.Context, opts localOptions) (err error)
 }
 
 // localIntervals returns the intervals of the Pub/Sub client. The embedded Pub/Sub is in this
-// process: a short wait shows that it has nothing.
+// process, so that a short wait shows that it is empty.
 func localIntervals(opts localOptions) consume.Intervals {
 	if opts.emulatorHost != "" {
 		return consume.Intervals{}
@@ -163,7 +163,8 @@ func newProgressBar(out io.Writer, total int) *progressbar.ProgressBar {
 		progressbar.OptionSetItsString("events"), progressbar.OptionClearOnFinish(), progressbar.OptionSetRenderBlankState(true))
 }
 
-// localVariables is the configuration of the run: quick, and for this stack.
+// localVariables returns the configuration of the run: that of the stack, with short waits,
+// and with the WORKER_ and LOG_ variables of the environment.
 func (env environment) localVariables(stack *devstack.Stack, opts localOptions) []string {
 	vars := []string{"LOG_LEVEL=warn", "WORKER_DRAIN_IDLE=1s", "WORKER_BATCH_MAX_DELAY=200ms"}
 	vars = append(vars, slices.DeleteFunc(slices.Clone(env.Vars), func(v string) bool {
@@ -180,7 +181,7 @@ func (env environment) localVariables(stack *devstack.Stack, opts localOptions) 
 	return vars
 }
 
-// publishSamples puts the events on the topic, the bad ones among the others.
+// publishSamples publishes n valid events to the topic, with the bad ones spread among them.
 func publishSamples(stack *devstack.Stack, n int) (total int, err error) {
 	events, err := sample.Events(n)
 	if err != nil {

@@ -10,19 +10,20 @@ import (
 	"time"
 )
 
-// TestLocalPageShowsEachEvent: the page of `worker local` shows each event as it arrives,
-// or without a script when it is loaded again. It never shows private metadata.
+// TestLocalPageShowsEachEvent: the page of `worker local` shows each event as it arrives.
+// Without a script it shows new events when it is loaded again. It never shows private
+// metadata.
 func TestLocalPageShowsEachEvent(t *testing.T) {
 	t.Parallel()
-	w := newDesk(t, `WORKER_SERVICES={services: [{id: cody-analytics, privateMetadata: drop, events: [{feature: cody.hover, action: shown, privateMetadata: {repository}}]}]}`)
-	first := w.background("worker local --keep-running --events 0")
-	w.eventually("the first terminal is ready", func() bool { return strings.Contains(first.String(), "Stop with Ctrl-C.\n") })
+	env := newDeveloperEnv(t, `WORKER_SERVICES={services: [{id: cody-analytics, privateMetadata: drop, events: [{feature: cody.hover, action: shown, privateMetadata: {repository}}]}]}`)
+	first := env.background("worker local --keep-running --events 0")
+	env.eventually("the first terminal is ready", func() bool { return strings.Contains(first.String(), "Stop with Ctrl-C.\n") })
 	address := regexp.MustCompile(`and at (http://127\.0\.0\.1:\d+/)\n`).FindStringSubmatch(first.String())
 	if address == nil {
 		t.Fatalf("no address of a page in\n%s", first)
 	}
 	for _, export := range regexp.MustCompile(`(?m)^ +export (\S+)$`).FindAllStringSubmatch(first.String(), -1) {
-		w.environ = append(w.environ, export[1])
+		env.environ = append(env.environ, export[1])
 	}
 
 	client := &http.Client{Timeout: 2 * time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}
@@ -37,7 +38,7 @@ func TestLocalPageShowsEachEvent(t *testing.T) {
 	live := get("live?after=0")
 	defer live.Close()
 	const secret = "pr1vate-mark"
-	w.shell(`printf '%s\n' ` +
+	env.shell(`printf '%s\n' ` +
 		`'{"attributes":{"service_id":"cody-analytics","service_environment":"dev"},"data":{"feature":"cody.hover","action":"shown","metadata":{"tier":2},"privateMetadata":{"repository":"` + secret + `","` + secret + `":1}}}' ` +
 		`'{"attributes":{"service_id":"cody-analytics"},"data":{"feature":"cody.hover","action":"<b>","privateMetadata":{"repository":"` + secret + `"}}}' ` +
 		`| worker publish --as-is`)
@@ -63,11 +64,11 @@ func TestLocalPageShowsEachEvent(t *testing.T) {
 	body := get("")
 	defer body.Close()
 	page, err := io.ReadAll(body)
-	w.must(err)
+	env.must(err)
 	if !all(string(page)) {
 		t.Errorf("want %q in\n%s", wants, page)
 	}
-	w.eventually("the terminal says the same", func() bool {
+	env.eventually("the terminal says the same", func() bool {
 		return strings.Contains(first.String(), "recorded  cody-analytics/dev  cody.hover/shown  ") &&
 			strings.Contains(first.String(), "rejected  cody-analytics/local  cody.hover/<b>  invalid_event: action: expected")
 	})

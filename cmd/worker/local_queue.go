@@ -18,23 +18,25 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 )
 
-// localQueue is the pages of the dead-letter queue of `worker local`.
+// localQueue serves the pages of the dead-letter queue of `worker local`.
 type localQueue struct {
 	pages   *dlqcmd.Pages
 	address string // admits one browser
-	plans   string
+	plans   string // folder
 	stop    context.CancelFunc
 	served  chan error
 }
 
-// localQueueOptions wait less than for a Pub/Sub elsewhere.
+// localQueueOptions have shorter waits than the defaults, because Pub/Sub is on this
+// machine.
 var localQueueOptions = dlqcmd.Options{
 	Queue:      dlq.QueueOptions{WaitingPull: 300 * time.Millisecond},
 	CanaryLook: 2 * time.Second, LookAgain: 2 * time.Second, ReceiptsLook: 500 * time.Millisecond,
 }
 
-// localQueue puts rejected samples into the queue, unless somebody else's emulator has it,
-// and serves its pages until close. Their plans are in a temporary folder.
+// localQueue serves the pages of the queue until close. Their plans are in a temporary
+// folder. It first puts rejected samples into the queue, unless the queue is on an emulator,
+// which may have data of its own.
 func (env environment) localQueue(ctx context.Context, stack *devstack.Stack, cfg *config.Config, opts localOptions) (*localQueue, error) {
 	if opts.emulatorHost == "" && opts.events > 0 {
 		if err := publishRejects(ctx, stack, cfg); err != nil {
@@ -66,8 +68,8 @@ func (q *localQueue) close() error {
 // firstSampleID is the message id of the first rejected sample, in Pub/Sub's form.
 const firstSampleID = 7_000_000_000_000
 
-// publishRejects puts events that were rejected before into the dead-letter queue, so that
-// there is something to see.
+// publishRejects publishes rejected samples to the dead-letter queue, so that its pages have
+// faults to show.
 func publishRejects(ctx context.Context, stack *devstack.Stack, cfg *config.Config) error {
 	rejects, err := sample.Rejects()
 	if err != nil {

@@ -20,8 +20,8 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/relay"
 )
 
-// localReport counts what became of the events of `worker local`, for a summary, and
-// shows each as it arrives.
+// localReport counts the outcomes of the events of `worker local` for a summary, and prints
+// each event as it arrives.
 type localReport struct {
 	out  io.Writer
 	feed *livepage.Feed // nil: nothing is shown until the summary
@@ -34,9 +34,11 @@ type localReport struct {
 }
 
 const (
-	// maxPerSecond bounds the rows of a second: nobody reads more.
+	// maxPerSecond bounds the rows that are printed in a second, because no one can read
+	// more.
 	maxPerSecond = 20
-	maxRejected  = 20
+	// maxRejected bounds the rejections in the summary.
+	maxRejected = 20
 )
 
 func newLocalReport(out io.Writer, live bool) *localReport {
@@ -79,21 +81,21 @@ func metadata(all map[string]float64) string {
 }
 
 // reject is called for each event that was dead-lettered.
-func (r *localReport) reject(l *dlq.DeadLetter) {
+func (r *localReport) reject(d *dlq.DeadLetter) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.rejected) < maxRejected {
-		r.rejected = append(r.rejected, l.Rejection)
+		r.rejected = append(r.rejected, d.Rejection)
 	}
 	if r.feed == nil {
 		return
 	}
-	feature, action := l.Name()
+	feature, action := d.Name()
 	e := r.feed.Add(livepage.Event{
 		Time:    time.Now(),
-		Service: l.Attributes[event.AttrServiceID], Environment: cmp.Or(l.Attributes[event.AttrServiceEnvironment], devstack.Environment),
-		Feature: feature, Action: action, ID: l.Rejection.EventID,
-		Reason: string(l.Rejection.Reason), Detail: l.Rejection.Detail,
+		Service: d.Attributes[event.AttrServiceID], Environment: cmp.Or(d.Attributes[event.AttrServiceEnvironment], devstack.Environment),
+		Feature: feature, Action: action, ID: d.Rejection.EventID,
+		Reason: string(d.Rejection.Reason), Detail: d.Rejection.Detail,
 	})
 	r.print("rejected  %s/%s  %s/%s  %s: %s", cmp.Or(e.Service, "-"), e.Environment, cmp.Or(e.Feature, "-"), cmp.Or(e.Action, "-"), e.Reason, e.Detail)
 }
@@ -112,7 +114,7 @@ func (r *localReport) print(format string, args ...any) {
 	}
 }
 
-// summary prints what became of the events.
+// summary prints the outcomes of the events.
 func (r *localReport) summary(s relay.Summary, opts localOptions) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -7,10 +7,10 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/policy"
 )
 
-// sampleCommand is a command that publishes an event by hand. The event is one that the
-// services list takes: of its first service that may publish a feature which can be guessed
-// from its globs. own says that the list is not the embedded one, which is the only one
-// that `worker publish` knows in another terminal.
+// sampleCommand returns a command that publishes an event by hand. The services list accepts
+// the event: its feature is guessed from the globs of the first service for which that is
+// possible. own is set if the list is not the embedded one. In another terminal
+// `worker publish` knows only the embedded list, so that the command then skips its check.
 func sampleCommand(services *policy.Set, own bool) string {
 	id, environment, feature := "sams", "", "sams.user"
 	if own {
@@ -31,7 +31,7 @@ func sampleCommand(services *policy.Set, own bool) string {
 	return command
 }
 
-// sampleFeature returns a feature that a service may publish.
+// sampleFeature returns a feature that a service may publish; ok is false if none is known.
 func sampleFeature(s *policy.Service) (feature string, ok bool) {
 	candidates := []string{"example.hello"}
 	for _, glob := range s.Features {

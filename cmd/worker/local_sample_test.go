@@ -6,8 +6,8 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/policy"
 )
 
-// TestLocalSuggestsAnEventThatTheListTakes has services lists, and the command that worker
-// local suggests for each.
+// TestLocalSuggestsAnEventThatTheListTakes compares the suggested command for several
+// services lists.
 func TestLocalSuggestsAnEventThatTheListTakes(t *testing.T) {
 	const plain = `echo '{"attributes":{"service_id":"sams"},"data":{"feature":"sams.user","action":"created"}}' | worker publish`
 	for _, test := range []struct {

@@ -9,7 +9,7 @@ import (
 )
 
 // reduce encodes a picture with at most 256 colours, the frequent ones exactly, because
-// the docs should stay small. A page has few colours besides the edges of its letters.
+// the docs should stay small. A page has few colours besides the edges of its text.
 func reduce(in []byte) ([]byte, error) {
 	picture, err := png.Decode(bytes.NewReader(in))
 	if err != nil {

@@ -26,8 +26,8 @@ import (
 	"github.com/sourcegraph/telemetry-relay/recorder"
 )
 
-// docs/publishing.md is held to what it says: its commands are run, its tables are
-// decoded, and its Go is that of the examples.
+// These tests check docs/publishing.md: they run its commands, decode the events in its
+// tables, and look for its Go code in the examples.
 
 func publishing(t *testing.T) string {
 	t.Helper()
@@ -52,7 +52,7 @@ func section(t *testing.T, page, heading string) string {
 	return rest
 }
 
-// cells returns the code in the columns of the rows that have some in the first.
+// cells returns the code in each column of the table rows whose first column has code.
 func cells(part string) [][]string {
 	var rows [][]string
 	code := regexp.MustCompile("`([^`]+)`")
@@ -73,9 +73,9 @@ func cells(part string) [][]string {
 	return rows
 }
 
-// TestPublishingChecklist: the entry is one that services.yaml takes, with what the
-// page's own service records, and the links lead to sections.
-func TestPublishingChecklist(t *testing.T) {
+// TestPublishingChecklistIsValid: services.yaml accepts the entry, the entry allows the
+// events of the page's service, and each link leads to a section.
+func TestPublishingChecklistIsValid(t *testing.T) {
 	page := publishing(t)
 	list := section(t, page, "## Checklist")
 	_, entry, _ := strings.Cut(list, "```yaml\n")
@@ -106,7 +106,7 @@ func TestPublishingChecklist(t *testing.T) {
 	}
 }
 
-func TestPublishingNames(t *testing.T) {
+func TestPublishingNamesAreTakenOrRefusedAsShown(t *testing.T) {
 	names, refused, taken := section(t, publishing(t), "### Names"), 0, 0
 	parts := strings.Split(names, "| good | bad")
 	if len(parts) != 4 {
@@ -155,7 +155,7 @@ func decodeAs(service, data string) *event.Rejection {
 	return rejection
 }
 
-func TestPublishingMistakes(t *testing.T) {
+func TestPublishingMistakesAreRejectedAsShown(t *testing.T) {
 	rows := regexp.MustCompile("(?m)^\\| `([{\\[].*?)` \\| `(\\w+)`: (.*) \\|$").FindAllStringSubmatch(publishing(t), -1)
 	for _, row := range rows {
 		rejection := decodeAs("sams", row[1])
@@ -168,9 +168,8 @@ func TestPublishingMistakes(t *testing.T) {
 	}
 }
 
-// TestPublishingGo makes sure that what the page shows of Go is compiled and run
-// somewhere.
-func TestPublishingGo(t *testing.T) {
+// TestPublishingGoIsPartOfAnExample: only the code of an example is compiled and run.
+func TestPublishingGoIsPartOfAnExample(t *testing.T) {
 	var sources []string
 	for _, pattern := range []string{"../../recorder/*_test.go", "../../recorder/recordertest/*_test.go", "../../examples/go/*.go"} {
 		files, err := filepath.Glob(pattern)
@@ -201,8 +200,8 @@ func TestPublishingGo(t *testing.T) {
 	}
 }
 
-// newDesk is where a developer's commands run, without any Pub/Sub so far.
-func newDesk(t *testing.T, vars ...string) *world {
+// newDeveloperEnv returns an environment for a developer's commands, without a Pub/Sub.
+func newDeveloperEnv(t *testing.T, vars ...string) *docEnv {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("it runs programs of its own")
@@ -215,19 +214,19 @@ func newDesk(t *testing.T, vars ...string) *world {
 			t.Skipf("the page's commands need %s: %v", tool, err)
 		}
 	}
-	w := &world{t: t, dir: t.TempDir(), names: strings.NewReplacer()}
+	env := &docEnv{t: t, dir: t.TempDir(), names: strings.NewReplacer()}
 	self, err := os.Executable()
-	w.must(err)
+	env.must(err)
 	bin := t.TempDir()
-	w.must(os.Symlink(self, filepath.Join(bin, "worker")))
-	w.environ = append([]string{
-		"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + w.dir, "USER=kim", "LC_ALL=C.UTF-8", actAsWorker + "=1",
+	env.must(os.Symlink(self, filepath.Join(bin, "worker")))
+	env.environ = append([]string{
+		"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + env.dir, "USER=kim", "LC_ALL=C.UTF-8", actAsWorker + "=1",
 	}, vars...)
-	return w
+	return env
 }
 
-// consoles returns the blocks of a kind.
-func consoles(part, kind string) []string {
+// blocksOf returns the code blocks of a kind.
+func blocksOf(part, kind string) []string {
 	var all []string
 	for _, block := range blocks.FindAllStringSubmatch(part, -1) {
 		if block[1] == kind {
@@ -237,23 +236,23 @@ func consoles(part, kind string) []string {
 	return all
 }
 
-// TestPublishingTry walks through the page's visit to `worker local`.
-func TestPublishingTry(t *testing.T) {
+// TestPublishingTryPrintsAsShown runs the commands of the section about `worker local`.
+func TestPublishingTryPrintsAsShown(t *testing.T) {
 	t.Parallel()
-	w := newDesk(t)
+	env := newDeveloperEnv(t)
 	part := section(t, publishing(t), "## Try a service")
-	terminals := consoles(part, "console")
+	terminals := blocksOf(part, "console")
 	if len(terminals) != 3 {
 		t.Fatalf("%d blocks", len(terminals))
 	}
 	command, prints, _ := strings.Cut(strings.TrimPrefix(terminals[0], "$ "), "\n")
-	// Any free port, lest somebody else has the page's.
+	// Another process may use the port on the page, so that the test takes any free one.
 	const port = "127.0.0.1:8085"
 	if !strings.Contains(command, port) {
 		t.Fatalf("another command: %s", command)
 	}
-	first := w.background(strings.Replace(command, port, "127.0.0.1:0", 1))
-	w.eventually("the first terminal is ready", func() bool { return strings.Contains(first.String(), "Stop with Ctrl-C.\n") })
+	first := env.background(strings.Replace(command, port, "127.0.0.1:0", 1))
+	env.eventually("the first terminal is ready", func() bool { return strings.Contains(first.String(), "Stop with Ctrl-C.\n") })
 	if got := strings.TrimSuffix(first.String(), "\n"); same(got) != same(prints) {
 		t.Errorf("prints\n%s\nwhere the page has\n%s", got, prints)
 	}
@@ -262,81 +261,81 @@ func TestPublishingTry(t *testing.T) {
 		t.Fatalf("%d exports in\n%s", len(exports), first)
 	}
 	for _, export := range exports {
-		w.environ = append(w.environ, export[1])
+		env.environ = append(env.environ, export[1])
 	}
-	w.session(terminals[1])
-	for line := range strings.Lines(consoles(part, "text")[0]) {
-		w.eventually("the first terminal prints "+line, func() bool { return strings.Contains(first.String(), line) })
+	env.session(terminals[1])
+	for line := range strings.Lines(blocksOf(part, "text")[0]) {
+		env.eventually("the first terminal prints "+line, func() bool { return strings.Contains(first.String(), line) })
 	}
-	w.session(terminals[2])
+	env.session(terminals[2])
 }
 
-// background starts a command of the page's, and ends it with the test as Ctrl-C
-// would.
-func (w *world) background(command string) *output {
-	w.t.Helper()
+// background starts a command of the page, and interrupts it at the end of the test, as
+// Ctrl-C would.
+func (env *docEnv) background(command string) *output {
+	env.t.Helper()
 	out := &output{}
 	cmd := exec.Command("bash", "-c", "exec env "+command)
-	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = w.dir, w.environ, out, out
-	w.must(cmd.Start())
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = env.dir, env.environ, out, out
+	env.must(cmd.Start())
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
-	w.t.Cleanup(func() {
+	env.t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGINT) // it may have ended
 		select {
 		case err := <-done:
 			if err != nil {
-				w.t.Errorf("%s: %v\n%s", command, err, out)
+				env.t.Errorf("%s: %v\n%s", command, err, out)
 			}
 		case <-time.After(time.Minute):
 			_ = cmd.Process.Kill()
 			<-done
-			w.t.Errorf("%s does not end with SIGINT\n%s", command, out)
+			env.t.Errorf("%s does not end with SIGINT\n%s", command, out)
 		}
 	})
 	return out
 }
 
-// TestPublishingCheck runs the commands about other projects' CI, where nothing is
-// configured.
-func TestPublishingCheck(t *testing.T) {
+// TestPublishingCheckPrintsAsShown runs the commands for the CI of other projects, where
+// nothing is configured.
+func TestPublishingCheckPrintsAsShown(t *testing.T) {
 	t.Parallel()
-	w := newDesk(t)
-	for _, block := range consoles(section(t, publishing(t), "## Check events in your own CI"), "console") {
-		w.session(block)
+	env := newDeveloperEnv(t)
+	for _, block := range blocksOf(section(t, publishing(t), "## Check events in your own CI"), "console") {
+		env.session(block)
 	}
 }
 
-// TestPublishingRejects makes the developers' subscription with the page's own
-// command, on Google's emulator, which keeps the filter but does not apply it; and
-// runs their commands on a Pub/Sub that does, with the filter that was kept.
-func TestPublishingRejects(t *testing.T) {
+// TestPublishingRejectsAreFilteredByService creates the developers' subscription with the
+// page's command on Google's emulator, which stores the filter but does not apply it. The
+// other commands run on a Pub/Sub that applies the stored filter.
+func TestPublishingRejectsAreFilteredByService(t *testing.T) {
 	t.Parallel()
-	w := newDesk(t)
+	env := newDeveloperEnv(t)
 	part := section(t, publishing(t), "## See your own rejects")
-	commands := consoles(part, "sh")
+	commands := blocksOf(part, "sh")
 	if len(commands) != 2 {
 		t.Fatalf("%d blocks", len(commands))
 	}
 	e := emulator.New(t)
 	conn, err := grpc.NewClient(e.Host, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	w.must(err)
+	env.must(err)
 	defer conn.Close()
 	const project = "projects/telemetry-relay-prod"
 	_, err = pubsubpb.NewPublisherClient(conn).CreateTopic(t.Context(), &pubsubpb.Topic{Name: project + "/topics/telemetry-events-dlq"})
-	w.must(err)
+	env.must(err)
 	create, grant, found := strings.Cut(commands[0], "gcloud pubsub subscriptions add-iam-policy-binding")
 	if !found || !strings.Contains(grant, "roles/pubsub.subscriber") {
 		t.Fatalf("other commands:\n%s", commands[0])
 	}
-	gcloud := *w
-	gcloud.environ = append(slices.Clone(w.environ), "CLOUDSDK_CONFIG="+t.TempDir(), "CLOUDSDK_AUTH_DISABLE_CREDENTIALS=true",
+	gcloud := *env
+	gcloud.environ = append(slices.Clone(env.environ), "CLOUDSDK_CONFIG="+t.TempDir(), "CLOUDSDK_AUTH_DISABLE_CREDENTIALS=true",
 		"CLOUDSDK_CORE_DISABLE_PROMPTS=1", "CLOUDSDK_API_ENDPOINT_OVERRIDES_PUBSUB=http://"+e.Host+"/")
 	if got := gcloud.shell(create); !strings.Contains(got, "Created subscription [projects/telemetry-relay-prod/subscriptions/telemetry-dlq-sams]") {
 		t.Fatalf("gcloud says: %s", got)
 	}
 	made, err := pubsubpb.NewSubscriberClient(conn).GetSubscription(t.Context(), &pubsubpb.GetSubscriptionRequest{Subscription: project + "/subscriptions/telemetry-dlq-sams"})
-	w.must(err)
+	env.must(err)
 	if made.GetExpirationPolicy() == nil || made.GetExpirationPolicy().GetTtl() != nil {
 		t.Errorf("it expires: %v", made)
 	}
@@ -344,11 +343,11 @@ func TestPublishingRejects(t *testing.T) {
 	server := pstest.NewServer()
 	defer server.Close()
 	_, err = server.GServer.CreateTopic(t.Context(), &pubsubpb.Topic{Name: made.GetTopic()})
-	w.must(err)
+	env.must(err)
 	_, err = server.GServer.CreateSubscription(t.Context(), &pubsubpb.Subscription{
 		Name: made.GetName(), Topic: made.GetTopic(), Filter: made.GetFilter(), AckDeadlineSeconds: made.GetAckDeadlineSeconds(),
 	})
-	w.must(err)
+	env.must(err)
 	for i, service := range []string{"cody-gateway", "sams", "smas"} {
 		data := fmt.Sprintf(`{"feature":"ab","action":"cd","id":"019aa000-0000-7000-8000-00000000000%d","metdata":{"tier":1}}`, i+1)
 		server.Publish(made.GetTopic(), []byte(data), map[string]string{
@@ -358,15 +357,14 @@ func TestPublishingRejects(t *testing.T) {
 			"dlq_worker_version": "1.2.3",
 		})
 	}
-	w.environ = append(w.environ, strings.Fields(strings.TrimPrefix(commands[1], "export "))...)
-	w.environ = append(w.environ, "PUBSUB_EMULATOR_HOST="+server.Addr)
-	for _, block := range consoles(part, "console") {
-		w.session(block)
+	env.environ = append(env.environ, strings.Fields(strings.TrimPrefix(commands[1], "export "))...)
+	env.environ = append(env.environ, "PUBSUB_EMULATOR_HOST="+server.Addr)
+	for _, block := range blocksOf(part, "console") {
+		env.session(block)
 	}
 }
 
-// TestPublishingSchema makes sure that the schema that the page leads to is JSON.
-func TestPublishingSchema(t *testing.T) {
+func TestPublishingSchemaIsJSON(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(runbookDir, "event.schema.json"))
 	if err != nil {
 		t.Fatal(err)

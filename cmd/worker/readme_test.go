@@ -19,8 +19,8 @@ func readme(t *testing.T) string {
 	return string(text)
 }
 
-// TestReadmeEvent checks the README's event as publishers do.
-func TestReadmeEvent(t *testing.T) {
+// TestReadmeEventIsValid checks the README's event with `worker publish --check`.
+func TestReadmeEventIsValid(t *testing.T) {
 	block := regexp.MustCompile("(?s)```json\n(.*?)\n```").FindStringSubmatch(readme(t))
 	if block == nil {
 		t.Fatal("no event")
@@ -40,8 +40,8 @@ func TestReadmeIsShort(t *testing.T) {
 	}
 }
 
-// TestReadmeLocal runs the README's first command, with its other output too.
-func TestReadmeLocal(t *testing.T) {
+// TestReadmeLocalCommandRelays runs the README's first command, with its other output too.
+func TestReadmeLocalCommandRelays(t *testing.T) {
 	if !strings.Contains(readme(t), "go run ./cmd/worker local\n") {
 		t.Fatal("the README does not name the command")
 	}
@@ -57,7 +57,7 @@ func TestReadmeLocal(t *testing.T) {
 	}
 }
 
-func TestReadmeUsage(t *testing.T) {
+func TestWrongUsageHasItsExitStatus(t *testing.T) {
 	for args, want := range map[string]int{
 		"worker":                          command.ExitOK,
 		"worker --help":                   command.ExitOK,
@@ -91,8 +91,7 @@ func TestReadmeUsage(t *testing.T) {
 	}
 }
 
-// TestHelpExamples makes sure that each command's help has an example.
-func TestHelpExamples(t *testing.T) {
+func TestEveryHelpHasAnExample(t *testing.T) {
 	for _, c := range root(command.Env{}).Commands {
 		if !strings.Contains(c.Description, "Example") {
 			t.Errorf("worker %s --help has no example", c.Name)

@@ -13,9 +13,9 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 )
 
-// TestReasonTable holds the table of reasons in docs/oncall.md against the rows of
-// the reasons, from which -update writes it.
-func TestReasonTable(t *testing.T) {
+// TestReasonTableMatchesRows compares the table of reasons in docs/oncall.md with
+// dlq.Reasons, from which -update writes the table.
+func TestReasonTableMatchesRows(t *testing.T) {
 	const begin, head = "## Reasons\n\n", "| reason | the event was rejected because | fault | what to do |\n|---|---|---|---|\n"
 	page := filepath.Join(runbookDir, "oncall.md")
 	text, err := os.ReadFile(page)
@@ -44,8 +44,7 @@ func TestReasonTable(t *testing.T) {
 	}
 }
 
-// TestReasonRows makes sure that every row is complete.
-func TestReasonRows(t *testing.T) {
+func TestReasonRowsAreComplete(t *testing.T) {
 	for _, row := range dlq.Reasons {
 		if row.Fault == "" || row.Meaning == "" || strings.HasSuffix(row.Meaning, ".") || !strings.HasSuffix(row.Remedy, ".") || strings.Contains(row.Summary(), "|") {
 			t.Errorf("%+v", row)
@@ -53,12 +52,12 @@ func TestReasonRows(t *testing.T) {
 	}
 }
 
-// TestReasonHasFivePlaces guards that a new reason touches five places at most: its
-// row in internal/event/reasons.go, its check, a unit case, an end-to-end case, and
-// its page. So no other code may name a reason, and each must have both cases.
+// TestReasonHasFivePlaces: a new reason needs changes in at most five places. These are its
+// row in internal/event/reasons.go, its check, a unit case, an end-to-end case, and its
+// page. So no other code may name a reason, and each reason must have both cases.
 func TestReasonHasFivePlaces(t *testing.T) {
 	const root = "../.."
-	// Code that may name a reason, and why.
+	// The code that may name a reason.
 	allowed := regexp.MustCompile(`^(` + strings.Join([]string{
 		`internal/event/.*`,                       // the row, and the checks of the decoder
 		`internal/relay/.*`,                       // the checks of the gateway's answers

@@ -19,17 +19,16 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 
-// The runbook is run: every command in a console block of docs/oncall.md and
-// docs/oncall/ is given to a shell, in a world where what the page is about has
-// happened, and its output must be the page's. Times, durations, ports and rates
-// of the run itself do not count.
+// The commands of the runbook are run: a shell runs every command in a console block of
+// docs/oncall.md and docs/oncall/, in the situation that the page describes. The output must
+// be that of the page, except for times, durations, ports and rates of the run itself.
 //
 //	go test ./cmd/worker -run TestRunbookCommands -update    # writes the output into the pages
 
 var update = flag.Bool("update", false, "write what the commands print into the runbook")
 
-// actAsWorker makes the test binary the worker itself: as built, but that it
-// waits less long for the end of a queue, and before it takes an event for bad.
+// actAsWorker makes the test binary act as the worker. It differs from a release only in
+// shorter waits: for the end of a queue, and before the verdict on an event.
 const actAsWorker = "TELEMETRY_RELAY_TEST_IS_WORKER"
 
 func TestMain(m *testing.M) {
@@ -38,7 +37,7 @@ func TestMain(m *testing.M) {
 		main()
 	}
 	flag.Parse()
-	testenv.RunAtOnce("6") // they mostly wait for commands that wait for Pub/Sub
+	testenv.RunAtOnce("6") // the tests mostly wait for commands that wait for Pub/Sub
 	os.Exit(m.Run())
 }
 
@@ -66,20 +65,20 @@ func TestRunbookCommands(t *testing.T) {
 			t.Skipf("the runbook's commands need %s: %v", tool, err)
 		}
 	}
-	letters := night(t)
+	messages := exampleQueue(t)
 	for _, page := range pages(t) {
 		name := strings.TrimSuffix(filepath.Base(page), ".md")
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, letters)
+			env := newRunbookEnv(t, messages)
 			if prepare := situations[name]; prepare != nil {
-				prepare(w)
+				prepare(env)
 			}
 			old, err := os.ReadFile(page)
 			if err != nil {
 				t.Fatal(err)
 			}
-			text := w.perform(string(old))
+			text := env.perform(string(old))
 			switch {
 			case text == string(old):
 			case *update:
@@ -93,8 +92,8 @@ func TestRunbookCommands(t *testing.T) {
 	}
 }
 
-// auditRecords are on stderr here, which is no terminal. A person at a terminal does
-// not see them.
+// auditRecords matches the audit records. They are written to stderr here because it is no
+// terminal. The pages leave them out, because a person at a terminal does not see them.
 var auditRecords = regexp.MustCompile(`(?m)^\{"time":.*"audit":true.*\n`)
 
 var (
@@ -102,43 +101,42 @@ var (
 	offline = regexp.MustCompile(`^(export [A-Z_]+=|gcloud |#)`)
 )
 
-// perform runs a page's commands and returns the page with what they print,
-// wherever that has changed.
-func (w *world) perform(page string) string {
+// perform runs a page's commands, and returns the page with their present output.
+func (env *docEnv) perform(page string) string {
 	return blocks.ReplaceAllStringFunc(page, func(block string) string {
 		parts := blocks.FindStringSubmatch(block)
 		switch kind, body := parts[1], parts[2]; kind {
 		case "console":
-			return "```console\n" + w.session(body) + "```"
-		case "json": // what the worker of this page logs
-			return "```json\n" + w.logged(body) + "```"
+			return "```console\n" + env.session(body) + "```"
+		case "json": // lines that the worker of this page logs
+			return "```json\n" + env.logged(body) + "```"
 		case "yaml":
 			if _, err := servicesyaml.Parse([]byte(body)); err != nil {
-				w.t.Errorf("%v in\n%s", err, body)
+				env.t.Errorf("%v in\n%s", err, body)
 			}
-			w.must(os.WriteFile(filepath.Join(w.dir, "services.yaml"), []byte(body), 0o600))
+			env.must(os.WriteFile(filepath.Join(env.dir, "services.yaml"), []byte(body), 0o600))
 		case "sh": // needs the cloud, and so cannot be run
 			for line := range strings.Lines(body) {
 				if strings.TrimSpace(line) != "" && !strings.HasPrefix(line, " ") && !offline.MatchString(line) {
-					w.t.Errorf("a command that is not run: %sput it into a console block", line)
+					env.t.Errorf("a command that is not run: %sput it into a console block", line)
 				}
 			}
 		default:
-			w.t.Errorf("a block of the kind %q; expected console, json, yaml or sh", kind)
+			env.t.Errorf("a block of the kind %q; expected console, json, yaml or sh", kind)
 		}
 		return block
 	})
 }
 
 // session runs the commands of a block.
-func (w *world) session(body string) string {
+func (env *docEnv) session(body string) string {
 	var out strings.Builder
 	lines := strings.SplitAfter(body, "\n")
 	for i := 0; i < len(lines); {
 		first, ok := strings.CutPrefix(lines[i], "$ ")
 		if !ok {
 			if lines[i] != "" {
-				w.t.Errorf("a console block begins with %q, expected a command after a $", lines[i])
+				env.t.Errorf("a console block begins with %q, expected a command after a $", lines[i])
 			}
 			i++
 			continue
@@ -153,30 +151,30 @@ func (w *world) session(body string) string {
 		for ; i < len(lines) && !strings.HasPrefix(lines[i], "$ "); i++ {
 			want.WriteString(lines[i])
 		}
-		got := w.shell(command)
+		got := env.shell(command)
 		if alike(command, want.String(), got) {
 			got = want.String()
 		} else if !*update {
-			w.t.Errorf("$ %sprints\n%swhere the page has\n%s", command, got, want.String())
+			env.t.Errorf("$ %sprints\n%swhere the page has\n%s", command, got, want.String())
 		}
 		out.WriteString(got)
 	}
 	return out.String()
 }
 
-// shell runs a command as a person does, who answers yes to a question, and sees both
-// outputs and the status if it is not 0.
-func (w *world) shell(command string) string {
+// shell runs a command as a person would who answers yes to questions. It returns stdout and
+// stderr, and the exit status if it is not 0.
+func (env *docEnv) shell(command string) string {
 	screen, tty, err := pty.Open()
-	w.must(err)
+	env.must(err)
 	defer screen.Close()
 	defer tty.Close()
 	_, err = screen.WriteString("y\n") // the answer to a question, if there is one
-	w.must(err)
-	cmd := exec.CommandContext(w.t.Context(), "bash", "-c", command)
-	cmd.Dir, cmd.Env, cmd.Stdin = w.dir, w.environ, tty
+	env.must(err)
+	cmd := exec.CommandContext(env.t.Context(), "bash", "-c", command)
+	cmd.Dir, cmd.Env, cmd.Stdin = env.dir, env.environ, tty
 	out, err := cmd.CombinedOutput()
-	text := strings.ReplaceAll(w.names.Replace(string(out)), "[y/N] ", "[y/N] y\n")
+	text := strings.ReplaceAll(env.names.Replace(string(out)), "[y/N] ", "[y/N] y\n")
 	text = auditRecords.ReplaceAllString(text, "")
 	if text != "" && !strings.HasSuffix(text, "\n") {
 		text += "\n"
@@ -187,20 +185,20 @@ func (w *world) shell(command string) string {
 	return text
 }
 
-// logged makes sure that the page's worker has logged each line, and returns the
-// lines with what it logs instead.
-func (w *world) logged(body string) string {
+// logged requires that the page's worker has logged each line, and returns the lines as the
+// worker logs them now.
+func (env *docEnv) logged(body string) string {
 	var out strings.Builder
 	for line := range strings.Lines(body) {
 		// A line is known by its message, and the summary of a run by its beginning.
 		mark := regexp.MustCompile(`"message":"[^"]*"|^{"received":`).FindString(line)
-		if mark == "" || w.worker == nil {
-			w.t.Errorf("no worker can log %s", line)
+		if mark == "" || env.worker == nil {
+			env.t.Errorf("no worker can log %s", line)
 			continue
 		}
 		var got string
-		w.eventually("the worker logs "+line, func() bool {
-			for said := range strings.Lines(w.names.Replace(w.worker.String())) {
+		env.eventually("the worker logs "+line, func() bool {
+			for said := range strings.Lines(env.names.Replace(env.worker.String())) {
 				if strings.Contains(said, mark) && strings.HasSuffix(said, "\n") {
 					got = said
 					return true
@@ -211,15 +209,15 @@ func (w *world) logged(body string) string {
 		if same(got) == same(line) {
 			got = line
 		} else if !*update {
-			w.t.Errorf("the worker logs\n%swhere the page has\n%s", got, line)
+			env.t.Errorf("the worker logs\n%swhere the page has\n%s", got, line)
 		}
 		out.WriteString(got)
 	}
 	return out.String()
 }
 
-// varies is what differs from run to run. The letters' own times are of a day
-// that stays.
+// varies matches the parts of an output that differ from run to run. The times of the
+// messages themselves are on exampleDay, and do not differ.
 var varies = []struct {
 	what *regexp.Regexp
 	is   string
@@ -234,25 +232,26 @@ var varies = []struct {
 	{regexp.MustCompile(`[▁▂▃▄▅▆▇█·]{24}`), "SPARKLINE"},
 	{regexp.MustCompile(`SERVICE +FIRST +LAST +CAME BACK`), "SERVICE FIRST LAST CAME BACK"}, // as wide as the ages
 	{regexp.MustCompile(`\b20\d{6}T\d{6}Z-[a-z2-7]{6}\b`), "REPLAY"},
-	// How often something was tried in vain so far.
+	// The number of failed tries so far.
 	{regexp.MustCompile(`((result="error"|code="Unavailable"|code="PermissionDenied")} )[1-9]\d*`), "${1}N"},
 	{regexp.MustCompile(`("ids_sha256":)"[0-9a-f]{64}"`), `${1}"SUM"`},
 	// The address of the queue's pages, which works once.
 	{regexp.MustCompile(`start\?token=[A-Z2-7]{26}`), "start?token=TOKEN"},
-	// The message that stands for others with the same cause.
+	// The message that is named as an example of others with the same cause.
 	{regexp.MustCompile(`worker: (message )?[0-9a-f-]+ is left:`), "worker: ID is left:"},
 	// Pub/Sub's ids, and the event that a dry run takes as its sample.
 	{regexp.MustCompile(`\b[1-9]\d{15}\b`), "ID"},
 	{regexp.MustCompile(`("id": )"019aa000-[-0-9]+"`), `${1}"ID"`},
 }
 
-const nightDay = "2026-11-20T0"
+// exampleDay begins the times of the messages in the example queue.
+const exampleDay = "2026-11-20T0"
 
-// same makes two outputs equal that differ only in what varies.
+// same replaces the parts that vary, so that outputs that differ in nothing else are equal.
 func same(text string) string {
 	for _, v := range varies {
 		text = v.what.ReplaceAllStringFunc(text, func(found string) string {
-			if strings.HasPrefix(found, nightDay) {
+			if strings.HasPrefix(found, exampleDay) {
 				return found
 			}
 			return v.what.ReplaceAllString(found, v.is)
@@ -261,20 +260,20 @@ func same(text string) string {
 	return text
 }
 
-// alike compares what a command prints. Pub/Sub gives letters in any order, so
-// the lines of which each is about a letter may come in any.
+// alike compares two outputs of a command. Pub/Sub delivers messages in any order, so that
+// lines that are each about one message may come in any order.
 func alike(command, a, b string) bool {
 	sorted := func(text string) string {
 		lines := strings.SplitAfter(same(text), "\n")
 		var at []int
-		var letters []string
+		var rows []string
 		for i, line := range lines {
 			if strings.HasPrefix(command, "worker dlq list") || strings.Contains(line, " is left: ") {
-				at, letters = append(at, i), append(letters, line)
+				at, rows = append(at, i), append(rows, line)
 			}
 		}
-		slices.Sort(letters)
-		for i, line := range letters {
+		slices.Sort(rows)
+		for i, line := range rows {
 			lines[at[i]] = line
 		}
 		return strings.Join(lines, "")
@@ -282,18 +281,18 @@ func alike(command, a, b string) bool {
 	return sorted(a) == sorted(b)
 }
 
-// eventually waits until something is the case.
-func (w *world) eventually(what string, is func() bool) {
-	w.t.Helper()
+// eventually waits until is returns true.
+func (env *docEnv) eventually(what string, is func() bool) {
+	env.t.Helper()
 	const patience = 2 * time.Minute
 	for until := time.Now().Add(patience); !is(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(until) {
-			w.t.Fatalf("still not after %v: %s", patience, what)
+			env.t.Fatalf("still not after %v: %s", patience, what)
 		}
 	}
 }
 
-// TestMaskKeepsContent makes sure that what counts is not masked.
+// TestMaskKeepsContent: same replaces the parts that vary, and no others.
 func TestMaskKeepsContent(t *testing.T) {
 	for a, b := range map[string]string{
 		`"time":"2026-11-22T23:15:00.5Z","matched":3`: `"time":"2026-11-23T00:15:00.71Z","matched":3`,
@@ -308,7 +307,7 @@ func TestMaskKeepsContent(t *testing.T) {
 	for a, b := range map[string]string{
 		"2026-11-20T02:00:00Z": "2026-11-20T02:00:01Z",
 		`"matched":3`:          `"matched":4`,
-		"3 letters":            "4 letters",
+		"3 messages":           "4 messages",
 		`{result="error"} 1`:   `{result="error"} 0`,
 	} {
 		if same(a) == same(b) {

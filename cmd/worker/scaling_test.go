@@ -99,8 +99,8 @@ func (s scale) loadRows() string {
 				kind, instances = "service", math.Ceil(load/rate)
 			}
 			each := load / instances
-			// A batch is what a publisher has published while it waited: the delay, or
-			// less if the events in flight reach their bound before.
+			// A batch has the events that a publisher publishes while the batch waits: for the
+			// batch delay, or less if the events in flight reach their bound before.
 			wait := min(s["batch_delay_seconds"], s.outstanding()/each-s["stream_seconds"])
 			batch := min(s["batch_events"], max(1, each/publishers*wait))
 			fmt.Fprintf(&b, "| %s | %.0f | %s | %s | %s | %s | %s | %s/s |\n", humanize.Comma(int64(load)), publishers, kind, humanize.Comma(int64(instances)),
@@ -110,7 +110,7 @@ func (s scale) loadRows() string {
 	return b.String()
 }
 
-// perSecond rounds to what is worth saying: two digits.
+// perSecond rounds to two digits, because the estimates are no better.
 func perSecond(n float64) string {
 	unit := math.Pow(10, max(0, math.Floor(math.Log10(n))-1))
 	return humanize.Comma(int64(math.Round(n/unit) * unit))

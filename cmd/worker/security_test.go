@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestClaimsHaveTests: what docs/security.md and docs/reliability.md claim links the
-// tests that prove it, and these exist.
+// TestClaimsHaveTests: docs/security.md and docs/reliability.md must name tests that prove
+// their claims, and these tests must exist.
 func TestClaimsHaveTests(t *testing.T) {
 	exists := map[string]bool{}
 	declared := regexp.MustCompile(`(?m)^func (Test\w+)\(`)

@@ -132,7 +132,8 @@ func (s setup) print(steps []provision.Step, changes int) error {
 	return err
 }
 
-// grants are those that the optional resources need, which setup does not make.
+// grants returns a line for each grant that the optional resources need. setup does not
+// make grants.
 func (s setup) grants() (lines []string) {
 	if s.needs.ReceiptsTopic != "" {
 		lines = append(lines, "Receipts need roles/pubsub.publisher on RECEIPTS_TOPIC for the worker, and roles/pubsub.subscriber on RECEIPTS_SUBSCRIPTION for on-call.")
@@ -144,7 +145,7 @@ func (s setup) grants() (lines []string) {
 	return lines
 }
 
-// stuck is the error if a setting that cannot be changed loses events.
+// stuck returns an error if a setting that loses events cannot be changed.
 func (s setup) stuck(steps []provision.Step) error {
 	if s.dryRun || !provision.Stuck(steps) {
 		return nil

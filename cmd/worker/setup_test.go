@@ -16,8 +16,9 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/provision"
 )
 
-// TestSetupAsks runs setup where Pub/Sub is no emulator and a person is there.
-func TestSetupAsks(t *testing.T) {
+// TestSetupChangesNothingWithoutConsent runs setup on a Pub/Sub that is no emulator, with a
+// person who answers.
+func TestSetupChangesNothingWithoutConsent(t *testing.T) {
 	server, err := pubsubserver.Start(t.Context(), pubsubserver.Options{})
 	if err != nil {
 		t.Fatal(err)
