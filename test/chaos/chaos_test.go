@@ -60,8 +60,8 @@ func TestRandomFaultsLoseNothing(t *testing.T) {
 	w.log(w.settle(2))
 }
 
-// TestFrozenEmulator freezes Pub/Sub itself for some time, with its connections.
-func TestFrozenEmulator(t *testing.T) {
+// TestFrozenPubSubLosesNothing freezes Pub/Sub itself for some time, with its connections.
+func TestFrozenPubSubLosesNothing(t *testing.T) {
 	if testing.Short() {
 		t.Skip("It starts an emulator of its own.")
 	}

@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// TestLeftOutAmong has one event that the gateway's Pub/Sub refuses, with the whole request
-// that has it: up to 100 events of several payloads and streams. It must be dead-lettered
-// in the same drain, and none of its neighbours.
-func TestLeftOutAmong(t *testing.T) {
+// TestLeftOutEventIsFoundAmongOthers has one event that the gateway's Pub/Sub refuses, with
+// the whole request that has it: up to 100 events of several payloads and streams. It must
+// be dead-lettered in the same drain, and none of its neighbours.
+func TestLeftOutEventIsFoundAmongOthers(t *testing.T) {
 	for _, c := range []struct{ events, bad int }{{1000, 613}, {20, 3}} {
 		t.Run(fmt.Sprintf("%d events", c.events), func(t *testing.T) {
 			h := newEnv(t)
@@ -46,9 +46,9 @@ func TestLeftOutAmong(t *testing.T) {
 	}
 }
 
-// TestHalfOfTheRequestsFail has the gateway's backend lose half of its publish requests for
-// 5 s. No event may be dead-lettered because of that.
-func TestHalfOfTheRequestsFail(t *testing.T) {
+// TestLostRequestsDeadLetterNothing has the gateway's backend lose half of its publish
+// requests for 5 s. No event may be dead-lettered because of that.
+func TestLostRequestsDeadLetterNothing(t *testing.T) {
 	const all = 4000
 	h := newEnv(t)
 	var (

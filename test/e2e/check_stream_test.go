@@ -33,8 +33,9 @@ func checkedStream(t *testing.T, environ []string, exit int) (line string, statu
 	return line, status, detail, do
 }
 
-// TestCheckStream requires that check opens a stream as run does, and reports the result.
-func TestCheckStream(t *testing.T) {
+// TestCheckReportsTheStream requires that check opens a stream as run does, and reports the
+// result.
+func TestCheckReportsTheStream(t *testing.T) {
 	h := newEnv(t)
 	server, err := pubsubserver.Start(t.Context(), pubsubserver.Options{})
 	h.must(err)

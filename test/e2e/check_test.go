@@ -82,8 +82,9 @@ var emulated = []string{
 // fresh are names of resources that do not exist.
 var fresh = []string{"PUBSUB_TOPIC=new-events", "PUBSUB_SUBSCRIPTION=new-relay", "DLQ_TOPIC=new-dlq", "DLQ_SUBSCRIPTION=new-oncall"}
 
-// TestSetupAndCheck starts without any resources and ends with a worker that relays.
-func TestSetupAndCheck(t *testing.T) {
+// TestSetupCreatesWhatCheckReports starts without any resources and ends with a worker that
+// relays.
+func TestSetupCreatesWhatCheckReports(t *testing.T) {
 	h := newEnv(t)
 	environ := h.environ(fresh...)
 
@@ -123,8 +124,8 @@ func TestSetupAndCheck(t *testing.T) {
 	contains(t, execute(t, environ, nil, "dlq", "stats").exits(0).stdout, "unknown_service")
 }
 
-// TestCheckFixedSettings has settings that setup cannot change.
-func TestCheckFixedSettings(t *testing.T) {
+// TestCheckReportsSettingsThatCannotChange has settings that setup cannot change.
+func TestCheckReportsSettingsThatCannotChange(t *testing.T) {
 	h := newEnv(t)
 	_, err := h.subs.CreateSubscription(h.context(), &pubsubpb.Subscription{
 		Name: h.subscription("odd"), Topic: h.topic(topicID), Filter: `attributes.service_id = "sams"`, EnableMessageOrdering: true,
@@ -141,9 +142,9 @@ func TestCheckFixedSettings(t *testing.T) {
 	contains(t, got.stderr, "a setting that loses events cannot be changed")
 }
 
-// TestCheckPermissionsAndTLS runs check against a Pub/Sub with permissions and a gateway
-// behind TLS.
-func TestCheckPermissionsAndTLS(t *testing.T) {
+// TestCheckReportsPermissionsAndTLS runs check against a Pub/Sub with permissions and a
+// gateway behind TLS.
+func TestCheckReportsPermissionsAndTLS(t *testing.T) {
 	h := newEnv(t)
 	pubsub, err := pubsubserver.Start(t.Context(), pubsubserver.Options{})
 	h.must(err)
@@ -171,8 +172,9 @@ func TestCheckPermissionsAndTLS(t *testing.T) {
 	}
 }
 
-// TestCheckOutages requires that check names the dependency that is unavailable.
-func TestCheckOutages(t *testing.T) {
+// TestCheckNamesUnavailableDependencies requires that check names the dependency that is
+// unavailable.
+func TestCheckNamesUnavailableDependencies(t *testing.T) {
 	h := newEnv(t)
 	got := execute(t, h.environ("SAMS_CLIENT_SECRET=very-wrong-secret"), nil, "check").exits(1)
 	contains(t, got.stdout, "SAMS refuses the client (HTTP 401, invalid_client)", "check SAMS_CLIENT_ID and SAMS_CLIENT_SECRET")
@@ -184,7 +186,7 @@ func TestCheckOutages(t *testing.T) {
 	contains(t, got.stdout, "Pub/Sub", "does not answer: Unavailable", "failure  gateway", "2 failures,")
 }
 
-func TestCheckAndSetupUsage(t *testing.T) {
+func TestCheckAndSetupRefuseWrongUsage(t *testing.T) {
 	h := newEnv(t)
 	for _, c := range []struct {
 		args string

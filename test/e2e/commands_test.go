@@ -111,8 +111,9 @@ func TestPublishReportsBadLines(t *testing.T) {
 		`{"feature":"sams.user","action":"deleted"} k`)
 }
 
-// TestPublishAsIs publishes messages that no decoder accepts, and compares every byte.
-func TestPublishAsIs(t *testing.T) {
+// TestPublishAsIsKeepsEveryByte publishes messages that no decoder accepts, and compares
+// every byte.
+func TestPublishAsIsKeepsEveryByte(t *testing.T) {
 	h := newEnv(t)
 	messages := []*pubsubpb.PubsubMessage{
 		named("", "only", "attributes"),
@@ -149,16 +150,16 @@ func TestPublishAsIs(t *testing.T) {
 	omits(t, bad.stderr, "stdin:2: ")
 }
 
-// TestPublishNowhere has no topic.
-func TestPublishNowhere(t *testing.T) {
+// TestPublishToAMissingTopicFails has no topic.
+func TestPublishToAMissingTopicFails(t *testing.T) {
 	h := newEnv(t)
 	input := `{"attributes":{"service_id":"sams"},"data":{"feature":"sams.user","action":"created"}}`
 	got := execute(t, h.environ("PUBSUB_TOPIC=no-such-topic"), strings.NewReader(input), "publish").exits(1)
 	contains(t, got.stderr, "line 1", "no-such-topic")
 }
 
-// TestServicesFile takes services.yaml from a file.
-func TestServicesFile(t *testing.T) {
+// TestServicesAreReadFromAFile takes services.yaml from a file.
+func TestServicesAreReadFromAFile(t *testing.T) {
 	h := newEnv(t)
 	path := filepath.Join(t.TempDir(), "services.yaml")
 	h.must(os.WriteFile(path, []byte("unknownServices: allow\nservices:\n  - id: sams\n    environments: [prod]\n"), 0o600))
@@ -169,8 +170,8 @@ func TestServicesFile(t *testing.T) {
 	h.deadLetters(1)
 }
 
-// TestDefaultServices runs without any services.yaml but the embedded one.
-func TestDefaultServices(t *testing.T) {
+// TestEmbeddedServicesAreTheDefault runs without any services.yaml but the embedded one.
+func TestEmbeddedServicesAreTheDefault(t *testing.T) {
 	h := newEnv(t)
 	h.publish(named(string(event(0).GetData()), "service_id", "sams"), named(string(event(1).GetData()), "service_id", "strict"))
 	h.run("WORKER_SERVICES=").exits(0).

@@ -11,10 +11,10 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// turnstile is a proxy between a command of the dead-letter queue and the emulator that
+// countingProxy is a proxy between a command of the dead-letter queue and the emulator that
 // counts messages. Only a proxy can see that Pub/Sub redelivered a message because its
 // lease had ended.
-type turnstile struct {
+type countingProxy struct {
 	pubsubpb.UnimplementedSubscriberServer
 	pubsubpb.UnimplementedPublisherServer
 	subs   pubsubpb.SubscriberClient
@@ -29,11 +29,11 @@ type turnstile struct {
 	renewed  int                 // leases that were extended
 }
 
-func newTurnstile(t *testing.T, h *env) *turnstile {
+func newCountingProxy(t *testing.T, h *env) *countingProxy {
 	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	h.must(err)
-	s := &turnstile{subs: h.subs, topics: h.topics, addr: l.Addr().String()}
+	s := &countingProxy{subs: h.subs, topics: h.topics, addr: l.Addr().String()}
 	s.reset()
 	server := grpc.NewServer(grpc.MaxRecvMsgSize(64<<20), grpc.MaxSendMsgSize(64<<20))
 	pubsubpb.RegisterSubscriberServer(server, s)
@@ -48,7 +48,7 @@ func newTurnstile(t *testing.T, h *env) *turnstile {
 }
 
 // reset begins to count anew.
-func (s *turnstile) reset() {
+func (s *countingProxy) reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.messages, s.seen, s.leased = map[string]string{}, map[string]struct{}{}, map[string]struct{}{}
@@ -57,14 +57,14 @@ func (s *turnstile) reset() {
 
 // counted returns how many messages were delivered, how often a leased one was redelivered,
 // and how many leases were extended.
-func (s *turnstile) counted() (delivered, twice, renewed int) {
+func (s *countingProxy) counted() (delivered, twice, renewed int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.seen), s.twice, s.renewed
 }
 
 // Pull passes on, and counts each message.
-func (s *turnstile) Pull(ctx context.Context, r *pubsubpb.PullRequest) (*pubsubpb.PullResponse, error) {
+func (s *countingProxy) Pull(ctx context.Context, r *pubsubpb.PullRequest) (*pubsubpb.PullResponse, error) {
 	response, err := s.subs.Pull(ctx, r)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -80,7 +80,7 @@ func (s *turnstile) Pull(ctx context.Context, r *pubsubpb.PullRequest) (*pubsubp
 }
 
 // ModifyAckDeadline passes on, and counts each lease.
-func (s *turnstile) ModifyAckDeadline(ctx context.Context, r *pubsubpb.ModifyAckDeadlineRequest) (*emptypb.Empty, error) {
+func (s *countingProxy) ModifyAckDeadline(ctx context.Context, r *pubsubpb.ModifyAckDeadlineRequest) (*emptypb.Empty, error) {
 	if r.GetAckDeadlineSeconds() == 0 {
 		s.settle(r.GetAckIds())
 	} else {
@@ -92,13 +92,13 @@ func (s *turnstile) ModifyAckDeadline(ctx context.Context, r *pubsubpb.ModifyAck
 }
 
 // Acknowledge passes on.
-func (s *turnstile) Acknowledge(ctx context.Context, r *pubsubpb.AcknowledgeRequest) (*emptypb.Empty, error) {
+func (s *countingProxy) Acknowledge(ctx context.Context, r *pubsubpb.AcknowledgeRequest) (*emptypb.Empty, error) {
 	s.settle(r.GetAckIds())
 	return s.subs.Acknowledge(ctx, r)
 }
 
 // settle notes that the command has settled messages.
-func (s *turnstile) settle(ackIDs []string) {
+func (s *countingProxy) settle(ackIDs []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, id := range ackIDs {
@@ -107,6 +107,6 @@ func (s *turnstile) settle(ackIDs []string) {
 }
 
 // Publish passes on.
-func (s *turnstile) Publish(ctx context.Context, r *pubsubpb.PublishRequest) (*pubsubpb.PublishResponse, error) {
+func (s *countingProxy) Publish(ctx context.Context, r *pubsubpb.PublishRequest) (*pubsubpb.PublishResponse, error) {
 	return s.topics.Publish(ctx, r)
 }

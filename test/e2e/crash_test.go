@@ -51,11 +51,11 @@ func TestKilledWorkerLosesNothing(t *testing.T) {
 	}
 }
 
-// TestKillLeases kills a worker with events in flight, on a Pub/Sub that leases each
-// delivered message for ten minutes. The worker has set shorter leases by then, so all
-// messages are available to a second one 30 s after the kill, or 60 s with exactly-once
-// delivery.
-func TestKillLeases(t *testing.T) {
+// TestLeasesOfAKilledWorkerEndSoon kills a worker with events in flight, on a Pub/Sub that
+// leases each delivered message for ten minutes. The worker has set shorter leases by then,
+// so all messages are available to a second one 30 s after the kill, or 60 s with
+// exactly-once delivery.
+func TestLeasesOfAKilledWorkerEndSoon(t *testing.T) {
 	const (
 		all = 500
 		// A receipt is due within 200 ms, and the server ends leases within 50 ms. The rest

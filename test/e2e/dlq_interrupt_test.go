@@ -18,7 +18,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/devstack/pubsubserver"
 )
 
-// reject dead-letters so many events, and returns them.
+// reject dead-letters n events, and returns them.
 func (h *env) reject(n int) []*pubsubpb.PubsubMessage {
 	h.t.Helper()
 	var all []*pubsubpb.PubsubMessage
@@ -31,13 +31,13 @@ func (h *env) reject(n int) []*pubsubpb.PubsubMessage {
 	return all
 }
 
-// TestDeadLettersAtTheTerminal types Ctrl-C at each step of each command that changes the
-// queue. No message may be lost, and the leased ones must be back at once, before any lease
-// ends.
-func TestDeadLettersAtTheTerminal(t *testing.T) {
-	const letters = 150
+// TestCtrlCReleasesDeadLetteredMessages types Ctrl-C at each step of each command that
+// changes the queue. No message may be lost, and the leased ones must be back at once,
+// before any lease ends.
+func TestCtrlCReleasesDeadLetteredMessages(t *testing.T) {
+	const count = 150
 	dir := t.TempDir()
-	reading, question := fmt.Sprintf("reading the queue (%d/-", letters), "[y/N] "
+	reading, question := fmt.Sprintf("reading the queue (%d/-", count), "[y/N] "
 	for _, c := range []struct {
 		name string
 		args []string
@@ -53,17 +53,17 @@ func TestDeadLettersAtTheTerminal(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := newEnv(t)
-			h.reject(letters)
-			got := sit(t, h.environ(), append([]string{"dlq"}, c.args...)...).interrupt(c.at).exits(1)
+			h.reject(count)
+			got := startAtTerminal(t, h.environ(), append([]string{"dlq"}, c.args...)...).interrupt(c.at).exits(1)
 			contains(t, got.stderr, "interrupted")
 			h.take(ledgerID, 0)
-			h.take(dlqSubID, letters)
+			h.take(dlqSubID, count)
 		})
 	}
 	t.Run("replay, publishing", func(t *testing.T) {
 		h := newEnv(t)
-		h.reject(letters)
-		s := sit(t, h.environ(), "dlq", "replay", "--no-check", "--rate", "20", "--output", "json")
+		h.reject(count)
+		s := startAtTerminal(t, h.environ(), "dlq", "replay", "--no-check", "--rate", "20", "--output", "json")
 		s.says(question)
 		s.types("y\n")
 		first := len(h.takeAll(ledgerID, 1))
@@ -72,29 +72,29 @@ func TestDeadLettersAtTheTerminal(t *testing.T) {
 		contains(t, got.stderr, "interrupted", `"audit":true`, "ended early")
 		var outcome struct{ Replayed int }
 		h.must(json.Unmarshal([]byte(got.stdout), &outcome))
-		if outcome.Replayed < first || outcome.Replayed == letters {
+		if outcome.Replayed < first || outcome.Replayed == count {
 			t.Errorf("%+v, after %d", outcome, first)
 		}
 		h.take(ledgerID, outcome.Replayed-first)
-		h.take(dlqSubID, letters-outcome.Replayed)
+		h.take(dlqSubID, count-outcome.Replayed)
 	})
 	t.Run("replay, waiting for canaries", func(t *testing.T) {
 		h := newEnv(t)
-		h.reject(letters)
-		s := sit(t, h.environ(), "dlq", "replay", "--no-check", "--canary", "3", "--canary-wait", "1h", "--output", "json")
+		h.reject(count)
+		s := startAtTerminal(t, h.environ(), "dlq", "replay", "--no-check", "--canary", "3", "--canary-wait", "1h", "--output", "json")
 		s.says(question)
 		s.types("yes\n")
 		got := s.interrupt("waiting for the canaries").exits(1).
-			done(fmt.Sprintf(`{"matched":%d,"replayed":3,"failed":0,"left":%d,"canaries":3,"canaries_seen_again":0}`, letters, letters-3))
+			done(fmt.Sprintf(`{"matched":%d,"replayed":3,"failed":0,"left":%d,"canaries":3,"canaries_seen_again":0}`, count, count-3))
 		contains(t, got.stderr, "3 canaries went ahead", "interrupted while waiting for the canaries: 3 canaries replayed")
 		h.take(ledgerID, 3)
-		h.take(dlqSubID, letters-3)
+		h.take(dlqSubID, count-3)
 	})
 }
 
-// TestDeadLettersInterrupted signals the worker while a request is on its way.
-func TestDeadLettersInterrupted(t *testing.T) {
-	const letters = 1200
+// TestSignalDuringARequestReleasesMessages signals the worker while a request is in flight.
+func TestSignalDuringARequestReleasesMessages(t *testing.T) {
+	const count = 1200
 	for _, c := range []struct {
 		args    []string
 		methods []string
@@ -107,7 +107,7 @@ func TestDeadLettersInterrupted(t *testing.T) {
 		for _, method := range c.methods {
 			t.Run(c.args[0]+" "+method, func(t *testing.T) {
 				t.Parallel()
-				s := fullQueue(t, letters)
+				s := fullQueue(t, count)
 				reached, signaled := make(chan struct{}), make(chan struct{})
 				var once sync.Once
 				s.SetFault(func(m string, _ any) error {
@@ -140,7 +140,7 @@ func TestDeadLettersInterrupted(t *testing.T) {
 				close(signaled)
 				got := p.wait().exits(1)
 				contains(t, got.stderr, "interrupted")
-				state := s.allBack(letters)
+				state := s.allBack(count)
 				if n := len(s.Messages(s.ledger)); c.args[0] == "replay" && n != state.Acked {
 					t.Errorf("%d on the topic, and %d removed", n, state.Acked)
 				}
@@ -155,15 +155,15 @@ func TestDeadLettersInterrupted(t *testing.T) {
 	}
 }
 
-// queueServer is a Pub/Sub of our own, which knows which messages are leased.
+// queueServer is an embedded Pub/Sub, which can count the leased messages.
 type queueServer struct {
 	*pubsubserver.Server
 	t             *testing.T
 	ledger, queue string
 }
 
-// fullQueue starts one with this many dead-lettered messages.
-func fullQueue(t *testing.T, letters int) *queueServer {
+// fullQueue starts a queueServer with this many dead-lettered messages.
+func fullQueue(t *testing.T, count int) *queueServer {
 	t.Helper()
 	const topic = "projects/p/topics/telemetry-events"
 	server, err := pubsubserver.Start(t.Context(), pubsubserver.Options{})
@@ -179,7 +179,7 @@ func fullQueue(t *testing.T, letters int) *queueServer {
 			t.Fatal(err)
 		}
 	}
-	for i := range letters {
+	for i := range count {
 		m := event(i, "dlq_reason", "gateway_rejected", "dlq_detail", "left out", "dlq_message_id", fmt.Sprint("m", i))
 		if _, err := s.Publish(topic+"-dlq", m); err != nil {
 			t.Fatal(err)
@@ -194,21 +194,21 @@ func (s *queueServer) environ() []string {
 
 // allBack requires that all messages are in the queue except those that were acknowledged,
 // and that none is leased.
-func (s *queueServer) allBack(letters int) pubsubserver.Stats {
+func (s *queueServer) allBack(count int) pubsubserver.Stats {
 	s.t.Helper()
 	state := s.Stats(s.queue)
-	if state.Leased != 0 || state.Backlog != letters-state.Acked {
+	if state.Leased != 0 || state.Backlog != count-state.Acked {
 		s.t.Errorf("%+v: not everything is back", state)
 	}
 	return state
 }
 
-// TestListIntoHead has a reader that closes the pipe early. The command ends, and still
-// returns all messages.
-func TestListIntoHead(t *testing.T) {
+// TestClosedPipeReleasesMessages has a reader that closes the pipe early. The command ends,
+// and still returns all messages.
+func TestClosedPipeReleasesMessages(t *testing.T) {
 	t.Parallel()
-	const letters = 1200
-	s := fullQueue(t, letters)
+	const count = 1200
+	s := fullQueue(t, count)
 	read, write, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -231,16 +231,16 @@ func TestListIntoHead(t *testing.T) {
 	if got := p.wait().exits(1); got.stderr != "" {
 		t.Errorf("it says %s", got.stderr)
 	}
-	s.allBack(letters)
+	s.allBack(count)
 }
 
-// TestTwoAtOnce has two people replay the same queue. Each event is replayed by one of
-// them, and the second is informed that messages are leased.
-func TestTwoAtOnce(t *testing.T) {
-	const letters = 160
+// TestTwoReplaysPublishEachEventOnce has two people replay the same queue. Each event is
+// replayed by one of them, and the second is informed that messages are leased.
+func TestTwoReplaysPublishEachEventOnce(t *testing.T) {
+	const count = 160
 	h := newEnv(t)
-	h.reject(letters)
-	late := sit(t, h.environ(), "dlq", "replay", "--no-check", "--output", "json")
+	h.reject(count)
+	late := startAtTerminal(t, h.environ(), "dlq", "replay", "--no-check", "--output", "json")
 	late.says("[y/N] ")
 	contains(t, late.stderr.String(), "Replay 160 of 160 events of 1 service to")
 	// This one has leased all messages that it has not published yet.
@@ -257,15 +257,15 @@ func TestTwoAtOnce(t *testing.T) {
 		}
 	}
 	contains(t, late.stderr.String(), "messages are leased by somebody else or not yet available")
-	if total != letters {
-		t.Errorf("%d were replayed, want %d", total, letters)
+	if total != count {
+		t.Errorf("%d were replayed, want %d", total, count)
 	}
 	seen := map[string]bool{}
-	for _, m := range append(first, h.take(ledgerID, letters-len(first))...) {
+	for _, m := range append(first, h.take(ledgerID, count-len(first))...) {
 		seen[string(m.GetData())] = true
 	}
-	if len(seen) != letters {
-		t.Errorf("%d events were replayed, want %d", len(seen), letters)
+	if len(seen) != count {
+		t.Errorf("%d events were replayed, want %d", len(seen), count)
 	}
 	h.take(dlqSubID, 0)
 }

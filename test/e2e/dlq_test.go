@@ -14,7 +14,7 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 )
 
-// done is what a command says that it did.
+// done requires the summary that a command prints.
 func (r result) done(want string) result {
 	r.t.Helper()
 	if r.stdout != want+"\n" {
@@ -29,9 +29,9 @@ func (h *env) dlq(args ...string) result {
 	return execute(h.t, h.environ("SAMS_CLIENT_ID=", "SAMS_CLIENT_SECRET="), nil, append([]string{"dlq"}, args...)...)
 }
 
-// TestDeadLetterQueue rejects events of all kinds, looks at them, fixes one, and replays
-// all: the published messages must equal the originals in every byte.
-func TestDeadLetterQueue(t *testing.T) {
+// TestReplayPublishesTheOriginalBytes rejects events of all kinds, looks at them, fixes
+// one, and replays all: the published messages must equal the originals in every byte.
+func TestReplayPublishesTheOriginalBytes(t *testing.T) {
 	h := newEnv(t)
 	all := rejects()
 	originals := map[string]bool{}
@@ -46,7 +46,7 @@ func TestDeadLetterQueue(t *testing.T) {
 	var stats struct{ Count int }
 	h.must(json.Unmarshal([]byte(h.dlq("stats", "--output", "json").exits(0).stdout), &stats))
 	if stats.Count != count {
-		t.Errorf("%d letters, want %d", stats.Count, count)
+		t.Errorf("%d messages, want %d", stats.Count, count)
 	}
 	if list := h.dlq("list", "--output", "ndjson").exits(0); strings.Count(list.stdout, "\n") != count {
 		t.Errorf("list has %d lines, want %d", strings.Count(list.stdout, "\n"), count)
@@ -54,7 +54,7 @@ func TestDeadLetterQueue(t *testing.T) {
 	// One has 100 attributes, so that there is no room for those of a replay.
 	h.dlq("replay", "--dry-run", "--output", "json", "--no-check").exits(0).
 		done(fmt.Sprintf(`{"matched":%d,"replayed":0,"failed":1,"left":%d}`, count, count))
-	// Not one of them is better than before.
+	// The worker would reject every event again.
 	h.dlq("replay", "--yes", "--output", "json").exits(1).
 		done(fmt.Sprintf(`{"matched":%d,"replayed":0,"failed":%d,"left":%d}`, count, count, count))
 	h.take(ledgerID, 0)
@@ -83,14 +83,14 @@ func withoutReplay(m *pubsubpb.PubsubMessage) *pubsubpb.PubsubMessage {
 	return out
 }
 
-// TestReplayFixes fixes events in a queue of 5,000, and relays them.
-func TestReplayFixes(t *testing.T) {
-	const letters, mended = 5000, 130
+// TestReplayPublishesFixedEvents fixes events in a queue of 5,000, and relays them.
+func TestReplayPublishesFixedEvents(t *testing.T) {
+	const letters, fixed = 5000, 130
 	h := newEnv(t)
 	var all []*pubsubpb.PubsubMessage
 	for i := range letters {
 		data := fmt.Sprintf(`{"feature":"cody.chat","action":"sent","id":%q,"typo":1}`, eventID(i))
-		if i >= mended {
+		if i >= fixed {
 			data = fmt.Sprintf(`{"feature":"Bad","action":"sent","id":%q}`, eventID(i))
 		}
 		all = append(all, message(data))
@@ -103,9 +103,9 @@ func TestReplayFixes(t *testing.T) {
 		done(`{"matched":5000,"replayed":130,"failed":4870,"left":4870}`)
 	contains(t, got.stderr, "the worker would reject it again: invalid_event: feature")
 	h.run().exits(0)
-	h.once(0, mended)
+	h.once(0, fixed)
 
-	shown := h.dlq("show", eventID(mended)).exits(0)
+	shown := h.dlq("show", eventID(fixed)).exits(0)
 	contains(t, shown.stdout, `"feature": "Bad",   <── here`, "invalid_event")
 
 	backup := filepath.Join(t.TempDir(), "backup.ndjson")
@@ -123,9 +123,9 @@ func TestReplayFixes(t *testing.T) {
 	h.take(dlqSubID, 0)
 }
 
-// TestReplayInterrupted stops a slow replay: what was not published is back in
-// the queue at once, and what was is not.
-func TestReplayInterrupted(t *testing.T) {
+// TestInterruptedReplayLeavesTheRest stops a slow replay. Exactly the messages that were not
+// published must be in the queue, available at once.
+func TestInterruptedReplayLeavesTheRest(t *testing.T) {
 	const letters = 300
 	h := newEnv(t)
 	var all []*pubsubpb.PubsubMessage
@@ -149,7 +149,7 @@ func TestReplayInterrupted(t *testing.T) {
 	h.take(dlqSubID, letters-outcome.Replayed)
 }
 
-func TestQueueIsMissing(t *testing.T) {
+func TestMissingQueueIsReported(t *testing.T) {
 	h := newEnv(t)
 	h.deleteSubscription(dlqSubID)
 	h.dlq("replay").exits(2)

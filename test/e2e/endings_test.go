@@ -13,7 +13,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/devstack/gatewayserver"
 )
 
-func TestDrainIdle(t *testing.T) {
+func TestDrainEndsWhenIdle(t *testing.T) {
 	h := newEnv(t)
 	got := h.run("WORKER_MODE=", "CLOUD_RUN_JOB=relay", "WORKER_DRAIN_IDLE=1s").exits(0)
 	got.sums(summary{Ended: "drained"})
@@ -69,9 +69,9 @@ func TestSignalReleasesWaitingEvents(t *testing.T) {
 	}
 }
 
-// TestSignalBacklog stops a worker with far more events in flight than a slow gateway can
-// take in time.
-func TestSignalBacklog(t *testing.T) {
+// TestSignalReleasesABacklog stops a worker with far more events in flight than a slow
+// gateway can take in time.
+func TestSignalReleasesABacklog(t *testing.T) {
 	h := newEnv(t)
 	const all = 300
 	payloads := make(chan struct{}, all)
@@ -109,9 +109,9 @@ func (h *env) atOnce(all, left int) {
 	h.union(all, messages)
 }
 
-// TestSignalFinishes stops a worker whose last stream is open. The stream is finished, and
-// all events are settled.
-func TestSignalFinishes(t *testing.T) {
+// TestSignalFinishesTheOpenStream stops a worker whose last stream is open. The stream is
+// finished, and all events are settled.
+func TestSignalFinishesTheOpenStream(t *testing.T) {
 	h := newEnv(t)
 	started := make(chan struct{}, 100)
 	h.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
@@ -128,7 +128,7 @@ func TestSignalFinishes(t *testing.T) {
 	h.empty()
 }
 
-func TestSecondSignal(t *testing.T) {
+func TestSecondSignalEndsAtOnce(t *testing.T) {
 	h := newEnv(t)
 	h.gateway.SetOnPayload(func(gatewayserver.StreamInfo, []*gatewayserver.Event) gatewayserver.Fault {
 		return gatewayserver.Fault{Hang: true}
@@ -145,9 +145,9 @@ func TestSecondSignal(t *testing.T) {
 	}
 }
 
-// TestSignalBeforeAnything stops a worker that has not reached the gateway yet. The exit
-// status must show the outage.
-func TestSignalBeforeAnything(t *testing.T) {
+// TestSignalBeforeTheGatewayIsReachedFails stops a worker that has not reached the gateway
+// yet. The exit status must show the outage.
+func TestSignalBeforeTheGatewayIsReachedFails(t *testing.T) {
 	h := newEnv(t)
 	h.gateway.SetDown(true)
 	h.publish(event(1))
@@ -180,9 +180,9 @@ func TestAllConfigurationFaultsAreListed(t *testing.T) {
 	}
 }
 
-// TestConfigurationCombinations has settings that are valid alone, but together would stall
-// the worker or lose events.
-func TestConfigurationCombinations(t *testing.T) {
+// TestInconsistentSettingsAreRefused has settings that are valid alone, but together would
+// stall the worker or lose events.
+func TestInconsistentSettingsAreRefused(t *testing.T) {
 	t.Parallel()
 	base := []string{"GOOGLE_CLOUD_PROJECT=p", "SAMS_CLIENT_ID=id", "SAMS_CLIENT_SECRET=" + clientSecret}
 	for name, c := range map[string]struct{ vars, names []string }{

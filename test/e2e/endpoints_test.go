@@ -122,7 +122,7 @@ func (p *process) eventuallyAnswers(path, token string, code int) answer {
 	return a
 }
 
-func TestHealthEndpoints(t *testing.T) {
+func TestHealthEndpointsFollowTheDependencies(t *testing.T) {
 	for _, secret := range []string{"", "d1agnostics"} {
 		t.Run("secret="+secret, func(t *testing.T) {
 			h := newEnv(t)
@@ -189,9 +189,9 @@ func TestHealthEndpoints(t *testing.T) {
 	}
 }
 
-// TestHealthBeforeGateway asks before the worker has reached the gateway: the startup probe
-// must pass.
-func TestHealthBeforeGateway(t *testing.T) {
+// TestStartupProbePassesBeforeTheGateway asks before the worker has reached the gateway:
+// the startup probe must pass.
+func TestStartupProbePassesBeforeTheGateway(t *testing.T) {
 	h := newEnv(t)
 	h.gateway.Stop()
 	p := h.start(continuous, "WORKER_DIAGNOSTICS_ADDR="+freeAddr(t))
@@ -203,8 +203,8 @@ func TestHealthBeforeGateway(t *testing.T) {
 	p.stop(syscall.SIGTERM).exits(1)
 }
 
-// TestPortTaken has another process on the port.
-func TestPortTaken(t *testing.T) {
+// TestTakenPortEndsRun has another process on the port.
+func TestTakenPortEndsRun(t *testing.T) {
 	h := newEnv(t)
 	got := h.run(continuous, "WORKER_DIAGNOSTICS_ADDR="+h.gateway.Addr()).exits(1)
 	contains(t, got.stderr, "WORKER_DIAGNOSTICS_ADDR", h.gateway.Addr())
@@ -330,9 +330,9 @@ func TestEveryMetricIsServed(t *testing.T) {
 	p.stop(syscall.SIGTERM).exits(0)
 }
 
-// TestMetricsCatalogue asks a worker without events, because an alert can only use metrics
-// that exist from the start.
-func TestMetricsCatalogue(t *testing.T) {
+// TestMetricsExistFromTheStart asks a worker without events, because an alert can only use
+// metrics that exist from the start.
+func TestMetricsExistFromTheStart(t *testing.T) {
 	h := newEnv(t)
 	p := h.startReady(continuous)
 	body := p.get("/metrics", "").body

@@ -31,9 +31,9 @@ func TestDuplicatesAreRecordedOnce(t *testing.T) {
 	h.empty()
 }
 
-// TestSameID has different events with one id. All must be recorded, once, and they share
-// streams.
-func TestSameID(t *testing.T) {
+// TestEventsWithOneIDAreAllRecorded has different events with one id. All must be recorded,
+// once, and they share streams.
+func TestEventsWithOneIDAreAllRecorded(t *testing.T) {
 	h := newEnv(t)
 	var messages []*pubsubpb.PubsubMessage
 	for i := range 5 {
@@ -63,9 +63,9 @@ func TestSameID(t *testing.T) {
 	h.empty()
 }
 
-// TestDerivedID replays events without id and timestamp by hand. They must remain the same
-// events.
-func TestDerivedID(t *testing.T) {
+// TestReplayedEventKeepsItsDerivedID replays events without id and timestamp by hand. They
+// must remain the same events.
+func TestReplayedEventKeepsItsDerivedID(t *testing.T) {
 	h := newEnv(t)
 	ids := h.publish(message("{"+head+"}"), message(with(`"metadata":{"n":1}`)), message(with(`"metadata":{"n":2}`)))
 	h.run().exits(0)
@@ -116,9 +116,9 @@ func TestBatchesKeepLimits(t *testing.T) {
 	h.recordedExactly(values(ledger))
 }
 
-// TestTooLarge has a message that is too large for any dead-lettered message. It stays in
-// the subscription and delays no other.
-func TestTooLarge(t *testing.T) {
+// TestTooLargeMessageDelaysNoOther has a message that is too large for any dead-lettered
+// message. It stays in the subscription and delays no other.
+func TestTooLargeMessageDelaysNoOther(t *testing.T) {
 	h := newEnv(t)
 	// The emulator takes 10 MiB, the dead-lettered message has more attributes, and this
 	// data does not compress.

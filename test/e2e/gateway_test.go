@@ -35,7 +35,7 @@ func (h *env) onlyPoison(last int, reason string) deadLetter {
 	h.empty()
 	for _, l := range h.deadLetters(1) {
 		if l.DLQ["dlq_reason"] != reason || l.DLQ["dlq_event_id"] != eventID(poison) {
-			h.t.Errorf("the dead letter says %v", l.DLQ)
+			h.t.Errorf("the dead-lettered message says %v", l.DLQ)
 		}
 		return l
 	}
@@ -69,8 +69,9 @@ func TestLeftOutAndUndecided(t *testing.T) {
 	h.deadLetters(0)
 }
 
-// TestLeftOutOnce has an event that is left out once, as by a transient fault.
-func TestLeftOutOnce(t *testing.T) {
+// TestEventLeftOutOnceIsRecorded has an event that is left out once, as by a transient
+// fault.
+func TestEventLeftOutOnceIsRecorded(t *testing.T) {
 	h := newEnv(t)
 	var tried atomic.Int64
 	h.gateway.SetOnPayload(func(_ gatewayserver.StreamInfo, events []*gatewayserver.Event) gatewayserver.Fault {
@@ -133,8 +134,8 @@ func TestEventThatFailsStreamsIsDeadLettered(t *testing.T) {
 	h.onlyPoison(next, "gateway_refused")
 }
 
-// TestIdentityRefused has one service whose identity the gateway refuses.
-func TestIdentityRefused(t *testing.T) {
+// TestRefusedIdentityDelaysNoOther has one service whose identity the gateway refuses.
+func TestRefusedIdentityDelaysNoOther(t *testing.T) {
 	h := newEnv(t)
 	h.gateway.SetOnStream(func(info gatewayserver.StreamInfo) gatewayserver.Fault {
 		if info.Identity.ServiceID == "sams" {
@@ -215,8 +216,8 @@ func TestHangingStreamTimesOut(t *testing.T) {
 	h.once(0, 10)
 }
 
-// TestTwoWorkers drains one subscription with two workers.
-func TestTwoWorkers(t *testing.T) {
+// TestTwoWorkersShareASubscription drains one subscription with two workers.
+func TestTwoWorkersShareASubscription(t *testing.T) {
 	h := newEnv(t)
 	const all = 1000
 	// The emulator keeps messages that it has sent to an ending stream until their lease of

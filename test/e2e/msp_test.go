@@ -66,9 +66,9 @@ func command(t *testing.T) []string {
 	return args
 }
 
-// TestMSPJob starts the job as Cloud Run does by its specification: with the image's
-// default command and variables, and nothing else.
-func TestMSPJob(t *testing.T) {
+// TestJobRunsByItsSpecification starts the job as Cloud Run does by its specification: with
+// the image's default command and variables, and nothing else.
+func TestJobRunsByItsSpecification(t *testing.T) {
 	h := newEnv(t)
 	h.publish(named(string(event(0).GetData()), "service_id", "cody-gateway"), named(string(event(1).GetData()), "service_id", "stranger"))
 	// Only the drain's idle time is shortened.
@@ -77,9 +77,9 @@ func TestMSPJob(t *testing.T) {
 	h.deadLetters(1)
 }
 
-// TestMSPService starts the service by its specification. It must listen at the port,
-// answer the probes, and end well after a signal.
-func TestMSPService(t *testing.T) {
+// TestServiceRunsByItsSpecification starts the service by its specification. It must listen
+// at the port, answer the probes, and end well after a signal.
+func TestServiceRunsByItsSpecification(t *testing.T) {
 	h := newEnv(t)
 	addr := freeAddr(t)
 	p := start(t, append(h.deployed("service"), "WORKER_DIAGNOSTICS_ADDR="+addr), nil, command(t)...)

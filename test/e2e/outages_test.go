@@ -83,7 +83,7 @@ func TestGatewayDownAtStart(t *testing.T) {
 	})
 }
 
-func TestGatewayDownMidway(t *testing.T) {
+func TestRelayContinuesAfterGatewayOutage(t *testing.T) {
 	h := newEnv(t)
 	p := h.startReady(continuous)
 	h.publish(events(0, 20)...)
@@ -99,9 +99,9 @@ func TestGatewayDownMidway(t *testing.T) {
 	h.empty()
 }
 
-// TestGatewayStaysDown stops a worker in the middle of an outage. Events in flight are
-// released, and the exit status shows the outage.
-func TestGatewayStaysDown(t *testing.T) {
+// TestSignalInAGatewayOutageReleasesEvents stops a worker in the middle of an outage.
+// Events in flight are released, and the exit status shows the outage.
+func TestSignalInAGatewayOutageReleasesEvents(t *testing.T) {
 	h := newEnv(t)
 	p := h.startReady(continuous)
 	h.publish(events(0, 20)...)
@@ -119,7 +119,7 @@ func TestGatewayStaysDown(t *testing.T) {
 	h.deadLetters(0)
 }
 
-func TestSAMSDown(t *testing.T) {
+func TestRelayContinuesAfterSAMSOutage(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		down func(h *env)
@@ -161,8 +161,9 @@ func TestSAMSDown(t *testing.T) {
 	})
 }
 
-// TestTokenRevoked revokes the token in the middle of a run. One new one must suffice.
-func TestTokenRevoked(t *testing.T) {
+// TestRevokedTokenIsReplacedOnce revokes the token in the middle of a run. One new one must
+// suffice.
+func TestRevokedTokenIsReplacedOnce(t *testing.T) {
 	h := newEnv(t)
 	p := h.startReady(continuous)
 	h.publish(events(0, 10)...)
@@ -259,8 +260,8 @@ func TestNothingRecorded(t *testing.T) {
 	h.union(40, h.take(subID, 40))
 }
 
-// TestNothingRecordedForAWhile has the same outage, and its end.
-func TestNothingRecordedForAWhile(t *testing.T) {
+// TestEventsAreRecordedAfterASilentOutage has the same outage, and its end.
+func TestEventsAreRecordedAfterASilentOutage(t *testing.T) {
 	h := newEnv(t)
 	var failing atomic.Bool
 	failing.Store(true)

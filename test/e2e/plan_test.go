@@ -14,14 +14,14 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/fault"
 )
 
-// TestPlanSurvivesKill kills an apply hard, where a request is on its way, and runs the
-// same command again. Every event is published, and none that the journal has is published
-// twice.
+// TestPlanSurvivesKill kills an apply while a request is in flight, and runs the same
+// command again. Every event must be published, and none that the journal has may be
+// published twice.
 func TestPlanSurvivesKill(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it waits for the leases of a process that was killed")
 	}
-	const letters = 1200
+	const count = 1200
 	for _, c := range []struct {
 		method string
 		call   int32 // the number of the call that gets no answer
@@ -39,7 +39,7 @@ func TestPlanSurvivesKill(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("%s %d, repeated %d", c.method, c.call, c.repeated), func(t *testing.T) {
 			t.Parallel()
-			s := fullQueue(t, letters)
+			s := fullQueue(t, count)
 			dir := t.TempDir()
 			fixes, path := filepath.Join(dir, "fixes.yaml"), filepath.Join(dir, "plan.json")
 			id := fault.Of("gateway_rejected", serviceOf(s), "left out").ID()
@@ -69,7 +69,7 @@ func TestPlanSurvivesKill(t *testing.T) {
 			s.endLeases(t)
 			got := execute(t, s.environ(), nil, apply...).exits(0)
 			contains(t, got.stdout, `"todo":0`)
-			s.allBack(letters)
+			s.allBack(count)
 			if state := s.Stats(s.queue); state.Backlog != 0 {
 				t.Errorf("%d messages are left", state.Backlog)
 			}
@@ -81,12 +81,12 @@ func TestPlanSurvivesKill(t *testing.T) {
 			for _, n := range seen {
 				repeated += n - 1
 			}
-			if len(seen) != letters || repeated > c.repeated {
-				t.Errorf("%d events were published, want %d; %d of them twice, want at most %d", len(seen), letters, repeated, c.repeated)
+			if len(seen) != count || repeated > c.repeated {
+				t.Errorf("%d events were published, want %d; %d of them twice, want at most %d", len(seen), count, repeated, c.repeated)
 			}
 			// Exactly what left the queue is in the backup, each message at least once.
 			backup, err := os.ReadFile(path + ".backup")
-			if n := strings.Count(string(backup), "\n"); err != nil || n < letters {
+			if n := strings.Count(string(backup), "\n"); err != nil || n < count {
 				t.Errorf("%d lines in the backup: %v", n, err)
 			}
 			execute(t, s.environ(), nil, "dlq", "restore", path+".backup", "--yes").exits(0).done("1,200 messages restored")

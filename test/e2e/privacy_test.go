@@ -76,11 +76,11 @@ func TestPrivateValuesDoNotLeak(t *testing.T) {
 	for _, m := range h.take(dlqSubID, len(bad)+2) {
 		for key, value := range m.GetAttributes() {
 			if strings.Contains(key+value, marker) {
-				t.Errorf("attribute %s of a dead letter says %q", key, value)
+				t.Errorf("attribute %s of a dead-lettered message says %q", key, value)
 			}
 		}
 		if !strings.Contains(string(m.GetData()), marker) {
-			t.Errorf("a dead letter has lost its data: %v", m.GetAttributes())
+			t.Errorf("a dead-lettered message has lost its data: %v", m.GetAttributes())
 		}
 	}
 

@@ -166,7 +166,7 @@ func (r result) summary() summary {
 		rejected += n
 	}
 	if s.Received != s.Submitted+rejected+s.Duplicates+s.Released {
-		r.t.Errorf("the books do not balance: %+v", s)
+		r.t.Errorf("the accounting does not balance: %+v", s)
 	}
 	if s.Received < 0 || s.Submitted < 0 || s.Duplicates < 0 || s.Released < 0 || s.Batches < 0 || s.Rejected == nil {
 		r.t.Errorf("the summary is incomplete: %s", lines[len(lines)-1])

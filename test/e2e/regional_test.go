@@ -12,9 +12,9 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/devstack/tlsfront"
 )
 
-// TestRegionalEndpoint requires that every command uses Pub/Sub at PUBSUB_ENDPOINT, with
-// TLS and credentials, like the global one.
-func TestRegionalEndpoint(t *testing.T) {
+// TestEveryCommandUsesTheRegionalEndpoint requires that every command uses Pub/Sub at
+// PUBSUB_ENDPOINT, with TLS and credentials, like the global one.
+func TestEveryCommandUsesTheRegionalEndpoint(t *testing.T) {
 	h := newEnv(t)
 	server, err := pubsubserver.Start(t.Context(), pubsubserver.Options{})
 	h.must(err)
@@ -56,9 +56,9 @@ func TestRegionalEndpoint(t *testing.T) {
 	}
 }
 
-// TestCredentialsAreMissing requires that the worker waits for credentials, which may come
+// TestRunWaitsForCredentials requires that the worker waits for credentials, which may come
 // a little later than the worker. Without any the run ends, and names the expected ones.
-func TestCredentialsAreMissing(t *testing.T) {
+func TestRunWaitsForCredentials(t *testing.T) {
 	t.Run("until they come", func(t *testing.T) {
 		h := newEnv(t)
 		server, err := pubsubserver.Start(t.Context(), pubsubserver.Options{})

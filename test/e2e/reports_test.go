@@ -139,9 +139,9 @@ func TestReportsAgree(t *testing.T) {
 	}
 }
 
-// TestReportsOfFailure has the dead-letter topic vanish while an event with
+// TestReportsNameAFailure has the dead-letter topic vanish while an event with
 // private metadata waits to be rejected.
-func TestReportsOfFailure(t *testing.T) {
+func TestReportsNameAFailure(t *testing.T) {
 	h := newEnv(t)
 	r := newReports(t)
 	p := h.startReadyAs("Bearer "+diagnosticsMark, append(r.environ(), continuous)...)
@@ -156,8 +156,8 @@ func TestReportsOfFailure(t *testing.T) {
 	}
 }
 
-// TestReportsOfRefusal has SAMS refuse the client at the start.
-func TestReportsOfRefusal(t *testing.T) {
+// TestReportsNameARefusal has SAMS refuse the client at the start.
+func TestReportsNameARefusal(t *testing.T) {
 	h := newEnv(t)
 	r := newReports(t)
 	const wrong = "wr0ng-secret"

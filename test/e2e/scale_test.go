@@ -44,10 +44,10 @@ func TestScale(t *testing.T) {
 	}
 	n, share, all := *scaleMessages, *scaleMessages/scaleShare, *scaleSlow > 0
 	s := &scale{env: newEnv(t), left: n, dir: t.TempDir()}
-	s.turnstile = newTurnstile(t, s.env)
+	s.proxy = newCountingProxy(t, s.env)
 	size := s.fill(n)
-	t.Logf("%d letters, %.0f bytes of data each on average", n, float64(size)/float64(n))
-	t.Logf("%7s %7s %9s %6s %8s %8s  worker dlq …", "seconds", "peak MB", "letters/s", "twice", "renewed", "progress")
+	t.Logf("%d messages, %.0f bytes of data each on average", n, float64(size)/float64(n))
+	t.Logf("%7s %7s %10s %6s %8s %8s  worker dlq …", "seconds", "peak MB", "messages/s", "twice", "renewed", "progress")
 
 	m := s.measure("stats", "--output", "json")
 	contains(t, m.stdout, fmt.Sprintf(`"count":%d,`, s.left))
@@ -79,7 +79,7 @@ func TestScaleLarge(t *testing.T) {
 		t.Skip("It needs much memory for the emulator; ask for it by -scale.large=40.")
 	}
 	s := &scale{env: newEnv(t), left: *scaleLarge, dir: t.TempDir()}
-	s.turnstile = newTurnstile(t, s.env)
+	s.proxy = newCountingProxy(t, s.env)
 	for range s.left {
 		_, err := s.topics.Publish(s.context(), &pubsubpb.PublishRequest{Topic: s.topic(dlqID), Messages: []*pubsubpb.PubsubMessage{{
 			Data: random(9_000_000), Attributes: map[string]string{"service_id": "sams", "dlq_reason": "malformed_payload"},
@@ -97,22 +97,22 @@ func TestScaleLarge(t *testing.T) {
 // scale is an env with a full dead-letter queue.
 type scale struct {
 	*env
-	turnstile *turnstile
-	left      int // messages in the queue
-	dir       string
+	proxy *countingProxy
+	left  int // messages in the queue
+	dir   string
 }
 
 // measure runs a command that reads the whole queue.
 func (s *scale) measure(args ...string) measured {
 	s.t.Helper()
-	m := s.env.measure(s.turnstile, args...)
+	m := s.env.measure(s.proxy, args...)
 	command := strings.ReplaceAll(strings.Join(args, " "), s.dir+"/", "")
-	s.t.Logf("%7.1f %7.1f %9.0f %6d %8d %8d  %s", m.took.Seconds(), float64(m.peak)/1e6, float64(s.left)/m.took.Seconds(), m.twice, m.renewed, m.progress, command)
+	s.t.Logf("%7.1f %7.1f %10.0f %6d %8d %8d  %s", m.took.Seconds(), float64(m.peak)/1e6, float64(s.left)/m.took.Seconds(), m.twice, m.renewed, m.progress, command)
 	if m.status != 0 {
 		s.t.Errorf("%s: exit status %d:\n%s", command, m.status, clip(m.stderr))
 	}
 	if m.delivered != s.left || m.twice != 0 {
-		s.t.Errorf("%s: %d letters were delivered, and %d times one that was held; want %d, and none", command, m.delivered, m.twice, s.left)
+		s.t.Errorf("%s: %d messages were delivered, and %d times one that was still leased; want %d, and none", command, m.delivered, m.twice, s.left)
 	}
 	if m.progress == 0 {
 		s.t.Errorf("%s: no progress is shown", command)
@@ -176,7 +176,7 @@ func (h *env) fill(n int) (size int) {
 		case 1:
 			a["service_id"] = "sams"
 		case 2:
-			data = []byte(fmt.Sprintf(`{"feature":"typo.mended","action":"sent","id":%q,"typo":%d}`, eventID(i), i))
+			data = []byte(fmt.Sprintf(`{"feature":"typo.fixed","action":"sent","id":%q,"typo":%d}`, eventID(i), i))
 			a["dlq_detail"] = "typo: unknown field"
 		}
 		size += len(data)
@@ -202,7 +202,7 @@ type measured struct {
 }
 
 // measure runs a command with a terminal to write its progress to.
-func (h *env) measure(s *turnstile, args ...string) measured {
+func (h *env) measure(s *countingProxy, args ...string) measured {
 	h.t.Helper()
 	s.reset()
 	terminal, stderr, err := pty.Open()

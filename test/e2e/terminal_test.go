@@ -11,20 +11,20 @@ import (
 	"github.com/creack/pty"
 )
 
-// seat is a worker at a terminal of its own, whose results go to a pipe.
-type seat struct {
+// terminalWorker is a worker at a pseudo-terminal. Its stdout is a pipe.
+type terminalWorker struct {
 	*process
 	screen *os.File
 }
 
-// sit starts the worker at a terminal.
-func sit(t *testing.T, environ []string, args ...string) *seat {
+// startAtTerminal starts the worker at a pseudo-terminal.
+func startAtTerminal(t *testing.T, environ []string, args ...string) *terminalWorker {
 	t.Helper()
 	screen, tty, err := pty.Open()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &seat{&process{t: t, cmd: exec.Command(workerBinary, args...), done: make(chan struct{}), started: time.Now()}, screen}
+	s := &terminalWorker{&process{t: t, cmd: exec.Command(workerBinary, args...), done: make(chan struct{}), started: time.Now()}, screen}
 	s.cmd.Env, s.cmd.Stdin, s.cmd.Stdout, s.cmd.Stderr = append(environ, "TERM=xterm"), tty, &s.stdout, tty
 	// Typed characters reach the worker as from a shell: Ctrl-C is a signal.
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
@@ -62,7 +62,7 @@ func sit(t *testing.T, environ []string, args ...string) *seat {
 
 const ctrlC = "\x03"
 
-func (s *seat) types(text string) {
+func (s *terminalWorker) types(text string) {
 	s.t.Helper()
 	if _, err := s.screen.WriteString(text); err != nil {
 		s.t.Fatal(err)
@@ -70,7 +70,7 @@ func (s *seat) types(text string) {
 }
 
 // interrupt waits for something on the screen, and then types Ctrl-C.
-func (s *seat) interrupt(at string) result {
+func (s *terminalWorker) interrupt(at string) result {
 	s.t.Helper()
 	s.says(at)
 	s.types(ctrlC)

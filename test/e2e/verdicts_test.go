@@ -13,9 +13,9 @@ const (
 	receiptsSubID = "telemetry-receipts-oncall"
 )
 
-// TestVerdictsArrive follows events over the night: the worker rejects them, on-call looks
-// without taking, replays them, the worker says what became of each, and trace tells it.
-func TestVerdictsArrive(t *testing.T) {
+// TestReceiptsReachStatusAndTrace rejects events, replays them by a plan, and reads the
+// receipts with status and trace.
+func TestReceiptsReachStatusAndTrace(t *testing.T) {
 	h := newEnv(t)
 	vars := []string{"DLQ_VIEW_SUBSCRIPTION=" + viewID, "RECEIPTS_TOPIC=" + receiptsID, "RECEIPTS_SUBSCRIPTION=" + receiptsSubID}
 	oncall := func(args ...string) result {
@@ -29,7 +29,7 @@ func TestVerdictsArrive(t *testing.T) {
 	for i := range n {
 		typo := "typo"
 		if i == 0 {
-			typo = "typp" // the fix does not fix it
+			typo = "typp" // the expression does not correct this one
 		}
 		h.publish(message(fmt.Sprintf(`{"feature":"cody.chat","action":"sent","id":%q,%q:1}`, eventID(i), typo), "service_version", "1.85.0"))
 	}

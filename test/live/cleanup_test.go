@@ -63,8 +63,8 @@ func creates(id string, then func() (answer, error)) row {
 	}}
 }
 
-// TestDeletesEverything: whatever becomes of the rows, nothing is left.
-func TestDeletesEverything(t *testing.T) {
+// TestResourcesAreAlwaysDeleted has rows that succeed, fail and panic.
+func TestResourcesAreAlwaysDeleted(t *testing.T) {
 	ofItself(t)
 	tg := localTarget(embedded, startEmbedded(t, pubsubserver.Options{}).Addr())
 	rep, err := run(t.Context(), tg, []row{
@@ -89,9 +89,9 @@ func TestDeletesEverything(t *testing.T) {
 	}
 }
 
-// TestNamesWhatIsLeft: what cannot be deleted, or perhaps was not, is named with the command that
-// deletes it.
-func TestNamesWhatIsLeft(t *testing.T) {
+// TestRemainingResourcesAreNamed: a resource that was not deleted, or perhaps not, is named
+// with the command that deletes it.
+func TestRemainingResourcesAreNamed(t *testing.T) {
 	ofItself(t)
 	for name, c := range map[string]struct {
 		fault    func(s *pubsubserver.Server, method string, req any) error
@@ -150,9 +150,9 @@ func TestNamesWhatIsLeft(t *testing.T) {
 	}
 }
 
-// TestRefusedIsNotThere: what Pub/Sub refused to create is not asked to be deleted, which
-// would be refused, too.
-func TestRefusedIsNotThere(t *testing.T) {
+// TestRefusedResourceIsNotDeleted: after Pub/Sub has refused to create a resource, the test
+// does not try to delete it, which Pub/Sub would refuse, too.
+func TestRefusedResourceIsNotDeleted(t *testing.T) {
 	ofItself(t)
 	s := startEmbedded(t, pubsubserver.Options{})
 	tg := localTarget(embedded, s.Addr())
@@ -171,7 +171,7 @@ func TestRefusedIsNotThere(t *testing.T) {
 	}
 }
 
-// itself runs this test binary, as go test does, with only TestLive.
+// itself runs this test binary, as go test does, with only TestPubSubBehavesAsAssumed.
 func itself(ctx context.Context, t *testing.T, args ...string) (*exec.Cmd, *testenv.Buffer) {
 	t.Helper()
 	path, err := os.Executable()
@@ -179,7 +179,7 @@ func itself(ctx context.Context, t *testing.T, args ...string) (*exec.Cmd, *test
 		t.Fatal(err)
 	}
 	var output testenv.Buffer
-	cmd := exec.CommandContext(ctx, path, append([]string{"-test.run=^TestLive$", "-test.v"}, args...)...)
+	cmd := exec.CommandContext(ctx, path, append([]string{"-test.run=^TestPubSubBehavesAsAssumed$", "-test.v"}, args...)...)
 	cmd.Stdout, cmd.Stderr = &output, &output
 	return cmd, &output
 }
@@ -194,8 +194,8 @@ func built(t *testing.T) string {
 	return "-live.worker=" + path
 }
 
-// TestInterruptDeletesResources: after Ctrl-C everything is deleted, and no worker runs on. The signal comes
-// while a worker drains.
+// TestInterruptDeletesResources sends Ctrl-C while a worker drains. All resources must be
+// deleted, and the worker must end.
 func TestInterruptDeletesResources(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it runs programs of its own")
@@ -259,7 +259,8 @@ func TestCustomEndpointNeedsTLS(t *testing.T) {
 	}
 }
 
-// TestBadFlagsAreRefused: what is refused before anything is created, and the skip.
+// TestBadFlagsAreRefused: bad flags are refused before any resource is created. Without
+// flags the test is skipped.
 func TestBadFlagsAreRefused(t *testing.T) {
 	ofItself(t)
 	for name, c := range map[string]struct {
@@ -285,8 +286,8 @@ func TestBadFlagsAreRefused(t *testing.T) {
 	}
 }
 
-// TestDifferencesAreReported: a server that does something else is found out, and the table names what
-// is to be looked at.
+// TestDifferencesAreReported has a server that behaves differently. The table must name the
+// documents, files and tests to check.
 func TestDifferencesAreReported(t *testing.T) {
 	ofItself(t)
 	s := startEmbedded(t, pubsubserver.Options{DeliveryLease: time.Second})

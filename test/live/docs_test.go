@@ -35,7 +35,7 @@ func asked(r row, tg target) string {
 	return "asked"
 }
 
-// TestTableMatchesRows holds the table of docs/live.md to the rows.
+// TestTableMatchesRows compares the table of docs/live.md with the rows.
 func TestTableMatchesRows(t *testing.T) {
 	ofItself(t)
 	const begin, end = "<!-- situations -->\n", "<!-- end of situations -->"
@@ -65,8 +65,9 @@ func TestTableMatchesRows(t *testing.T) {
 	}
 }
 
-// TestRowsNameWhatThereIs: a row names a section, a file and a test, which a person is to change.
-func TestRowsNameWhatThereIs(t *testing.T) {
+// TestRowsNameExistingSectionsFilesAndTests: a row names the section, the file and the test
+// that a person must change after a difference.
+func TestRowsNameExistingSectionsFilesAndTests(t *testing.T) {
 	ofItself(t)
 	page := read(t, "../../docs/pubsub.md")
 	ids := map[string]bool{}
@@ -96,8 +97,8 @@ func TestRowsNameWhatThereIs(t *testing.T) {
 	}
 }
 
-// TestCommandsHaveKnownFlags: the commands of docs/live.md have flags that there are, with values that
-// they take.
+// TestCommandsHaveKnownFlags: the flags in the commands of docs/live.md must exist, and
+// accept the values there.
 func TestCommandsHaveKnownFlags(t *testing.T) {
 	ofItself(t)
 	flags := regexp.MustCompile(`-(live\.[a-z]+|timeout|v)(?:[= ]'?([^\s']+)'?)?`)

@@ -14,8 +14,8 @@ import (
 // rows are all situations.
 var rows = slices.Concat(streamRows, leaseRows, messageRows, workerRows)
 
-// TestLive asks a real Pub/Sub, or the one that the flags name.
-func TestLive(t *testing.T) {
+// TestPubSubBehavesAsAssumed asks a real Pub/Sub, or the one that the flags name.
+func TestPubSubBehavesAsAssumed(t *testing.T) {
 	tg := flagTarget(t)
 	ctx := untilStopped(t, tg.needs())
 	out := terminal(t)
@@ -27,8 +27,9 @@ func TestLive(t *testing.T) {
 	rep.verify(t)
 }
 
-// TestLocal asks the embedded server and the emulator, all at once.
-func TestLocal(t *testing.T) {
+// TestEmbeddedServerAndEmulatorBehaveAsAssumed asks the embedded server and the emulator,
+// all at once.
+func TestEmbeddedServerAndEmulatorBehaveAsAssumed(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it runs programs of its own")
 	}
@@ -57,12 +58,12 @@ func TestLocal(t *testing.T) {
 	}
 }
 
-// ofItself makes a test of this test parallel, and skips it when the flags ask for TestLive: then
-// nothing else is wanted.
+// ofItself makes a test of this test parallel, and skips it when the flags ask for
+// TestPubSubBehavesAsAssumed: then nothing else is wanted.
 func ofItself(t *testing.T) {
 	t.Helper()
 	if *flagProject != "" || *flagEmulator != "" {
-		t.Skip("only TestLive runs with -live.project or -live.emulator")
+		t.Skip("only TestPubSubBehavesAsAssumed runs with -live.project or -live.emulator")
 	}
 	t.Parallel()
 }

@@ -39,7 +39,7 @@ var messageRows = []row{
 			}
 			return ""
 		},
-		section: "Regional endpoints", server: "none", test: "test/e2e TestRegionalEndpoint",
+		section: "Regional endpoints", server: "none", test: "test/e2e TestEveryCommandUsesTheRegionalEndpoint",
 	},
 	{
 		id: "ordering", situation: "50 messages with an ordering key", expected: "come in order, with the key", ask: askOrdering,

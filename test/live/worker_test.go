@@ -28,11 +28,11 @@ const (
 var workerRows = []row{
 	{
 		id: "check", situation: "worker check", expected: "its stream answers a ping", ask: askCheck,
-		section: "Pings", server: "internal/devstack/pubsubserver/deliver.go", test: "test/e2e TestCheckStream",
+		section: "Pings", server: "internal/devstack/pubsubserver/deliver.go", test: "test/e2e TestCheckReportsTheStream",
 	},
 	{
 		id: "drain", situation: "worker run: 500 events, 4 bad ones", expected: "recorded once, dead-lettered messages right, exit 0", ask: askDrain(nil),
-		section: "When a drain is over", server: "internal/devstack/pubsubserver/server.go", test: "test/e2e TestSetupAndCheck",
+		section: "When a drain is over", server: "internal/devstack/pubsubserver/server.go", test: "test/e2e TestSetupCreatesWhatCheckReports",
 	},
 	{
 		id: "once", situation: "worker run: the same, exactly-once delivery", expected: "recorded once, dead-lettered messages right, exit 0", ask: askDrain(exactlyOnce),
@@ -132,7 +132,7 @@ func askDrain(change func(*pubsubpb.Subscription)) func(context.Context, *place)
 			}
 		}
 		fault(status != 0 || sum.Ended != "drained", "exit %d, %s", status, sum.Ended)
-		fault(!sum.balanced(), "the books do not balance: %+v", sum)
+		fault(!sum.balanced(), "the accounting does not balance: %+v", sum)
 		none, again := r.count(n)
 		fault(none > 0, "%d events are not recorded", none)
 		fault(again > 0, "%d events are recorded more than once", again)
@@ -166,7 +166,7 @@ func (r *relayed) count(n int) (none, again int) {
 
 // deadLetters compares the dead-lettered messages with the bad events.
 func (r *relayed) deadLetters(ctx context.Context) (wrong []string, err error) {
-	letters, err := r.pull(ctx, r.deadSubscription, len(bad), arriveTime)
+	messages, err := r.pull(ctx, r.deadSubscription, len(bad), arriveTime)
 	if err != nil {
 		return nil, err
 	}
@@ -174,19 +174,19 @@ func (r *relayed) deadLetters(ctx context.Context) (wrong []string, err error) {
 	for reason := range bad {
 		left[reason] = true
 	}
-	for _, l := range letters {
-		m := l.GetMessage()
+	for _, received := range messages {
+		m := received.GetMessage()
 		reason := m.GetAttributes()["dlq_reason"]
 		if !left[reason] || string(m.GetData()) != string(bad[reason].GetData()) {
-			wrong = append(wrong, fmt.Sprintf("a dead letter too many, or with other data: %q", reason))
+			wrong = append(wrong, fmt.Sprintf("a dead-lettered message too many, or with other data: %q", reason))
 		}
 		delete(left, reason)
 	}
 	for reason := range left {
-		wrong = append(wrong, "no dead letter "+reason)
+		wrong = append(wrong, "no dead-lettered message "+reason)
 	}
 	slices.Sort(wrong)
-	return wrong, r.acknowledge(ctx, r.deadSubscription, letters...)
+	return wrong, r.acknowledge(ctx, r.deadSubscription, messages...)
 }
 
 // askKill kills a worker that has received everything and recorded a part of it.
@@ -250,11 +250,11 @@ func askKill(ctx context.Context, p *place) (answer, error) {
 	if status != 0 || !sum.balanced() {
 		return answer{}, second.failure("the second worker: exit %d, %+v", status, sum)
 	}
-	letters, err := p.pullOnce(ctx, r.deadSubscription, quietTime)
+	messages, err := p.pullOnce(ctx, r.deadSubscription, quietTime)
 	if err != nil {
 		return answer{}, err
 	}
-	if len(letters) > 0 {
+	if len(messages) > 0 {
 		return answer{}, errors.New("good events are dead-lettered")
 	}
 	return judged(after < killedLease, "none lost, all recorded %s after the kill, %d of them again", took(after), again)

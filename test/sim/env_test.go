@@ -240,7 +240,7 @@ func (w *env) start(drain bool, window time.Duration) *worker {
 				w.violation("%d events are in flight, the bound is %d", p.InFlight, s.outstanding)
 			}
 			if !p.Balanced(p.InFlight + p.Redelivered) {
-				w.violation("the books do not balance: %+v", p)
+				w.violation("the accounting does not balance: %+v", p)
 			}
 		},
 		Metrics: w.metrics,
@@ -255,7 +255,7 @@ func (w *env) start(drain bool, window time.Duration) *worker {
 			w.violation("a worker asked %d times for messages in %.0f s", k.pulls.Load(), lived)
 		}
 		if !k.summary.Balanced(0) {
-			w.violation("the books do not balance: %+v", k.summary)
+			w.violation("the accounting does not balance: %+v", k.summary)
 		}
 	}()
 	return k

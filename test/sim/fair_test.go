@@ -93,10 +93,10 @@ func TestFloodDelaysNoOtherService(t *testing.T) {
 	}
 }
 
-// TestFloodAfterAReserve has a drain keep honest events back as controls, just before a
-// flood arrives. They must not wait for the flood, even if the gateway leaves out one of
-// its events.
-func TestFloodAfterAReserve(t *testing.T) {
+// TestControlsDoNotWaitForAFlood has a drain keep honest events back as controls, just
+// before a flood arrives. They must not wait for the flood, even if the gateway leaves out
+// one of its events.
+func TestControlsDoNotWaitForAFlood(t *testing.T) {
 	large(t)
 	m := metrics.New()
 	for _, bad := range []int{0, 1} {
@@ -243,11 +243,11 @@ func TestCollisionsAreRecorded(t *testing.T) {
 	}
 }
 
-// TestBadEventBesideAFlood has a service send 2,000 events that are never recorded, and an
-// honest service one such event among others that are recorded. The honest service's event
-// must have its verdict within three minutes, however many of the other service's events
-// wait for theirs.
-func TestBadEventBesideAFlood(t *testing.T) {
+// TestBadEventBesideAFloodHasItsVerdictSoon has a service send 2,000 events that are never
+// recorded, and an honest service one such event among others that are recorded. The honest
+// service's event must have its verdict within three minutes, however many of the other
+// service's events wait for theirs.
+func TestBadEventBesideAFloodHasItsVerdictSoon(t *testing.T) {
 	large(t)
 	m := metrics.New()
 	synctest.Test(t, func(t *testing.T) {
@@ -284,13 +284,13 @@ func TestBadEventBesideAFlood(t *testing.T) {
 	})
 }
 
-// TestControlsBesideAFlood has a service send 400 events that the gateway's Pub/Sub refuses
-// with their neighbours, and an honest one 20 events every 5 s. Some of these are left out
-// beside the others, but none may be kept back as a control until all of the others have a
-// verdict.
-// In 60 runs 99 % waited for 18 to 53 s, because tries of 400 events take turns with theirs.
-// Controls that are kept back wait for 65 s and more.
-func TestControlsBesideAFlood(t *testing.T) {
+// TestEventsBesideAFloodAreNotKeptAsControls has a service send 400 events that the
+// gateway's Pub/Sub refuses with their neighbours, and an honest one 20 events every 5 s.
+// Some of these are left out beside the others, but none may be kept back as a control
+// until all of the others have a verdict. In 60 runs 99 % waited for 18 to 53 s, because
+// tries of 400 events take turns with theirs. Controls that are kept back wait for 65 s and
+// more.
+func TestEventsBesideAFloodAreNotKeptAsControls(t *testing.T) {
 	large(t)
 	m := metrics.New()
 	synctest.Test(t, func(t *testing.T) {

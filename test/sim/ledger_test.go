@@ -182,14 +182,14 @@ func (l *ledger) deadLettered(messages []*pubsubpb.PubsubMessage) {
 		id, reason := a[dlq.AttrMessageID], a[dlq.AttrReason]
 		original := l.w.sub.get(id)
 		if original == nil {
-			l.w.violation("a dead letter of an unknown message %q", id)
+			l.w.violation("a dead-lettered message of an unknown message %q", id)
 			continue
 		}
 		if want := reasonOf[original.kind]; string(want) != reason {
 			l.w.violation("message %s (%v) was dead-lettered as %s: %s", id, original.kind, reason, a[dlq.AttrDetail])
 		}
 		if string(original.GetData()) != string(m.GetData()) {
-			l.w.violation("the dead letter of %s has other data", id)
+			l.w.violation("the dead-lettered message of %s has other data", id)
 		}
 		l.mu.Lock()
 		l.deadLetters[id] = append(l.deadLetters[id], reason)

@@ -63,7 +63,7 @@ var mutants = []mutant{
 		new: "service: func() *service { own := *s.serviceOf(id.ServiceID); return &own }()}",
 	},
 	{
-		name: "what was kept back waits for another service's flood", run: "^TestFloodAfterAReserve$", file: "internal/relay/loop.go",
+		name: "controls wait for the flood of another service", run: "^TestControlsDoNotWaitForAFlood$", file: "internal/relay/loop.go",
 		old: "	l.suspects.controls.freeLight()\n",
 		new: "",
 	},
@@ -73,12 +73,12 @@ var mutants = []mutant{
 		new: "",
 	},
 	{
-		name: "what the gateway loses of others does not count", file: "internal/verdict/verdict.go",
+		name: "events that the gateway loses do not count", file: "internal/verdict/verdict.go",
 		old: "		lost, observed = h.lost-s.lost, observed+h.observed-s.observed\n",
 		new: "		observed += h.observed - s.observed\n",
 	},
 	{
-		name: "all that is left out beside a suspect is condemned with it", file: "internal/relay/suspects.go",
+		name: "events that are left out beside a suspect are rejected with it", file: "internal/relay/suspects.go",
 		old: "	sub.events = nil\n}\n",
 		new: "	sub.events = nil\n	for _, c := range s.controls.leftOut {\n		for _, o := range c.events {\n			if !o.settled {\n				s.deadLetters.reject(o, event.GatewayRejected, \"\")\n			}\n		}\n	}\n	s.controls.leftOut = nil\n}\n",
 	},
@@ -93,7 +93,7 @@ var mutants = []mutant{
 		new: "	takePart(&c.leftOut)\n",
 	},
 	{
-		name: "a drain does not wait for what is undecided", file: "internal/relay/loop.go",
+		name: "a drain does not wait for undecided events", file: "internal/relay/loop.go",
 		old: "	return l.inflight.count == l.inflight.leftOut && now.Sub(l.settlement.latest) >= wait && now.Sub(l.run.lastBusy) >= wait\n",
 		new: "	_ = wait\n	return l.inflight.count == l.inflight.leftOut\n",
 	},
@@ -168,17 +168,17 @@ var mutants = []mutant{
 		new: "	a.run.metrics.GatewayAvailable.Set(0)",
 	},
 	{
-		name: "what a broken process held is released at once", file: "internal/relay/settle.go",
+		name: "events in flight are released at once after a failure", file: "internal/relay/settle.go",
 		old: "	s.expired = append(s.expired, m)\n",
 		new: "	s.nacked = append(s.nacked, m)\n",
 	},
 	{
-		name: "released at every look of a long outage", file: "internal/relay/settle.go",
+		name: "messages are released again and again in a long outage", file: "internal/relay/settle.go",
 		old: "maxInFlight = 10 * time.Minute",
 		new: "maxInFlight = 10 * time.Second",
 	},
 	{
-		name: "what was listed before a cut is submitted again", file: "internal/relay/results.go",
+		name: "events that were listed before a cut are submitted again", file: "internal/relay/results.go",
 		old: "		case result.Listed != nil && result.Listed[i]:",
 		new: "		case result.Listed != nil && result.Listed[i] && result.Failure == nil:",
 	},
@@ -194,12 +194,12 @@ var mutants = []mutant{
 		more: &mutant{file: "internal/relay/availability.go", old: "	a.run.metrics.GatewayAvailable.Set(1)\n	a.run.lastBusy = now\n", new: "	a.run.metrics.GatewayAvailable.Set(1)\n"},
 	},
 	{
-		name: "the bound on events in flight is not kept", run: "^TestBoundOnEventsInFlight$", file: "internal/consume/leases.go",
+		name: "the bound on events in flight is not kept", run: "^TestEventsInFlightAreBounded$", file: "internal/consume/leases.go",
 		old: "len(l.outstanding) < l.maxEvents && l.bytes < l.maxBytes",
 		new: "true || len(l.outstanding) < l.maxEvents",
 	},
 	{
-		name: "a dead letter that failed is not repeated", file: "internal/relay/deadletters.go",
+		name: "a failed dead-letter write is not repeated", file: "internal/relay/deadletters.go",
 		old: "		q.add(e, q.inflight.serviceOfMessage(e.message))\n",
 		new: "		q.settlement.eventDeadLettered(e, now)\n",
 	},

@@ -210,9 +210,9 @@ func TestBadEventIsKeptIfNoneMayBeRejected(t *testing.T) {
 	})
 }
 
-// TestBoundOnEventsInFlight has a Pub/Sub that keeps no flow control, and a gateway that takes
-// 5 s for an answer. The environment checks how many events are in flight.
-func TestBoundOnEventsInFlight(t *testing.T) {
+// TestEventsInFlightAreBounded has a Pub/Sub that keeps no flow control, and a gateway that
+// takes 5 s for an answer. The environment checks how many events are in flight.
+func TestEventsInFlightAreBounded(t *testing.T) {
 	m := metrics.New()
 	synctest.Test(t, func(t *testing.T) {
 		w := newEnv(t, *seed, m, slog.New(slog.DiscardHandler))
@@ -233,10 +233,10 @@ func TestBoundOnEventsInFlight(t *testing.T) {
 	})
 }
 
-// TestRateBesideABrokenInstance compares how fast a backlog is recorded while one of three
-// instances of the gateway publishes nothing with the rate while all three do. It must be
-// at least half of that.
-func TestRateBesideABrokenInstance(t *testing.T) {
+// TestBrokenInstanceHalvesTheRateAtMost compares how fast a backlog is recorded while one
+// of three instances of the gateway publishes nothing with the rate while all three do. It
+// must be at least half of that.
+func TestBrokenInstanceHalvesTheRateAtMost(t *testing.T) {
 	large(t)
 	m := metrics.New()
 	const events = 12_000
