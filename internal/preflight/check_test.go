@@ -21,11 +21,11 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/provision"
 )
 
-const lettersName = "projects/p/subscriptions/oncall"
+const dlqSubName = "projects/p/subscriptions/oncall"
 
 func allNeeds() provision.Needs {
 	n := needs()
-	n.DeadLetterSubscription = lettersName
+	n.DeadLetterSubscription = dlqSubName
 	return n
 }
 
@@ -136,7 +136,7 @@ func TestCheckSettings(t *testing.T) {
 	f := newProvisioned(t)
 	for _, c := range []struct {
 		setting, detail string
-		relay, letters  provision.Verdict
+		relay, dlq      provision.Verdict
 		change          func(*pubsubpb.Subscription)
 	}{
 		{"topic", "deleted", provision.Failure, provision.Failure, func(s *pubsubpb.Subscription) { s.Topic = "_deleted-topic_" }},
@@ -160,7 +160,7 @@ func TestCheckSettings(t *testing.T) {
 		for name, kind := range map[string]struct {
 			check string
 			want  provision.Verdict
-		}{subName: {"subscription", c.relay}, lettersName: {"dead-letter subscription", c.letters}} {
+		}{subName: {"subscription", c.relay}, dlqSubName: {"dead-letter subscription", c.dlq}} {
 			t.Run(c.setting+" of "+kind.check, func(t *testing.T) {
 				var before *pubsubpb.Subscription
 				f.change(name, func(s *pubsubpb.Subscription) {

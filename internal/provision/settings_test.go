@@ -82,7 +82,7 @@ func TestSettingsAreJudged(t *testing.T) {
 	)
 	for _, c := range []struct {
 		name    string
-		letters bool
+		dlq     bool
 		change  func(*pubsubpb.Subscription)
 		setting string
 		want    Verdict
@@ -106,8 +106,8 @@ func TestSettingsAreJudged(t *testing.T) {
 		{"retry policy", false, retries, "retry policy", Warning, "backoff of 10 seconds to 10 minutes", false},
 		{"no dead-letter policy", false, func(s *pubsubpb.Subscription) { s.DeadLetterPolicy = nil }, "dead-letter policy", Warning, "none", false},
 		{"few attempts", false, policy("projects/p/topics/dead", 5), "dead-letter policy", Warning, "to projects/p/topics/dead after 5 attempts", false},
-		{"foreign dead letters", false, policy("projects/p/topics/other", 100), "dead-letter policy", Warning, "to projects/p/topics/other after 100 attempts", false},
-		{"dead letters to nowhere", false, policy("_deleted-topic_", 100), "dead-letter policy", Failure, "to a topic that was deleted", false},
+		{"another dead-letter topic", false, policy("projects/p/topics/other", 100), "dead-letter policy", Warning, "to projects/p/topics/other after 100 attempts", false},
+		{"deleted dead-letter topic", false, policy("_deleted-topic_", 100), "dead-letter policy", Failure, "to a topic that was deleted", false},
 		{"exactly once", false, once, "exactly-once delivery", Warning, "on", false},
 		{"ordering", false, ordered, "ordering", Warning, "on", true},
 		{"filter", false, filtered, "filter", Failure, `attributes.a = "b"`, true},
@@ -128,11 +128,11 @@ func TestSettingsAreJudged(t *testing.T) {
 		{"ordering", true, ordered, "ordering", Warning, "on", true},
 		{"filter", true, filtered, "filter", Failure, `attributes.a = "b"`, true},
 	} {
-		sub, letters := good()
+		sub, dlq := good()
 		settings := SubscriptionSettings()
 		name := c.name
-		if c.letters {
-			sub, settings, name = letters, DeadLetterSettings(), c.name+" of letters"
+		if c.dlq {
+			sub, settings, name = dlq, DeadLetterSettings(), c.name+" of the dead-letter subscription"
 		}
 		if c.change != nil {
 			c.change(sub)

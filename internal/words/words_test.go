@@ -159,6 +159,27 @@ var clean = []string{
 	"tools",
 }
 
+// privateNames matches private words that are a part of a name in camel case.
+var privateNames = regexp.MustCompile(`^(hall|world|house|weather|heirs?|desk|mend(ed)?|graves?|tally|letters?)([A-Z_]|$)|(Hall|World|House|Weather|Heirs?|Desk|Mend(ed)?|Graves?|Tally)([A-Z_]|$)`)
+
+// otherNames lists files and folders whose tests still have such names.
+var otherNames = []string{"internal/dlqui/", "internal/devstack/", "cmd/worker/internal/"}
+
+// TestNamesInTestsHaveNoPrivateWords looks for private words in the names that the clean
+// tests declare and use.
+func TestNamesInTestsHaveNoPrivateWords(t *testing.T) {
+	for _, path := range files(t, clean) {
+		if !strings.HasSuffix(path, "_test.go") || slices.ContainsFunc(otherNames, func(other string) bool { return strings.HasPrefix(path, other) }) {
+			continue
+		}
+		scan(t, path, func(line int, kind token.Token, literal string) {
+			if kind == token.IDENT && privateNames.MatchString(literal) {
+				t.Errorf("%s:%d: the name %s has a private word", path, line, literal)
+			}
+		})
+	}
+}
+
 // TestCleanFilesHaveNoPrivateWords looks for private words in the clean files and folders.
 func TestCleanFilesHaveNoPrivateWords(t *testing.T) {
 	for _, path := range files(t, clean) {
@@ -300,6 +321,24 @@ func prose(t *testing.T, path string) []passage {
 		return lines(1, string(text))
 	}
 	var all []passage
+	scan(t, path, func(line int, kind token.Token, literal string) {
+		switch {
+		case kind == token.COMMENT && !strings.HasPrefix(literal, "//go:"):
+			all = append(all, lines(line, strings.TrimPrefix(literal, "//"))...)
+		case kind == token.STRING && strings.Contains(literal, " ") && !strings.HasSuffix(path, "_test.go"):
+			all = append(all, lines(line, literal)...)
+		}
+	})
+	return all
+}
+
+// scan calls use for each token of a Go file, with its line.
+func scan(t *testing.T, path string, use func(line int, kind token.Token, literal string)) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(path)))
+	if err != nil {
+		t.Fatal(err)
+	}
 	var s scanner.Scanner
 	set := token.NewFileSet()
 	s.Init(set.AddFile(path, -1, len(text)), text, func(at token.Position, message string) {
@@ -307,15 +346,10 @@ func prose(t *testing.T, path string) []passage {
 	}, scanner.ScanComments)
 	for {
 		pos, kind, literal := s.Scan()
-		line := set.Position(pos).Line
-		switch {
-		case kind == token.EOF:
-			return all
-		case kind == token.COMMENT && !strings.HasPrefix(literal, "//go:"):
-			all = append(all, lines(line, strings.TrimPrefix(literal, "//"))...)
-		case kind == token.STRING && strings.Contains(literal, " ") && !strings.HasSuffix(path, "_test.go"):
-			all = append(all, lines(line, literal)...)
+		if kind == token.EOF {
+			return
 		}
+		use(set.Position(pos).Line, kind, literal)
 	}
 }
 

@@ -85,10 +85,10 @@ func withoutReplay(m *pubsubpb.PubsubMessage) *pubsubpb.PubsubMessage {
 
 // TestReplayPublishesFixedEvents fixes events in a queue of 5,000, and relays them.
 func TestReplayPublishesFixedEvents(t *testing.T) {
-	const letters, fixed = 5000, 130
+	const count, fixed = 5000, 130
 	h := newEnv(t)
 	var all []*pubsubpb.PubsubMessage
-	for i := range letters {
+	for i := range count {
 		data := fmt.Sprintf(`{"feature":"cody.chat","action":"sent","id":%q,"typo":1}`, eventID(i))
 		if i >= fixed {
 			data = fmt.Sprintf(`{"feature":"Bad","action":"sent","id":%q}`, eventID(i))
@@ -126,15 +126,15 @@ func TestReplayPublishesFixedEvents(t *testing.T) {
 // TestInterruptedReplayLeavesTheRest stops a slow replay. Exactly the messages that were not
 // published must be in the queue, available at once.
 func TestInterruptedReplayLeavesTheRest(t *testing.T) {
-	const letters = 300
+	const count = 300
 	h := newEnv(t)
 	var all []*pubsubpb.PubsubMessage
-	for i := range letters {
+	for i := range count {
 		all = append(all, invalid(i))
 	}
 	h.publish(all...)
 	h.run().exits(0)
-	h.take(ledgerID, letters)
+	h.take(ledgerID, count)
 	p := start(t, h.environ(), nil, "dlq", "replay", "--yes", "--no-check", "--rate", "20", "--output", "json")
 	// The first that comes shows that it is under way.
 	first := len(h.takeAll(ledgerID, 1))
@@ -142,11 +142,11 @@ func TestInterruptedReplayLeavesTheRest(t *testing.T) {
 	contains(t, got.stderr, "interrupted")
 	var outcome struct{ Replayed int }
 	h.must(json.Unmarshal([]byte(got.stdout), &outcome))
-	if outcome.Replayed < first || outcome.Replayed == letters {
+	if outcome.Replayed < first || outcome.Replayed == count {
 		t.Errorf("%+v, after %d", outcome, first)
 	}
 	h.take(ledgerID, outcome.Replayed-first)
-	h.take(dlqSubID, letters-outcome.Replayed)
+	h.take(dlqSubID, count-outcome.Replayed)
 }
 
 func TestMissingQueueIsReported(t *testing.T) {
