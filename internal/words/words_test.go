@@ -218,6 +218,14 @@ func TestWordsAreMatched(t *testing.T) {
 			t.Errorf("%q: %q, want %q", text, got, want)
 		}
 	}
+	for name, want := range map[string]bool{
+		"newHall": true, "world": true, "letters": true, "mendedEvents": true, "viewHall_2": true,
+		"deadLetters": false, "publishAll": false, "OnStreamEnd": false, "shell": false,
+	} {
+		if got := privateNames.MatchString(name); got != want {
+			t.Errorf("the name %s is private: %v, want %v", name, got, want)
+		}
+	}
 	for text, want := range map[string]bool{
 		"What is held is released.":      true,
 		"It ends. Who waits is informed": true,
