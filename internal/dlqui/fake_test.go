@@ -192,8 +192,8 @@ func (b *browser) path(operation string) string { return b.plans.path(operation)
 // until waits for a condition.
 func (b *browser) until(ok func() bool) {
 	b.t.Helper()
-	if !testenv.Within(b.t.Context(), 20*time.Second, ok) {
-		b.t.Fatal("it did not become so in 20 s")
+	if !testenv.Within(b.t.Context(), testenv.Patience, ok) {
+		b.t.Fatal("it did not become so")
 	}
 }
 
