@@ -20,7 +20,7 @@ lint: ## golangci-lint; the first run compiles it
 generate: ## what is generated: the bindings of the gateway's API
 	go generate ./...
 
-fuzz: ## each fuzz target for FUZZ_TIME (10s)
+fuzz: ## each fuzz target for FUZZ_TIME (5s)
 	.ci/run fuzz
 
 bench: ## what an event costs

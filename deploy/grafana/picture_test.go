@@ -170,6 +170,7 @@ func (w *faults) publish(ctx context.Context) {
 		if n%10 == 0 { // as if on-call replayed one
 			chunk[0].Attributes = maps.Clone(chunk[0].Attributes)
 			chunk[0].Attributes[event.AttrReplayID] = "20261127T090000Z-000000"
+			chunk[0].Attributes[event.AttrReplayCount] = "1"
 		}
 		// The topic may be made to fail for the worker's sake; a service would retry.
 		for w.stack.Publish(chunk) != nil && ctx.Err() == nil {
