@@ -140,6 +140,30 @@ func (g *Groups[S, E, T]) Next(now time.Time, busy turns.Busy[S, E]) (Batch[T], 
 	return g.take(now, at), true
 }
 
+// NextPartial takes a batch of a group that is not due: the one with the largest product of its
+// number of items and the age of its oldest. So many items leave with few batches, and a
+// small group has its turn, too. It returns false if no group waits, or only busy ones. It
+// visits every group that waits.
+func (g *Groups[S, E, T]) NextPartial(now time.Time, busy turns.Busy[S, E]) (Batch[T], bool) {
+	g.queueDue(now)
+	var chosen *Group[S, E, T]
+	var largest float64
+	for _, at := range g.timers {
+		if busy.Service != nil && busy.Service(at.Service) || busy.Environment != nil && busy.Environment(at.Environment) {
+			continue
+		}
+		age := g.limits.Delay - at.due.Sub(now)
+		if product := float64(len(at.items)) * float64(age); chosen == nil || product > largest {
+			chosen, largest = at, product
+		}
+	}
+	if chosen == nil {
+		return Batch[T]{}, false
+	}
+	heap.Remove(&g.timers, chosen.timer)
+	return g.take(now, chosen), true
+}
+
 // queueDue moves the groups that are due to ready.
 func (g *Groups[S, E, T]) queueDue(now time.Time) {
 	for len(g.timers) > 0 && !g.timers[0].due.After(now) {

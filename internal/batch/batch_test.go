@@ -172,6 +172,39 @@ func TestFlushMakesItemsDue(t *testing.T) {
 	})
 }
 
+func TestPartialBatchOfLargestProduct(t *testing.T) {
+	busy := func(names ...string) turns.Busy[string, string] {
+		return turns.Busy[string, string]{Service: func(s string) bool { return slices.Contains(names, s) }}
+	}
+	g := newNamed[int](Limits{Events: 10, Bytes: 100, Delay: time.Second})
+	add(g, start, "old", 1, 1)                           // 1 × 900 ms
+	add(g, at(400*time.Millisecond), "both", 1, 2, 3)    // 2 × 500 ms
+	add(g, at(700*time.Millisecond), "many", 1, 4, 5, 6) // 3 × 200 ms
+	now := at(900 * time.Millisecond)
+	var got []int
+	for _, skip := range []string{"both", "", "", ""} {
+		if b, ok := g.NextPartial(now, busy(skip)); ok {
+			got = append(got, b.Items...)
+		}
+	}
+	if diff := cmp.Diff([]int{1, 2, 3, 4, 5, 6}, got); diff != "" {
+		t.Error(diff)
+	}
+	if _, ok := g.NextPartial(now, nobody); ok || g.Len() != 0 {
+		t.Errorf("%d items are left", g.Len())
+	}
+
+	// Batches that are due are Next's.
+	add(g, now, "due", 1, 7)
+	add(g, at(1800*time.Millisecond), "waiting", 1, 8, 9)
+	now = at(1900 * time.Millisecond)
+	b, ok := g.NextPartial(now, nobody)
+	if want := []int{8, 9}; !ok || !slices.Equal(b.Items, want) {
+		t.Errorf("%v, want %v", b.Items, want)
+	}
+	want(t, "the due ones", drain(g, now), []int{7})
+}
+
 func TestQuietServicesAreNotDelayed(t *testing.T) {
 	const quiet = 20
 	g := newNamed[int](limits)
@@ -312,7 +345,7 @@ func TestGroupsMatchModel(t *testing.T) {
 		groupOf := map[int]string{}
 		waited := map[byte]int{} // turns of others since a service has been ready
 		for range 400 {
-			switch rng.IntN(8) {
+			switch rng.IntN(9) {
 			case 0, 1, 2, 3:
 				key := keys[rng.IntN(len(keys))]
 				value++
@@ -334,6 +367,17 @@ func TestGroupsMatchModel(t *testing.T) {
 						}
 					}
 				}
+			case 6:
+				b, ok := g.NextPartial(now, nobody)
+				if !ok {
+					continue
+				}
+				key := groupOf[b.Items[0]]
+				expected, ready := m.ready(key, now.Add(time.Hour))
+				if _, due := m.ready(key, now); due || !ready || !slices.Equal(b.Items, expected) {
+					t.Fatalf("seed %d: group %s gave %v, want %v (due: %v)", seed, key, b.Items, expected, due)
+				}
+				m.groups[key] = m.groups[key][len(b.Items):]
 			default:
 				busyService := "abcd"[rng.IntN(4)]
 				b, ok := g.Next(now, turns.Busy[string, string]{Service: func(s string) bool { return s[0] == busyService }})

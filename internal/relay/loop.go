@@ -188,20 +188,21 @@ func (l *loop) dispatch(now time.Time) {
 	}
 	l.suspects.takeTurn(l.results.streams.clock, now)
 	l.suspects.controls.freeLight()
-	flushed := false
 	for l.submitter.free() {
 		s := l.next(now)
 		switch {
 		case s != nil:
 			l.start(s)
 		case l.suspects.controls.freeFresh(l.submitter.active(), now):
-		case flushed || l.queue.groups.Len() == 0 || !l.receiving.receiver.NearCapacity():
+		case l.queue.groups.Len() == 0 || !l.receiving.receiver.NearCapacity():
 			return
 		default:
 			// Nothing more can come before an event is settled: batches would wait to
 			// fill in vain.
-			l.queue.groups.Flush()
-			flushed = true
+			if s = l.nextFresh(true, now); s == nil {
+				return
+			}
+			l.start(s)
 		}
 	}
 }
@@ -215,7 +216,7 @@ func (l *loop) next(now time.Time) *submission {
 		var s *submission
 		switch l.queue.latestSource {
 		case 0:
-			s = l.nextFresh(now)
+			s = l.nextFresh(false, now)
 		case 1:
 			s = l.queue.nextRetry()
 		case 2:
@@ -228,10 +229,11 @@ func (l *loop) next(now time.Time) *submission {
 	return nil
 }
 
-// nextFresh takes the next batch of fresh events, without those that are kept back.
-func (l *loop) nextFresh(now time.Time) *submission {
+// nextFresh takes the next batch of fresh events, without those that are kept back. partial
+// asks for one that is not due.
+func (l *loop) nextFresh(partial bool, now time.Time) *submission {
 	for {
-		s := l.queue.nextBatch(now)
+		s := l.queue.nextBatch(partial, now)
 		if s == nil {
 			return nil
 		}
@@ -273,7 +275,7 @@ func (l *loop) nextProbe(now time.Time) *submission {
 	l.queue.groups.Flush()
 	s := l.queue.nextRetry()
 	if s == nil {
-		s = l.nextFresh(now)
+		s = l.nextFresh(false, now)
 	}
 	if s == nil {
 		s = l.suspects.controls.takeOne()

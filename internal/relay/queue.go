@@ -128,10 +128,15 @@ func (q *submissionQueue) busy() turns.Busy[*service, *publisher] {
 	}
 }
 
-// nextBatch takes the next batch of fresh events, nil if none is due.
-func (q *submissionQueue) nextBatch(now time.Time) *submission {
+// nextBatch takes the next batch of fresh events, nil if none is due. partial asks for one that
+// is not due.
+func (q *submissionQueue) nextBatch(partial bool, now time.Time) *submission {
+	next := q.groups.Next
+	if partial {
+		next = q.groups.NextPartial
+	}
 	for {
-		b, ok := q.groups.Next(now, q.busy())
+		b, ok := next(now, q.busy())
 		if !ok {
 			return nil
 		}

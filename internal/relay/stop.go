@@ -60,7 +60,7 @@ func (l *loop) releaseWaiting(failed bool, now time.Time) {
 	if !failed && !unavailable {
 		l.queue.groups.Flush()
 		for l.submitter.free() {
-			s := l.nextFresh(now)
+			s := l.nextFresh(false, now)
 			if s == nil {
 				break
 			}
