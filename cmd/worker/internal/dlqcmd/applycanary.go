@@ -11,34 +11,36 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/dlq/plan"
 )
 
-// awaitCanaries waits until the canaries are known to have arrived, or as well as can be
-// known. It returns an error if any was rejected again, or if the wait was interrupted.
+// awaitCanaries waits until receipts prove that the canaries were recorded, or until the
+// wait is over. It returns an error if any was rejected again, or if the wait was
+// interrupted.
 func (a *applying) awaitCanaries(ctx context.Context) error {
-	receipts := a.cfg.ReceiptsSubscriptionName() != ""
-	c := a.journal.State.CanaryCounts()
+	d := a.session
+	receipts := d.receipts.there()
+	c := a.journal.state().CanaryCounts()
 	until := time.Now().Add(a.canaryWait)
 	how := "whether they are rejected again"
 	if receipts {
 		how = "what their receipts say"
 	}
-	a.say("worker: %s went ahead; waiting at most %v, until %s, to see %s. Meanwhile the other %s are back in the queue. After Ctrl-C the same command waits on",
-		canary(c.Published), a.canaryWait, shortTime(until), how, command.Plural(a.publishes(), "event"))
-	nextLook := time.Now().Add(a.env.opts.CanaryLook)
+	d.console.say("worker: %s went ahead; waiting at most %v, until %s, to see %s. Meanwhile the other %s are back in the queue. After Ctrl-C the same command waits on",
+		canary(c.Published), a.canaryWait, shortTime(until), how, command.Plural(a.journal.publishes(), "event"))
+	nextLook := time.Now().Add(d.opts.CanaryLook)
 	for again := 0; ; {
 		pause := min(time.Until(until), time.Until(nextLook))
 		if receipts {
-			pause = min(pause, a.env.opts.ReceiptsLook)
+			pause = min(pause, d.opts.ReceiptsLook)
 		}
-		err := a.wait(ctx, max(0, pause))
+		err := d.console.wait(ctx, waitingForCanaries, max(0, pause))
 		if err == nil && receipts {
-			err = a.readReceipts(ctx, a.plan.ID, journaled(a.journal, a.record))
+			err = d.receipts.ofReplay(ctx, a.plan.ID, journaled(a.journal.state(), a.journal.record))
 		}
 		last := !time.Now().Before(until)
 		missing := false
-		if c = a.journal.State.CanaryCounts(); err == nil && c.Waiting > 0 && (last || !time.Now().Before(nextLook)) {
+		if c = a.journal.state().CanaryCounts(); err == nil && c.Waiting > 0 && (last || !time.Now().Before(nextLook)) {
 			missing, err = a.lookForCanaries(ctx)
-			nextLook = time.Now().Add(a.env.opts.CanaryLook)
-			c = a.journal.State.CanaryCounts()
+			nextLook = time.Now().Add(d.opts.CanaryLook)
+			c = a.journal.state().CanaryCounts()
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -48,12 +50,12 @@ func (a *applying) awaitCanaries(ctx context.Context) error {
 		case c.Rejected > 0:
 			return fmt.Errorf("%d of %s were rejected again: the rest was not published, and is in the queue. Make a new plan, or apply this one with --canary 0", c.Rejected, canary(c.Published))
 		case receipts && c.Waiting == 0:
-			a.say("worker: %s were recorded; going on with the rest", canary(c.Published))
-			return a.record(plan.Record{Kind: plan.CanariesPassed})
+			d.console.say("worker: %s were recorded; going on with the rest", canary(c.Published))
+			return a.journal.record(plan.Record{Kind: plan.CanariesPassed})
 		case last && missing && again < maxLooksAgain:
 			again++
-			until = time.Now().Add(a.env.opts.LookAgain)
-			a.say("worker: canaries may be among the messages that somebody else has leased; looking again in %v", a.env.opts.LookAgain)
+			until = time.Now().Add(d.opts.LookAgain)
+			d.console.say("worker: canaries may be among the messages that somebody else has leased; looking again in %v", d.opts.LookAgain)
 		case last:
 			return a.unproven(c, receipts)
 		}
@@ -66,22 +68,19 @@ func (a *applying) unproven(c plan.Counts, receipts bool) error {
 	case receipts && c.Recorded+c.Duplicates == 0:
 		return fmt.Errorf("no receipt came for %s in %v, so that nothing says that events arrive; the rest is in the queue. See whether the worker runs, and apply the plan again; --canary 0 does not wait", canary(c.Published), a.canaryWait)
 	case receipts:
-		a.say("worker: %d of %s were recorded and none was rejected again; %d have no receipt. Going on with the rest", c.Recorded+c.Duplicates, canary(c.Published), c.Waiting)
+		a.session.console.say("worker: %d of %s were recorded and none was rejected again; %d have no receipt. Going on with the rest", c.Recorded+c.Duplicates, canary(c.Published), c.Waiting)
 	default:
-		a.say("worker: the canaries were not seen again in %v (nothing says that they arrived: RECEIPTS_SUBSCRIPTION is not set); going on with the rest", a.canaryWait)
+		a.session.console.say("worker: the canaries were not seen again in %v (nothing says that they arrived: RECEIPTS_SUBSCRIPTION is not set); going on with the rest", a.canaryWait)
 	}
-	return a.record(plan.Record{Kind: plan.CanariesPassed})
+	return a.journal.record(plan.Record{Kind: plan.CanariesPassed})
 }
 
 // lookForCanaries looks through the whole queue. missing reports whether it saw fewer
 // messages than before.
 func (a *applying) lookForCanaries(ctx context.Context) (missing bool, err error) {
-	before := a.inQueue
-	err = a.walk(ctx, &dlq.Filter{PublishedBefore: a.filter.PublishedBefore}, false, func(w *dlq.Walk) error {
-		w.Ours, w.OnLate = a.ours, a.late
+	missing, err = a.session.queue.again(ctx, &dlq.Filter{PublishedBefore: a.filter.PublishedBefore}, func(w *dlq.Walk) error {
+		w.Ours, w.OnLate = a.journal.ours, a.journal.late
 		return w.Each(ctx, func(*dlq.Stored) error { return nil }, nil)
 	})
-	missing = a.inQueue < before
-	a.inQueue = before // the next look compares with it, too
 	return missing, errors.Join(err, ctx.Err())
 }

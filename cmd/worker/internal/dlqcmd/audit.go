@@ -11,44 +11,93 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/urfave/cli/v3"
-
 	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/internal/account"
+	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 	"github.com/sourcegraph/telemetry-relay/internal/logging"
 	"github.com/sourcegraph/telemetry-relay/internal/terminal"
 )
 
-// audit returns the log of changes and of reads of private data, with the account of
+// auditLog writes the audit records of a command.
+type auditLog struct {
+	env     command.Env
+	console *console
+	// subscription is the name of the dead-letter queue.
+	subscription string
+	emulated     bool // an emulator has no accounts
+	// file is where the records go; empty is the default.
+	file string
+	// touched are the messages that were shown, written or changed.
+	touched touched
+	closers []func() error
+}
+
+// begin returns the log of changes and of reads of private data, with the account of
 // the person. Its records are JSON, and no log level hides them. They go to the audit
 // file, and to stderr where that is no terminal, so that the log of a machine has them.
 // A person at a terminal sees one row that names the file.
-func (d *session) audit(ctx context.Context, action string, more ...any) *slog.Logger {
-	who := d.who(ctx)
-	return logging.New(d.auditWriter(action, who), "info", "json").With(
-		"audit", true, "action", "dlq "+action, "who", who, "filter", d.filter.String(),
-		"subscription", d.cfg.DeadLetterSubscriptionName()).With(more...)
+func (a *auditLog) begin(ctx context.Context, action string, filter *dlq.Filter, more ...any) *slog.Logger {
+	who := a.who(ctx)
+	return logging.New(a.writer(action, who), "info", "json").With(
+		"audit", true, "action", "dlq "+action, "who", who, "filter", filter.String(),
+		"subscription", a.subscription).With(more...)
 }
 
-func (d *session) auditWriter(action, who string) io.Writer {
-	path := d.auditFile
-	if path == "" {
-		path = defaultAuditFile(d.env.Env)
+// reading audits a command that shows or writes private data and changes nothing.
+func (a *auditLog) reading(ctx context.Context, action string, filter *dlq.Filter, read func() error, more ...any) error {
+	audit := a.begin(ctx, action, filter, more...)
+	audit.Info("Reading private data of the dead-letter queue")
+	err := read()
+	audit = audit.With(a.touched.attributes()...)
+	if err != nil {
+		audit.Error("The reading of private data has ended early", "error", err)
+		return err
 	}
+	audit.Info("Read private data of the dead-letter queue")
+	return nil
+}
+
+// who returns the account of the credentials.
+func (a *auditLog) who(ctx context.Context) string {
+	if a.emulated {
+		return account.Unknown
+	}
+	return account.Name(ctx)
+}
+
+// path returns the audit file; empty if the user has no home for the default.
+func (a *auditLog) path() string {
+	if a.file != "" {
+		return a.file
+	}
+	return defaultAuditFile(a.env)
+}
+
+func (a *auditLog) writer(action, who string) io.Writer {
+	path := a.path()
 	if path == "" {
-		return d.env.Stderr
+		return a.env.Stderr
 	}
 	f, err := openAudit(path)
 	if err != nil {
-		d.say("worker: warning: the audit file cannot be written: %v", err)
-		return d.env.Stderr // at least there
+		a.console.say("worker: warning: the audit file cannot be written: %v", err)
+		return a.env.Stderr
 	}
-	d.closers = append(d.closers, f.Close)
-	d.say("worker: audit: dlq %s by %s, recorded in %s", action, who, path)
-	if terminal.Is(d.env.Stderr) {
+	a.closers = append(a.closers, f.Close)
+	a.console.say("worker: audit: dlq %s by %s, recorded in %s", action, who, path)
+	if terminal.Is(a.env.Stderr) {
 		return f
 	}
-	return io.MultiWriter(f, d.env.Stderr)
+	return io.MultiWriter(f, a.env.Stderr)
+}
+
+// close closes the files of the records.
+func (a *auditLog) close() {
+	for _, closer := range a.closers {
+		if err := closer(); err != nil {
+			a.console.say("worker: warning: the audit file: %v", err)
+		}
+	}
 }
 
 // defaultAuditFile is in the user's state folder (the XDG base directory
@@ -73,18 +122,6 @@ func openAudit(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 }
 
-func auditFlag() cli.Flag {
-	return &cli.StringFlag{Name: "audit-file", Usage: "append the audit records to `FILE` (default: telemetry-relay/audit.ndjson in the user's state folder)"}
-}
-
-// who returns the account of the credentials. An emulator has none.
-func (d *session) who(ctx context.Context) string {
-	if d.cfg.EmulatorHost != "" {
-		return account.Unknown
-	}
-	return account.Name(ctx)
-}
-
 // touched are the message ids in the queue that a command has shown, written or
 // changed.
 type touched []string
@@ -104,33 +141,4 @@ func (t touched) attributes() []any {
 		attributes = append(attributes, "ids", ids)
 	}
 	return attributes
-}
-
-// reading audits a command that shows or writes private data and changes nothing.
-func (d *session) reading(ctx context.Context, action string, read func() error, more ...any) error {
-	audit := d.audit(ctx, action, more...)
-	audit.Info("Reading private data of the dead-letter queue")
-	err := read()
-	audit = audit.With(d.touched.attributes()...)
-	if err != nil {
-		audit.Error("The reading of private data has ended early", "error", err)
-		return err
-	}
-	audit.Info("Read private data of the dead-letter queue")
-	return nil
-}
-
-// makePrivate takes the permissions of others off a file to which a shell redirects
-// private data.
-func (d *session) makePrivate(out io.Writer) {
-	w, ok := out.(*terminal.Writer)
-	if !ok {
-		return
-	}
-	switch changed, err := w.Private(); {
-	case err != nil:
-		d.say("worker: warning: the output is a file that others can read: %v", err)
-	case changed:
-		d.say("worker: the output is a file that others could read; from now on only you can")
-	}
 }

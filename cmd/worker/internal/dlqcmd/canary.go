@@ -12,17 +12,21 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/dlq/plan"
 )
 
-// defaultCanaryWait is the usual interval of jobs, 15 minutes, and the time that one
-// may run, 5 minutes.
+// defaultCanaryWait is the usual interval of jobs, 15 minutes, plus the longest run of one,
+// 5 minutes.
 const defaultCanaryWait = 20 * time.Minute
 
-// maxLooksAgain bounds how often a canary waits for messages that somebody else has
-// leased. If they are missing even then, somebody has probably removed them.
+// maxLooksAgain bounds how often the wait for canaries is prolonged for messages that
+// another reader has leased. Messages that are still missing then were probably removed.
 const maxLooksAgain = 2
+
+// waitingForCanaries is the text of the bar during the wait.
+const waitingForCanaries = "waiting for the canaries"
 
 // replayAfterCanaries replays some messages, waits, and replays the rest if none of
 // them was rejected again.
 func (r *replay) replayAfterCanaries(ctx context.Context, n *counts) error {
+	d := r.session
 	if nothing, err := r.survey(ctx, n); err != nil || nothing {
 		return err
 	}
@@ -30,7 +34,7 @@ func (r *replay) replayAfterCanaries(ctx context.Context, n *counts) error {
 	if err := r.replayCanaries(ctx, n, &canaries); err != nil {
 		return err
 	}
-	ahead, limit := n.done, r.filter.Limit
+	ahead, limit := n.done, d.filter.Limit
 	if n.again > 0 {
 		return r.returned(n)
 	}
@@ -43,9 +47,9 @@ func (r *replay) replayAfterCanaries(ctx context.Context, n *counts) error {
 		}
 	}
 	if limit > 0 {
-		r.filter.Limit = limit - ahead
+		d.filter.Limit = limit - ahead
 	}
-	r.expected = n.matched - ahead
+	d.selected.expected = n.matched - ahead
 	err := r.replayAll(ctx, n)
 	n.matched += ahead
 	n.done += ahead
@@ -55,11 +59,12 @@ func (r *replay) replayAfterCanaries(ctx context.Context, n *counts) error {
 // replayCanaries replays the first messages that can be replayed. It does not report
 // the others: the replay of the rest does.
 func (r *replay) replayCanaries(ctx context.Context, n *counts, canaries *dlq.Canaries) error {
-	return r.pass(ctx, n, func(w *dlq.Walk) error {
+	d := r.session
+	return d.queue.pass(ctx, d.filter, n, func(w *dlq.Walk) error {
 		// A worker that runs all the time rejects them at once.
 		w.OnLate = r.watchFor(n, canaries, true)
 		w.Ours = r.replayed.Returned
-		replayer := r.replayer(r.sink(w), func(*dlq.Stored, error) {})
+		replayer := r.replayer(r.publisher.sink(w), func(*dlq.Stored, error) {})
 		kind := replayer.OnReplayed
 		replayer.OnReplayed = func(s *dlq.Stored, m *pubsubpb.PubsubMessage) {
 			canaries.Add(s, m)
@@ -69,7 +74,7 @@ func (r *replay) replayCanaries(ctx context.Context, n *counts, canaries *dlq.Ca
 			if replayer.Added >= r.canaries {
 				return nil
 			}
-			return r.add(ctx, replayer, s)
+			return r.publisher.add(ctx, replayer, s)
 		}, func() error { return replayer.Flush(ctx) })
 		n.done, n.failed = replayer.Counts()
 		n.canaries = n.done
@@ -80,12 +85,13 @@ func (r *replay) replayCanaries(ctx context.Context, n *counts, canaries *dlq.Ca
 // await waits for the canaries, and looks for them in the queue now and then. It
 // returns an error if any was rejected again, or if the wait was interrupted.
 func (r *replay) await(ctx context.Context, n *counts, canaries *dlq.Canaries) error {
+	d := r.session
 	until := time.Now().Add(r.canaryWait)
-	r.say("worker: %s went ahead; waiting %v, until %s, to see whether they are rejected again. Meanwhile the %s messages not replayed are back in the queue, and Ctrl-C leaves them there",
+	d.console.say("worker: %s went ahead; waiting %v, until %s, to see whether they are rejected again. Meanwhile the %s messages not replayed are back in the queue, and Ctrl-C leaves them there",
 		canary(n.done), r.canaryWait, shortTime(until), command.Comma(n.matched-n.done))
-	nextLook := time.Now().Add(r.env.opts.CanaryLook)
+	nextLook := time.Now().Add(d.opts.CanaryLook)
 	for again := 0; ; {
-		err := r.wait(ctx, r.untilLook(until, nextLook))
+		err := d.console.wait(ctx, waitingForCanaries, r.untilLook(until, nextLook))
 		recorded := 0
 		if err == nil {
 			recorded, err = r.readVerdicts(ctx, n, canaries)
@@ -97,7 +103,7 @@ func (r *replay) await(ctx context.Context, n *counts, canaries *dlq.Canaries) e
 				continue
 			}
 			missing, err = r.findCanaries(ctx, n, canaries)
-			nextLook = time.Now().Add(r.env.opts.CanaryLook)
+			nextLook = time.Now().Add(d.opts.CanaryLook)
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -107,30 +113,31 @@ func (r *replay) await(ctx context.Context, n *counts, canaries *dlq.Canaries) e
 		case n.again > 0:
 			return r.returned(n)
 		case recorded == n.done:
-			r.say("worker: %s were recorded; going on with the rest", canary(n.done))
+			d.console.say("worker: %s were recorded; going on with the rest", canary(n.done))
 			return nil
 		case last && missing && again < maxLooksAgain:
 			again++
-			until = time.Now().Add(r.env.opts.LookAgain)
-			r.say("worker: canaries may be among the messages that somebody else has leased; looking again in %v", r.env.opts.LookAgain)
+			until = time.Now().Add(d.opts.LookAgain)
+			d.console.say("worker: canaries may be among the messages that somebody else has leased; looking again in %v", d.opts.LookAgain)
 		case last:
 			proof := "nothing says that they arrived"
 			if recorded > 0 {
 				proof = fmt.Sprintf("%d were recorded, and %d have no receipt", recorded, n.done-recorded)
 			}
-			r.say("worker: the canaries were not seen again in %v (%s); going on with the rest", r.canaryWait, proof)
+			d.console.say("worker: the canaries were not seen again in %v (%s); going on with the rest", r.canaryWait, proof)
 			return nil
 		default:
-			r.say("worker: the canaries were not seen again so far; waiting until %s", shortTime(until))
+			d.console.say("worker: the canaries were not seen again so far; waiting until %s", shortTime(until))
 		}
 	}
 }
 
 // untilLook returns how long to wait before the next look.
 func (r *replay) untilLook(until, nextLook time.Time) time.Duration {
+	d := r.session
 	pause := min(time.Until(until), time.Until(nextLook))
-	if r.cfg.ReceiptsSubscriptionName() != "" {
-		pause = min(pause, r.env.opts.ReceiptsLook)
+	if d.receipts.there() {
+		pause = min(pause, d.opts.ReceiptsLook)
 	}
 	return max(0, pause)
 }
@@ -138,16 +145,17 @@ func (r *replay) untilLook(until, nextLook time.Time) time.Duration {
 // readVerdicts reads the receipts of the canaries, where there are receipts. It returns
 // how many canaries were recorded, and counts those that were rejected.
 func (r *replay) readVerdicts(ctx context.Context, n *counts, canaries *dlq.Canaries) (recorded int, err error) {
-	if r.cfg.ReceiptsSubscriptionName() == "" {
+	d := r.session
+	if !d.receipts.there() {
 		return 0, nil
 	}
 	if r.verdicts == nil {
 		r.verdicts = map[string]plan.Verdict{}
 	}
-	err = r.readReceipts(ctx, r.id, func(ours []plan.Receipt) error {
+	err = d.receipts.ofReplay(ctx, r.publisher.id, func(ours []plan.Receipt) error {
 		for _, receipt := range ours {
 			if receipt.Verdict == plan.Rejected && r.verdicts[receipt.Origin] == "" {
-				r.say("worker: a canary was rejected again: %s", dlq.Word(receipt.Reason))
+				d.console.say("worker: a canary was rejected again: %s", dlq.Word(receipt.Reason))
 			}
 			if r.verdicts[receipt.Origin] == "" || receipt.Verdict == plan.Recorded {
 				r.verdicts[receipt.Origin] = receipt.Verdict
@@ -174,33 +182,13 @@ func canary(n int) string {
 	return command.Comma(n) + " canaries"
 }
 
-// wait waits, and shows a progress bar on a terminal.
-func (r *replay) wait(ctx context.Context, d time.Duration) error {
-	r.showBar("waiting for the canaries", d.Seconds(), "")
-	defer r.hideBar()
-	end := time.NewTimer(d)
-	defer end.Stop()
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-end.C:
-			return nil
-		case <-tick.C:
-			r.advance(1)
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
 // findCanaries looks for canaries in the whole queue. missing reports whether it saw fewer
 // messages than before.
 func (r *replay) findCanaries(ctx context.Context, n *counts, canaries *dlq.Canaries) (missing bool, err error) {
-	before := r.inQueue
+	d := r.session
 	n.again = 0
-	all := &dlq.Filter{PublishedBefore: r.filter.PublishedBefore}
-	err = r.walk(ctx, all, false, func(w *dlq.Walk) error {
+	all := &dlq.Filter{PublishedBefore: d.filter.PublishedBefore}
+	return d.queue.again(ctx, all, func(w *dlq.Walk) error {
 		w.OnLate = r.watchFor(n, canaries, true)
 		see := r.watchFor(n, canaries, false)
 		err := w.Each(ctx, func(s *dlq.Stored) error { see(s); return nil }, nil)
@@ -209,9 +197,6 @@ func (r *replay) findCanaries(ctx context.Context, n *counts, canaries *dlq.Cana
 		}
 		return err
 	})
-	missing = r.inQueue < before
-	r.inQueue = before // the next look compares with it, too
-	return missing, err
 }
 
 // watchFor returns a function that counts and reports the canaries among messages. Its
@@ -221,7 +206,7 @@ func (r *replay) watchFor(n *counts, canaries *dlq.Canaries, after bool) func(*d
 	return func(s *dlq.Stored) {
 		if canaries.Returned(s, after) {
 			if n.again++; n.again <= limit {
-				r.say("worker: canary %s was rejected again: %s: %s", nameOf(s), dlq.Word(string(s.Reason)), detailOf(s))
+				r.session.console.say("worker: canary %s was rejected again: %s: %s", nameOf(s), dlq.Word(string(s.Reason)), detailOf(s))
 			}
 		}
 		if after {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
-	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/terminal"
 )
 
@@ -47,16 +46,16 @@ type counts struct {
 
 // changeQueue runs a command that can change the queue: it connects, asks, and calls
 // work.
-func (env commands) changeQueue(ctx context.Context, c *cli.Command, plan func(*session) change, work func(*session) error) error {
-	d, err := env.open(ctx, c)
+func (root commands) changeQueue(ctx context.Context, c *cli.Command, plan func(*session) change, work func(*session) error) error {
+	d, err := root.open(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer d.close()
 	d.change = plan(d)
-	d.looks = d.change.quiet
+	d.queue.looks = d.change.quiet
 	if !d.change.quiet {
-		if err := env.canAsk(c.Name, c.Bool("yes")); err != nil {
+		if err := canAsk(root.env, c.Name, c.Bool("yes")); err != nil {
 			return err
 		}
 		if ok, err := d.confirm(ctx, c.Bool("yes")); !ok {
@@ -67,7 +66,7 @@ func (env commands) changeQueue(ctx context.Context, c *cli.Command, plan func(*
 }
 
 // canAsk refuses a command that would have to ask and has no terminal.
-func (env commands) canAsk(name string, yes bool) error {
+func canAsk(env command.Env, name string, yes bool) error {
 	if yes || env.StdinIsTerminal() {
 		return nil
 	}
@@ -75,15 +74,15 @@ func (env commands) canAsk(name string, yes bool) error {
 }
 
 // agreed asks a question, unless --yes has answered it, and reports whether to go on.
-func (env commands) agreed(ctx context.Context, name string, yes bool, question string) (bool, error) {
-	if err := env.canAsk(name, yes); err != nil || yes {
+func agreed(ctx context.Context, env command.Env, name string, yes bool, question string) (bool, error) {
+	if err := canAsk(env, name, yes); err != nil || yes {
 		return yes, err
 	}
-	agreed, err := env.Ask(ctx, question)
+	goOn, err := env.Ask(ctx, question)
 	if err != nil {
 		return false, errors.New("interrupted; nothing was changed")
 	}
-	return agreed, nil
+	return goOn, nil
 }
 
 // confirm asks, unless --yes has answered, and reports whether to go on.
@@ -91,54 +90,37 @@ func (d *session) confirm(ctx context.Context, yes bool) (bool, error) {
 	if yes {
 		return true, nil
 	}
-	n, services, err := d.count(ctx)
+	n, services, err := d.count(ctx, d.filter)
 	if err != nil {
 		return false, err
 	}
 	if n.matched == 0 {
 		return false, errors.Join(d.printCounts(n), d.nothing())
 	}
-	agreed, err := d.env.Ask(ctx, fmt.Sprintf("%s %s of %s events of %s%s? They are: %s.", capital(d.change.action),
-		command.Comma(n.matched), d.atLeast(d.inQueue), command.Plural(services, "service"), d.change.where, d.filter))
+	goOn, err := d.env.Ask(ctx, fmt.Sprintf("%s %s of %s events of %s%s? They are: %s.", capital(d.change.action),
+		command.Comma(n.matched), d.queue.atLeast(d.queue.inQueue), command.Plural(services, "service"), d.change.where, d.filter))
 	if err != nil {
 		return false, errors.New("interrupted; nothing was changed, and all messages are in the queue")
 	}
-	return agreed, nil
-}
-
-// count counts the selected messages and their services.
-func (d *session) count(ctx context.Context) (n counts, services int, err error) {
-	seen := map[string]struct{}{}
-	d.reasons = map[event.Reason]int{}
-	err = d.pass(ctx, &n, func(w *dlq.Walk) error {
-		err := w.Each(ctx, func(s *dlq.Stored) error {
-			seen[s.Service] = struct{}{}
-			d.reasons[s.Reason]++
-			return nil
-		}, nil)
-		d.running = w.Newest
-		return err
-	})
-	d.expected, d.counted = n.matched, err == nil
-	return n, len(seen), err
+	return goOn, nil
 }
 
 // run makes the change by calling work, audits it, and prints the counts.
 func (d *session) run(ctx context.Context, work func(n *counts) error) error {
 	var audit *slog.Logger
 	if !d.change.quiet {
-		audit = d.audit(ctx, d.change.action, d.change.audit...)
+		audit = d.audit.begin(ctx, d.change.action, d.filter, d.change.audit...)
 		audit.Info("Changing the dead-letter queue")
 	}
-	d.skipped = skipReport{say: d.say}
+	d.skipped = skipReport{say: d.console.say}
 	var n counts
 	err := work(&n)
 	if d.change.dryRun {
 		n.done = 0
 	}
 	if !d.change.quiet {
-		log := audit.With("matched", n.matched, d.change.done, n.done, "failed", n.failed, "over_max_replays", n.skipped, "left", n.left).With(d.touched.attributes()...)
-		if !d.complete {
+		log := audit.With("matched", n.matched, d.change.done, n.done, "failed", n.failed, "over_max_replays", n.skipped, "left", n.left).With(d.audit.touched.attributes()...)
+		if !d.queue.complete {
 			log = log.With("left_at_least", true)
 		}
 		if err != nil {
@@ -147,8 +129,8 @@ func (d *session) run(ctx context.Context, work func(n *counts) error) error {
 			log.Info("Changed the dead-letter queue")
 		}
 	}
-	if err != nil && !d.complete {
-		d.say("worker: the queue was not read to its end, so there may be more left than was counted")
+	if err != nil && !d.queue.complete {
+		d.console.say("worker: the queue was not read to its end, so there may be more left than was counted")
 	}
 	d.skipped.end()
 	printErr := d.printCounts(n)
@@ -168,22 +150,8 @@ func (d *session) run(ctx context.Context, work func(n *counts) error) error {
 // nothing is the end of a change that selects no message: a typing error must not
 // look like success.
 func (d *session) nothing() error {
-	d.say("worker: no message matches %s: nothing was changed", d.filter)
+	d.console.say("worker: no message matches %s: nothing was changed", d.filter)
 	return command.Reported(errors.New("no message matches"))
-}
-
-// pass walks through the queue once for a change. It selects only messages that are
-// older than the start of the first pass.
-func (d *session) pass(ctx context.Context, n *counts, act func(w *dlq.Walk) error) error {
-	return d.walk(ctx, d.filter, false, func(w *dlq.Walk) error {
-		w.FromStart = true
-		err := act(w)
-		n.matched, n.left = w.Matched, w.Queue.Leased()
-		if w.Late > 0 {
-			d.say("worker: %s that came after the start: left in the queue", command.Plural(w.Late, "message"))
-		}
-		return err
-	})
 }
 
 // printCounts prints the result.
@@ -200,7 +168,7 @@ func (d *session) printCounts(n counts) error {
 		if n.canaries > 0 {
 			more += fmt.Sprintf(`,"canaries":%d,"canaries_seen_again":%d`, n.canaries, n.again)
 		}
-		if !d.complete {
+		if !d.queue.complete {
 			more += `,"left_at_least":true`
 		}
 		_, err := fmt.Fprintf(out, "{\"matched\":%d,%q:%d,\"failed\":%d,\"left\":%d%s}\n", n.matched, d.change.done, n.done, n.failed, n.left, more)
@@ -211,7 +179,7 @@ func (d *session) printCounts(n counts) error {
 		skipped = fmt.Sprintf(", %d not touched because they were replayed too often before (--max-replays)", n.skipped)
 	}
 	least := ""
-	if !d.complete {
+	if !d.queue.complete {
 		least = "at least "
 	}
 	_, err := fmt.Fprintf(out, "%d matched, %d %s, %d failed%s; %s%d are left in the queue\n", n.matched, n.done, d.change.done, n.failed, skipped, least, n.left)

@@ -18,15 +18,20 @@ const (
 
 // fieldChanges collects what fixes change in all events of each group.
 type fieldChanges struct {
-	styler
+	style   styler
 	out     io.Writer
 	reveal  bool
 	changed map[any]*groupChanges
 }
 
+// fieldChangesOf returns a collector that prints to out, as the flags of a command say.
+func fieldChangesOf(d *session, out io.Writer) fieldChanges {
+	return fieldChanges{style: stylerFor(d.env, out), out: out, reveal: d.reveal}
+}
+
 // groupChanges are the changes of a fix to the events of a group.
 type groupChanges struct {
-	dlq.Changes
+	all           dlq.Changes
 	before, after string // of one event; empty beyond maxSamples groups
 	hidden        int    // bytes of after
 }
@@ -45,7 +50,7 @@ func (r *fieldChanges) compare(group any, s *dlq.Stored, expression string, befo
 		}
 		r.changed[group] = g
 	}
-	g.Add(s, expression, before, after)
+	g.all.Add(s, expression, before, after)
 }
 
 func clipped(text string) string {
@@ -61,16 +66,16 @@ func (r *fieldChanges) printChanges(group any) {
 	if g == nil {
 		return
 	}
-	for _, change := range g.Counts() {
+	for _, change := range g.all.Counts() {
 		row := fmt.Sprintf("%s: %s in %s", change.Field, change.Change, command.Comma(change.Count))
 		style := ""
 		if change.Loses {
 			row, style = row+"   <── data disappears", colourBad
 		}
-		fmt.Fprintf(r.out, "         %s\n", r.paint(style, row))
+		fmt.Fprintf(r.out, "         %s\n", r.style.paint(style, row))
 	}
-	if g.Unchanged > 0 {
-		fmt.Fprintf(r.out, "         no change in %s\n", command.Comma(g.Unchanged))
+	if g.all.Unchanged > 0 {
+		fmt.Fprintf(r.out, "         no change in %s\n", command.Comma(g.all.Unchanged))
 	}
 	if g.after != "" {
 		fmt.Fprintf(r.out, "One of them before:\n%s\nafter:\n%s\n", g.before, g.after)

@@ -13,7 +13,7 @@ import (
 
 // dryRun is a sink that changes nothing. It collects what a replay would change.
 type dryRun struct {
-	fieldChanges
+	changes    fieldChanges
 	expression string // of the fix; empty without one
 	groups     dlq.Stats
 	sample     atomic.Pointer[pubsubpb.PubsubMessage] // any message, where there is no fix
@@ -28,20 +28,20 @@ func (r *dryRun) Remove(context.Context, []string) error { return nil }
 
 // add compares one event before and after the fix.
 func (r *dryRun) add(s *dlq.Stored, before, after []byte) {
-	r.compare(dlq.GroupOf(s), s, r.expression, before, after)
+	r.changes.compare(dlq.GroupOf(s), s, r.expression, before, after)
 }
 
 // print says what a replay would do. The result itself goes to stdout.
 func (r *dryRun) print(would, fail, skipped int) {
 	for _, g := range r.groups.Groups() {
-		fmt.Fprintf(r.out, "%7d  %s  %s  %s  %s\n", g.Count, cell(g.Reason), cell(g.Service), eventName(g.Feature, g.Action), cell(g.Detail))
-		r.printChanges(g.Group)
+		fmt.Fprintf(r.changes.out, "%7d  %s  %s  %s  %s\n", g.Count, cell(g.Reason), cell(g.Service), eventName(g.Feature, g.Action), cell(g.Detail))
+		r.changes.printChanges(g.Group)
 	}
 	if m := r.sample.Load(); m != nil && r.expression == "" {
-		view := dlq.ViewOfData(m.GetData(), r.reveal)
-		fmt.Fprintf(r.out, "One of them would be published as:\n%s\n", view)
-		r.printHidden(view.HiddenBytes)
+		view := dlq.ViewOfData(m.GetData(), r.changes.reveal)
+		fmt.Fprintf(r.changes.out, "One of them would be published as:\n%s\n", view)
+		r.changes.printHidden(view.HiddenBytes)
 	}
-	fmt.Fprintf(r.out, "A dry run at %s: %d would be replayed, %d would fail, %d were replayed too often before. Nothing was changed.\n",
+	fmt.Fprintf(r.changes.out, "A dry run at %s: %d would be replayed, %d would fail, %d were replayed too often before. Nothing was changed.\n",
 		time.Now().UTC().Format(time.RFC3339), would, fail, skipped)
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/terminal"
 )
 
-func (env commands) exportcommand() *cli.Command {
+func (root commands) exportCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "export",
 		Usage:     "the original messages as lines for `worker publish`",
@@ -31,59 +31,63 @@ func (env commands) exportcommand() *cli.Command {
 			&cli.StringFlag{Name: "to", Usage: "write to `FILE`, as without the flag's name"},
 			&cli.BoolFlag{Name: "remove", Usage: "remove from the queue what was written"}),
 		Action: func(ctx context.Context, c *cli.Command) error {
-			if c.NArg() > 1 {
-				return command.Usagef("export takes one FILE, got %d", c.NArg())
-			}
-			path, remove := c.Args().First(), c.Bool("remove")
-			if c.IsSet("to") {
-				if path != "" {
-					return command.Usagef("expected FILE or --to FILE, got both")
-				}
-				path = c.String("to")
-			}
-			if path == "-" {
-				path = ""
-			}
-			if err := unused(path); err != nil {
+			path, err := exportPath(c)
+			if err != nil {
 				return err
 			}
-			return env.changeQueue(ctx, c, func(d *session) change {
-				d.streams = path == ""
+			remove := c.Bool("remove")
+			return root.changeQueue(ctx, c, func(d *session) change {
+				d.console.streams = path == ""
 				return change{
 					action: "export", done: "exported", where: ", and remove them from the queue", quiet: !remove, stderr: path == "",
 					audit: []any{"file", path},
 				}
 			}, func(d *session) error {
+				e := &dlq.Exporter{}
+				write := func() error { return exportTo(ctx, d, path, e, remove) }
 				if path == "" {
-					d.makePrivate(env.Stdout)
+					d.console.makePrivate(d.env.Stdout)
+					write = func() error { return export(ctx, d, terminal.JSON(d.env.Stdout), e, remove) }
 				}
-				export := func() error {
-					if path == "" {
-						return d.export(ctx, terminal.JSON(env.Stdout), &dlq.Exporter{}, remove)
-					}
-					return d.exportTo(ctx, path, &dlq.Exporter{}, remove)
+				if remove {
+					return write() // the audit record of the change has the messages
 				}
-				if !remove {
-					return d.reading(ctx, "export", export, "file", path)
-				}
-				return export()
+				return d.audit.reading(ctx, "export", d.filter, write, "file", path)
 			})
 		},
 	}
 }
 
+// exportPath returns the new file of the arguments; empty means stdout.
+func exportPath(c *cli.Command) (string, error) {
+	if c.NArg() > 1 {
+		return "", command.Usagef("export takes one FILE, got %d", c.NArg())
+	}
+	path := c.Args().First()
+	if c.IsSet("to") {
+		if path != "" {
+			return "", command.Usagef("expected FILE or --to FILE, got both")
+		}
+		path = c.String("to")
+	}
+	if path == "-" {
+		path = ""
+	}
+	return path, unused(path)
+}
+
 // exportTo exports the selected messages to a new file, and removes them if asked.
-func (d *session) exportTo(ctx context.Context, path string, e *dlq.Exporter, remove bool) error {
+func exportTo(ctx context.Context, d *session, path string, e *dlq.Exporter, remove bool) error {
 	f, err := create(path)
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.export(ctx, f, e, remove), f.Close())
+	return errors.Join(export(ctx, d, f, e, remove), f.Close())
 }
 
 // export writes the selected messages as lines to w, and removes them if asked. If w is
 // a file, it removes a message only after its line is on disk.
-func (d *session) export(ctx context.Context, w io.Writer, e *dlq.Exporter, remove bool) error {
+func export(ctx context.Context, d *session, w io.Writer, e *dlq.Exporter, remove bool) error {
 	out := bufio.NewWriterSize(w, 1<<20)
 	e.Out, e.Report = out, d.skipped.add
 	e.Sync = func() error {
@@ -95,10 +99,10 @@ func (d *session) export(ctx context.Context, w io.Writer, e *dlq.Exporter, remo
 		}
 		return nil
 	}
-	e.OnDone = func(ids []string) { d.touched.add(ids...) }
+	e.OnDone = func(ids []string) { d.audit.touched.add(ids...) }
 	return d.run(ctx, func(n *counts) error {
 		defer func() { n.done, n.failed = e.Done, e.Failed }()
-		return d.pass(ctx, n, func(walk *dlq.Walk) error {
+		return d.queue.pass(ctx, d.filter, n, func(walk *dlq.Walk) error {
 			if remove {
 				e.Remove = walk.Queue.Remove
 			}

@@ -17,7 +17,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/terminal"
 )
 
-func (env commands) listcommand() *cli.Command {
+func (root commands) listCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "list",
 		Usage: "the dead-lettered messages, one a line",
@@ -31,23 +31,23 @@ func (env commands) listcommand() *cli.Command {
 			if err := command.NoArguments(c); err != nil {
 				return err
 			}
-			d, err := env.open(ctx, c)
+			d, err := root.open(ctx, c)
 			if err != nil {
 				return err
 			}
 			defer d.close()
-			d.looks = true
-			d.streams = true
-			stdout := env.Stdout
+			d.queue.looks = true
+			d.console.streams = true
+			stdout := d.env.Stdout
 			if d.format != "table" {
 				stdout = terminal.JSON(stdout)
 			}
 			out := bufio.NewWriter(stdout)
-			l := lister{out: out, styler: env.styler(env.Stdout), format: d.format, reveal: d.reveal}
+			l := lister{out: out, style: stylerFor(d.env, d.env.Stdout), format: d.format, reveal: d.reveal}
 			list := func() error {
-				return d.walk(ctx, d.filter, true, func(w *dlq.Walk) error {
+				return d.queue.walk(ctx, d.filter, true, func(w *dlq.Walk) error {
 					visit := func(s *dlq.Stored) error {
-						d.touched.add(s.ID)
+						d.audit.touched.add(s.ID)
 						return l.message(s)
 					}
 					if err := w.Each(ctx, visit, out.Flush); err != nil {
@@ -58,8 +58,8 @@ func (env commands) listcommand() *cli.Command {
 				})
 			}
 			if d.reveal {
-				d.makePrivate(env.Stdout)
-				return d.reading(ctx, "list --reveal", list)
+				d.console.makePrivate(d.env.Stdout)
+				return d.audit.reading(ctx, "list --reveal", d.filter, list)
 			}
 			return list()
 		},
@@ -68,7 +68,7 @@ func (env commands) listcommand() *cli.Command {
 
 // lister prints messages as they come.
 type lister struct {
-	styler
+	style  styler
 	out    io.Writer
 	format string
 	reveal bool
@@ -81,7 +81,7 @@ func (l *lister) message(s *dlq.Stored) error {
 		if l.count == 1 {
 			head := []string{"REJECTED", "REASON", "SERVICE", "FEATURE/ACTION", "ID", "DETAIL"}
 			for i := range head {
-				head[i] = l.paint(colourHead, head[i])
+				head[i] = l.style.paint(colourHead, head[i])
 			}
 			if err := l.row(head...); err != nil {
 				return err
@@ -92,7 +92,7 @@ func (l *lister) message(s *dlq.Stored) error {
 		if id == "" {
 			id = j.MessageID
 		}
-		return l.row(l.paint(colourDim, shortTime(s.RejectedAt)), l.reason(j.Reason, cell(j.Reason)), cell(j.Service),
+		return l.row(l.style.paint(colourDim, shortTime(s.RejectedAt)), l.style.reason(j.Reason, cell(j.Reason)), cell(j.Service),
 			eventName(j.Feature, j.Action), cell(id), cell(detailOf(s)))
 	}
 	separator := ""

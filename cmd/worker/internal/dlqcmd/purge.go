@@ -10,7 +10,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 )
 
-func (env commands) purgecommand() *cli.Command {
+func (root commands) purgeCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "purge",
 		Usage: "remove dead-lettered messages for good, with a backup",
@@ -49,14 +49,14 @@ func (env commands) purgecommand() *cli.Command {
 			if backup != "" {
 				where = ", with a backup in " + backup
 			}
-			return env.changeQueue(ctx, c, func(*session) change {
+			return root.changeQueue(ctx, c, func(*session) change {
 				return change{action: "purge", done: "purged", where: where, audit: []any{"backup", backup}}
 			}, func(d *session) error {
 				e := &dlq.Exporter{Broken: true}
 				if backup == "" {
-					return d.export(ctx, io.Discard, e, true)
+					return export(ctx, d, io.Discard, e, true)
 				}
-				return d.exportTo(ctx, backup, e, true)
+				return exportTo(ctx, d, backup, e, true)
 			})
 		},
 	}

@@ -8,25 +8,35 @@ import (
 	"slices"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"google.golang.org/api/option"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/sourcegraph/telemetry-relay/internal/app"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq/plan"
 	"github.com/sourcegraph/telemetry-relay/internal/receipts"
 )
 
-// eachReceipts calls visit with the messages of RECEIPTS_SUBSCRIPTION, part by part. It gives
+// receiptReader reads RECEIPTS_SUBSCRIPTION.
+type receiptReader struct {
+	name   string // of the subscription; empty if there are no receipts
+	client []option.ClientOption
+	opts   dlq.QueueOptions
+}
+
+// there reports whether there are receipts.
+func (r receiptReader) there() bool { return r.name != "" }
+
+// each calls visit with the messages of RECEIPTS_SUBSCRIPTION, part by part. It gives
 // back the messages that visit has not removed from the queue.
-func (d *session) eachReceipts(ctx context.Context, visit func(*dlq.Queue, []*pubsubpb.PubsubMessage) error) (err error) {
-	client, err := dlq.NewClient(ctx, d.cfg.ReceiptsSubscriptionName(), app.PubSubOptions(d.cfg)...)
+func (r receiptReader) each(ctx context.Context, visit func(*dlq.Queue, []*pubsubpb.PubsubMessage) error) (err error) {
+	client, err := dlq.NewClient(ctx, r.name, r.client...)
 	if err != nil {
 		return err
 	}
 	defer client.Close() //nolint:errcheck // every receipt is acknowledged or given back by then
-	opts := d.env.opts.Queue
-	opts.Logger, opts.EmptyPulls = d.log, 1 // the next look finds receipts that come later
+	opts := r.opts
+	opts.EmptyPulls = 1 // the next look finds receipts that come later
 	queue := dlq.Open(client, opts)
 	defer func() { err = errors.Join(err, queue.Close()) }()
 	for {
@@ -43,11 +53,10 @@ func (d *session) eachReceipts(ctx context.Context, visit func(*dlq.Queue, []*pu
 	}
 }
 
-// readReceipts reads the receipts of a replay. It acknowledges them after record has
+// ofReplay reads the receipts of a replay. It acknowledges them after record has
 // returned, and gives those of other replays back at the end.
-func (d *session) readReceipts(ctx context.Context, replayID string, record func([]plan.Receipt) error) error {
-	name := d.cfg.ReceiptsSubscriptionName()
-	err := d.eachReceipts(ctx, func(queue *dlq.Queue, messages []*pubsubpb.PubsubMessage) error {
+func (r receiptReader) ofReplay(ctx context.Context, replayID string, record func([]plan.Receipt) error) error {
+	err := r.each(ctx, func(queue *dlq.Queue, messages []*pubsubpb.PubsubMessage) error {
 		ours, ids := receiptsOf(replayID, messages)
 		if len(ids) == 0 {
 			return nil
@@ -59,9 +68,9 @@ func (d *session) readReceipts(ctx context.Context, replayID string, record func
 	})
 	switch status.Code(err) {
 	case codes.NotFound:
-		return fmt.Errorf("RECEIPTS_SUBSCRIPTION: %s does not exist: %w", name, err)
+		return fmt.Errorf("RECEIPTS_SUBSCRIPTION: %s does not exist: %w", r.name, err)
 	case codes.PermissionDenied, codes.Unauthenticated:
-		return fmt.Errorf("RECEIPTS_SUBSCRIPTION: you may not read %s; expected roles/pubsub.subscriber on it: %w", name, err)
+		return fmt.Errorf("RECEIPTS_SUBSCRIPTION: you may not read %s; expected roles/pubsub.subscriber on it: %w", r.name, err)
 	}
 	return err
 }
@@ -82,9 +91,9 @@ func receiptsOf(replayID string, messages []*pubsubpb.PubsubMessage) (ours []pla
 }
 
 // journaled returns a function that records the receipts that a journal does not have.
-func journaled(j *plan.Journal, record func(...plan.Record) error) func([]plan.Receipt) error {
+func journaled(state *plan.State, record func(...plan.Record) error) func([]plan.Receipt) error {
 	return func(ours []plan.Receipt) error {
-		news := slices.DeleteFunc(ours, func(r plan.Receipt) bool { return j.State.Receipted(r.Message) })
+		news := slices.DeleteFunc(ours, func(r plan.Receipt) bool { return state.Receipted(r.Message) })
 		if len(news) == 0 {
 			return nil
 		}

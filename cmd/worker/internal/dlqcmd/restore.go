@@ -20,7 +20,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/topic"
 )
 
-func (env commands) restorecommand() *cli.Command {
+func (root commands) restoreCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "restore",
 		Usage:     "put removed messages back into the dead-letter queue",
@@ -50,18 +50,18 @@ func (env commands) restorecommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			d, err := env.open(ctx, c)
+			d, err := root.open(ctx, c)
 			if err != nil {
 				return err
 			}
 			defer d.close()
 			r.session = d
 			if n == 0 {
-				d.say("worker: %s has no message: nothing was changed", r.path)
+				d.console.say("worker: %s has no message: nothing was changed", r.path)
 				return errors.Join(r.print(0, 0), command.Reported(errors.New("no message")))
 			}
 			question := fmt.Sprintf("Put %s back on %s?", command.Plural(n, "message"), d.cfg.DeadLetterTopicName())
-			if ok, err := env.agreed(ctx, "restore", c.Bool("yes"), question); !ok {
+			if ok, err := agreed(ctx, d.env, "restore", c.Bool("yes"), question); !ok {
 				return err
 			}
 			return r.restore(ctx, n)
@@ -71,21 +71,21 @@ func (env commands) restorecommand() *cli.Command {
 
 // restoring restores the messages of a file.
 type restoring struct {
-	*session
-	path string
-	from int // the first line
+	session *session
+	path    string
+	from    int // the first line
 }
 
 const (
 	// maxBackupLine is the longest line, in bytes: more than 10 MB in base64.
 	maxBackupLine = 32 << 20
-	// maxBadLines bounds the lines of which the command says what is wrong.
+	// maxBadLines bounds the bad lines that the command prints.
 	maxBadLines = 20
 )
 
 // each calls visit for each message of the file with the number of its line, and bad for
 // each line that is no message of the queue. A message whose line is there twice is
-// visited once: an interrupted backup may hold one again.
+// visited once, because a backup that was interrupted may have it again.
 func (r *restoring) each(ctx context.Context, visit func(line int, m *pubsubpb.PubsubMessage) error, bad func(line int, err error)) error {
 	f, err := os.Open(r.path)
 	if err != nil {
@@ -175,23 +175,23 @@ func (r *restoring) check(ctx context.Context) (n int, err error) {
 
 // restore publishes the messages.
 func (r *restoring) restore(ctx context.Context, n int) error {
-	client, err := topic.NewClient(ctx, r.cfg.DeadLetterTopicName(), app.PubSubOptions(r.cfg)...)
+	d := r.session
+	client, err := topic.NewClient(ctx, d.cfg.DeadLetterTopicName(), app.PubSubOptions(d.cfg)...)
 	if err != nil {
 		return err
 	}
 	defer client.Close() //nolint:errcheck // Everything is confirmed by then.
-	r.filter = &dlq.Filter{}
-	audit := r.audit(ctx, "restore", "file", r.path, "topic", r.cfg.DeadLetterTopicName(), "messages", n)
+	audit := d.audit.begin(ctx, "restore", &dlq.Filter{}, "file", r.path, "topic", d.cfg.DeadLetterTopicName(), "messages", n)
 	audit.Info("Changing the dead-letter queue")
-	bounds := command.PublishBounds(r.env.opts.RefusalPatience)
+	bounds := command.PublishBounds(d.opts.RefusalPatience)
 	restorer := dlq.Restorer{Publish: func(ctx context.Context, messages []*pubsubpb.PubsubMessage) error {
-		err := topic.PublishPatiently(ctx, client, messages, bounds, command.SayRetrying(r.say))
+		err := topic.PublishPatiently(ctx, client, messages, bounds, command.SayRetrying(d.console.say))
 		if err == nil {
-			r.advance(len(messages))
+			d.console.advance(len(messages))
 		}
 		return err
 	}}
-	r.showBar("restoring", float64(n), "messages")
+	d.console.showBar("restoring", float64(n), "messages")
 	var lines []int // of the messages that are not confirmed yet
 	err = r.each(ctx, func(line int, m *pubsubpb.PubsubMessage) error {
 		before := restorer.Done
@@ -202,7 +202,7 @@ func (r *restoring) restore(ctx context.Context, n int) error {
 	if err == nil {
 		err = restorer.Flush(ctx)
 	}
-	r.hideBar()
+	d.console.hideBar()
 	printErr := r.print(n, restorer.Done)
 	audit = audit.With("restored", restorer.Done)
 	if err != nil {
@@ -222,17 +222,17 @@ func (r *restoring) ended(ctx context.Context, done, n int, lines []int, err err
 	if ctx.Err() != nil {
 		return fmt.Errorf("interrupted: %d of %s are restored%s", done, command.Plural(n, "message"), goOn)
 	}
-	return fmt.Errorf("publish to %s (DLQ_TOPIC): %w%s; %d of %s are restored%s", r.cfg.DeadLetterTopicName(), err, publisherHint(err), done, command.Plural(n, "message"), goOn)
+	return fmt.Errorf("publish to %s (DLQ_TOPIC): %w%s; %d of %s are restored%s", r.session.cfg.DeadLetterTopicName(), err, publisherHint(err), done, command.Plural(n, "message"), goOn)
 }
 
 func (r *restoring) print(n, done int) error {
-	if r.format != "table" {
-		return command.PrintJSON(r.env.Stdout, struct {
+	if r.session.format != "table" {
+		return command.PrintJSON(r.session.env.Stdout, struct {
 			Matched  int `json:"matched"`
 			Restored int `json:"restored"`
 			Failed   int `json:"failed"`
 		}{n, done, n - done})
 	}
-	_, err := fmt.Fprintf(r.env.Stdout, "%s restored\n", command.Plural(done, "message"))
+	_, err := fmt.Fprintf(r.session.env.Stdout, "%s restored\n", command.Plural(done, "message"))
 	return err
 }

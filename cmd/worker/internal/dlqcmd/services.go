@@ -3,46 +3,56 @@ package dlqcmd
 import (
 	"fmt"
 
+	"github.com/sourcegraph/telemetry-relay/config"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
 )
 
-// servicesSource says where the services list of this command is from.
-func (d *session) servicesSource() string {
+// servicesCheck compares the services list of this command with that of the running
+// worker.
+type servicesCheck struct {
+	own    string // the digest of this command's list
+	source string // where this command's list is from
+	// anyway allows another list than the running worker's.
+	anyway bool
+	say    func(format string, args ...any)
+}
+
+// servicesSource says where the services list of the settings is from.
+func servicesSource(cfg *config.Config) string {
 	switch {
-	case d.cfg.ServicesFile != "":
+	case cfg.ServicesFile != "":
 		return "WORKER_SERVICES_FILE"
-	case d.cfg.ServicesYAML != "":
+	case cfg.ServicesYAML != "":
 		return "WORKER_SERVICES"
 	}
 	return "the list that this binary was built with"
 }
 
-// checkServices says which services list the events are checked with, and compares it
-// with that of the running worker: the worker of the newest rejection. With another
-// list the check would prove nothing, so that a difference is an error. It is none
-// with --services-anyway, nor if all selected events were rejected because of the
-// list: then a new list is the remedy.
-func (d *session) checkServices(reasons map[event.Reason]int, running dlq.Worker) error {
+// compare says which services list the events are checked with, and compares it with
+// that of the running worker: the worker of the newest rejection. With another list the
+// check would prove nothing, so that a difference is an error. It is none with
+// --services-anyway, nor if all selected events were rejected because of the list: then a
+// new list is the remedy.
+func (c servicesCheck) compare(reasons map[event.Reason]int, running dlq.Worker) error {
 	if len(reasons) == 0 {
 		return nil
 	}
-	own := d.cfg.Services.Digest()
-	d.say("worker: events are checked with the services list %s, from %s", own, d.servicesSource())
+	c.say("worker: events are checked with the services list %s, from %s", c.own, c.source)
 	switch running.ServicesDigest {
 	case "":
-		d.say("worker: which services list the running worker has is not known: no message in the queue says it")
+		c.say("worker: which services list the running worker has is not known: no message in the queue says it")
 		return nil
-	case own:
+	case c.own:
 		return nil
 	}
 	difference := fmt.Sprintf("the running worker has another services list, %s: it rejected an event with that list at %s", running.ServicesDigest, shortTime(running.RejectedAt))
 	if onlyListReasons(reasons) {
-		d.say("worker: note: %s. Deploy the list %s before the replay, or the events come back", difference, own)
+		c.say("worker: note: %s. Deploy the list %s before the replay, or the events come back", difference, c.own)
 		return nil
 	}
-	if d.servicesAnyway {
-		d.say("worker: warning: %s", difference)
+	if c.anyway {
+		c.say("worker: warning: %s", difference)
 		return nil
 	}
 	return fmt.Errorf("%s. Set WORKER_SERVICES or WORKER_SERVICES_FILE as the worker has it, or use --services-anyway", difference)

@@ -18,7 +18,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/terminal"
 )
 
-func (env commands) showcommand() *cli.Command {
+func (root commands) showCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "show",
 		Usage:     "one dead-lettered message: what is wrong, where, and how to fix it",
@@ -34,27 +34,27 @@ func (env commands) showcommand() *cli.Command {
 				return command.Usagef("show takes one ID, got %d", c.NArg())
 			}
 			id := c.Args().First()
-			d, err := env.open(ctx, c)
+			d, err := root.open(ctx, c)
 			if err != nil {
 				return err
 			}
 			defer d.close()
-			d.looks = true
-			find := func() error { return d.find(ctx, id, c.Bool("full")) }
+			d.queue.looks = true
+			look := func() error { return find(ctx, d, id, c.Bool("full")) }
 			if d.reveal {
-				d.makePrivate(env.Stdout)
-				return d.reading(ctx, "show --reveal", find, "id", id)
+				d.console.makePrivate(d.env.Stdout)
+				return d.audit.reading(ctx, "show --reveal", d.filter, look, "id", id)
 			}
-			return find()
+			return look()
 		},
 	}
 }
 
 // find searches for the message with an id, and shows it.
-func (d *session) find(ctx context.Context, id string, full bool) error {
+func find(ctx context.Context, d *session, id string, full bool) error {
 	var found *dlq.Stored
 	enough := errors.New("found")
-	err := d.walk(ctx, d.filter, true, func(w *dlq.Walk) error {
+	err := d.queue.walk(ctx, d.filter, true, func(w *dlq.Walk) error {
 		err := w.Each(ctx, func(s *dlq.Stored) error {
 			if s.EventID != id && s.OriginalID != id && s.ID != id {
 				return nil
@@ -73,40 +73,57 @@ func (d *session) find(ctx context.Context, id string, full bool) error {
 	case found == nil:
 		return fmt.Errorf("no dead-lettered message has the id %q, or somebody else holds it", id)
 	}
-	d.touched.add(found.ID)
+	d.audit.touched.add(found.ID)
+	owner, runbook := ownerOf(d.cfg.Services, found.Service)
 	if d.format == "table" {
-		return d.show(found, full)
+		m := shown{message: found, style: stylerFor(d.env, d.env.Stdout), owner: owner, runbook: runbook, reveal: d.reveal, limit: maxShownData}
+		if full {
+			m.limit = math.MaxInt
+		}
+		_, err := io.WriteString(d.env.Stdout, m.text())
+		return err
 	}
-	l := struct {
+	return command.PrintJSON(d.env.Stdout, struct {
 		messageJSON
 		Field   string `json:"field,omitempty"`
 		Advice  string `json:"advice"`
 		Owner   string `json:"owner,omitempty"`
 		Runbook string `json:"runbook,omitempty"`
-	}{messageJSON: summarize(found, d.reveal), Field: dlq.Field(dlq.SafeDetail(found.Detail)), Advice: dlq.Advice(found)}
-	l.Owner, l.Runbook = d.owner(found.Service)
-	return command.PrintJSON(d.env.Stdout, l)
+	}{summarize(found, d.reveal), dlq.Field(dlq.SafeDetail(found.Detail)), dlq.Advice(found), owner, runbook})
 }
 
-// maxShownData is how much of the data show prints, in bytes.
+// maxShownData bounds the data that show prints without --full, in bytes.
 const maxShownData = 4 << 10
 
-func (d *session) show(s *dlq.Stored, full bool) error {
-	limit := maxShownData
-	if full {
-		limit = math.MaxInt
-	}
-	l, view := summarize(s, d.reveal), dlq.ViewOf(s, d.reveal)
+// shown is a message as show prints it for a person.
+type shown struct {
+	message        *dlq.Stored
+	style          styler
+	owner, runbook string // of the service; may be empty
+	reveal         bool   // private data is shown, too
+	limit          int    // of the data, in bytes
+}
+
+// text returns the whole output.
+func (m *shown) text() string {
 	var b strings.Builder
-	p := d.env.styler(d.env.Stdout)
+	m.facts(&b)
+	m.contents(&b)
+	fmt.Fprintf(&b, "\n%s\n", m.style.paint(colourHelp, dlq.Advice(m.message)))
+	return b.String()
+}
+
+// facts writes one row for each fact about the message.
+func (m *shown) facts(b *strings.Builder) {
+	s, l := m.message, summarize(m.message, m.reveal)
 	put := func(name, value string) {
 		if value != "" {
-			fmt.Fprintf(&b, "%s %s\n", text.Pad(p.paint(colourDim, name), 14, ' '), value)
+			fmt.Fprintf(b, "%s %s\n", text.Pad(m.style.paint(colourDim, name), 14, ' '), value)
 		}
 	}
 	putPlain := func(name, value string) { put(name, terminal.Clean(value)) }
-	put("reason", p.reason(l.Reason, l.Reason))
-	put("detail", p.reason(l.Reason, l.Detail))
+	put("reason", m.style.reason(l.Reason, l.Reason))
+	put("detail", m.style.reason(l.Reason, l.Detail))
 	putPlain("broken", l.Broken)
 	putPlain("fault", l.Fault)
 	putPlain("rejected", shortTime(s.RejectedAt))
@@ -121,30 +138,29 @@ func (d *session) show(s *dlq.Stored, full bool) error {
 	putPlain("subscription", l.Subscription)
 	putPlain("worker", l.WorkerVersion)
 	putPlain("services", l.ServicesDigest)
-	owner, runbook := d.owner(s.Service)
-	putPlain("owner", owner)
-	putPlain("runbook", runbook)
+	putPlain("owner", m.owner)
+	putPlain("runbook", m.runbook)
 	putPlain("ordering key", l.OrderingKey)
+}
 
-	field := dlq.Field(s.Detail)
-	fmt.Fprintf(&b, "\n%s\n", p.paint(colourHead, "Attributes"))
+// contents writes the attributes and the data, with a mark at the faulty field.
+func (m *shown) contents(b *strings.Builder) {
+	view, field := dlq.ViewOf(m.message, m.reveal), dlq.Field(m.message.Detail)
+	fmt.Fprintf(b, "\n%s\n", m.style.paint(colourHead, "Attributes"))
 	for _, key := range slices.Sorted(maps.Keys(view.Attributes)) {
 		line := fmt.Sprintf("  %s = %s", terminal.Clean(key), terminal.Clean(view.Attributes[key]))
 		if field == "attribute "+key {
 			line += dlq.Here
 		}
-		b.WriteString(p.here(line) + "\n")
+		b.WriteString(m.style.here(line) + "\n")
 	}
-	fmt.Fprintf(&b, "\n%s, %d bytes\n", p.paint(colourHead, "Data"), len(s.Original.Data))
-	for line := range strings.SplitSeq(dlq.Point(view.Clip(limit), field), "\n") {
-		b.WriteString(p.here(line) + "\n")
+	fmt.Fprintf(b, "\n%s, %d bytes\n", m.style.paint(colourHead, "Data"), len(m.message.Original.Data))
+	for line := range strings.SplitSeq(dlq.Point(view.Clip(m.limit), field), "\n") {
+		b.WriteString(m.style.here(line) + "\n")
 	}
 	if view.HiddenBytes > 0 {
-		fmt.Fprintf(&b, "\n%s hidden, because they are private or may be; --reveal shows them.\n", bytesAre(view.HiddenBytes))
+		fmt.Fprintf(b, "\n%s hidden, because they are private or may be; --reveal shows them.\n", bytesAre(view.HiddenBytes))
 	}
-	fmt.Fprintf(&b, "\n%s\n", p.paint(colourHelp, dlq.Advice(s)))
-	_, err := io.WriteString(d.env.Stdout, b.String())
-	return err
 }
 
 func bytesAre(n int) string {

@@ -17,7 +17,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/dlq/plan"
 )
 
-func (env commands) statuscommand() *cli.Command {
+func (root commands) statusCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "status",
 		Usage:     "how far a plan is, and what became of its events",
@@ -34,43 +34,43 @@ func (env commands) statuscommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			d, err := env.open(ctx, c)
+			d, err := root.open(ctx, c)
 			if err != nil {
 				return err
 			}
 			defer d.close()
-			if err := p.CheckQueue(d.planQueue()); err != nil {
+			if err := p.CheckQueue(planQueue(d.cfg)); err != nil {
 				return command.Usage(fmt.Errorf("%s: %w", path, err))
 			}
-			state, err := d.stateOf(ctx, path, p)
+			state, err := stateOf(ctx, d, path, p)
 			if state == nil {
 				return err
 			}
-			return errors.Join(d.printStatus(path, p, state), err)
+			return errors.Join(printStatus(d, path, p, state), err)
 		},
 	}
 }
 
 // stateOf returns how far the plan is, with the receipts that there are now. With an error
 // of the receipts it returns the state as well.
-func (d *session) stateOf(ctx context.Context, path string, p *plan.Plan) (*plan.State, error) {
+func stateOf(ctx context.Context, d *session, path string, p *plan.Plan) (*plan.State, error) {
 	journal := plan.JournalOf(path)
 	state, err := plan.ReadJournal(journal, p)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", journal, err)
 	}
-	if state.Runs == 0 || d.cfg.ReceiptsSubscriptionName() == "" {
+	if state.Runs == 0 || !d.receipts.there() {
 		return state, nil
 	}
 	j, err := plan.OpenJournal(journal, p)
 	if errors.Is(err, plan.ErrBusy) {
-		d.say("worker: the plan is being applied; the receipts since its last look are not counted here")
+		d.console.say("worker: the plan is being applied; the receipts since its last look are not counted here")
 		return state, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", journal, err)
 	}
-	err = d.readReceipts(ctx, p.ID, journaled(j, j.Append))
+	err = d.receipts.ofReplay(ctx, p.ID, journaled(j.State, j.Append))
 	return j.State, errors.Join(err, j.Close())
 }
 
@@ -95,8 +95,8 @@ type groupState struct {
 	RejectedFor map[string]int `json:"rejected_for,omitempty"`
 }
 
-func (d *session) printStatus(path string, p *plan.Plan, s *plan.State) error {
-	receipts := d.cfg.ReceiptsSubscriptionName() != ""
+func printStatus(d *session, path string, p *plan.Plan, s *plan.State) error {
+	receipts := d.receipts.there()
 	out := statusOutput{
 		Plan: p.ID, CreatedAt: p.CreatedAt, Runs: s.Runs, Ended: s.End, Counts: s.Counts(), Receipts: receipts, Groups: []groupState{},
 	}
@@ -145,8 +145,8 @@ func statusText(path string, o *statusOutput, whys map[string]int) string {
 	return b.String()
 }
 
-// progress says how many messages are where. Without receipts it says nothing of what
-// became of the published ones, but for those that were seen in the queue again.
+// progress counts the messages by their state. Without receipts it says of the published
+// messages only how many were seen in the queue again.
 func progress(c plan.Counts, receipts bool) string {
 	var parts []string
 	add := func(always bool, n int, what string) {

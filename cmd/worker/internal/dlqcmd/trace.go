@@ -16,7 +16,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
-	"github.com/sourcegraph/telemetry-relay/internal/backlog"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 	"github.com/sourcegraph/telemetry-relay/internal/dlq/plan"
 	"github.com/sourcegraph/telemetry-relay/internal/event"
@@ -27,7 +26,7 @@ import (
 
 // NewTrace returns the command `worker trace`.
 func NewTrace(e command.Env, opts Options) *cli.Command {
-	env := commands{e, opts.withDefaults()}
+	root := commands{e, opts.withDefaults()}
 	return &cli.Command{
 		Name:      "trace",
 		Usage:     "where an event is, as far as that can be proven",
@@ -48,12 +47,12 @@ func NewTrace(e command.Env, opts Options) *cli.Command {
 			if c.NArg() != 1 {
 				return command.Usagef("trace takes one EVENT-ID, got %d", c.NArg())
 			}
-			d, err := env.open(ctx, c)
+			d, err := root.open(ctx, c)
 			if err != nil {
 				return err
 			}
 			defer d.close()
-			d.looks = true
+			d.queue.looks = true
 			t := tracer{session: d, id: c.Args().First(), plans: c.StringSlice("plan")}
 			facts, err := t.facts(ctx)
 			if err != nil {
@@ -61,7 +60,7 @@ func NewTrace(e command.Env, opts Options) *cli.Command {
 			}
 			answer := trace.Conclude(facts)
 			if d.format == "json" {
-				return command.PrintJSON(env.Stdout, struct {
+				return command.PrintJSON(d.env.Stdout, struct {
 					ID string `json:"id"`
 					trace.Answer
 				}{terminal.Clean(t.id), answer})
@@ -73,8 +72,8 @@ func NewTrace(e command.Env, opts Options) *cli.Command {
 
 // tracer gathers what is known about one event.
 type tracer struct {
-	*session
-	id string
+	session *session
+	id      string
 	// origins are ids of the messages that were first published with the event.
 	origins []string
 	// plans are files of plans whose journals may know the event.
@@ -101,15 +100,13 @@ func (t *tracer) facts(ctx context.Context) (trace.Facts, error) {
 
 // waiting asks for how long the oldest event has waited for the worker.
 func (t *tracer) waiting(ctx context.Context, f *trace.Facts) {
-	opts, err := t.monitoring()
-	if err == nil {
-		var age time.Duration
-		if age, err = backlog.OldestAge(ctx, t.cfg.SubscriptionName(), opts...); err == nil {
-			f.Oldest = &age
-			return
-		}
+	worker := t.session.cfg.SubscriptionName()
+	age, err := t.session.backlog.oldestAge(ctx, worker)
+	if err != nil {
+		f.OldestDoubt = fmt.Sprintf("the age of the oldest event in %s is not known: %s", worker, terminal.Clean(err.Error()))
+		return
 	}
-	f.OldestDoubt = fmt.Sprintf("the age of the oldest event in %s is not known: %s", t.cfg.SubscriptionName(), terminal.Clean(err.Error()))
+	f.Oldest = &age
 }
 
 // maxPlans bounds how many plans of the audit file are looked at, the latest first.
@@ -123,7 +120,7 @@ func (t *tracer) journals(f *trace.Facts) error {
 			return command.Usage(fmt.Errorf("%s: %w", path, err))
 		}
 	}
-	applied, _ := trace.PlanFiles(t.auditPath()) // audit reports the error
+	applied, _ := trace.PlanFiles(t.session.audit.path()) // audit reports the error
 	missing := 0
 	for _, path := range applied[:min(len(applied), maxPlans)] {
 		if !slices.Contains(t.plans, path) && t.journal(f, path) != nil {
@@ -131,7 +128,7 @@ func (t *tracer) journals(f *trace.Facts) error {
 		}
 	}
 	if missing > 0 {
-		t.say("worker: %s that you have applied cannot be read, and may know more", command.Plural(missing, "plan"))
+		t.session.console.say("worker: %s that you have applied cannot be read, and may know more", command.Plural(missing, "plan"))
 	}
 	return nil
 }
@@ -163,17 +160,9 @@ func (t *tracer) journal(f *trace.Facts, path string) error {
 	return nil
 }
 
-// auditPath returns the audit file; empty if there is none.
-func (t *tracer) auditPath() string {
-	if t.auditFile != "" {
-		return t.auditFile
-	}
-	return defaultAuditFile(t.env.Env)
-}
-
 // queue looks for the event in the dead-letter queue.
 func (t *tracer) queue(ctx context.Context, f *trace.Facts) error {
-	err := t.walk(ctx, t.filter, true, func(w *dlq.Walk) error {
+	err := t.session.queue.walk(ctx, t.session.filter, true, func(w *dlq.Walk) error {
 		return w.Each(ctx, func(s *dlq.Stored) error {
 			if !slices.Contains([]string{s.EventID, s.OriginalID, s.ID}, t.id) {
 				return nil
@@ -184,7 +173,7 @@ func (t *tracer) queue(ctx context.Context, f *trace.Facts) error {
 			return nil
 		}, nil)
 	})
-	if err == nil && !t.complete {
+	if err == nil && !t.session.queue.complete {
 		f.QueueDoubt = "the queue may have more messages than were read"
 	}
 	// The latest rejection says where the event is.
@@ -192,7 +181,7 @@ func (t *tracer) queue(ctx context.Context, f *trace.Facts) error {
 	return err
 }
 
-// rejectionOf is what a trace says of a message in the queue.
+// rejectionOf describes a message in the queue for a trace.
 func rejectionOf(s *dlq.Stored) trace.Rejection {
 	fault := dlq.FaultOf(s)
 	l := trace.Rejection{
@@ -207,13 +196,13 @@ func rejectionOf(s *dlq.Stored) trace.Rejection {
 
 // receipts looks for receipts of the event. It acknowledges none.
 func (t *tracer) receipts(ctx context.Context, f *trace.Facts) error {
-	name := t.cfg.ReceiptsSubscriptionName()
-	if name == "" {
+	name := t.session.receipts.name
+	if !t.session.receipts.there() {
 		f.ReceiptsDoubt = "RECEIPTS_SUBSCRIPTION is not set, so that no receipt was read"
 		return nil
 	}
 	f.ReceiptsDoubt = "the worker's receipts are best effort, and dlq status moves those of a plan into its journal, which was only read if --plan or the audit file names the plan"
-	err := t.eachReceipts(ctx, func(_ *dlq.Queue, messages []*pubsubpb.PubsubMessage) error {
+	err := t.session.receipts.each(ctx, func(_ *dlq.Queue, messages []*pubsubpb.PubsubMessage) error {
 		for _, m := range messages {
 			r, ok := receipts.Read(m.GetAttributes())
 			if ok && (r.EventID == t.id || r.OriginMessageID == t.id || slices.Contains(t.origins, r.OriginMessageID)) {
@@ -236,7 +225,7 @@ func (t *tracer) receipts(ctx context.Context, f *trace.Facts) error {
 
 // audit looks for the commands that have replayed or removed the event.
 func (t *tracer) audit(f *trace.Facts) {
-	path := t.auditPath()
+	path := t.session.audit.path()
 	if path == "" {
 		f.ActionsDoubt = "there is no audit file, because you have no home folder"
 		return
@@ -260,7 +249,7 @@ func (t *tracer) audit(f *trace.Facts) {
 
 func (t *tracer) print(a trace.Answer) error {
 	var b strings.Builder
-	p := t.env.styler(t.env.Stdout)
+	p := stylerFor(t.session.env, t.session.env.Stdout)
 	put := func(name, value string) {
 		if value != "" {
 			fmt.Fprintf(&b, "  %s %s\n", text.Pad(p.paint(colourDim, name), 13, ' '), terminal.Clean(value))
@@ -309,6 +298,6 @@ func (t *tracer) print(a trace.Answer) error {
 			fmt.Fprintf(&b, "  %s\n", terminal.Clean(sentence))
 		}
 	}
-	_, err := io.WriteString(t.env.Stdout, b.String())
+	_, err := io.WriteString(t.session.env.Stdout, b.String())
 	return err
 }

@@ -4,28 +4,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
-	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"github.com/urfave/cli/v3"
 
 	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 	"github.com/sourcegraph/telemetry-relay/config"
-	"github.com/sourcegraph/telemetry-relay/internal/dlq"
-	"github.com/sourcegraph/telemetry-relay/internal/dlq/spool"
 	"github.com/sourcegraph/telemetry-relay/internal/dlqui"
-	"github.com/sourcegraph/telemetry-relay/internal/event"
 )
 
-func (env commands) uicommand() *cli.Command {
+func (root commands) uiCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "ui",
 		Usage: "the queue as pages for a browser on this machine",
@@ -49,11 +43,11 @@ func (env commands) uicommand() *cli.Command {
 			if err := command.NoArguments(c); err != nil {
 				return err
 			}
-			folder, err := plansFolder(env.Env, c.String("plans"))
+			folder, err := plansFolder(root.env, c.String("plans"))
 			if err != nil {
 				return err
 			}
-			d, err := env.open(ctx, c)
+			d, err := root.open(ctx, c)
 			if err != nil {
 				return err
 			}
@@ -62,26 +56,32 @@ func (env commands) uicommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			ui, err := env.pages(d.cfg, listener, folder, c.String("audit-file"))
+			ui, err := root.pages(d.cfg, listener, folder, c.String("audit-file"))
 			if err != nil {
 				return errors.Join(err, listener.Close())
 			}
-			fmt.Fprintf(env.Stdout, "The dead-letter queue is at\n\n   %s\n\nThe address works once, in one browser on this machine. Ctrl-C ends it.\n", ui.Address())
-			if c.Bool("open") && env.StdinIsTerminal() {
-				var opening sync.WaitGroup
-				defer opening.Wait()
-				serving, stop := context.WithCancel(ctx)
-				defer stop()
-				address := ui.Address()
-				opening.Go(func() {
-					if err := env.openBrowser(serving, address); err != nil {
-						d.log.Debug("The browser could not be opened", "error", err) // the address is printed
-					}
-				})
+			fmt.Fprintf(d.env.Stdout, "The dead-letter queue is at\n\n   %s\n\nThe address works once, in one browser on this machine. Ctrl-C ends it.\n", ui.Address())
+			if c.Bool("open") && d.env.StdinIsTerminal() {
+				return root.serveOpened(ctx, ui, d.log)
 			}
 			return ui.Serve(ctx)
 		},
 	}
+}
+
+// serveOpened serves the pages, and opens them in the browser.
+func (root commands) serveOpened(ctx context.Context, ui *Pages, log *slog.Logger) error {
+	var opening sync.WaitGroup
+	defer opening.Wait()
+	serving, stop := context.WithCancel(ctx)
+	defer stop()
+	address := ui.Address()
+	opening.Go(func() {
+		if err := root.openBrowser(serving, address); err != nil {
+			log.Debug("The browser could not be opened", "error", err) // the address is printed
+		}
+	})
+	return ui.Serve(ctx)
 }
 
 // plansFolder returns the folder of the plans. The default is in the user's state folder.
@@ -103,7 +103,7 @@ func listen(ctx context.Context, port int) (net.Listener, error) {
 
 // Pages are the pages of a queue, on a port that only this machine can reach.
 type Pages struct {
-	*dlqui.Server
+	server   *dlqui.Server
 	listener net.Listener
 }
 
@@ -111,8 +111,8 @@ type Pages struct {
 // environment is that of `worker dlq`; plans is the folder of the plans and of the audit
 // file.
 func NewPages(ctx context.Context, e command.Env, opts Options, plans string) (*Pages, error) {
-	env := commands{e, opts.withDefaults()}
-	cfg, _, err := env.Load(config.ForPubSub)
+	root := commands{e, opts.withDefaults()}
+	cfg, _, err := root.env.Load(config.ForPubSub)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +120,7 @@ func NewPages(ctx context.Context, e command.Env, opts Options, plans string) (*
 	if err != nil {
 		return nil, err
 	}
-	pages, err := env.pages(cfg, listener, plans, filepath.Join(plans, "audit.ndjson"))
+	pages, err := root.pages(cfg, listener, plans, filepath.Join(plans, "audit.ndjson"))
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
@@ -128,12 +128,11 @@ func NewPages(ctx context.Context, e command.Env, opts Options, plans string) (*
 }
 
 // pages makes the pages.
-func (env commands) pages(cfg *config.Config, listener net.Listener, plans, auditFile string) (*Pages, error) {
-	q := &uiQueue{commands: env, cfg: cfg, decoder: event.NewDecoder(cfg.Services, cfg.Environment), auditFile: auditFile}
-	d := &session{cfg: cfg}
+func (root commands) pages(cfg *config.Config, listener net.Listener, plans, auditFile string) (*Pages, error) {
+	q := &uiQueue{root: root, cfg: cfg, check: checkOf(cfg), auditFile: auditFile}
 	server, err := dlqui.New(q, dlqui.Options{
 		About: dlqui.About{
-			Queue: d.planQueue(), Environment: cfg.Environment, ServicesDigest: cfg.Services.Digest(), ServicesSource: d.servicesSource(),
+			Queue: planQueue(cfg), Environment: cfg.Environment, ServicesDigest: cfg.Services.Digest(), ServicesSource: servicesSource(cfg),
 			Receipts: cfg.ReceiptsSubscriptionName() != "",
 		},
 		Host: listener.Addr().String(), Plans: plans,
@@ -144,6 +143,12 @@ func (env commands) pages(cfg *config.Config, listener net.Listener, plans, audi
 	return &Pages{server, listener}, nil
 }
 
+// Address is where the pages are. It admits one browser, once.
+func (p *Pages) Address() string { return p.server.Address() }
+
+// Link puts a link to another page on this machine into the navigation.
+func (p *Pages) Link(text, address string) { p.server.Link(text, address) }
+
 // shutdownTimeout is how long answers may take after the end. Live parts of pages end at
 // once.
 const shutdownTimeout = time.Second
@@ -152,16 +157,16 @@ const shutdownTimeout = time.Second
 // applied has stopped.
 func (p *Pages) Serve(ctx context.Context) error {
 	server := &http.Server{
-		Handler: p.Server, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
+		Handler: p.server, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(p.listener) }()
 	var err error
 	select {
 	case err = <-served:
-		p.Close()
+		p.server.Close()
 	case <-ctx.Done():
-		p.Close()
+		p.server.Close()
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 		defer cancel()
 		if server.Shutdown(stop) != nil {
@@ -173,107 +178,4 @@ func (p *Pages) Serve(ctx context.Context) error {
 		return nil
 	}
 	return err
-}
-
-// uiQueue is the queue of the pages. Each of its commands has a session of its own.
-type uiQueue struct {
-	commands
-	cfg       *config.Config
-	decoder   *event.Decoder
-	auditFile string
-}
-
-// Read reads the queue once.
-func (q *uiQueue) Read(ctx context.Context, into *spool.Writer, progress func(int)) (dlqui.Reading, error) {
-	said := &saidLines{}
-	d, err := q.session(ctx, said)
-	if err != nil {
-		return dlqui.Reading{}, err
-	}
-	defer d.close()
-	d.looks = true
-	var result dlqui.Reading
-	err = d.walk(ctx, d.filter, false, func(w *dlq.Walk) error {
-		var wrong error
-		w.OnMessage = func(m *pubsubpb.PubsubMessage) { wrong = errors.Join(wrong, into.Add(m)) }
-		err := w.Each(ctx, func(*dlq.Stored) error { return wrong }, func() error {
-			progress(w.Read)
-			return wrong
-		})
-		result.Running = w.Newest
-		return err
-	})
-	if err == nil {
-		d.compareWithBacklog(ctx)
-	}
-	result.Complete, result.Said = d.complete, said.lines()
-	return result, err
-}
-
-// session connects with the settings of the process, and says what there is to say to
-// said.
-func (q *uiQueue) session(ctx context.Context, said io.Writer) (*session, error) {
-	env := q.commands
-	env.Stdout, env.Stderr = io.Discard, said
-	d, err := env.openWith(ctx, &dlq.Filter{})
-	if err != nil {
-		return nil, err
-	}
-	d.auditFile = q.auditFile
-	return d, nil
-}
-
-// Run runs a command as main does. What it says also goes to the stderr of the process.
-func (q *uiQueue) Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	if q.auditFile != "" && (args[0] == "apply" || args[0] == "restore") {
-		args = append(slices.Clip(args), "--audit-file", q.auditFile)
-	}
-	env := q.Env
-	env.Args = append([]string{"worker", "dlq"}, args...)
-	env.Stdin, env.Stdout, env.Stderr = strings.NewReader(""), stdout, stderr
-	if args[0] != "status" { // a page asks for it again and again
-		env.Stderr = io.MultiWriter(stderr, q.Stderr)
-	}
-	return command.Main(ctx, env, func(env command.Env) *cli.Command {
-		return &cli.Command{Name: "worker", Commands: []*cli.Command{New(env, q.opts)}, Writer: env.Stdout, ErrWriter: env.Stderr}
-	})
-}
-
-// Reveal records that a person sees the private data of a message.
-func (q *uiQueue) Reveal(ctx context.Context, s *dlq.Stored) error {
-	d, err := q.session(ctx, q.Stderr) // it has the record if the audit file cannot be written
-	if err != nil {
-		return err
-	}
-	defer d.close()
-	d.touched.add(s.ID)
-	return d.reading(ctx, "ui reveal", func() error { return nil }, "id", dlq.SampleID(s))
-}
-
-// Owner returns the owner and the runbook of a service.
-func (q *uiQueue) Owner(service string) (owner, runbook string) {
-	d := &session{cfg: q.cfg}
-	return d.owner(service)
-}
-
-// Check is the worker's own check.
-func (q *uiQueue) Check(m event.Message) *event.Rejection {
-	_, rejection := q.decoder.Decode(m)
-	return rejection
-}
-
-// saidLines collects what a command says to a person.
-type saidLines struct{ text strings.Builder }
-
-func (s *saidLines) Write(p []byte) (int, error) { return s.text.Write(p) }
-
-// lines returns the sentences, without the logs of the libraries.
-func (s *saidLines) lines() []string {
-	var all []string
-	for line := range strings.SplitSeq(s.text.String(), "\n") {
-		if said, ok := strings.CutPrefix(line, "worker: "); ok {
-			all = append(all, said)
-		}
-	}
-	return all
 }

@@ -22,8 +22,8 @@ var leadPage = template.Must(template.New("").Parse(`<!doctype html><title>Dead-
 // openBrowser opens an address in the person's browser. It returns when ctx has ended, and
 // leaves no trace then. The browser gets a file that only the person can read, because
 // other users of the machine see the arguments of every process, and the address admits
-// whoever opens it first.
-func (env commands) openBrowser(ctx context.Context, address string) error {
+// the first browser that opens it.
+func (root commands) openBrowser(ctx context.Context, address string) error {
 	folder, err := os.MkdirTemp("", "dlq-ui-") // with mode 0700
 	if err != nil {
 		return err
@@ -37,9 +37,9 @@ func (env commands) openBrowser(ctx context.Context, address string) error {
 	if err := os.WriteFile(path, page.Bytes(), 0o600); err != nil {
 		return err
 	}
-	open := env.opts.OpenBrowser
+	open := root.opts.OpenBrowser
 	if open == nil {
-		open = env.desktopOpen
+		open = root.desktopOpen
 	}
 	starting, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
@@ -51,14 +51,14 @@ func (env commands) openBrowser(ctx context.Context, address string) error {
 var errNoDesktop = errors.New("there is no desktop")
 
 // desktopOpen opens a file with the program that the desktop has for it.
-func (env commands) desktopOpen(ctx context.Context, path string) error {
+func (root commands) desktopOpen(ctx context.Context, path string) error {
 	opener := []string{"xdg-open"}
 	switch {
 	case runtime.GOOS == "darwin":
 		opener = []string{"open"}
 	case runtime.GOOS == "windows":
 		opener = []string{"rundll32", "url.dll,FileProtocolHandler"}
-	case env.Lookup("DISPLAY") == "" && env.Lookup("WAYLAND_DISPLAY") == "":
+	case root.env.Lookup("DISPLAY") == "" && root.env.Lookup("WAYLAND_DISPLAY") == "":
 		// Without a desktop, xdg-open would start a browser for terminals in this one.
 		return errNoDesktop
 	}

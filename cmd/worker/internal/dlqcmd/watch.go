@@ -5,8 +5,8 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/dlq"
 )
 
-// watch counts messages that are rejected during a replay and are of a replayed kind.
-// They say that the replay makes things worse.
+// watch counts messages that are rejected during a replay and are of a replayed kind: the
+// cause of the rejections is still there.
 type watch struct {
 	say func(format string, args ...any)
 	// kinds are those of the replayed events.
