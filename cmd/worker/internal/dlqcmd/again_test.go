@@ -9,7 +9,7 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 )
 
-// replayAndReject runs a replay, of whose events a worker rejects the first ones
+// replayAndReject runs a replay while a worker rejects the first `reject` of its events
 // again. It returns how many events were published.
 func (h *testQueue) replayAndReject(reject int, args ...string) (dlqResult, int) {
 	h.t.Helper()

@@ -35,7 +35,7 @@ func bomb(t *testing.T) string {
 	return b.String()
 }
 
-// harmless makes sure that nothing reaches the terminal that it obeys.
+// harmless fails the test if a control character reaches the terminal.
 func (h *testQueue) harmless(what string, got dlqResult) {
 	h.t.Helper()
 	for _, r := range got.stdout + got.stderr {
@@ -51,21 +51,22 @@ func (h *testQueue) harmless(what string, got dlqResult) {
 
 var faultIDPattern = regexp.MustCompile(`"fault":"(F-[0-9a-f]{6})"`)
 
-// TestPlanHostile plans to replay, and then to purge, what somebody may have published to
-// the dead-letter topic. It is bounded and harmless, and restored as it was.
-func TestPlanHostile(t *testing.T) {
+// TestPlanOfHostileMessages plans to replay, and then to purge, messages that any publisher of the
+// dead-letter topic may have made. The output is bounded and harmless, and a restore puts
+// the messages back unchanged.
+func TestPlanOfHostileMessages(t *testing.T) {
 	if testing.Short() {
 		t.Skip("compresses megabytes")
 	}
 	t.Parallel()
 	h := &planned{testQueue: newTestQueue(t), dir: t.TempDir()}
-	h.deadLetters(hostile())
+	h.reject(hostile())
 	large := bomb(t)
 	h.put(
-		deadLetter(1, large, "dlq_encoding", "gzip"), deadLetter(2, large, "dlq_encoding", "envelope+gzip"),
-		deadLetter(3, typoData(3), "dlq_detail", "\x1b[2J\u202e: typo", "service_id", "\x1b]0;x\a", "dlq_message_id", "$(reboot)", "dlq_event_id", "`reboot`"),
-		deadLetter(4, goodData(4), "dlq_replays", "-7", "dlq_rejected_at", "9999-12-31T23:59:59Z", "dlq_first_rejected_at", "soon"),
-		deadLetter(5, `{"feature":"`+strings.Repeat("x", 1<<20)+`"}`, "dlq_detail", strings.Repeat("typo ", 200)),
+		deadLettered(1, large, "dlq_encoding", "gzip"), deadLettered(2, large, "dlq_encoding", "envelope+gzip"),
+		deadLettered(3, typoData(3), "dlq_detail", "\x1b[2J\u202e: typo", "service_id", "\x1b]0;x\a", "dlq_message_id", "$(reboot)", "dlq_event_id", "`reboot`"),
+		deadLettered(4, goodData(4), "dlq_replays", "-7", "dlq_rejected_at", "9999-12-31T23:59:59Z", "dlq_first_rejected_at", "soon"),
+		deadLettered(5, `{"feature":"`+strings.Repeat("x", 1<<20)+`"}`, "dlq_detail", strings.Repeat("typo ", 200)),
 	)
 	want := h.contents()
 	n := len(want)
@@ -103,9 +104,8 @@ func TestPlanHostile(t *testing.T) {
 	}
 }
 
-// TestReceiptsHostile: receipts that somebody has made up are counted for no message, or
-// shown harmlessly.
-func TestReceiptsHostile(t *testing.T) {
+// TestForgedReceiptsAreNotCounted: forged receipts are counted for no message, or shown harmlessly.
+func TestForgedReceiptsAreNotCounted(t *testing.T) {
 	h := newPlanned(t)
 	path := h.make()
 	if got := h.apply(t.Context()); got.status != 0 {
@@ -133,8 +133,8 @@ func TestReceiptsHostile(t *testing.T) {
 	}
 }
 
-// TestFilesHostile: a plan, a journal and a file of fixes that somebody has made up.
-func TestFilesHostile(t *testing.T) {
+// TestForgedPlanFilesAreRefused: a forged plan, journal or file of fixes is refused.
+func TestForgedPlanFilesAreRefused(t *testing.T) {
 	h := newPlanned(t)
 	path := h.make()
 	text, err := os.ReadFile(path)
@@ -177,8 +177,8 @@ func TestFilesHostile(t *testing.T) {
 	}
 }
 
-// TestPlanInterrupted: a plan that ends early leaves no file, and the queue as it was.
-func TestPlanInterrupted(t *testing.T) {
+// TestInterruptedPlanLeavesNoFile: a plan that ends early leaves no file, and the queue as it was.
+func TestInterruptedPlanLeavesNoFile(t *testing.T) {
 	for _, method := range []string{"Pull", "ModifyAckDeadline"} {
 		t.Run(method, func(t *testing.T) {
 			h := newPlanned(t)

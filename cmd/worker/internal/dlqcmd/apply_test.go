@@ -47,16 +47,16 @@ func newPlanned(t *testing.T) *planned {
 		t.Fatal(err)
 	}
 	for i := range 20 {
-		h.ids = append(h.ids, h.put(deadLetter(i, typoData(i)))...)
+		h.ids = append(h.ids, h.put(deadLettered(i, typoData(i)))...)
 	}
 	for i := range 10 {
-		h.ids = append(h.ids, h.put(deadLetter(100+i, goodData(i), "dlq_reason", "gateway_rejected", "dlq_detail", "left out"))...)
+		h.ids = append(h.ids, h.put(deadLettered(100+i, goodData(i), "dlq_reason", "gateway_rejected", "dlq_detail", "left out"))...)
 	}
 	for i := range 5 {
-		h.ids = append(h.ids, h.put(deadLetter(200+i, goodData(i), "dlq_reason", "oversized", "dlq_detail", "large"))...)
+		h.ids = append(h.ids, h.put(deadLettered(200+i, goodData(i), "dlq_reason", "oversized", "dlq_detail", "large"))...)
 	}
 	for i := range 3 {
-		h.ids = append(h.ids, h.put(deadLetter(300+i, "{", "dlq_reason", "malformed_payload", "dlq_detail", "no JSON"))...)
+		h.ids = append(h.ids, h.put(deadLettered(300+i, "{", "dlq_reason", "malformed_payload", "dlq_detail", "no JSON"))...)
 	}
 	return h
 }
@@ -113,7 +113,7 @@ func (h *testQueue) receipt(m *pubsubpb.PubsubMessage, verdict string, attribute
 	}
 }
 
-// origins are the origins of what is on the main topic, each with its number.
+// origins counts the messages on the main topic by their origin.
 func (h *testQueue) origins() map[string]int {
 	seen := map[string]int{}
 	for _, m := range h.Messages(dlqLedger) {
@@ -122,11 +122,11 @@ func (h *testQueue) origins() map[string]int {
 	return seen
 }
 
-// TestPlan: the plan has what passes, prints what changes in all events, and changes
-// nothing.
-func TestPlan(t *testing.T) {
+// TestPlanDescribesEveryChange: the plan has the events that the worker would accept. The command prints what
+// changes in all events, and leaves the queue as it is.
+func TestPlanDescribesEveryChange(t *testing.T) {
 	h := newPlanned(t)
-	h.put(deadLetter(50, typoData(50), "dlq_replays", "3"), deadLetter(51, `{"typo":1}`))
+	h.put(deadLettered(50, typoData(50), "dlq_replays", "3"), deadLettered(51, `{"typo":1}`))
 	fixes := h.fix(fmt.Sprintf("%s: {jq: 'del(.typo) | .privateMetadata = null'}\n%s: replay\n%s: purge\n%s: keep\nF-000000: purge\n", typoFault, rejectedFault, largeFault, otherFault))
 	got := h.expect(0, "", "plan", "--fix", fixes, "-o", h.path("plan.json"))
 	for _, want := range []string{
@@ -162,9 +162,9 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// TestPlanThroughView: a plan that was made without taking anything from the queue pins the
+// TestPlanThroughViewPinsMessages: a plan that was made without taking anything from the queue pins the
 // messages of the queue.
-func TestPlanThroughView(t *testing.T) {
+func TestPlanThroughViewPinsMessages(t *testing.T) {
 	h := newPlanned(t)
 	before := h.Stats(dlqSub)
 	got := h.looking(t.Context(), "plan", "--fix", h.fix(typoFault+": {jq: del(.typo)}"), "-o", h.path("plan.json"), "--output", "json")
@@ -178,7 +178,7 @@ func TestPlanThroughView(t *testing.T) {
 	h.left(18)
 }
 
-func TestPlanUsage(t *testing.T) {
+func TestPlanRefusesMistakes(t *testing.T) {
 	h := newPlanned(t)
 	good, out := h.fix(typoFault+": replay\n"), h.path("plan.json")
 	bad := h.path("bad.yaml")
@@ -196,7 +196,7 @@ func TestPlanUsage(t *testing.T) {
 			t.Errorf("no %q in %s", want, got.stderr)
 		}
 	}
-	// Nothing that matches is no success, and leaves no file.
+	// A plan without a message is an error, and leaves no file.
 	for _, text := range []string{"F-000000: replay\n", otherFault + ": keep\n", typoFault + ": replay\n"} {
 		h.expect(1, "", "plan", "--fix", h.fix(text), "-o", out)
 	}
@@ -205,12 +205,12 @@ func TestPlanUsage(t *testing.T) {
 	}
 }
 
-// TestApply: exactly the plan's messages are published and purged, corrected, with the
+// TestApplyDoesExactlyThePlan: exactly the plan's messages are published and purged, corrected, with the
 // plan's id, and the backup has all of them. Applied again it does nothing.
-func TestApply(t *testing.T) {
+func TestApplyDoesExactlyThePlan(t *testing.T) {
 	h := newPlanned(t)
 	h.make()
-	h.put(deadLetter(60, typoData(60))) // of a fault of the plan, but later
+	h.put(deadLettered(60, typoData(60))) // of a fault of the plan, but later
 	got := h.apply(t.Context())
 	want := `"matched":35,"replayed":30,"purged":5,"failed":0,"todo":0,"rejected":0,"left":4}` + "\n"
 	if got.status != 0 || !strings.HasSuffix(got.stdout, want) {
@@ -245,7 +245,7 @@ func TestApply(t *testing.T) {
 	h.left(4)
 }
 
-func TestApplyAsks(t *testing.T) {
+func TestApplyAsksFirst(t *testing.T) {
 	h := newPlanned(t)
 	h.make()
 	if got := h.dlq(t.Context(), "apply", h.path("plan.json")); got.status != 2 || !strings.Contains(got.stderr, "expected --yes") {
@@ -260,9 +260,9 @@ func TestApplyAsks(t *testing.T) {
 	}
 }
 
-// TestApplyRefuses: a plan of another queue, of another services list, edited by hand, or
+// TestApplyRefusesPlanThatDoesNotFit: a plan of another queue, of another services list, edited by hand, or
 // older than the queue keeps messages.
-func TestApplyRefuses(t *testing.T) {
+func TestApplyRefusesPlanThatDoesNotFit(t *testing.T) {
 	h := newPlanned(t)
 	path := h.make()
 	whole, err := os.ReadFile(path)
@@ -326,7 +326,7 @@ func TestApplyRefuses(t *testing.T) {
 	if err := os.WriteFile(path, whole, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	h.put(deadLetter(400, "{", "dlq_services_digest", "0123456789ab", "dlq_rejected_at", "2026-11-21T10:00:00Z"))
+	h.put(deadLettered(400, "{", "dlq_services_digest", "0123456789ab", "dlq_rejected_at", "2026-11-21T10:00:00Z"))
 	if got := h.apply(t.Context()); got.status != 1 || !strings.Contains(got.stderr, "the running worker has another services list, 0123456789ab") {
 		t.Errorf("%+v", got)
 	}
@@ -336,7 +336,7 @@ func TestApplyRefuses(t *testing.T) {
 	}
 	h.replayed(30)
 	// A new plan beside an old journal.
-	h.put(deadLetter(500, typoData(1)))
+	h.put(deadLettered(500, typoData(1)))
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
@@ -347,9 +347,9 @@ func TestApplyRefuses(t *testing.T) {
 	h.replayed(30)
 }
 
-// TestApplyInterrupted ends an apply at each step, and runs it again: each message is
+// TestInterruptedApplyGoesOn ends an apply at each step, and runs it again: each message is
 // published once, unless the end came between its publication and its record.
-func TestApplyInterrupted(t *testing.T) {
+func TestInterruptedApplyGoesOn(t *testing.T) {
 	for _, method := range []string{"Pull", "ModifyAckDeadline", "Publish", "Acknowledge"} {
 		for _, after := range []int{1, 2, 4} {
 			for _, end := range []string{"interrupted", "lost"} {
@@ -398,9 +398,9 @@ func TestApplyInterrupted(t *testing.T) {
 	}
 }
 
-// TestApplyAfterCrash: a run that was killed after the record of a publication, and
-// before the queue was told, does not publish again; it only removes.
-func TestApplyAfterCrash(t *testing.T) {
+// TestApplyAfterCrashPublishesNothingTwice: a run that was killed after the record of a publication, and
+// before the acknowledgement, does not publish again; it only removes.
+func TestApplyAfterCrashPublishesNothingTwice(t *testing.T) {
 	h := newPlanned(t)
 	path := h.make()
 	text, err := os.ReadFile(path)
@@ -452,9 +452,9 @@ func TestApplyAfterCrash(t *testing.T) {
 
 const torn = `{"attributes":{{`
 
-// TestApplyAfterKill: what a run has published that was killed may still be leased by it.
-// The next run does not take that for the end, and a later one does.
-func TestApplyAfterKill(t *testing.T) {
+// TestApplyAfterKillWaitsForLeases: a run that was killed may still have leases on messages that it has
+// published. The next run does not count them as removed; a later one does.
+func TestApplyAfterKillWaitsForLeases(t *testing.T) {
 	h := newPlanned(t)
 	path := h.make()
 	text, err := os.ReadFile(path)
@@ -480,8 +480,8 @@ func TestApplyAfterKill(t *testing.T) {
 		}
 	}
 	begin(time.Now())
-	// The killed run has leased all; of the others nothing is to be done then.
-	release := h.hold(38)
+	// The killed run has leased all messages, so that the next run gets none.
+	release := h.lease(38)
 	if got := h.apply(t.Context()); got.status != 1 || !strings.Contains(got.stderr, "15 messages of the plan did not come") {
 		t.Errorf("%+v", got)
 	}
@@ -492,9 +492,9 @@ func TestApplyAfterKill(t *testing.T) {
 	h.replayed(10)
 	h.left(3)
 
-	// The end came between the queue's confirmation and its record: nothing is there.
+	// The run ended between the acknowledgement and its record: the queue is empty.
 	begin(time.Now())
-	h.put(deadLetter(1, "x"))
+	h.put(deadLettered(1, "x"))
 	got := h.dlq(t.Context(), "apply", path, "--yes", "--canary", "0")
 	if got.status != 1 || !strings.Contains(got.stderr, "15 messages of the plan did not come") {
 		t.Errorf("%+v", got)
@@ -505,12 +505,12 @@ func TestApplyAfterKill(t *testing.T) {
 	}
 }
 
-// TestApplyMissing: what somebody else has leased is not done, and said; the next run does
-// it.
-func TestApplyMissing(t *testing.T) {
+// TestApplyReportsLeasedMessages: a run reports the messages that another reader has leased, and the next
+// run does them.
+func TestApplyReportsLeasedMessages(t *testing.T) {
 	h := newPlanned(t)
 	h.make()
-	release := h.hold(8)
+	release := h.lease(8)
 	got := h.apply(t.Context())
 	if got.status != 1 || !strings.Contains(got.stderr, " messages of the plan did not come") || strings.Contains(got.stdout, `"todo":0`) {
 		t.Errorf("%+v", got)
@@ -523,8 +523,8 @@ func TestApplyMissing(t *testing.T) {
 	h.left(3)
 }
 
-// TestApplyStops: a run ends when its events are rejected again.
-func TestApplyStops(t *testing.T) {
+// TestApplyStopsWhenEventsComeBack: a run ends when its events are rejected again.
+func TestApplyStopsWhenEventsComeBack(t *testing.T) {
 	h := newPlanned(t)
 	h.make()
 	h.rejecting(5)
@@ -552,7 +552,7 @@ func (h *planned) rejecting(n int) {
 			if len(rejected) == n {
 				break
 			}
-			again := deadLetter(len(rejected), string(m.GetData()), "dlq_reason", "oversized", "dlq_replays", m.GetAttributes()["replay_count"])
+			again := deadLettered(len(rejected), string(m.GetData()), "dlq_reason", "oversized", "dlq_replays", m.GetAttributes()["replay_count"])
 			maps.Copy(again.GetAttributes(), m.GetAttributes())
 			rejected = append(rejected, again)
 			if _, err := h.Publish(dlqTopic, again); err != nil {
@@ -563,9 +563,9 @@ func (h *planned) rejecting(n int) {
 	})
 }
 
-// TestApplyCanary: some events of each fault go ahead; the rest follows when nothing
-// speaks against it.
-func TestApplyCanary(t *testing.T) {
+// TestApplyGoesOnAfterCanaries: some events of each fault go ahead; the rest follows if none of them is
+// rejected again.
+func TestApplyGoesOnAfterCanaries(t *testing.T) {
 	h := newPlanned(t)
 	path := h.make()
 	waits := 0
@@ -586,9 +586,9 @@ func TestApplyCanary(t *testing.T) {
 	}
 }
 
-// TestApplyCanaryReturns: a canary that is rejected again ends the run, long before the
+// TestApplyStopsWhenCanaryComesBack: a canary that is rejected again ends the run, long before the
 // wait is over; the same command does not publish the rest either.
-func TestApplyCanaryReturns(t *testing.T) {
+func TestApplyStopsWhenCanaryComesBack(t *testing.T) {
 	h := newPlanned(t)
 	path := h.make()
 	h.rejecting(1)
@@ -606,8 +606,9 @@ func TestApplyCanaryReturns(t *testing.T) {
 	h.replayed(30)
 }
 
-// TestApplyCanaryInterrupted: the same command waits on with the same canaries.
-func TestApplyCanaryInterrupted(t *testing.T) {
+// TestInterruptedApplyKeepsItsCanaries: after an interruption the same command waits for the same
+// canaries.
+func TestInterruptedApplyKeepsItsCanaries(t *testing.T) {
 	h := newPlanned(t)
 	path := h.make()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -632,8 +633,8 @@ func TestApplyCanaryInterrupted(t *testing.T) {
 	h.replayed(30)
 }
 
-// TestApplyReceipts: with receipts the rest follows as soon as the canaries are recorded.
-func TestApplyReceipts(t *testing.T) {
+// TestApplyBelievesReceipts: with receipts the rest follows as soon as the canaries are recorded.
+func TestApplyBelievesReceipts(t *testing.T) {
 	for _, c := range []struct {
 		name      string
 		verdicts  []string // of the canaries; fewer than these have none
@@ -665,7 +666,7 @@ func TestApplyReceipts(t *testing.T) {
 				t.Errorf("%+v", got)
 			}
 			h.replayed(c.published)
-			// The receipt of the other replay is given back.
+			// The command releases the receipt of the other replay.
 			if s := h.Stats(receiptsSub); s.Backlog != 1 || s.Leased != 0 {
 				t.Errorf("%+v", s)
 			}
@@ -673,8 +674,8 @@ func TestApplyReceipts(t *testing.T) {
 	}
 }
 
-// TestStatus follows a plan from the beginning to the last receipt.
-func TestStatus(t *testing.T) {
+// TestStatusFollowsPlan follows a plan from the beginning to the last receipt.
+func TestStatusFollowsPlan(t *testing.T) {
 	h := newPlanned(t)
 	path := h.make()
 	status := func(variables []string, want ...string) {
@@ -713,7 +714,7 @@ func TestStatus(t *testing.T) {
 	if !strings.Contains(got.stdout, `"planned":35,"published":30,"purged":5,"left":0,"todo":0,"recorded":12,"duplicates":1,"rejected":1,"waiting":16,"receipts":true`) {
 		t.Error(got.stdout)
 	}
-	// A topic that is not there is no reason to hide what the journal says.
+	// Without the receipts' subscription the command still prints the journal.
 	got = h.with([]string{"RECEIPTS_SUBSCRIPTION=nothing"}, nil, "status", path)
 	if got.status != 1 || !strings.Contains(got.stdout, "30 published, 12 recorded") || !strings.Contains(got.stderr, "RECEIPTS_SUBSCRIPTION: projects/p/subscriptions/nothing does not exist") {
 		t.Errorf("%+v", got)
@@ -721,9 +722,9 @@ func TestStatus(t *testing.T) {
 	h.left(3)
 }
 
-// TestStatusInterrupted: a receipt is in the journal before it is acknowledged, and is
+// TestInterruptedStatusCountsReceiptsOnce: a receipt is in the journal before it is acknowledged, and is
 // counted once whenever the reading ends.
-func TestStatusInterrupted(t *testing.T) {
+func TestInterruptedStatusCountsReceiptsOnce(t *testing.T) {
 	for _, method := range []string{"Pull", "ModifyAckDeadline", "Acknowledge"} {
 		t.Run(method, func(t *testing.T) {
 			h := newPlanned(t)

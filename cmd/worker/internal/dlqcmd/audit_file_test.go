@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// TestAuditFile: the records go to a file that only the user may read, with the
+// TestAuditFileIsPrivate: the records go to a file that only the user may read, with the
 // expression; a terminal shows one short row, and another stderr has the records, too.
-func TestAuditFile(t *testing.T) {
+func TestAuditFileIsPrivate(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		vars, args []string
@@ -24,7 +24,7 @@ func TestAuditFile(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h, term, home := newTestQueue(t), newTerminal(t), t.TempDir()
-			h.put(deadLetter(1, goodData(1)), deadLetter(2, goodData(2)))
+			h.put(deadLettered(1, goodData(1)), deadLettered(2, goodData(2)))
 			for _, stderr := range []string{"terminal", "pipe"} {
 				env := h.environment("replay", "--yes", "--limit", "1", "--jq", ".action = \"deleted\"")
 				for _, a := range c.args {

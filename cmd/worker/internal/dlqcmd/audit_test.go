@@ -14,10 +14,10 @@ import (
 	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 )
 
-// TestAudit: every command that changes the queue or reads private data logs at
+// TestAuditRecordsEveryChange: every command that changes the queue or reads private data logs at
 // its start and at its end, as JSON whatever the settings say, who did what to
-// which messages; the others log nothing of the kind.
-func TestAudit(t *testing.T) {
+// which messages. The other commands log no such record.
+func TestAuditRecordsEveryChange(t *testing.T) {
 	dir := t.TempDir()
 	for _, c := range []struct {
 		args   []string
@@ -45,9 +45,9 @@ func TestAudit(t *testing.T) {
 			t.Parallel()
 			h := newTestQueue(t)
 			for i := range 4 {
-				h.put(deadLetter(i, goodData(i)))
+				h.put(deadLettered(i, goodData(i)))
 			}
-			h.put(deadLetter(5, typoData(5)), deadLetter(6, "x", "dlq_reason", "oversized"))
+			h.put(deadLettered(5, typoData(5)), deadLettered(6, "x", "dlq_reason", "oversized"))
 			env := h.environment(append(c.args, "--reason", "invalid_event")...)
 			var stderr strings.Builder
 			env.Stderr = &stderr
@@ -112,12 +112,12 @@ func TestAudit(t *testing.T) {
 	}
 }
 
-// TestExportIsPrivate: whichever way the lines of an export go into a file, only
-// its owner can read it.
+// TestExportIsPrivate: only the owner can read the file of an export, whether the command
+// or a shell opens it.
 func TestExportIsPrivate(t *testing.T) {
 	t.Parallel()
 	h := newTestQueue(t)
-	h.put(deadLetter(1, goodData(1)))
+	h.put(deadLettered(1, goodData(1)))
 	for _, args := range [][]string{{"export"}, {"list", "--reveal"}, {"show", "--reveal", "m1"}} {
 		f, err := os.OpenFile(filepath.Join(t.TempDir(), "redirected"), os.O_CREATE|os.O_WRONLY, 0o644)
 		if err != nil {

@@ -23,7 +23,7 @@ func newCanaryQueue(t *testing.T) *canaryQueue {
 	t.Parallel()
 	h := &canaryQueue{testQueue: newTestQueue(t)}
 	for i := range 20 {
-		h.ids = append(h.ids, h.put(deadLetter(i, goodData(i), "dlq_event_id", fmt.Sprintf("event-%d", i)))...)
+		h.ids = append(h.ids, h.put(deadLettered(i, goodData(i), "dlq_event_id", fmt.Sprintf("event-%d", i)))...)
 	}
 	return h
 }
@@ -56,7 +56,7 @@ func (h *canaryQueue) want(got dlqResult, status int, stdout string, says ...str
 	}
 }
 
-// atRest makes sure that the canaries are out, and that nothing else is held.
+// atRest fails the test unless exactly the canaries are published and no message is leased.
 func (h *canaryQueue) atRest(canaries int) {
 	h.t.Helper()
 	h.replayed(canaries)
@@ -65,7 +65,7 @@ func (h *canaryQueue) atRest(canaries int) {
 
 // rejectAgain dead-letters a message as the worker does.
 func (h *canaryQueue) rejectAgain(m *pubsubpb.PubsubMessage, attributes ...string) {
-	message := deadLetter(0, string(m.GetData()), "dlq_reason", "gateway_rejected", "dlq_message_id", m.GetMessageId(), "dlq_replays", m.GetAttributes()["replay_count"])
+	message := deadLettered(0, string(m.GetData()), "dlq_reason", "gateway_rejected", "dlq_message_id", m.GetMessageId(), "dlq_replays", m.GetAttributes()["replay_count"])
 	maps.Copy(message.GetAttributes(), m.GetAttributes())
 	for i := 0; i < len(attributes); i += 2 {
 		message.Attributes[attributes[i]] = attributes[i+1]
@@ -73,7 +73,7 @@ func (h *canaryQueue) rejectAgain(m *pubsubpb.PubsubMessage, attributes ...strin
 	h.put(message)
 }
 
-func TestCanary(t *testing.T) {
+func TestCanariesGoAhead(t *testing.T) {
 	h := newCanaryQueue(t)
 	got := h.replay(func() { h.atRest(3) }, "--canary", "3", "--canary-wait", "1ms")
 	h.want(got, 0, `{"matched":20,"replayed":20,"failed":0,"left":0,"canaries":3,"canaries_seen_again":0}`, "not seen again", "the 17 messages")
@@ -81,9 +81,9 @@ func TestCanary(t *testing.T) {
 	h.left(0)
 }
 
-// TestCanaryReturns has canaries come back in every form. The wait would be long,
-// but the queue is looked at meanwhile.
-func TestCanaryReturns(t *testing.T) {
+// TestCanaryThatComesBackStopsReplay: a canary that is rejected again, in any form, ends the wait early,
+// because the command looks at the queue meanwhile.
+func TestCanaryThatComesBackStopsReplay(t *testing.T) {
 	for name, comeBack := range map[string]func(h *canaryQueue, canary *pubsubpb.PubsubMessage){
 		"rejected": func(h *canaryQueue, canary *pubsubpb.PubsubMessage) { h.rejectAgain(canary) },
 		"rejected and replayed by somebody else": func(h *canaryQueue, canary *pubsubpb.PubsubMessage) {
@@ -96,7 +96,7 @@ func TestCanaryReturns(t *testing.T) {
 		},
 		"by its event id": func(h *canaryQueue, canary *pubsubpb.PubsubMessage) {
 			id := strings.Replace(canary.GetAttributes()["origin_message_id"], "m", "event-", 1)
-			h.put(deadLetter(99, "x", "dlq_event_id", id))
+			h.put(deadLettered(99, "x", "dlq_event_id", id))
 		},
 		"by the id in its data": func(h *canaryQueue, canary *pubsubpb.PubsubMessage) {
 			id := strings.Replace(canary.GetAttributes()["origin_message_id"], "m", "event-", 1)
@@ -116,9 +116,9 @@ func TestCanaryReturns(t *testing.T) {
 	}
 }
 
-// TestCanaryReturnsAtOnce: where the worker runs all the time, nothing has to be
-// waited for.
-func TestCanaryReturnsAtOnce(t *testing.T) {
+// TestCanaryThatComesBackAtOnceStopsReplay: a canary that the worker rejects during the first pass ends the
+// replay without a wait.
+func TestCanaryThatComesBackAtOnceStopsReplay(t *testing.T) {
 	h := newCanaryQueue(t)
 	h.SetFault(func(method string, req any) error {
 		if r, ok := req.(*pubsubpb.PublishRequest); ok && method == "Publish" {
@@ -135,19 +135,19 @@ func TestCanaryReturnsAtOnce(t *testing.T) {
 	h.left(18)
 }
 
-// TestCanaryOthers: what only looks like a canary does not stop the rest, and is
+// TestOtherMessagesAreNoCanaries: a message that only resembles a canary does not stop the rest, and is
 // not replayed itself.
-func TestCanaryOthers(t *testing.T) {
+func TestOtherMessagesAreNoCanaries(t *testing.T) {
 	h := newCanaryQueue(t)
 	// Another message of the event that goes ahead.
-	h.put(deadLetter(0, goodData(0), "dlq_reason", "oversized", "dlq_event_id", "event-0"))
+	h.put(deadLettered(0, goodData(0), "dlq_reason", "oversized", "dlq_event_id", "event-0"))
 	got := h.replay(func() {
 		canary := h.replayed(1)[0]
 		if canary.GetAttributes()["origin_message_id"] != "m0" {
 			t.Errorf("it is %v", canary)
 		}
-		// What is rejected anew, also of the same origin but never replayed.
-		h.put(deadLetter(0, goodData(0), "dlq_event_id", "other"), deadLetter(100, goodData(100)))
+		// Newly rejected messages; one has the origin of a canary but was never replayed.
+		h.put(deadLettered(0, goodData(0), "dlq_event_id", "other"), deadLettered(100, goodData(100)))
 	}, "--canary", "1", "--canary-wait", "1ms", "--reason", "invalid_event", "--no-check") // the check reads the queue before, which changes the order
 	h.want(got, 0, `{"matched":20,"replayed":20,"failed":0,"left":3,"canaries":1,"canaries_seen_again":0}`,
 		"still rejected: invalid_event of sams, sams.user/created", "2 new messages of the kinds", "0 of them events that had been replayed")
@@ -155,7 +155,7 @@ func TestCanaryOthers(t *testing.T) {
 	h.left(3)
 }
 
-func TestCanaryInterrupted(t *testing.T) {
+func TestInterruptedCanaryWait(t *testing.T) {
 	h := newCanaryQueue(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -169,7 +169,7 @@ func TestCanaryInterrupted(t *testing.T) {
 	h.atRest(4)
 }
 
-func TestCanaryLimits(t *testing.T) {
+func TestCanariesCountTowardsLimit(t *testing.T) {
 	for _, c := range []struct {
 		canary, limit   string
 		ahead, replayed int
@@ -190,18 +190,18 @@ func TestCanaryLimits(t *testing.T) {
 	}
 }
 
-// TestCanaryFails: messages that cannot be replayed are no canaries; where all are
-// such, there is nothing to wait for.
-func TestCanaryFails(t *testing.T) {
+// TestFailingMessagesAreNoCanaries: messages that cannot be replayed are no canaries. If no message can be
+// replayed, the command does not wait.
+func TestFailingMessagesAreNoCanaries(t *testing.T) {
 	t.Parallel()
 	h := &canaryQueue{testQueue: newTestQueue(t)}
 	for i := range 5 {
-		h.put(deadLetter(i, typoData(i)))
+		h.put(deadLettered(i, typoData(i)))
 	}
 	h.expect(1, `{"matched":5,"replayed":0,"failed":5,"left":5}`+"\n", "replay", "--yes", "--output", "json", "--canary", "2")
 	h.left(5)
 	for i := range 5 {
-		h.put(deadLetter(10+i, goodData(i)))
+		h.put(deadLettered(10+i, goodData(i)))
 	}
 	got := h.replay(func() { h.replayed(2) }, "--canary", "2", "--canary-wait", "1ms")
 	h.want(got, 1, `{"matched":10,"replayed":5,"failed":5,"left":5,"canaries":2,"canaries_seen_again":0}`, "typo: unknown field")
@@ -211,16 +211,16 @@ func TestCanaryFails(t *testing.T) {
 	h.left(5)
 }
 
-// TestCanaryHidden: a canary may be among what somebody else holds, so the queue
-// is looked through again.
-func TestCanaryHidden(t *testing.T) {
+// TestCanaryMayBeLeasedByAnotherReader: another reader may have leased a canary, so that the command looks
+// through the queue again.
+func TestCanaryMayBeLeasedByAnotherReader(t *testing.T) {
 	h := newCanaryQueue(t)
 	var release func()
 	looks := 0
 	got := h.dlqHearing(t.Context(), func(text string) {
 		switch {
 		case strings.Contains(text, "went ahead"):
-			release = h.hold(5)
+			release = h.lease(5)
 		case strings.Contains(text, "looking again in"):
 			if looks++; looks == 2 {
 				release()
@@ -234,8 +234,9 @@ func TestCanaryHidden(t *testing.T) {
 	h.left(0)
 }
 
-// TestCanaryReceipts: receipts end the wait, for better or worse.
-func TestCanaryReceipts(t *testing.T) {
+// TestReceiptsEndCanaryWait: receipts of all canaries end the wait, whether they were recorded or
+// rejected.
+func TestReceiptsEndCanaryWait(t *testing.T) {
 	for _, c := range []struct {
 		name      string
 		verdicts  []string
@@ -272,7 +273,7 @@ func TestCanaryReceipts(t *testing.T) {
 	}
 }
 
-func TestCanaryUsage(t *testing.T) {
+func TestCanaryRefusesMistakes(t *testing.T) {
 	h := newTestQueue(t)
 	for _, args := range [][]string{
 		{"--canary", "-1"}, {"--canary-wait", "1m"}, {"--canary", "2", "--canary-wait", "0s"}, {"--canary", "2", "--canary-wait", "soon"},
@@ -281,8 +282,8 @@ func TestCanaryUsage(t *testing.T) {
 	}
 }
 
-// TestReplayNews: a slow replay looks at what is rejected meanwhile.
-func TestReplayNews(t *testing.T) {
+// TestSlowReplayReportsRejections: a slow replay reports the events that are rejected meanwhile.
+func TestSlowReplayReportsRejections(t *testing.T) {
 	h := newCanaryQueue(t)
 	rejected := make(chan struct{})
 	h.SetFault(func(method string, req any) error {
@@ -293,7 +294,7 @@ func TestReplayNews(t *testing.T) {
 				h.SetFault(nil)
 				m := r.GetMessages()[0]
 				h.rejectAgain(m, "dlq_reason", "invalid_event")
-				h.put(deadLetter(50, "x", "dlq_reason", "oversized"))
+				h.put(deadLettered(50, "x", "dlq_reason", "oversized"))
 			}
 		}
 		return nil

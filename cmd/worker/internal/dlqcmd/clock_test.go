@@ -17,7 +17,8 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// shifted is a Pub/Sub whose clock is ahead of ours. What it forwards to has ours.
+// shifted is a Pub/Sub whose clock is ahead of the test's. It forwards to a server with the
+// test's clock.
 type shifted struct {
 	pubsubpb.UnimplementedSubscriberServer
 	pubsubpb.UnimplementedPublisherServer
@@ -29,7 +30,7 @@ type shifted struct {
 	onPublish func([]*pubsubpb.PubsubMessage)
 }
 
-// shift starts one before the stack, and returns where it listens.
+// shift starts one in front of the stack, and returns its address.
 func (h *testQueue) shift(s *shifted) string {
 	h.t.Helper()
 	conn, err := grpc.NewClient(h.Addr(), grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -82,9 +83,9 @@ func (s *shifted) Publish(ctx context.Context, r *pubsubpb.PublishRequest) (*pub
 	return response, err
 }
 
-// TestDLQClocks: on-call's clock may be wrong. What was there at the start is
-// replayed, and what the replay itself brings back is not.
-func TestDLQClocks(t *testing.T) {
+// TestReplayWithWrongClock: the clock of on-call's machine may be wrong. A replay publishes the
+// messages that were in the queue at the start, and not those that it brings back itself.
+func TestReplayWithWrongClock(t *testing.T) {
 	for _, ahead := range []time.Duration{time.Minute, -time.Minute, time.Hour, 0} {
 		for _, dates := range []bool{true, false} {
 			for _, n := range []int{20, 2500} {
@@ -92,7 +93,7 @@ func TestDLQClocks(t *testing.T) {
 					t.Parallel()
 					h := newTestQueue(t)
 					for i := range n {
-						h.put(deadLetter(i, goodData(i)))
+						h.put(deadLettered(i, goodData(i)))
 					}
 					s := &shifted{ahead: ahead, dates: dates}
 					back := 0
@@ -101,7 +102,7 @@ func TestDLQClocks(t *testing.T) {
 							if back++; back > 10 {
 								return
 							}
-							// As the worker does with what it rejects again.
+							// As the worker does when it rejects an event again.
 							m.Attributes["dlq_reason"], m.Attributes["dlq_detail"] = "invalid_event", "no"
 							m.Attributes["dlq_replays"] = m.GetAttributes()["replay_count"]
 							m.Attributes["dlq_message_id"], m.Attributes["dlq_publish_time"] = fmt.Sprint("again", back), "2026-11-20T11:00:00Z"

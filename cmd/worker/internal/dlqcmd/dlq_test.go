@@ -37,7 +37,7 @@ const (
 	secretValue = "S3CRET"
 )
 
-// testOptions do not wait as long as a person would.
+// testOptions are short waits.
 var testOptions = Options{
 	Queue: dlq.QueueOptions{
 		WaitingPull: 50 * time.Millisecond, Patience: 2 * time.Second, RefusalPatience: 300 * time.Millisecond,
@@ -80,8 +80,8 @@ func newTestQueue(t *testing.T) *testQueue {
 	return h
 }
 
-// deadLetter makes a message as the worker writes it.
-func deadLetter(i int, data string, attributes ...string) *pubsubpb.PubsubMessage {
+// deadLettered makes a message as the worker writes it to the queue.
+func deadLettered(i int, data string, attributes ...string) *pubsubpb.PubsubMessage {
 	m := &pubsubpb.PubsubMessage{Data: []byte(data), Attributes: map[string]string{
 		"service_id": "sams", "dlq_reason": "invalid_event", "dlq_detail": "typo: unknown field; expected none",
 		"dlq_message_id": fmt.Sprintf("m%d", i), "dlq_publish_time": "2026-11-20T09:00:00.123456789Z",
@@ -171,11 +171,11 @@ func (h *testQueue) expect(code int, stdout string, args ...string) dlqResult {
 	return got
 }
 
-// left makes sure of what is in the queue, and that nobody holds it.
+// left fails the test unless the queue has `want` messages and none is leased.
 func (h *testQueue) left(want int) {
 	h.t.Helper()
 	if got := h.Stats(dlqSub); got.Backlog != want || got.Leased != 0 {
-		h.t.Errorf("the queue has %d messages and %d are held, want %d and none", got.Backlog, got.Leased, want)
+		h.t.Errorf("the queue has %d messages and %d are leased, want %d and none", got.Backlog, got.Leased, want)
 	}
 }
 
@@ -188,16 +188,16 @@ func (h *testQueue) replayed(want int) []*pubsubpb.PubsubMessage {
 	return got
 }
 
-func TestDLQSee(t *testing.T) {
+func TestReadingCommandsShowMessages(t *testing.T) {
 	h := newTestQueue(t)
 	h.expect(0, "no dead-lettered messages\n", "list")
 	h.expect(0, "[]\n", "list", "--output", "json")
 	h.expect(0, `{"count":0,"replayed_before":0,"oldest":null,"newest":null,"groups":[],"faults":[],"count_at_least":true}`+"\n", "stats", "--output", "json")
 	ids := h.put(
-		deadLetter(1, typoData(1)), deadLetter(2, typoData(2), "dlq_replays", "1"),
-		deadLetter(3, "\xff\x1b[2J", "dlq_reason", "malformed_payload", "dlq_detail", "evil \x1b[2J"),
+		deadLettered(1, typoData(1)), deadLettered(2, typoData(2), "dlq_replays", "1"),
+		deadLettered(3, "\xff\x1b[2J", "dlq_reason", "malformed_payload", "dlq_detail", "evil \x1b[2J"),
 		&pubsubpb.PubsubMessage{Data: []byte("{ nonsense")},
-		deadLetter(5, "not gzip", "dlq_encoding", "gzip"),
+		deadLettered(5, "not gzip", "dlq_encoding", "gzip"),
 	)
 	var stats struct {
 		Count  int
@@ -240,12 +240,12 @@ func TestDLQSee(t *testing.T) {
 	h.left(5)
 }
 
-func TestDLQReplay(t *testing.T) {
+func TestReplayPublishesAndRemoves(t *testing.T) {
 	h := newTestQueue(t)
 	for i := range 1100 {
-		h.put(deadLetter(i, goodData(i)))
+		h.put(deadLettered(i, goodData(i)))
 	}
-	h.put(deadLetter(2000, typoData(1)), deadLetter(2001, "{}", "dlq_replays", "3"), deadLetter(2002, goodData(1), "service_id", "other"))
+	h.put(deadLettered(2000, typoData(1)), deadLettered(2001, "{}", "dlq_replays", "3"), deadLettered(2002, goodData(1), "service_id", "other"))
 	h.expect(0, `{"matched":1103,"replayed":0,"failed":2,"left":1103,"over_max_replays":1}`+"\n", "replay", "--dry-run", "--output", "json")
 	h.expect(2, "", "replay")
 	h.left(1103)
@@ -267,7 +267,7 @@ func TestDLQReplay(t *testing.T) {
 	}) {
 		t.Errorf("none is %s", want)
 	}
-	// What is mended is replayed, and large numbers stay what they are.
+	// Fixed events are replayed, and large numbers keep all their digits.
 	h.expect(1, `{"matched":1,"replayed":0,"failed":1,"left":3}`+"\n", "replay", "--yes", "--output", "json", "--message-id", "m2000", "--jq", `error(.privateMetadata.x)`)
 	h.expect(0, `{"matched":1,"replayed":1,"failed":0,"left":2}`+"\n", "replay", "--yes", "--output", "json", "--message-id", "m2000", "--jq", "del(.typo)")
 	all := h.replayed(1101)
@@ -278,10 +278,10 @@ func TestDLQReplay(t *testing.T) {
 	h.left(0)
 }
 
-func TestDLQReplayLimitAndRate(t *testing.T) {
+func TestReplayLimitAndRate(t *testing.T) {
 	h := newTestQueue(t)
 	for i := range 20 {
-		h.put(deadLetter(i, goodData(i), "dlq_ordering_key", fmt.Sprint("k", i%3)))
+		h.put(deadLettered(i, goodData(i), "dlq_ordering_key", fmt.Sprint("k", i%3)))
 	}
 	began := time.Now()
 	h.expect(0, `{"matched":11,"replayed":11,"failed":0,"left":9}`+"\n", "replay", "--yes", "--output", "json", "--limit", "11", "--rate", "100")
@@ -298,7 +298,7 @@ func TestDLQReplayLimitAndRate(t *testing.T) {
 
 // One that has no room for the attributes of a replay, and one whose data is no
 // JSON for --jq.
-func TestDLQReplayLeaves(t *testing.T) {
+func TestReplayLeavesFailingMessages(t *testing.T) {
 	h := newTestQueue(t)
 	attributes := map[string]string{"service_id": "sams"}
 	for i := range 99 {
@@ -308,7 +308,7 @@ func TestDLQReplayLeaves(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.put(deadLetter(1, gzipped(t, text), "dlq_encoding", "envelope+gzip"), deadLetter(2, "\xff"))
+	h.put(deadLettered(1, gzipped(t, text), "dlq_encoding", "envelope+gzip"), deadLettered(2, "\xff"))
 	for _, expression := range []string{".", "empty", ".,.", "1"} {
 		h.expect(1, `{"matched":2,"replayed":0,"failed":2,"left":2}`+"\n", "replay", "--yes", "--output", "json", "--no-check", "--jq", expression)
 	}
@@ -327,9 +327,9 @@ func gzipped(t *testing.T, data []byte) string {
 	return b.String()
 }
 
-func TestDLQReplayNowhere(t *testing.T) {
+func TestReplayWithoutTopic(t *testing.T) {
 	h := newTestQueue(t)
-	h.put(deadLetter(1, goodData(1)))
+	h.put(deadLettered(1, goodData(1)))
 	h.SetFault(func(method string, _ any) error {
 		if method == "Publish" {
 			return status.Error(codes.NotFound, "no topic")
@@ -351,12 +351,12 @@ func TestDLQReplayNowhere(t *testing.T) {
 	}
 }
 
-func TestDLQExport(t *testing.T) {
+func TestExportWritesOriginals(t *testing.T) {
 	h := newTestQueue(t)
 	for i := range 5 {
-		h.put(deadLetter(i, goodData(i)))
+		h.put(deadLettered(i, goodData(i)))
 	}
-	h.put(deadLetter(5, "\xff"), deadLetter(6, "x", "dlq_encoding", "what"))
+	h.put(deadLettered(5, "\xff"), deadLettered(6, "x", "dlq_encoding", "what"))
 	file := filepath.Join(t.TempDir(), "lines")
 	h.expect(1, `{"matched":7,"exported":6,"failed":1,"left":7}`+"\n", "export", "--output", "json", file)
 	h.expect(2, "", "export", file)
@@ -387,12 +387,12 @@ func TestDLQExport(t *testing.T) {
 	h.left(1)
 }
 
-func TestDLQPurge(t *testing.T) {
+func TestPurgeNeedsFilterAndBackup(t *testing.T) {
 	h := newTestQueue(t)
 	for i := range 5 {
-		h.put(deadLetter(i, goodData(i)))
+		h.put(deadLettered(i, goodData(i)))
 	}
-	h.put(deadLetter(6, "x", "dlq_encoding", "what", "dlq_reason", "oversized"))
+	h.put(deadLettered(6, "x", "dlq_encoding", "what", "dlq_reason", "oversized"))
 	file := filepath.Join(t.TempDir(), "backup")
 	for _, args := range [][]string{
 		{"--yes"}, {"--yes", "--all"}, {"--all", "--no-backup"}, {"--yes", "--all", "--reason", "x", "--no-backup"},
@@ -415,9 +415,9 @@ func TestDLQPurge(t *testing.T) {
 	h.left(0)
 }
 
-// TestDLQInterrupted ends each step of each command, and finds everything in the
+// TestInterruptedCommandsLoseNothing ends each step of each command, and finds everything in the
 // queue or on the topic.
-func TestDLQInterrupted(t *testing.T) {
+func TestInterruptedCommandsLoseNothing(t *testing.T) {
 	for _, args := range [][]string{
 		{"stats"}, {"list"}, {"show", "x"}, {"export"}, {"replay", "--yes"},
 		{"purge", "--all", "--yes", "--backup"}, {"export", "--remove", "--yes"},
@@ -428,7 +428,7 @@ func TestDLQInterrupted(t *testing.T) {
 					t.Parallel()
 					h := newTestQueue(t)
 					for i := range 1500 {
-						h.put(deadLetter(i, goodData(i)))
+						h.put(deadLettered(i, goodData(i)))
 					}
 					ctx, cancel := context.WithCancel(t.Context())
 					defer cancel()
@@ -447,7 +447,7 @@ func TestDLQInterrupted(t *testing.T) {
 					}
 					got := h.dlq(ctx, args...)
 					switch {
-					case ctx.Err() == nil: // it never came to that
+					case ctx.Err() == nil: // the command never reached that step
 					case got.status != 1:
 						t.Errorf("status %d: %s", got.status, got.stderr)
 					}
@@ -464,11 +464,11 @@ func TestDLQInterrupted(t *testing.T) {
 	}
 }
 
-// Two readers at once lose nothing.
-func TestDLQTwoReaders(t *testing.T) {
+// TestTwoReadersLoseNothing: two readers at once lose no message.
+func TestTwoReadersLoseNothing(t *testing.T) {
 	h := newTestQueue(t)
 	for i := range 3000 {
-		h.put(deadLetter(i, goodData(i)))
+		h.put(deadLettered(i, goodData(i)))
 	}
 	done := make(chan dlqResult)
 	for range 2 {
@@ -484,7 +484,7 @@ func TestDLQTwoReaders(t *testing.T) {
 	h.replayed(removed)
 }
 
-func TestDLQUsage(t *testing.T) {
+func TestCommandsRefuseMistakes(t *testing.T) {
 	h := newTestQueue(t)
 	for _, args := range [][]string{
 		{"bogus"}, {"stats", "x"}, {"stats", "--output", "ndjson"}, {"list", "--since", "soon"}, {"list", "--limit", "-1"},

@@ -16,10 +16,10 @@ func TestDryRunShowsEveryChange(t *testing.T) {
 		if i < 23 {
 			private = fmt.Sprintf(`,"privateMetadata":{"email":%q}`, secretValue)
 		}
-		h.put(deadLetter(i, fmt.Sprintf(`{"feature":"sams.user","action":"created","id":"019aa000-0000-7000-8000-%012d","user":{"userId":"%d"},"metadata":{"a":1}%s}`, i, i, private), "dlq_detail", "user.userId: expected an integer, got a string"))
+		h.put(deadLettered(i, fmt.Sprintf(`{"feature":"sams.user","action":"created","id":"019aa000-0000-7000-8000-%012d","user":{"userId":"%d"},"metadata":{"a":1}%s}`, i, i, private), "dlq_detail", "user.userId: expected an integer, got a string"))
 	}
 	for i := range 5 {
-		h.put(deadLetter(100+i, typoData(i), "dlq_reason", "policy_violation", "dlq_detail", "typo: no"))
+		h.put(deadLettered(100+i, typoData(i), "dlq_reason", "policy_violation", "dlq_detail", "typo: no"))
 	}
 	const expression = `if .user.userId | type == "string" then .user.userId |= tonumber | .metadata = {} | .privateMetadata |= null | del(.id) else del(.typo) end`
 	got := h.expect(0, "", "replay", "--dry-run", "--jq", expression)

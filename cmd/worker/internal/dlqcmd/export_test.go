@@ -22,7 +22,7 @@ func TestExportKeepsTheEvent(t *testing.T) {
 	t.Parallel()
 	h := newTestQueue(t)
 	for i := range 3 {
-		h.put(deadLetter(i, goodData(i), "dlq_detail", "no", "dlq_services_digest", "0123456789ab"))
+		h.put(deadLettered(i, goodData(i), "dlq_detail", "no", "dlq_services_digest", "0123456789ab"))
 	}
 	native := &pubsubpb.PubsubMessage{Data: []byte(goodData(3)), Attributes: map[string]string{
 		"service_id": "sams", "CloudPubSubDeadLetterSourceDeliveryCount": "100", "CloudPubSubDeadLetterSourceTopicPublishTime": "2026-11-20T08:00:00Z",

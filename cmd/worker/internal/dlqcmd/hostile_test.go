@@ -23,7 +23,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/topic"
 )
 
-// hostile are messages that somebody may publish, each of which becomes a message.
+// hostile are messages that any publisher may send. The worker rejects each of them.
 func hostile() map[string]*pubsubpb.PubsubMessage {
 	many := map[string]string{"service_id": "sams"}
 	for i := range 94 {
@@ -38,7 +38,7 @@ func hostile() map[string]*pubsubpb.PubsubMessage {
 		"10 MB of noise":      {Data: random},
 		"95 attributes":       {Data: []byte(typoData(3)), Attributes: many, OrderingKey: "k\"1"},
 		"names of ours":       {Data: []byte(goodData(2)), Attributes: map[string]string{"dlq_reason": "mine", "origin_x": "y"}},
-		"a message":           {Data: []byte(typoData(1)), Attributes: deadLetter(1, "").GetAttributes()},
+		"a message":           {Data: []byte(typoData(1)), Attributes: deadLettered(1, "").GetAttributes()},
 		"a message by itself": {Data: []byte(typoData(2)), Attributes: map[string]string{"service_id": "sams", "dlq_reason": "invalid_event", "dlq_encoding": "gzip"}},
 		"controls":            {Data: []byte(`{"feature":"\u001b[31m"}`), Attributes: map[string]string{"service_id": "\x1b[31m\u202e"}},
 		"escapes":             {Data: []byte(`{"feature":"\u009b31m\u009b2Jgone","action":"\u0085\u2028","client":{"name":"x\u202ey\u2066z","version":"` + "\u009b\u202e" + `"},"\u202e":1}`), Attributes: map[string]string{"service_id": "sams", "service_environment": "\x1b[2J\u009b31m", "k\u2066": "\u202e"}},
@@ -46,8 +46,8 @@ func hostile() map[string]*pubsubpb.PubsubMessage {
 	}
 }
 
-// deadLetters writes the messages to the queue as the worker does.
-func (h *testQueue) deadLetters(messages map[string]*pubsubpb.PubsubMessage) {
+// reject writes the messages to the queue as the worker does.
+func (h *testQueue) reject(messages map[string]*pubsubpb.PubsubMessage) {
 	h.t.Helper()
 	client, err := topic.NewClient(h.t.Context(), dlqTopic, app.PubSubOptions(&config.Config{EmulatorHost: h.Addr()})...)
 	if err != nil {
@@ -68,15 +68,15 @@ func (h *testQueue) deadLetters(messages map[string]*pubsubpb.PubsubMessage) {
 	}
 }
 
-// TestDLQHostile has every command meet every kind of message.
-func TestDLQHostile(t *testing.T) {
+// TestCommandsShowHostileMessages runs every command on every kind of message.
+func TestCommandsShowHostileMessages(t *testing.T) {
 	if testing.Short() {
 		t.Skip("compresses megabytes")
 	}
 	t.Parallel()
 	h := newTestQueue(t)
 	messages := hostile()
-	h.deadLetters(messages)
+	h.reject(messages)
 	n := len(messages)
 	seen := func(args ...string) {
 		got := h.expect(0, "", args...)
@@ -118,7 +118,7 @@ func TestDLQHostile(t *testing.T) {
 	h.same("exported", messages, func(attributes map[string]string) {
 		for _, name := range []string{"replay_count", "origin_message_id", "origin_publish_time", "origin_rejected_at"} {
 			if attributes[name] == "" {
-				t.Errorf("no %s in %v", name, attributes) // they keep the identity
+				t.Errorf("no %s in %v", name, attributes) // they identify the event
 			}
 			delete(attributes, name)
 		}
@@ -133,15 +133,15 @@ func TestDLQHostile(t *testing.T) {
 	}
 }
 
-// TestDLQHostileReplay publishes the originals.
-func TestDLQHostileReplay(t *testing.T) {
+// TestReplayOfHostileMessages: a replay publishes the original messages unchanged.
+func TestReplayOfHostileMessages(t *testing.T) {
 	if testing.Short() {
 		t.Skip("compresses megabytes")
 	}
 	t.Parallel()
 	h := newTestQueue(t)
 	messages := hostile()
-	h.deadLetters(messages)
+	h.reject(messages)
 	n := len(messages)
 	h.expect(1, fmt.Sprintf(`{"matched":%d,"replayed":0,"failed":%[1]d,"left":%[1]d}`+"\n", n), "replay", "--yes", "--output", "json")
 	h.expect(0, fmt.Sprintf(`{"matched":%d,"replayed":%[1]d,"failed":0,"left":0}`+"\n", n), "replay", "--yes", "--output", "json", "--no-check")
@@ -155,7 +155,7 @@ func TestDLQHostileReplay(t *testing.T) {
 	})
 }
 
-// same makes sure that just these messages are on the main topic.
+// same fails the test unless exactly these messages are on the main topic.
 func (h *testQueue) same(what string, messages map[string]*pubsubpb.PubsubMessage, strip func(map[string]string)) {
 	h.t.Helper()
 	want := map[string]string{}
@@ -181,7 +181,7 @@ func (h *testQueue) same(what string, messages map[string]*pubsubpb.PubsubMessag
 	}
 }
 
-// allCommands is each command as it runs without a question.
+// allCommands has the arguments with which each command asks no question.
 func allCommands(t *testing.T) [][]string {
 	dir := t.TempDir()
 	return [][]string{
@@ -190,12 +190,12 @@ func allCommands(t *testing.T) [][]string {
 	}
 }
 
-// TestDLQForbidden: each command says what may not be read, or published to, and
+// TestCommandsNameMissingRole: each command says what may not be read, or published to, and
 // which role is missing.
-func TestDLQForbidden(t *testing.T) {
+func TestCommandsNameMissingRole(t *testing.T) {
 	t.Parallel()
 	h := newTestQueue(t)
-	h.put(deadLetter(1, goodData(1)))
+	h.put(deadLettered(1, goodData(1)))
 	forbid := func(method string, code codes.Code) {
 		h.SetFault(func(m string, _ any) error {
 			if m == method {
@@ -216,7 +216,7 @@ func TestDLQForbidden(t *testing.T) {
 	if !strings.Contains(got.stderr, "publish to "+dlqMain+" (PUBSUB_TOPIC)") || !strings.Contains(got.stderr, "roles/pubsub.publisher") {
 		t.Error(got.stderr)
 	}
-	// What was read may not be removed.
+	// The account may read messages, and not remove them.
 	forbid("Acknowledge", codes.PermissionDenied)
 	for _, args := range [][]string{
 		{"replay", "--yes"}, {"purge", "--all", "--yes", "--no-backup"}, {"export", "--remove", "--yes", filepath.Join(t.TempDir(), "x")},
@@ -228,15 +228,15 @@ func TestDLQForbidden(t *testing.T) {
 	h.replayed(1)
 }
 
-// TestDLQHeld: what another one holds is said by every command, as far as it can
-// be known: here, that nothing came.
-func TestDLQHeld(t *testing.T) {
+// TestCommandsReportLeasedMessages: every command says that no message came if another reader has leased them
+// all.
+func TestCommandsReportLeasedMessages(t *testing.T) {
 	t.Parallel()
 	h := newTestQueue(t)
 	for i := range 5 {
-		h.put(deadLetter(i, goodData(i)))
+		h.put(deadLettered(i, goodData(i)))
 	}
-	h.hold(5)
+	h.lease(5)
 	for _, args := range allCommands(t) {
 		got := h.dlq(t.Context(), args...)
 		if !strings.Contains(got.stderr, "the queue gave nothing: it is empty, or its messages are leased by somebody else or not yet available") {
@@ -248,9 +248,9 @@ func TestDLQHeld(t *testing.T) {
 	}
 }
 
-// hold has somebody else hold so many messages, for longer than any test takes,
-// until the returned function gives them back.
-func (h *testQueue) hold(n int) (release func()) {
+// lease leases n messages for another reader, for longer than any test takes, until the
+// returned function releases them.
+func (h *testQueue) lease(n int) (release func()) {
 	h.t.Helper()
 	other, err := dlq.NewClient(h.t.Context(), dlqSub, app.PubSubOptions(&config.Config{EmulatorHost: h.Addr()})...)
 	if err != nil {
@@ -274,13 +274,13 @@ func (h *testQueue) hold(n int) (release func()) {
 	return func() { lease(0) }
 }
 
-// TestDLQPrivate: what has private data is found, whatever it was rejected for, and
-// can be purged.
-func TestDLQPrivate(t *testing.T) {
+// TestPurgePrivateData: purge --private removes the messages with private data, whatever their
+// reason.
+func TestPurgePrivateData(t *testing.T) {
 	t.Parallel()
 	h := newTestQueue(t)
 	const without = `{"feature":"sams.user","action":"created","typo":1}`
-	h.put(deadLetter(1, typoData(1)), deadLetter(2, without), deadLetter(3, `{"feature":"sams.user","privatMetadata":{"x":"y"}}`), deadLetter(4, `{"feature":`))
+	h.put(deadLettered(1, typoData(1)), deadLettered(2, without), deadLettered(3, `{"feature":"sams.user","privatMetadata":{"x":"y"}}`), deadLettered(4, `{"feature":`))
 	if got := h.expect(0, "", "stats", "--private", "--output", "json"); !strings.HasPrefix(got.stdout, `{"count":3,`) {
 		t.Error(got.stdout)
 	}
@@ -290,8 +290,8 @@ func TestDLQPrivate(t *testing.T) {
 	}
 }
 
-// TestDLQRanges: a range of time that can choose nothing is a mistake.
-func TestDLQRanges(t *testing.T) {
+// TestEmptyTimeRangesAreRefused: a range of time that can select no message is a mistake.
+func TestEmptyTimeRangesAreRefused(t *testing.T) {
 	t.Parallel()
 	h := newTestQueue(t)
 	for _, args := range [][]string{
@@ -306,13 +306,13 @@ func TestDLQRanges(t *testing.T) {
 	h.expect(0, "no dead-lettered messages\n", "list", "--since", "7d", "--until", "2999-01-01")
 }
 
-// TestDLQBounded: output does not grow beyond its input.
-func TestDLQBounded(t *testing.T) {
+// TestOutputIsBounded: output does not grow beyond its input.
+func TestOutputIsBounded(t *testing.T) {
 	t.Parallel()
 	h := newTestQueue(t)
 	deep := `{"x":` + strings.Repeat("[", 9900) + strings.Repeat("1,", 10_000) + "1" + strings.Repeat("]", 9900) + "}"
 	deeper := strings.Repeat("[", 70_000) + strings.Repeat("]", 70_000)
-	h.put(deadLetter(1, deep), deadLetter(2, deeper))
+	h.put(deadLettered(1, deep), deadLettered(2, deeper))
 	for _, args := range [][]string{
 		{"show", "m1"}, {"show", "--reveal", "m1"}, {"show", "--reveal", "--output", "json", "m1"}, {"list"}, {"list", "--output", "ndjson"},
 		{"list", "--output", "ndjson", "--reveal"}, {"show", "--reveal", "--output", "json", "m2"}, {"replay", "--dry-run", "--no-check", "--reveal"},

@@ -10,13 +10,13 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// TestAtLeast: a command that cannot know whether it saw the whole queue says so,
+// TestCountsSayAtLeast: a command that cannot know whether it saw the whole queue says so,
 // in words and as JSON.
-func TestAtLeast(t *testing.T) {
+func TestCountsSayAtLeast(t *testing.T) {
 	t.Parallel()
 	h := newTestQueue(t)
 	for i := range 5 {
-		h.put(deadLetter(i, goodData(i)))
+		h.put(deadLettered(i, goodData(i)))
 	}
 	// unsure says how the second pull of the next command ends.
 	unsure := func(t *testing.T, second func() error) {

@@ -24,7 +24,7 @@ func newViewQueue(t *testing.T) *testQueue {
 		t.Fatal(err)
 	}
 	for i := range 5 {
-		h.put(deadLetter(i, goodData(i), "dlq_event_id", "019a0000-0000-7000-8000-00000000000"+string(rune('0'+i))))
+		h.put(deadLettered(i, goodData(i), "dlq_event_id", "019a0000-0000-7000-8000-00000000000"+string(rune('0'+i))))
 	}
 	return h
 }
@@ -38,9 +38,9 @@ func (h *testQueue) looking(ctx context.Context, args ...string) dlqResult {
 	return dlqResult{run(ctx, env), stdout.String(), stderr.String()}
 }
 
-// TestLooking: each command that only reads prints with a view what it prints without one,
+// TestLookingTakesNothing: each command that only reads prints with a view what it prints without one,
 // takes nothing from the queue, and leaves no snapshot.
-func TestLooking(t *testing.T) {
+func TestLookingTakesNothing(t *testing.T) {
 	for name, args := range map[string][]string{
 		"stats":   {"stats", "--output", "json"},
 		"list":    {"list", "--output", "json"},
@@ -74,19 +74,20 @@ func TestLooking(t *testing.T) {
 	}
 }
 
-// TestLookingBesideOthers: a reader sees also what somebody else has leased.
-func TestLookingBesideOthers(t *testing.T) {
+// TestLookingSeesLeasedMessages: a command that looks also sees the messages that another reader
+// has leased.
+func TestLookingSeesLeasedMessages(t *testing.T) {
 	h := newViewQueue(t)
-	release := h.hold(3)
+	release := h.lease(3)
 	defer release()
 	if got := h.looking(t.Context(), "stats", "--output", "json"); !strings.HasPrefix(got.stdout, `{"count":5,`) || strings.Contains(got.stdout, "at_least") {
 		t.Errorf("stdout %s, stderr %s", got.stdout, got.stderr)
 	}
 }
 
-// TestCannotLook: where the view cannot be used, the command says why in one line and
+// TestReadingWithoutUsableView: where the view cannot be used, the command says why in one line and
 // leases what it reads.
-func TestCannotLook(t *testing.T) {
+func TestReadingWithoutUsableView(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(t *testing.T, h *testQueue)
 		want   string
@@ -100,7 +101,7 @@ func TestCannotLook(t *testing.T) {
 				return nil
 			})
 		}, "you may not make snapshots"},
-		"somebody looks": {func(t *testing.T, h *testQueue) {
+		"another reader looks": {func(t *testing.T, h *testQueue) {
 			// The other reader hangs in the middle, and stops with the test.
 			ctx, cancel := context.WithCancel(t.Context())
 			reading := make(chan struct{})
@@ -143,8 +144,8 @@ func TestCannotLook(t *testing.T) {
 	}
 }
 
-// TestInterruptedLooking: Ctrl-C in the middle leaves no snapshot and no lease.
-func TestInterruptedLooking(t *testing.T) {
+// TestInterruptedLookLeavesNoSnapshot: Ctrl-C in the middle leaves no snapshot and no lease.
+func TestInterruptedLookLeavesNoSnapshot(t *testing.T) {
 	h := newViewQueue(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	h.SetFault(func(method string, _ any) error {
@@ -165,7 +166,7 @@ func TestInterruptedLooking(t *testing.T) {
 	h.left(5)
 }
 
-// TestChangesDoNotLook: what changes the queue works on the queue itself.
+// TestChangesDoNotLook: a command that changes the queue reads the queue itself.
 func TestChangesDoNotLook(t *testing.T) {
 	for name, args := range map[string][]string{
 		"replay": {"replay", "--yes", "--no-check"},

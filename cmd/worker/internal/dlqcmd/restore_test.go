@@ -56,15 +56,15 @@ func (h *testQueue) sameContents(want []string) {
 	}
 }
 
-// TestRestorePurged: what a purge has removed is back as it was, whatever it was.
-func TestRestorePurged(t *testing.T) {
+// TestRestoreUndoesPurge: a restore puts every message that a purge has removed back unchanged.
+func TestRestoreUndoesPurge(t *testing.T) {
 	if testing.Short() {
 		t.Skip("compresses megabytes")
 	}
 	t.Parallel()
 	h := newTestQueue(t)
-	h.deadLetters(hostile())
-	h.put(deadLetter(1, "not gzip", "dlq_encoding", "gzip", "dlq_detail", "\x1b[2J"), deadLetter(2, goodData(2), "dlq_replays", "2", "dlq_first_rejected_at", "2026-11-19T10:00:00Z"),
+	h.reject(hostile())
+	h.put(deadLettered(1, "not gzip", "dlq_encoding", "gzip", "dlq_detail", "\x1b[2J"), deadLettered(2, goodData(2), "dlq_replays", "2", "dlq_first_rejected_at", "2026-11-19T10:00:00Z"),
 		&pubsubpb.PubsubMessage{Data: []byte("{ nonsense")},
 		&pubsubpb.PubsubMessage{Data: []byte(goodData(3)), Attributes: map[string]string{
 			"service_id": "sams", "CloudPubSubDeadLetterSourceDeliveryCount": "7", "CloudPubSubDeadLetterSourceTopicPublishTime": "2026-11-19T10:00:00Z"}})
@@ -74,7 +74,7 @@ func TestRestorePurged(t *testing.T) {
 	h.left(0)
 	h.expect(0, fmt.Sprintf(`{"matched":%d,"restored":%[1]d,"failed":0}`+"\n", len(want)), "restore", backup, "--yes", "--output", "json")
 	h.sameContents(want)
-	// And again: what the marks keep is the same in the next backup.
+	// A second purge and restore: the attributes of a restore are not lost in a backup.
 	backup += "2"
 	h.expect(0, "", "purge", "--yes", "--all", "--backup", backup)
 	h.expect(0, fmt.Sprintf("%d messages restored\n", len(want)), "restore", backup, "--yes")
@@ -82,9 +82,9 @@ func TestRestorePurged(t *testing.T) {
 	h.left(len(want))
 }
 
-// TestRestoreReplayed: a replay with --backup, and a plan that was applied, can be taken
+// TestRestoreUndoesReplay: a replay with --backup, and a plan that was applied, can be taken
 // back.
-func TestRestoreReplayed(t *testing.T) {
+func TestRestoreUndoesReplay(t *testing.T) {
 	h := newPlanned(t)
 	want := h.contents()
 	backup := h.path("backup")
@@ -107,8 +107,8 @@ func TestRestoreReplayed(t *testing.T) {
 	h.left(38)
 }
 
-// TestBackupHoldsWhatIsGone: a message that stays in the queue is not in the backup.
-func TestBackupHoldsWhatIsGone(t *testing.T) {
+// TestBackupHasOnlyRemovedMessages: a message that stays in the queue is not in the backup.
+func TestBackupHasOnlyRemovedMessages(t *testing.T) {
 	h := newPlanned(t)
 	backup := h.path("backup")
 	h.expect(1, `{"matched":38,"replayed":15,"failed":23,"left":23}`+"\n", "replay", "--yes", "--output", "json", "--backup", backup)
@@ -121,7 +121,7 @@ func TestBackupHoldsWhatIsGone(t *testing.T) {
 	}
 }
 
-func TestRestoreRefuses(t *testing.T) {
+func TestRestoreRefusesBrokenFiles(t *testing.T) {
 	h := newPlanned(t)
 	good := h.path("good")
 	h.expect(0, "", "export", "--limit", "2", good)
@@ -164,16 +164,16 @@ func TestRestoreRefuses(t *testing.T) {
 	h.left(41)
 }
 
-// TestRestoreInterrupted: after any end the command says where to go on, and then nothing
-// is missing.
-func TestRestoreInterrupted(t *testing.T) {
+// TestInterruptedRestoreGoesOn: wherever a restore ends, it says from which line the next one goes
+// on, and then no message is missing.
+func TestInterruptedRestoreGoesOn(t *testing.T) {
 	for _, end := range []string{"interrupted", "refused"} {
 		t.Run(end, func(t *testing.T) {
 			t.Parallel()
 			h := newTestQueue(t)
 			var messages []*pubsubpb.PubsubMessage
 			for i := range 2500 {
-				messages = append(messages, deadLetter(i, goodData(i)))
+				messages = append(messages, deadLettered(i, goodData(i)))
 			}
 			h.put(messages...)
 			want := h.contents()

@@ -23,9 +23,9 @@ func digestOf(t *testing.T, yaml string) string {
 	return set.Digest()
 }
 
-// TestServicesDigest: a check with another list than that of the newest rejection is
-// refused, and nothing is replayed; for faults of the list itself it is only reported.
-func TestServicesDigest(t *testing.T) {
+// TestOtherServicesListIsRefused: a replay with another list than that of the newest rejection is
+// refused. If the list itself is the fault, the difference is only reported.
+func TestOtherServicesListIsRefused(t *testing.T) {
 	older, newer := digestOf(t, oldList), digestOf(t, newList)
 	rejected := func(i int, digest string, hour int, attributes ...string) []string {
 		return append([]string{"dlq_services_digest", digest, "dlq_rejected_at", fmt.Sprintf("2026-11-20T%02d:00:00Z", hour)}, attributes...)
@@ -51,11 +51,11 @@ func TestServicesDigest(t *testing.T) {
 			t.Parallel()
 			h := newTestQueue(t)
 			for i, digest := range c.digests {
-				h.put(deadLetter(i, goodData(i), rejected(i, digest, 10+i, "dlq_reason", c.reason)...))
+				h.put(deadLettered(i, goodData(i), rejected(i, digest, 10+i, "dlq_reason", c.reason)...))
 			}
-			// One that claims to come from the future does not hide the others.
+			// A message that claims a rejection in the future does not hide the others.
 			if c.digests[0] != "" {
-				h.put(deadLetter(9, goodData(9), "dlq_services_digest", c.digests[0], "dlq_rejected_at", "2026-11-20T05:00:00Z", "service_id", "other", "dlq_reason", c.reason))
+				h.put(deadLettered(9, goodData(9), "dlq_services_digest", c.digests[0], "dlq_rejected_at", "2026-11-20T05:00:00Z", "service_id", "other", "dlq_reason", c.reason))
 			}
 			dry := h.dlq(t.Context(), append([]string{"replay", "--dry-run", "--service", "sams"}, withoutCanary(c.args)...)...)
 			if dry.status != c.status || !strings.Contains(dry.stderr, c.says) {
@@ -77,20 +77,20 @@ func withoutCanary(args []string) []string {
 	return args
 }
 
-// TestForgedRejectionTime: a message that claims a rejection in the future does not
+// TestForgedRejectionTimeIsNotNewest: a message that claims a rejection in the future does not
 // count as newer than it is.
-func TestForgedRejectionTime(t *testing.T) {
+func TestForgedRejectionTimeIsNotNewest(t *testing.T) {
 	t.Parallel()
 	h := newTestQueue(t)
-	h.put(deadLetter(1, goodData(1), "dlq_services_digest", digestOf(t, newList), "dlq_rejected_at", "2999-01-01T00:00:00Z"))
-	h.put(deadLetter(2, goodData(2), "dlq_services_digest", digestOf(t, oldList), "dlq_rejected_at", "2999-01-02T00:00:00Z"))
+	h.put(deadLettered(1, goodData(1), "dlq_services_digest", digestOf(t, newList), "dlq_rejected_at", "2999-01-01T00:00:00Z"))
+	h.put(deadLettered(2, goodData(2), "dlq_services_digest", digestOf(t, oldList), "dlq_rejected_at", "2999-01-02T00:00:00Z"))
 	if got := h.dlq(t.Context(), "replay", "--yes"); got.status != 0 {
 		t.Errorf("%+v", got)
 	}
 }
 
-// TestStopAfter: a replay whose events come back stops.
-func TestStopAfter(t *testing.T) {
+// TestReplayStopsWhenEventsComeBack: a replay whose events come back stops.
+func TestReplayStopsWhenEventsComeBack(t *testing.T) {
 	for name, c := range map[string]struct {
 		args []string
 		back int // how many of the replayed events the worker rejects again
@@ -107,7 +107,7 @@ func TestStopAfter(t *testing.T) {
 			h := newTestQueue(t)
 			const n = 200
 			for i := range n {
-				h.put(deadLetter(i, goodData(i)))
+				h.put(deadLettered(i, goodData(i)))
 			}
 			got, published := h.replayAndReject(c.back, append([]string{"replay", "--yes", "--output", "json"}, c.args...)...)
 			stopped := strings.Contains(got.stderr, "of this replay were rejected again (--stop-after")
@@ -121,11 +121,11 @@ func TestStopAfter(t *testing.T) {
 	}
 }
 
-// TestUnknownReason: a typing error in a reason is refused, with the known ones.
-func TestUnknownReason(t *testing.T) {
+// TestUnknownReasonIsRefused: a typing error in a reason is refused, with the known ones.
+func TestUnknownReasonIsRefused(t *testing.T) {
 	t.Parallel()
 	h := newTestQueue(t)
-	h.put(deadLetter(1, goodData(1)))
+	h.put(deadLettered(1, goodData(1)))
 	for _, args := range [][]string{{"stats"}, {"list"}, {"export"}, {"replay", "--yes"}, {"replay", "--dry-run"}, {"purge", "--yes", "--no-backup"}} {
 		got := h.expect(2, "", append(args, "--reason", "invalid_evnt")...)
 		if !strings.Contains(got.stderr, `unknown reason "invalid_evnt"`) || !strings.Contains(got.stderr, "delivery_attempts_exhausted") || got.stdout != "" {
@@ -135,12 +135,12 @@ func TestUnknownReason(t *testing.T) {
 	h.left(1)
 }
 
-// TestNothingMatches: a command that changes something and selects nothing fails; one
-// that only looks does not.
-func TestNothingMatches(t *testing.T) {
+// TestChangeOfNothingFails: a change that selects no message fails; a command that only reads does
+// not.
+func TestChangeOfNothingFails(t *testing.T) {
 	t.Parallel()
 	h := newTestQueue(t)
-	h.put(deadLetter(1, goodData(1)))
+	h.put(deadLettered(1, goodData(1)))
 	file := t.TempDir() + "/f"
 	for want, commands := range map[int][][]string{
 		0: {{"stats"}, {"list"}, {"export"}, {"replay", "--dry-run"}},
@@ -156,14 +156,14 @@ func TestNothingMatches(t *testing.T) {
 	h.left(1)
 }
 
-// TestCausesOnce: a cause is printed once, with an example and its number.
-func TestCausesOnce(t *testing.T) {
+// TestEachCauseIsPrintedOnce: a cause is printed once, with an example and its number.
+func TestEachCauseIsPrintedOnce(t *testing.T) {
 	t.Parallel()
 	h := newTestQueue(t)
 	for i := range 30 {
-		h.put(deadLetter(i, typoData(i)))
+		h.put(deadLettered(i, typoData(i)))
 	}
-	h.put(deadLetter(50, goodData(50), "dlq_replays", "3"))
+	h.put(deadLettered(50, goodData(50), "dlq_replays", "3"))
 	got := h.expect(1, `{"matched":31,"replayed":0,"failed":30,"left":31,"over_max_replays":1}`+"\n", "replay", "--yes", "--output", "json", "--jq", ".privateMetadata.x | tonumber")
 	for want, n := range map[string]int{"tonumber cannot be applied to": 2, "is left: --jq": 1, "30 in all are left: --jq": 1, "m50 is left: it was replayed": 1, "gojq": 0} {
 		if strings.Count(got.stderr, want) != n {

@@ -14,16 +14,16 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/fault"
 )
 
-// TestStatsFits: the table fits the terminal, folds features with ids in their names,
+// TestStatsFitsTerminal: the table fits the terminal, folds features with ids in their names,
 // and ends after --top rows.
-func TestStatsFits(t *testing.T) {
+func TestStatsFitsTerminal(t *testing.T) {
 	t.Parallel()
 	h := newTestQueue(t)
 	for i := range 80 {
-		h.put(deadLetter(i, fmt.Sprintf(`{"feature":"sams.user%d","action":"created"}`, i)))
+		h.put(deadLettered(i, fmt.Sprintf(`{"feature":"sams.user%d","action":"created"}`, i)))
 	}
 	for i := range 30 {
-		h.put(deadLetter(100+i, goodData(i), "service_id", fmt.Sprintf("a-service-with-a-very-long-name-number-%d", i), "dlq_detail", strings.Repeat("a long detail ", 30)))
+		h.put(deadLettered(100+i, goodData(i), "service_id", fmt.Sprintf("a-service-with-a-very-long-name-number-%d", i), "dlq_detail", strings.Repeat("a long detail ", 30)))
 	}
 	for _, width := range []uint16{80, 100, 200} {
 		term := newTerminal(t)
@@ -60,9 +60,9 @@ func TestStatsFits(t *testing.T) {
 	}
 }
 
-// TestStatsFaults: stats names each fault, says whether it grows and which releases have
+// TestStatsDescribesFaults: stats names each fault, says whether it grows and which releases have
 // it, and every command selects by its id.
-func TestStatsFaults(t *testing.T) {
+func TestStatsDescribesFaults(t *testing.T) {
 	t.Parallel()
 	h := newTestQueue(t)
 	now := time.Now().UTC()
@@ -71,10 +71,10 @@ func TestStatsFaults(t *testing.T) {
 		if i >= 1062 {
 			version, at = "1.85.1", now.Add(-90*time.Minute)
 		}
-		h.put(deadLetter(i, goodData(i), "service_version", version, "dlq_detail", fmt.Sprintf("user.userId: expected an integer, got %q", fmt.Sprint(i)),
+		h.put(deadLettered(i, goodData(i), "service_version", version, "dlq_detail", fmt.Sprintf("user.userId: expected an integer, got %q", fmt.Sprint(i)),
 			"dlq_rejected_at", at.Format(time.RFC3339), "dlq_replays", fmt.Sprint(i%4/3)))
 	}
-	h.put(deadLetter(2000, goodData(1), "service_version", "1.84", "dlq_reason", "oversized", "dlq_detail", "large"))
+	h.put(deadLettered(2000, goodData(1), "service_version", "1.84", "dlq_reason", "oversized", "dlq_detail", "large"))
 	id := fault.Of("invalid_event", "sams", `user.userId: expected an integer, got "1"`).ID()
 	got := h.expect(0, "", "stats")
 	for _, want := range []string{
@@ -100,7 +100,7 @@ func TestStatsFaults(t *testing.T) {
 	h.expect(0, `{"matched":1461,"replayed":0,"failed":0,"left":1461}`+"\n", "replay", "--dry-run", "--fault", id, "--fault", other, "--output", "json")
 	h.expect(0, `{"matched":1,"purged":1,"failed":0,"left":1460}`+"\n", "purge", "--fault", other, "--no-backup", "--yes", "--output", "json")
 
-	// An id that no message has is said; what no fault can be called is refused.
+	// An id that no message has is reported; a text that is no id of a fault is refused.
 	none := "no message that was read has the fault F-000000"
 	for _, args := range [][]string{{"stats", "--fault", "F-000000"}, {"list", "--fault", "F-000000"}} {
 		if got := h.expect(0, "", args...); strings.Count(got.stderr, none) != 1 {
@@ -120,12 +120,12 @@ func TestStatsFaults(t *testing.T) {
 	h.left(1460)
 }
 
-// TestShowClips: show ends after a page; --full does not.
-func TestShowClips(t *testing.T) {
+// TestShowClipsData: show ends after a page; --full does not.
+func TestShowClipsData(t *testing.T) {
 	t.Parallel()
 	h := newTestQueue(t)
 	large := fmt.Sprintf(`{"feature":"sams.user","action":"created","featureFlags":{%s"last":"x"}}`, strings.Repeat(`"flag":"on",`, 200_000))
-	h.put(deadLetter(1, large))
+	h.put(deadLettered(1, large))
 	got := h.expect(0, "", "show", "m1")
 	if len(got.stdout) > 8<<10 || !strings.Contains(got.stdout, "--full") || strings.Contains(got.stdout, `"last"`) {
 		t.Errorf("%d bytes: %.6000s", len(got.stdout), got.stdout)

@@ -17,7 +17,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 )
 
-// testTerminal is one that a test looks at and types on.
+// testTerminal is a terminal that a test reads and types on.
 type testTerminal struct {
 	t      *testing.T
 	tty    *os.File // the program's end
@@ -43,7 +43,7 @@ func newTerminal(t *testing.T) *testTerminal {
 			term.shown.Write(part[:n])
 			term.mu.Unlock()
 			if err != nil {
-				return // nobody has the other end any more
+				return // the other end is closed
 			}
 		}
 	})
@@ -107,14 +107,14 @@ func questioned(t *testing.T) *testQueue {
 	t.Helper()
 	h := newTestQueue(t)
 	for i := range 1500 {
-		h.put(deadLetter(i, goodData(i)))
+		h.put(deadLettered(i, goodData(i)))
 	}
-	h.put(deadLetter(2000, goodData(1), "dlq_reason", "oversized", "service_id", "other"), deadLetter(2001, goodData(1), "dlq_reason", "gateway_rejected"))
+	h.put(deadLettered(2000, goodData(1), "dlq_reason", "oversized", "service_id", "other"), deadLettered(2001, goodData(1), "dlq_reason", "gateway_rejected"))
 	return h
 }
 
-// TestQuestion answers it in every way. While it stands, nothing is held.
-func TestQuestion(t *testing.T) {
+// TestAnswersToQuestion gives every answer. While the question stands, no message is leased.
+func TestAnswersToQuestion(t *testing.T) {
 	const y, n = `"failed":0,"left":1}`, ""
 	for _, c := range []struct{ name, typed, result string }{
 		{"yes", "y\n", y}, {"yes in full", "YES \n", y}, {"no", "n\n", n}, {"nothing", "\n", n}, {"something else", "yessir\n", n}, {"the end", "\x04", n},
@@ -163,8 +163,8 @@ func TestQuestion(t *testing.T) {
 	}
 }
 
-// TestQuestionOfNothing: where no message matches there is no question, and exit status 1.
-func TestQuestionOfNothing(t *testing.T) {
+// TestNoQuestionWithoutMessages: where no message matches there is no question, and exit status 1.
+func TestNoQuestionWithoutMessages(t *testing.T) {
 	t.Parallel()
 	h, term := newTestQueue(t), newTerminal(t)
 	got := h.onTerminal(t.Context(), term, "replay", "--output", "json")()
@@ -173,17 +173,17 @@ func TestQuestionOfNothing(t *testing.T) {
 	}
 }
 
-// TestQuestionIsOld: what came while the question stood was not agreed to, and
-// what somebody else has taken by then is said.
-func TestQuestionIsOld(t *testing.T) {
+// TestMessagesAfterQuestionAreLeft: messages that came while the question stood are left, because the
+// person has not agreed to them. Messages that another reader has leased since are reported.
+func TestMessagesAfterQuestionAreLeft(t *testing.T) {
 	t.Parallel()
 	h, term := newTestQueue(t), newTerminal(t)
 	for i := range 20 {
-		h.put(deadLetter(i, goodData(i)))
+		h.put(deadLettered(i, goodData(i)))
 	}
 	wait := h.onTerminal(t.Context(), term, "replay", "--output", "json")
 	term.shows("[y/N] ")
-	h.put(deadLetter(50, goodData(50)))
+	h.put(deadLettered(50, goodData(50)))
 	h.expect(0, `{"matched":8,"purged":8,"failed":0,"left":13}`+"\n", "purge", "--yes", "--no-backup", "--limit", "8", "--output", "json", "--until", "2026-11-20T10:00:00Z")
 	term.types("y\n")
 	got := wait()
@@ -199,7 +199,7 @@ func TestQuestionIsOld(t *testing.T) {
 	h.left(late)
 }
 
-func TestQuestionInterrupted(t *testing.T) {
+func TestInterruptedQuestion(t *testing.T) {
 	t.Parallel()
 	h, term := questioned(t), newTerminal(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -213,15 +213,15 @@ func TestQuestionInterrupted(t *testing.T) {
 	h.left(1502)
 }
 
-// TestProgress: a terminal shows how far the reading and the replay have come,
-// and what is told meanwhile has lines of its own.
-func TestProgress(t *testing.T) {
+// TestProgressBar: a terminal shows how far the reading and the replay have come, and the bar
+// does not disturb the messages that are printed meanwhile.
+func TestProgressBar(t *testing.T) {
 	t.Parallel()
 	h, term := newTestQueue(t), newTerminal(t)
 	for i := range 100 {
-		h.put(deadLetter(i, goodData(i)))
+		h.put(deadLettered(i, goodData(i)))
 	}
-	h.put(deadLetter(100, typoData(1)))
+	h.put(deadLettered(100, typoData(1)))
 	wait := h.onTerminal(t.Context(), term, "replay", "--rate", "100", "--output", "json")
 	term.shows("reading the queue (101/-")
 	term.shows("[y/N] ")
@@ -235,7 +235,7 @@ func TestProgress(t *testing.T) {
 		t.Errorf("no bar: %q", got.stderr)
 	}
 	for line := range strings.SplitSeq(got.stderr, "\n") {
-		// What is on the line before a return is overwritten or was cleared.
+		// A carriage return follows only text that is overwritten or was cleared.
 		visible := strings.TrimSuffix(line, "\r")
 		visible = visible[strings.LastIndex(visible, "\r")+1:]
 		if strings.Contains(visible, "worker: ") && !strings.HasPrefix(text.StripEscape(visible), "worker: ") {
@@ -244,13 +244,13 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-// TestProgressAgreed: where nobody is asked, a slow replay counts first, so that
-// it has a remaining time.
-func TestProgressAgreed(t *testing.T) {
+// TestProgressBarWithoutQuestion: without a question a slow replay counts first, so that it has a
+// remaining time.
+func TestProgressBarWithoutQuestion(t *testing.T) {
 	t.Parallel()
 	h, term := newTestQueue(t), newTerminal(t)
 	for i := range 30 {
-		h.put(deadLetter(i, goodData(i)))
+		h.put(deadLettered(i, goodData(i)))
 	}
 	got := h.onTerminal(t.Context(), term, "replay", "--yes", "--rate", "100", "--output", "json")()
 	if got.status != 0 || got.stdout != `{"matched":30,"replayed":30,"failed":0,"left":0}`+"\n" || !strings.Contains(got.stderr, "/30, ") {
@@ -258,12 +258,12 @@ func TestProgressAgreed(t *testing.T) {
 	}
 }
 
-// TestColours: a terminal has them, unless it is asked not to; columns are as
-// wide with them as without.
+// TestColours: the output has colours on a terminal, unless a variable forbids them. The
+// columns are as wide as without.
 func TestColours(t *testing.T) {
 	t.Parallel()
 	h := newTestQueue(t)
-	h.put(deadLetter(1, typoData(1)), deadLetter(2, "x\x1b[31m", "dlq_reason", "gateway_rejected", "dlq_detail", "ä\x1b[31m"))
+	h.put(deadLettered(1, typoData(1)), deadLettered(2, "x\x1b[31m", "dlq_reason", "gateway_rejected", "dlq_detail", "ä\x1b[31m"))
 	for _, args := range [][]string{{"stats"}, {"list"}, {"show", "m1"}} {
 		plain := h.expect(0, "", args...).stdout
 		for vars, coloured := range map[string]bool{"TERM=xterm": true, "TERM=xterm NO_COLOR=1": false, "TERM=xterm NO_COLOR=": true, "TERM=dumb": false} {

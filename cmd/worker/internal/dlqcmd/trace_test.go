@@ -75,9 +75,9 @@ type traceAnswer struct {
 	trace.Answer
 }
 
-// TestTrace follows one event from its rejection over a replay to its verdict. It takes
+// TestTraceFollowsEvent follows one event from its rejection over a replay to its verdict. It takes
 // nothing, and says what it cannot prove.
-func TestTrace(t *testing.T) {
+func TestTraceFollowsEvent(t *testing.T) {
 	h, home := newTraceQueue(t), t.TempDir()
 	trace := func(id string) traceAnswer {
 		t.Helper()
@@ -103,7 +103,7 @@ func TestTrace(t *testing.T) {
 		t.Errorf("%+v", nothing)
 	}
 
-	ids := h.put(deadLetter(1, `{"feature":"sams.user","action":"created","id":"`+tracedID+`","privateMetadata":{"x":"`+secretValue+`"}}`, "dlq_event_id", tracedID, "service_version", "1.85.0"))
+	ids := h.put(deadLettered(1, `{"feature":"sams.user","action":"created","id":"`+tracedID+`","privateMetadata":{"x":"`+secretValue+`"}}`, "dlq_event_id", tracedID, "service_version", "1.85.0"))
 	for _, id := range []string{tracedID, "m1", ids[0]} { // by any of its ids
 		got := trace(id)
 		if got.State != "in_queue" || len(got.Rejections) != 1 || got.Rejections[0].Reason != "invalid_event" || got.Rejections[0].Release != "1.85.0" || got.Rejections[0].Fault == "" || len(got.Replays) != 0 {
@@ -154,10 +154,10 @@ func (h *testQueue) publishReceipts(messages ...*pubsubpb.PubsubMessage) {
 	}
 }
 
-// TestTraceText is what a person sees of an event that came back.
-func TestTraceText(t *testing.T) {
+// TestTracePrintsText: the text of an event that came back.
+func TestTracePrintsText(t *testing.T) {
 	h := newTraceQueue(t)
-	ids := h.put(deadLetter(1, goodData(1), "dlq_event_id", tracedID, "service_version", "1.85.0", "dlq_replays", "1", "dlq_first_rejected_at", "2026-11-19T10:00:00Z",
+	ids := h.put(deadLettered(1, goodData(1), "dlq_event_id", tracedID, "service_version", "1.85.0", "dlq_replays", "1", "dlq_first_rejected_at", "2026-11-19T10:00:00Z",
 		"replay_count", "1", "origin_message_id", "m0", "origin_publish_time", "2026-11-19T09:00:00Z", "replay_id", "20261120T093000Z-abc234"))
 	got := traceRun(t.Context(), h.Addr(), "", tracedID)
 	want := `It is in the dead-letter queue: invalid_event of sams, fault F-be055b.
@@ -184,8 +184,8 @@ Not proven
 	}
 }
 
-// TestTraceUsage has mistakes, and sources that cannot be read.
-func TestTraceUsage(t *testing.T) {
+// TestTraceRefusesMistakes: mistakes and sources that cannot be read are errors.
+func TestTraceRefusesMistakes(t *testing.T) {
 	h := newTestQueue(t) // without receipts
 	if got := traceRun(t.Context(), h.Addr(), ""); got.status != 2 || !strings.Contains(got.stderr, "takes one EVENT-ID") {
 		t.Errorf("no id: %+v", got)
@@ -202,7 +202,7 @@ func TestTraceUsage(t *testing.T) {
 	}
 }
 
-// TestTraceOnEmulator has Google's own Pub/Sub.
+// TestTraceOnEmulator runs on Google's own Pub/Sub emulator.
 func TestTraceOnEmulator(t *testing.T) {
 	e := emulator.New(t)
 	cfg := &config.Config{EmulatorHost: e.Host}
@@ -228,7 +228,7 @@ func TestTraceOnEmulator(t *testing.T) {
 		defer client.Close()
 		must(client.Publish(t.Context(), []*pubsubpb.PubsubMessage{m}))
 	}
-	publish(dlqTopic, deadLetter(1, goodData(1), "dlq_event_id", tracedID))
+	publish(dlqTopic, deadLettered(1, goodData(1), "dlq_event_id", tracedID))
 	const recorded = "019a0000-0000-7000-8000-000000000002"
 	publish(receiptsTopic, receiptOf("R1", "m2", recorded, receipts.Recorded, ""))
 	for range 2 { // nothing was taken
@@ -245,9 +245,9 @@ func TestTraceOnEmulator(t *testing.T) {
 	}
 }
 
-// TestTraceJournal: what dlq status has moved into a plan's journal is found there, by the
-// audit file or by --plan.
-func TestTraceJournal(t *testing.T) {
+// TestTraceReadsJournals: trace finds the receipts that dlq status has moved into a plan's
+// journal, by the audit file or by --plan.
+func TestTraceReadsJournals(t *testing.T) {
 	h := newPlanned(t)
 	h.make()
 	home := t.TempDir()
@@ -301,12 +301,12 @@ func TestTraceJournal(t *testing.T) {
 	}
 }
 
-// TestTraceWaiting: of an event of which nothing is known, trace says how long the oldest
-// one has waited for the worker.
-func TestTraceWaiting(t *testing.T) {
+// TestTraceSaysHowLongEventsWait: if nothing is known of an event, trace says how long the oldest event
+// has waited for the worker.
+func TestTraceSaysHowLongEventsWait(t *testing.T) {
 	h := newTraceQueue(t)
 	for name, c := range map[string]struct {
-		age  int // seconds; less than none: Cloud Monitoring refuses
+		age  int // seconds; negative: Cloud Monitoring refuses
 		id   string
 		want string
 	}{

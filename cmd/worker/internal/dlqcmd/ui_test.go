@@ -153,12 +153,12 @@ func (b *uiBrowser) want(page string, texts ...string) {
 
 var operationLink = regexp.MustCompile(`/operations/[0-9]{8}T[0-9]{6}Z-[a-z2-7]{6}`)
 
-// TestUI goes from the faults to a replay that the journal knows, by way
-// of the commands. The events leave the queue, fixed.
-func TestUI(t *testing.T) {
+// TestUIReplaysFault replays a fault through the pages, which run the commands. The events leave the
+// queue fixed, and the journal has them.
+func TestUIReplaysFault(t *testing.T) {
 	h := newTestQueue(t)
 	for i := range 20 {
-		h.put(deadLetter(i, typoData(i)))
+		h.put(deadLettered(i, typoData(i)))
 	}
 	b := h.ui()
 	b.want(b.get("/"), "1 fault of 1, 20 messages", "typo: unknown field; expected none", "team-sams")
@@ -179,7 +179,7 @@ func TestUI(t *testing.T) {
 	}
 	b.post("/", "/read")
 	b.until(func() bool { return strings.Contains(b.get("/"), "No dead-lettered messages") })
-	// The plan is one of the commands', too.
+	// The commands know the plan, too.
 	path := filepath.Join(b.state, "telemetry-relay", "plans", filepath.Base(to)+".json")
 	result := h.dlq(t.Context(), "status", path, "--output", "json")
 	var status struct{ Planned, Published, Todo int }
@@ -188,9 +188,9 @@ func TestUI(t *testing.T) {
 	}
 }
 
-// TestUIOpens: at a terminal the browser is opened, with a file that only the person can
+// TestUIOpensBrowser: at a terminal the browser is opened, with a file that only the person can
 // read and that is gone afterwards.
-func TestUIOpens(t *testing.T) {
+func TestUIOpensBrowser(t *testing.T) {
 	h, term := newTestQueue(t), newTerminal(t)
 	opened := make(chan string, 1)
 	opts := testOptions
@@ -229,11 +229,11 @@ func TestUIOpens(t *testing.T) {
 	}
 }
 
-// TestUIRestore: what a plan has purged is put back, once the number is typed.
-func TestUIRestore(t *testing.T) {
+// TestUIRestoresPurged: the pages put purged messages back, once the number is typed.
+func TestUIRestoresPurged(t *testing.T) {
 	h := newTestQueue(t)
 	for i := range 3 {
-		h.put(deadLetter(i, typoData(i)))
+		h.put(deadLettered(i, typoData(i)))
 	}
 	b := h.ui()
 	id := regexp.MustCompile(`F-[0-9a-f]{6}`).FindString(b.get("/"))
@@ -248,9 +248,9 @@ func TestUIRestore(t *testing.T) {
 	b.until(func() bool { return strings.Contains(b.get(to), "restoring: ended") })
 	h.left(3)
 	for _, m := range h.Messages(dlqSub) {
-		original := deadLetter(0, typoData(0))
+		original := deadLettered(0, typoData(0))
 		if i, _ := strconv.Atoi(strings.TrimPrefix(m.GetAttributes()["dlq_message_id"], "m")); i > 0 {
-			original = deadLetter(i, typoData(i))
+			original = deadLettered(i, typoData(i))
 		}
 		if string(m.GetData()) != string(original.GetData()) || !maps.Equal(m.GetAttributes(), original.GetAttributes()) {
 			t.Errorf("restored %v, want %v", m, original)
@@ -258,10 +258,10 @@ func TestUIRestore(t *testing.T) {
 	}
 }
 
-// TestUIReveal: the audit file names who has seen the private data of which event.
-func TestUIReveal(t *testing.T) {
+// TestUIRevealIsAudited: the audit file has the account that saw private data, and the event.
+func TestUIRevealIsAudited(t *testing.T) {
 	h := newTestQueue(t)
-	ids := h.put(deadLetter(1, typoData(1)))
+	ids := h.put(deadLettered(1, typoData(1)))
 	b := h.ui()
 	if page := b.get("/events/" + ids[0]); strings.Contains(page, secretValue) {
 		t.Fatal("private data is shown")
@@ -279,12 +279,12 @@ func TestUIReveal(t *testing.T) {
 	}
 }
 
-// TestUIBesideCommand: messages that somebody else reads are missed, and the page says so;
-// a plan that a command applies is not applied twice.
-func TestUIBesideCommand(t *testing.T) {
+// TestUIBesideOtherReaders: the page says that another reader has leased messages. A plan that a
+// command applies is not applied twice.
+func TestUIBesideOtherReaders(t *testing.T) {
 	h := newTestQueue(t)
 	for i := range 10 {
-		h.put(deadLetter(i, goodData(i)))
+		h.put(deadLettered(i, goodData(i)))
 	}
 	b := h.ui()
 	id := regexp.MustCompile(`F-[0-9a-f]{6}`).FindString(b.get("/"))

@@ -12,8 +12,8 @@ import (
 	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 )
 
-// statsCounted runs stats where Cloud Monitoring has counted so many messages; less than
-// none: it refuses.
+// statsCounted runs stats with a Cloud Monitoring that has counted so many messages; a
+// negative number means that it refuses.
 func (h *testQueue) statsCounted(counted int, args ...string) dlqResult {
 	h.t.Helper()
 	monitoring := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -36,15 +36,15 @@ func (h *testQueue) statsCounted(counted int, args ...string) dlqResult {
 	return dlqResult{status, stdout.String(), stderr.String()}
 }
 
-// TestStatsBesideAnother: while somebody else has leased a part of the queue, stats says
-// that it counts less than the queue has, and how many the queue has where that is known.
-func TestStatsBesideAnother(t *testing.T) {
+// TestStatsReportsLeasedMessages: while another reader has leased a part of the queue, stats says
+// that its count is too low, and how many messages Cloud Monitoring has counted.
+func TestStatsReportsLeasedMessages(t *testing.T) {
 	t.Parallel()
 	h := newTestQueue(t)
 	for i := range 20 {
-		h.put(deadLetter(i, goodData(i)))
+		h.put(deadLettered(i, goodData(i)))
 	}
-	release := h.hold(15)
+	release := h.lease(15)
 	const rest = "Cloud Monitoring counted 20 messages in the queue at 2026-11-27T10:04:00Z, and 5 came: somebody else has leased the rest, or removed it since"
 	const unknown = "whether somebody else has leased more messages is not known: "
 	for _, c := range []struct {
@@ -66,7 +66,7 @@ func TestStatsBesideAnother(t *testing.T) {
 		t.Errorf("an emulator: %+v", got)
 	}
 	release()
-	// Nobody else reads: a count that is older than the newest messages says nothing else.
+	// No other reader: a count that is older than the newest messages is no contradiction.
 	for _, counted := range []int{20, 3} {
 		if got := h.statsCounted(counted); !strings.Contains(got.stdout, "\n20 messages from ") || got.stderr != "" {
 			t.Errorf("alone, %d counted: %+v", counted, got)
