@@ -51,9 +51,9 @@ func (h *testQueue) harmless(what string, got dlqResult) {
 
 var faultIDPattern = regexp.MustCompile(`"fault":"(F-[0-9a-f]{6})"`)
 
-// TestPlanOfHostileMessages plans to replay, and then to purge, messages that any publisher of the
-// dead-letter topic may have made. The output is bounded and harmless, and a restore puts
-// the messages back unchanged.
+// TestPlanOfHostileMessages plans to replay, and then to purge, messages that any publisher
+// of the dead-letter topic may have made. The output is bounded and harmless, and a restore
+// puts the messages back unchanged.
 func TestPlanOfHostileMessages(t *testing.T) {
 	if testing.Short() {
 		t.Skip("compresses megabytes")
@@ -104,7 +104,8 @@ func TestPlanOfHostileMessages(t *testing.T) {
 	}
 }
 
-// TestForgedReceiptsAreNotCounted: forged receipts are counted for no message, or shown harmlessly.
+// TestForgedReceiptsAreNotCounted: forged receipts are counted for no message, or shown
+// harmlessly.
 func TestForgedReceiptsAreNotCounted(t *testing.T) {
 	h := newPlanned(t)
 	path := h.make()
@@ -177,7 +178,8 @@ func TestForgedPlanFilesAreRefused(t *testing.T) {
 	}
 }
 
-// TestInterruptedPlanLeavesNoFile: a plan that ends early leaves no file, and the queue as it was.
+// TestInterruptedPlanLeavesNoFile: a plan that ends early leaves no file, and the queue as
+// it was.
 func TestInterruptedPlanLeavesNoFile(t *testing.T) {
 	for _, method := range []string{"Pull", "ModifyAckDeadline"} {
 		t.Run(method, func(t *testing.T) {

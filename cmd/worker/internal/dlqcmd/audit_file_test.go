@@ -58,27 +58,33 @@ func TestAuditFileIsPrivate(t *testing.T) {
 			if c.file == nil {
 				return
 			}
-			text, err := os.ReadFile(c.file(home))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if info, err := os.Stat(c.file(home)); err != nil || info.Mode().Perm() != 0o600 {
-				t.Errorf("%v %v", info, err)
-			}
-			lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-			if len(lines) != 4 { // it is appended to
-				t.Fatalf("%d records: %s", len(lines), text)
-			}
-			for _, line := range lines {
-				var record struct {
-					Audit bool
-					JQ    string
-					ID    string `json:"replay_id"`
-				}
-				if err := json.Unmarshal([]byte(line), &record); err != nil || !record.Audit || record.JQ != `.action = "deleted"` || record.ID == "" {
-					t.Errorf("%v: %s", err, line)
-				}
-			}
+			checkAuditFile(t, c.file(home))
 		})
+	}
+}
+
+// checkAuditFile compares the records of two replays.
+func checkAuditFile(t *testing.T, path string) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v %v", info, err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	if len(lines) != 4 { // it is appended to
+		t.Fatalf("%d records: %s", len(lines), text)
+	}
+	for _, line := range lines {
+		var record struct {
+			Audit bool
+			JQ    string
+			ID    string `json:"replay_id"`
+		}
+		if err := json.Unmarshal([]byte(line), &record); err != nil || !record.Audit || record.JQ != `.action = "deleted"` || record.ID == "" {
+			t.Errorf("%v: %s", err, line)
+		}
 	}
 }

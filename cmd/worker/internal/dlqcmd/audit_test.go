@@ -14,18 +14,21 @@ import (
 	"github.com/sourcegraph/telemetry-relay/cmd/worker/internal/command"
 )
 
-// TestAuditRecordsEveryChange: every command that changes the queue or reads private data logs at
-// its start and at its end, as JSON whatever the settings say, who did what to
+// auditCase is a command and its audit records.
+type auditCase struct {
+	args   []string
+	done   string
+	counts string // matched, done, failed, left
+	ids    int    // messages that were read or changed
+	ends   string
+}
+
+// TestAuditRecordsEveryChange: every command that changes the queue or reads private data
+// logs at its start and at its end, as JSON whatever the settings say, who did what to
 // which messages. The other commands log no such record.
 func TestAuditRecordsEveryChange(t *testing.T) {
 	dir := t.TempDir()
-	for _, c := range []struct {
-		args   []string
-		done   string
-		counts string // matched, done, failed, left
-		ids    int    // messages that were read or changed
-		ends   string
-	}{
+	for _, c := range []auditCase{
 		{[]string{"replay", "--yes"}, "replayed", "5 4 1 2", 4, "Changed the dead-letter queue"},
 		{[]string{"replay", "--yes", "--canary", "1", "--canary-wait", "1ms"}, "replayed", "5 4 1 2", 4, "Changed the dead-letter queue"},
 		{[]string{"purge", "--yes", "--backup", filepath.Join(dir, "backup")}, "purged", "5 5 0 1", 5, "Changed the dead-letter queue"},
@@ -53,16 +56,7 @@ func TestAuditRecordsEveryChange(t *testing.T) {
 			env.Stderr = &stderr
 			env.Vars = append(env.Vars, "LOG_FORMAT=text", "LOG_LEVEL=error", "USER=somebody", "CLOUDSDK_CORE_ACCOUNT=somebody@example.com", "HOME=/nowhere")
 			run(t.Context(), env)
-			var lines []map[string]any
-			for line := range strings.Lines(stderr.String()) {
-				if strings.Contains(line, `"audit":true`) {
-					fields := map[string]any{}
-					if err := json.Unmarshal([]byte(line), &fields); err != nil {
-						t.Errorf("%v: %s", err, line)
-					}
-					lines = append(lines, fields)
-				}
-			}
+			lines := auditRecords(t, stderr.String())
 			if c.ends == "" {
 				if lines != nil {
 					t.Errorf("it logs %v", lines)
@@ -72,43 +66,65 @@ func TestAuditRecordsEveryChange(t *testing.T) {
 			if len(lines) != 2 {
 				t.Fatalf("%d lines: %s", len(lines), stderr.String())
 			}
-			begins := "Changing the dead-letter queue"
-			if c.done == "" {
-				begins = "Reading private data of the dead-letter queue"
-			}
-			for i, message := range []string{begins, c.ends} {
-				want := map[string]any{
-					"message": message, "severity": "INFO", "audit": true, "who": "unknown", // an emulator knows no account
-					"filter": "reason=invalid_event", "subscription": dlqSub,
-				}
-				if at := slices.Index(c.args, "--jq"); at >= 0 {
-					want["jq"] = c.args[at+1]
-				}
-				if action, _ := lines[i]["action"].(string); !strings.HasPrefix(action, "dlq "+c.args[0]) {
-					t.Errorf("the action is %s", action)
-				}
-				for name, value := range want {
-					if lines[i][name] != value {
-						t.Errorf("%s is %v, want %v", name, lines[i][name], value)
-					}
-				}
-			}
-			ids, _ := lines[1]["ids"].([]any)
-			var texts []string
-			for _, id := range ids {
-				texts = append(texts, id.(string))
-			}
-			sum := sha256.Sum256([]byte(strings.Join(texts, "\n")))
-			if len(ids) != c.ids || fmt.Sprint(lines[1]["ids_count"]) != fmt.Sprint(c.ids) || lines[1]["ids_sha256"] != hex.EncodeToString(sum[:]) || !slices.IsSorted(texts) {
-				t.Errorf("the ids are %v, %v, %v; want %d", lines[1]["ids_count"], ids, lines[1]["ids_sha256"], c.ids)
-			}
-			if c.done == "" {
-				return
-			}
-			if got := fmt.Sprint(lines[1]["matched"], lines[1][c.done], lines[1]["failed"], lines[1]["left"]); got != c.counts {
-				t.Errorf("the counts are %s, want %s", got, c.counts)
-			}
+			c.compare(t, lines[0], lines[1])
 		})
+	}
+}
+
+// auditRecords returns the audit records in stderr.
+func auditRecords(t *testing.T, stderr string) []map[string]any {
+	t.Helper()
+	var lines []map[string]any
+	for line := range strings.Lines(stderr) {
+		if strings.Contains(line, `"audit":true`) {
+			fields := map[string]any{}
+			if err := json.Unmarshal([]byte(line), &fields); err != nil {
+				t.Errorf("%v: %s", err, line)
+			}
+			lines = append(lines, fields)
+		}
+	}
+	return lines
+}
+
+// compare compares the record of the beginning and that of the end.
+func (c auditCase) compare(t *testing.T, first, last map[string]any) {
+	t.Helper()
+	begins := "Changing the dead-letter queue"
+	if c.done == "" {
+		begins = "Reading private data of the dead-letter queue"
+	}
+	for message, record := range map[string]map[string]any{begins: first, c.ends: last} {
+		want := map[string]any{
+			"message": message, "severity": "INFO", "audit": true, "who": "unknown", // an emulator knows no account
+			"filter": "reason=invalid_event", "subscription": dlqSub,
+		}
+		if at := slices.Index(c.args, "--jq"); at >= 0 {
+			want["jq"] = c.args[at+1]
+		}
+		if action, _ := record["action"].(string); !strings.HasPrefix(action, "dlq "+c.args[0]) {
+			t.Errorf("the action is %s", action)
+		}
+		for name, value := range want {
+			if record[name] != value {
+				t.Errorf("%s is %v, want %v", name, record[name], value)
+			}
+		}
+	}
+	ids, _ := last["ids"].([]any)
+	var texts []string
+	for _, id := range ids {
+		texts = append(texts, id.(string))
+	}
+	sum := sha256.Sum256([]byte(strings.Join(texts, "\n")))
+	if len(ids) != c.ids || fmt.Sprint(last["ids_count"]) != fmt.Sprint(c.ids) || last["ids_sha256"] != hex.EncodeToString(sum[:]) || !slices.IsSorted(texts) {
+		t.Errorf("the ids are %v, %v, %v; want %d", last["ids_count"], ids, last["ids_sha256"], c.ids)
+	}
+	if c.done == "" {
+		return
+	}
+	if got := fmt.Sprint(last["matched"], last[c.done], last["failed"], last["left"]); got != c.counts {
+		t.Errorf("the counts are %s, want %s", got, c.counts)
 	}
 }
 

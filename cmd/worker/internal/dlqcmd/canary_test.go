@@ -81,8 +81,8 @@ func TestCanariesGoAhead(t *testing.T) {
 	h.left(0)
 }
 
-// TestCanaryThatComesBackStopsReplay: a canary that is rejected again, in any form, ends the wait early,
-// because the command looks at the queue meanwhile.
+// TestCanaryThatComesBackStopsReplay: a canary that is rejected again, in any form, ends
+// the wait early, because the command looks at the queue meanwhile.
 func TestCanaryThatComesBackStopsReplay(t *testing.T) {
 	for name, comeBack := range map[string]func(h *canaryQueue, canary *pubsubpb.PubsubMessage){
 		"rejected": func(h *canaryQueue, canary *pubsubpb.PubsubMessage) { h.rejectAgain(canary) },
@@ -116,8 +116,8 @@ func TestCanaryThatComesBackStopsReplay(t *testing.T) {
 	}
 }
 
-// TestCanaryThatComesBackAtOnceStopsReplay: a canary that the worker rejects during the first pass ends the
-// replay without a wait.
+// TestCanaryThatComesBackAtOnceStopsReplay: a canary that the worker rejects during the
+// first pass ends the replay without a wait.
 func TestCanaryThatComesBackAtOnceStopsReplay(t *testing.T) {
 	h := newCanaryQueue(t)
 	h.SetFault(func(method string, req any) error {
@@ -135,8 +135,8 @@ func TestCanaryThatComesBackAtOnceStopsReplay(t *testing.T) {
 	h.left(18)
 }
 
-// TestOtherMessagesAreNoCanaries: a message that only resembles a canary does not stop the rest, and is
-// not replayed itself.
+// TestOtherMessagesAreNoCanaries: a message that only resembles a canary does not stop the
+// rest, and is not replayed itself.
 func TestOtherMessagesAreNoCanaries(t *testing.T) {
 	h := newCanaryQueue(t)
 	// Another message of the event that goes ahead.
@@ -190,8 +190,8 @@ func TestCanariesCountTowardsLimit(t *testing.T) {
 	}
 }
 
-// TestFailingMessagesAreNoCanaries: messages that cannot be replayed are no canaries. If no message can be
-// replayed, the command does not wait.
+// TestFailingMessagesAreNoCanaries: messages that cannot be replayed are no canaries. If no
+// message can be replayed, the command does not wait.
 func TestFailingMessagesAreNoCanaries(t *testing.T) {
 	t.Parallel()
 	h := &canaryQueue{testQueue: newTestQueue(t)}
@@ -211,8 +211,8 @@ func TestFailingMessagesAreNoCanaries(t *testing.T) {
 	h.left(5)
 }
 
-// TestCanaryMayBeLeasedByAnotherReader: another reader may have leased a canary, so that the command looks
-// through the queue again.
+// TestCanaryMayBeLeasedByAnotherReader: another reader may have leased a canary, so that
+// the command looks through the queue again.
 func TestCanaryMayBeLeasedByAnotherReader(t *testing.T) {
 	h := newCanaryQueue(t)
 	var release func()
@@ -234,8 +234,8 @@ func TestCanaryMayBeLeasedByAnotherReader(t *testing.T) {
 	h.left(0)
 }
 
-// TestReceiptsEndCanaryWait: receipts of all canaries end the wait, whether they were recorded or
-// rejected.
+// TestReceiptsEndCanaryWait: receipts of all canaries end the wait, whether they were
+// recorded or rejected.
 func TestReceiptsEndCanaryWait(t *testing.T) {
 	for _, c := range []struct {
 		name      string
@@ -282,7 +282,8 @@ func TestCanaryRefusesMistakes(t *testing.T) {
 	}
 }
 
-// TestSlowReplayReportsRejections: a slow replay reports the events that are rejected meanwhile.
+// TestSlowReplayReportsRejections: a slow replay reports the events that are rejected
+// meanwhile.
 func TestSlowReplayReportsRejections(t *testing.T) {
 	h := newCanaryQueue(t)
 	rejected := make(chan struct{})

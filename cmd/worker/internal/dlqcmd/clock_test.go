@@ -83,8 +83,9 @@ func (s *shifted) Publish(ctx context.Context, r *pubsubpb.PublishRequest) (*pub
 	return response, err
 }
 
-// TestReplayWithWrongClock: the clock of on-call's machine may be wrong. A replay publishes the
-// messages that were in the queue at the start, and not those that it brings back itself.
+// TestReplayWithWrongClock: the clock of on-call's machine may be wrong. A replay publishes
+// the messages that were in the queue at the start, and not those that it brings back
+// itself.
 func TestReplayWithWrongClock(t *testing.T) {
 	for _, ahead := range []time.Duration{time.Minute, -time.Minute, time.Hour, 0} {
 		for _, dates := range []bool{true, false} {

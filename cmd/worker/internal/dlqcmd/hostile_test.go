@@ -77,7 +77,6 @@ func TestCommandsShowHostileMessages(t *testing.T) {
 	h := newTestQueue(t)
 	messages := hostile()
 	h.reject(messages)
-	n := len(messages)
 	seen := func(args ...string) {
 		got := h.expect(0, "", args...)
 		for _, r := range got.stdout + got.stderr {
@@ -104,9 +103,20 @@ func TestCommandsShowHostileMessages(t *testing.T) {
 		seen("show", name)
 		seen("show", "--reveal", name)
 	}
-	h.left(n)
+	h.left(len(messages))
+}
 
-	// Exported and published as they are, they are the same messages again.
+// TestExportOfHostileMessages: exported and published as they are, they are the same
+// messages again, and a purge has the same backup.
+func TestExportOfHostileMessages(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compresses megabytes")
+	}
+	t.Parallel()
+	h := newTestQueue(t)
+	messages := hostile()
+	h.reject(messages)
+	n := len(messages)
 	file := filepath.Join(t.TempDir(), "lines")
 	h.expect(0, fmt.Sprintf(`{"matched":%d,"exported":%[1]d,"failed":0,"left":%[1]d}`+"\n", n), "export", "--output", "json", file)
 	env := h.environment()
@@ -228,8 +238,8 @@ func TestCommandsNameMissingRole(t *testing.T) {
 	h.replayed(1)
 }
 
-// TestCommandsReportLeasedMessages: every command says that no message came if another reader has leased them
-// all.
+// TestCommandsReportLeasedMessages: every command says that no message came if another
+// reader has leased them all.
 func TestCommandsReportLeasedMessages(t *testing.T) {
 	t.Parallel()
 	h := newTestQueue(t)
@@ -274,8 +284,8 @@ func (h *testQueue) lease(n int) (release func()) {
 	return func() { lease(0) }
 }
 
-// TestPurgePrivateData: purge --private removes the messages with private data, whatever their
-// reason.
+// TestPurgePrivateData: purge --private removes the messages with private data, whatever
+// their reason.
 func TestPurgePrivateData(t *testing.T) {
 	t.Parallel()
 	h := newTestQueue(t)

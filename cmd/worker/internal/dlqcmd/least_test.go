@@ -65,6 +65,17 @@ func TestCountsSayAtLeast(t *testing.T) {
 		}
 	}
 	h.SetFault(nil)
+	h.left(5)
+}
+
+// TestCountsSayAtLeastWithLimit: a count that a limit has cut is a lower bound, and one
+// that it has not is exact.
+func TestCountsSayAtLeastWithLimit(t *testing.T) {
+	t.Parallel()
+	h := newTestQueue(t)
+	for i := range 5 {
+		h.put(deadLettered(i, goodData(i)))
+	}
 	for _, x := range []struct {
 		args     []string
 		out, not string

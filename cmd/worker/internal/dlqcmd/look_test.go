@@ -38,8 +38,8 @@ func (h *testQueue) looking(ctx context.Context, args ...string) dlqResult {
 	return dlqResult{run(ctx, env), stdout.String(), stderr.String()}
 }
 
-// TestLookingTakesNothing: each command that only reads prints with a view what it prints without one,
-// takes nothing from the queue, and leaves no snapshot.
+// TestLookingTakesNothing: each command that only reads prints with a view what it prints
+// without one, takes nothing from the queue, and leaves no snapshot.
 func TestLookingTakesNothing(t *testing.T) {
 	for name, args := range map[string][]string{
 		"stats":   {"stats", "--output", "json"},
@@ -74,8 +74,8 @@ func TestLookingTakesNothing(t *testing.T) {
 	}
 }
 
-// TestLookingSeesLeasedMessages: a command that looks also sees the messages that another reader
-// has leased.
+// TestLookingSeesLeasedMessages: a command that looks also sees the messages that another
+// reader has leased.
 func TestLookingSeesLeasedMessages(t *testing.T) {
 	h := newViewQueue(t)
 	release := h.lease(3)
@@ -85,8 +85,8 @@ func TestLookingSeesLeasedMessages(t *testing.T) {
 	}
 }
 
-// TestReadingWithoutUsableView: where the view cannot be used, the command says why in one line and
-// leases what it reads.
+// TestReadingWithoutUsableView: where the view cannot be used, the command says why in one
+// line and leases what it reads.
 func TestReadingWithoutUsableView(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(t *testing.T, h *testQueue)
@@ -144,7 +144,8 @@ func TestReadingWithoutUsableView(t *testing.T) {
 	}
 }
 
-// TestInterruptedLookLeavesNoSnapshot: Ctrl-C in the middle leaves no snapshot and no lease.
+// TestInterruptedLookLeavesNoSnapshot: Ctrl-C in the middle leaves no snapshot and no
+// lease.
 func TestInterruptedLookLeavesNoSnapshot(t *testing.T) {
 	h := newViewQueue(t)
 	ctx, cancel := context.WithCancel(t.Context())

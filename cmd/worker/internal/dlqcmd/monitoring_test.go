@@ -36,8 +36,8 @@ func (h *testQueue) statsCounted(counted int, args ...string) dlqResult {
 	return dlqResult{status, stdout.String(), stderr.String()}
 }
 
-// TestStatsReportsLeasedMessages: while another reader has leased a part of the queue, stats says
-// that its count is too low, and how many messages Cloud Monitoring has counted.
+// TestStatsReportsLeasedMessages: while another reader has leased a part of the queue,
+// stats says that its count is too low, and how many messages Cloud Monitoring has counted.
 func TestStatsReportsLeasedMessages(t *testing.T) {
 	t.Parallel()
 	h := newTestQueue(t)

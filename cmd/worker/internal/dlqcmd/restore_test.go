@@ -56,7 +56,8 @@ func (h *testQueue) sameContents(want []string) {
 	}
 }
 
-// TestRestoreUndoesPurge: a restore puts every message that a purge has removed back unchanged.
+// TestRestoreUndoesPurge: a restore puts every message that a purge has removed back
+// unchanged.
 func TestRestoreUndoesPurge(t *testing.T) {
 	if testing.Short() {
 		t.Skip("compresses megabytes")
@@ -82,8 +83,8 @@ func TestRestoreUndoesPurge(t *testing.T) {
 	h.left(len(want))
 }
 
-// TestRestoreUndoesReplay: a replay with --backup, and a plan that was applied, can be taken
-// back.
+// TestRestoreUndoesReplay: a replay with --backup, and a plan that was applied, can be
+// taken back.
 func TestRestoreUndoesReplay(t *testing.T) {
 	h := newPlanned(t)
 	want := h.contents()
@@ -164,8 +165,8 @@ func TestRestoreRefusesBrokenFiles(t *testing.T) {
 	h.left(41)
 }
 
-// TestInterruptedRestoreGoesOn: wherever a restore ends, it says from which line the next one goes
-// on, and then no message is missing.
+// TestInterruptedRestoreGoesOn: wherever a restore ends, it says from which line the next
+// one goes on, and then no message is missing.
 func TestInterruptedRestoreGoesOn(t *testing.T) {
 	for _, end := range []string{"interrupted", "refused"} {
 		t.Run(end, func(t *testing.T) {

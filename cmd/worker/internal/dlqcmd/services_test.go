@@ -23,8 +23,8 @@ func digestOf(t *testing.T, yaml string) string {
 	return set.Digest()
 }
 
-// TestOtherServicesListIsRefused: a replay with another list than that of the newest rejection is
-// refused. If the list itself is the fault, the difference is only reported.
+// TestOtherServicesListIsRefused: a replay with another list than that of the newest
+// rejection is refused. If the list itself is the fault, the difference is only reported.
 func TestOtherServicesListIsRefused(t *testing.T) {
 	older, newer := digestOf(t, oldList), digestOf(t, newList)
 	rejected := func(i int, digest string, hour int, attributes ...string) []string {
@@ -77,8 +77,8 @@ func withoutCanary(args []string) []string {
 	return args
 }
 
-// TestForgedRejectionTimeIsNotNewest: a message that claims a rejection in the future does not
-// count as newer than it is.
+// TestForgedRejectionTimeIsNotNewest: a message that claims a rejection in the future does
+// not count as newer than it is.
 func TestForgedRejectionTimeIsNotNewest(t *testing.T) {
 	t.Parallel()
 	h := newTestQueue(t)
@@ -135,8 +135,8 @@ func TestUnknownReasonIsRefused(t *testing.T) {
 	h.left(1)
 }
 
-// TestChangeOfNothingFails: a change that selects no message fails; a command that only reads does
-// not.
+// TestChangeOfNothingFails: a change that selects no message fails; a command that only
+// reads does not.
 func TestChangeOfNothingFails(t *testing.T) {
 	t.Parallel()
 	h := newTestQueue(t)

@@ -14,8 +14,8 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/fault"
 )
 
-// TestStatsFitsTerminal: the table fits the terminal, folds features with ids in their names,
-// and ends after --top rows.
+// TestStatsFitsTerminal: the table fits the terminal, folds features with ids in their
+// names, and ends after --top rows.
 func TestStatsFitsTerminal(t *testing.T) {
 	t.Parallel()
 	h := newTestQueue(t)
@@ -60,8 +60,8 @@ func TestStatsFitsTerminal(t *testing.T) {
 	}
 }
 
-// TestStatsDescribesFaults: stats names each fault, says whether it grows and which releases have
-// it, and every command selects by its id.
+// TestStatsDescribesFaults: stats names each fault, says whether it grows and which
+// releases have it, and every command selects by its id.
 func TestStatsDescribesFaults(t *testing.T) {
 	t.Parallel()
 	h := newTestQueue(t)

@@ -113,7 +113,8 @@ func questioned(t *testing.T) *testQueue {
 	return h
 }
 
-// TestAnswersToQuestion gives every answer. While the question stands, no message is leased.
+// TestAnswersToQuestion gives every answer. While the question stands, no message is
+// leased.
 func TestAnswersToQuestion(t *testing.T) {
 	const y, n = `"failed":0,"left":1}`, ""
 	for _, c := range []struct{ name, typed, result string }{
@@ -163,7 +164,8 @@ func TestAnswersToQuestion(t *testing.T) {
 	}
 }
 
-// TestNoQuestionWithoutMessages: where no message matches there is no question, and exit status 1.
+// TestNoQuestionWithoutMessages: where no message matches there is no question, and exit
+// status 1.
 func TestNoQuestionWithoutMessages(t *testing.T) {
 	t.Parallel()
 	h, term := newTestQueue(t), newTerminal(t)
@@ -173,8 +175,9 @@ func TestNoQuestionWithoutMessages(t *testing.T) {
 	}
 }
 
-// TestMessagesAfterQuestionAreLeft: messages that came while the question stood are left, because the
-// person has not agreed to them. Messages that another reader has leased since are reported.
+// TestMessagesAfterQuestionAreLeft: messages that came while the question stood are left,
+// because the person has not agreed to them. Messages that another reader has leased since
+// are reported.
 func TestMessagesAfterQuestionAreLeft(t *testing.T) {
 	t.Parallel()
 	h, term := newTestQueue(t), newTerminal(t)
@@ -213,8 +216,8 @@ func TestInterruptedQuestion(t *testing.T) {
 	h.left(1502)
 }
 
-// TestProgressBar: a terminal shows how far the reading and the replay have come, and the bar
-// does not disturb the messages that are printed meanwhile.
+// TestProgressBar: a terminal shows how far the reading and the replay have come, and the
+// bar does not disturb the messages that are printed meanwhile.
 func TestProgressBar(t *testing.T) {
 	t.Parallel()
 	h, term := newTestQueue(t), newTerminal(t)
@@ -244,8 +247,8 @@ func TestProgressBar(t *testing.T) {
 	}
 }
 
-// TestProgressBarWithoutQuestion: without a question a slow replay counts first, so that it has a
-// remaining time.
+// TestProgressBarWithoutQuestion: without a question a slow replay counts first, so that it
+// has a remaining time.
 func TestProgressBarWithoutQuestion(t *testing.T) {
 	t.Parallel()
 	h, term := newTestQueue(t), newTerminal(t)

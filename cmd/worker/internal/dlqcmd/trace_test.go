@@ -75,8 +75,8 @@ type traceAnswer struct {
 	trace.Answer
 }
 
-// TestTraceFollowsEvent follows one event from its rejection over a replay to its verdict. It takes
-// nothing, and says what it cannot prove.
+// TestTraceFollowsEvent follows one event from its rejection over a replay to its verdict.
+// It takes nothing, and says what it cannot prove.
 func TestTraceFollowsEvent(t *testing.T) {
 	h, home := newTraceQueue(t), t.TempDir()
 	trace := func(id string) traceAnswer {
@@ -301,8 +301,8 @@ func TestTraceReadsJournals(t *testing.T) {
 	}
 }
 
-// TestTraceSaysHowLongEventsWait: if nothing is known of an event, trace says how long the oldest event
-// has waited for the worker.
+// TestTraceSaysHowLongEventsWait: if nothing is known of an event, trace says how long the
+// oldest event has waited for the worker.
 func TestTraceSaysHowLongEventsWait(t *testing.T) {
 	h := newTraceQueue(t)
 	for name, c := range map[string]struct {

@@ -153,8 +153,8 @@ func (b *uiBrowser) want(page string, texts ...string) {
 
 var operationLink = regexp.MustCompile(`/operations/[0-9]{8}T[0-9]{6}Z-[a-z2-7]{6}`)
 
-// TestUIReplaysFault replays a fault through the pages, which run the commands. The events leave the
-// queue fixed, and the journal has them.
+// TestUIReplaysFault replays a fault through the pages, which run the commands. The events
+// leave the queue fixed, and the journal has them.
 func TestUIReplaysFault(t *testing.T) {
 	h := newTestQueue(t)
 	for i := range 20 {
@@ -188,8 +188,8 @@ func TestUIReplaysFault(t *testing.T) {
 	}
 }
 
-// TestUIOpensBrowser: at a terminal the browser is opened, with a file that only the person can
-// read and that is gone afterwards.
+// TestUIOpensBrowser: at a terminal the browser is opened, with a file that only the person
+// can read and that is gone afterwards.
 func TestUIOpensBrowser(t *testing.T) {
 	h, term := newTestQueue(t), newTerminal(t)
 	opened := make(chan string, 1)
@@ -258,7 +258,8 @@ func TestUIRestoresPurged(t *testing.T) {
 	}
 }
 
-// TestUIRevealIsAudited: the audit file has the account that saw private data, and the event.
+// TestUIRevealIsAudited: the audit file has the account that saw private data, and the
+// event.
 func TestUIRevealIsAudited(t *testing.T) {
 	h := newTestQueue(t)
 	ids := h.put(deadLettered(1, typoData(1)))
@@ -279,8 +280,8 @@ func TestUIRevealIsAudited(t *testing.T) {
 	}
 }
 
-// TestUIBesideOtherReaders: the page says that another reader has leased messages. A plan that a
-// command applies is not applied twice.
+// TestUIBesideOtherReaders: the page says that another reader has leased messages. A plan
+// that a command applies is not applied twice.
 func TestUIBesideOtherReaders(t *testing.T) {
 	h := newTestQueue(t)
 	for i := range 10 {
