@@ -163,7 +163,7 @@ var clean = []string{
 var privateNames = regexp.MustCompile(`^(hall|world|house|weather|heirs?|desk|mend(ed)?|graves?|tally|letters?)([A-Z_]|$)|(Hall|World|House|Weather|Heirs?|Desk|Mend(ed)?|Graves?|Tally)([A-Z_]|$)`)
 
 // otherNames lists files and folders whose tests still have such names.
-var otherNames = []string{"internal/dlqui/", "internal/devstack/", "cmd/worker/internal/publishcmd/", "cmd/worker/internal/command/"}
+var otherNames = []string{"internal/dlqui/", "internal/devstack/"}
 
 // TestNamesInTestsHaveNoPrivateWords looks for private words in the names that the clean
 // tests declare and use.
