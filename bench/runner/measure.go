@@ -147,8 +147,8 @@ func (m *Measurement) compute(used []usage, began time.Time) {
 	switch {
 	case m.Consumer == bare:
 		m.EventsPerSecond = float64(m.Gateway.Recorded) / m.Wall
-	case m.Pubsub.Seconds > 0:
-		m.EventsPerSecond = float64(m.Pubsub.Acked) / m.Pubsub.Seconds
+	case m.Pubsub.BulkSeconds > 0:
+		m.EventsPerSecond = float64(m.Pubsub.BulkAcked) / m.Pubsub.BulkSeconds
 	}
 	if !m.Gateway.First.IsZero() {
 		m.FirstRecorded = float64(m.Gateway.First.Sub(began).Microseconds()) / 1000
