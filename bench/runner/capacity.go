@@ -18,7 +18,8 @@ const (
 )
 
 // capacityPhases returns the speed of each phase of a run with a capacity, and how many
-// streams were refused once the worker had adapted.
+// streams were refused once the worker had adapted. The last thousandth of the events does
+// not count: a drain submits its controls one after the other.
 func capacityPhases(m Measurement) string {
 	g := m.Gateway
 	var b strings.Builder
@@ -28,7 +29,7 @@ func capacityPhases(m Measurement) string {
 	}{
 		{"all of it", secondsToAdapt, g.Reduced},
 		{"half of it", g.Reduced + secondsToAdapt, g.Restored},
-		{"all of it again", g.Restored + secondsToRecover, len(g.Seconds) - 1},
+		{"all of it again", g.Restored + secondsToRecover, untilShare(g.Seconds, 0.999)},
 	} {
 		fmt.Fprintf(&b, "%s, %s: %s\n", m.Case, phase.name, sumUp(g.Seconds, phase.from, phase.to))
 	}
