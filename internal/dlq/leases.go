@@ -185,9 +185,7 @@ func (q *Queue) Close() error {
 	q.leasing.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), q.opts.ReleaseTimeout)
 	defer cancel()
-	if err := retry.Sleep(ctx, time.Until(q.cut.Add(q.opts.WaitingPull/releasePause))); err != nil {
-		return err
-	}
+	_ = retry.Sleep(ctx, time.Until(q.cut.Add(q.opts.WaitingPull/releasePause))) // the requests say if no time is left
 	p := pool.New().WithErrors().WithMaxGoroutines(leaseStreams)
 	for part := range slices.Chunk(q.ackIDs(), maxIDs) {
 		p.Go(func() error {

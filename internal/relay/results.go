@@ -84,11 +84,13 @@ func (t *results) settleListed(s *submission, result submit.Result, now time.Tim
 			if e.failures != nil {
 				t.streams.refusedButRecorded(&e.failures.refusals)
 			}
-			t.streams.refusedButRecorded(&s.publisher.refusals)
 			t.settlement.eventRecorded(e, now)
 		default:
 			rest = append(rest, e)
 		}
+	}
+	if a.settled > 0 {
+		t.streams.refusedButRecorded(&s.publisher.refusals)
 	}
 	s.events = rest
 	a.recorded += a.settled
