@@ -137,15 +137,7 @@ func TestForgedReceiptsAreNotCounted(t *testing.T) {
 // TestForgedPlanFilesAreRefused: a forged plan, journal or file of fixes is refused.
 func TestForgedPlanFilesAreRefused(t *testing.T) {
 	h := newPlanned(t)
-	path := h.make()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := plan.Parse(text, func(string) error { return nil })
-	if err != nil {
-		t.Fatal(err)
-	}
+	path, p := h.makeAndRead()
 	begin := fmt.Sprintf(`{"kind":"begun","plan":%q,"checksum":%q}`+"\n", p.ID, p.Checksum)
 	for name, journal := range map[string]string{
 		"of another plan":   strings.Replace(begin, p.ID, "20260101T000000Z-aaaaaa", 1),

@@ -72,15 +72,7 @@ func TestInterruptedApplyGoesOn(t *testing.T) {
 // publication, and before the acknowledgement, does not publish again; it only removes.
 func TestApplyAfterCrashPublishesNothingTwice(t *testing.T) {
 	h := newPlanned(t)
-	path := h.make()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := plan.Parse(text, func(string) error { return nil })
-	if err != nil {
-		t.Fatal(err)
-	}
+	path, p := h.makeAndRead()
 	j, err := plan.OpenJournal(plan.JournalOf(path), p)
 	if err != nil {
 		t.Fatal(err)
@@ -126,15 +118,7 @@ const torn = `{"attributes":{{`
 // that it has published. The next run does not count them as removed; a later one does.
 func TestApplyAfterKillWaitsForLeases(t *testing.T) {
 	h := newPlanned(t)
-	path := h.make()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := plan.Parse(text, func(string) error { return nil })
-	if err != nil {
-		t.Fatal(err)
-	}
+	path, p := h.makeAndRead()
 	begin := func(at time.Time) {
 		t.Helper()
 		os.Remove(plan.JournalOf(path))

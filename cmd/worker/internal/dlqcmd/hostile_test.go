@@ -106,9 +106,9 @@ func TestCommandsShowHostileMessages(t *testing.T) {
 	h.left(len(messages))
 }
 
-// TestExportOfHostileMessages: exported and published as they are, they are the same
-// messages again, and a purge has the same backup.
-func TestExportOfHostileMessages(t *testing.T) {
+// rejectHostile makes a test parallel, and a queue with hostile messages, which it returns.
+func rejectHostile(t *testing.T) (*testQueue, map[string]*pubsubpb.PubsubMessage) {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("compresses megabytes")
 	}
@@ -116,6 +116,13 @@ func TestExportOfHostileMessages(t *testing.T) {
 	h := newTestQueue(t)
 	messages := hostile()
 	h.reject(messages)
+	return h, messages
+}
+
+// TestExportOfHostileMessages: exported and published as they are, they are the same
+// messages again, and a purge has the same backup.
+func TestExportOfHostileMessages(t *testing.T) {
+	h, messages := rejectHostile(t)
 	n := len(messages)
 	file := filepath.Join(t.TempDir(), "lines")
 	h.expect(0, fmt.Sprintf(`{"matched":%d,"exported":%[1]d,"failed":0,"left":%[1]d}`+"\n", n), "export", "--output", "json", file)
@@ -145,13 +152,7 @@ func TestExportOfHostileMessages(t *testing.T) {
 
 // TestReplayOfHostileMessages: a replay publishes the original messages unchanged.
 func TestReplayOfHostileMessages(t *testing.T) {
-	if testing.Short() {
-		t.Skip("compresses megabytes")
-	}
-	t.Parallel()
-	h := newTestQueue(t)
-	messages := hostile()
-	h.reject(messages)
+	h, messages := rejectHostile(t)
 	n := len(messages)
 	h.expect(1, fmt.Sprintf(`{"matched":%d,"replayed":0,"failed":%[1]d,"left":%[1]d}`+"\n", n), "replay", "--yes", "--output", "json")
 	h.expect(0, fmt.Sprintf(`{"matched":%d,"replayed":%[1]d,"failed":0,"left":0}`+"\n", n), "replay", "--yes", "--output", "json", "--no-check")

@@ -13,6 +13,7 @@ import (
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 
+	"github.com/sourcegraph/telemetry-relay/internal/dlq/plan"
 	"github.com/sourcegraph/telemetry-relay/internal/fault"
 )
 
@@ -73,6 +74,21 @@ func (h *planned) make() string {
 	fixes := h.fix(fmt.Sprintf("%s: {jq: del(.typo)}\n%s: replay\n%s: purge\n", typoFault, rejectedFault, largeFault))
 	h.expect(0, "", "plan", "--fix", fixes, "-o", h.path("plan.json"), "--output", "json")
 	return h.path("plan.json")
+}
+
+// makeAndRead makes a plan and returns its path and what it says.
+func (h *planned) makeAndRead() (string, *plan.Plan) {
+	h.t.Helper()
+	path := h.make()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	p, err := plan.Parse(text, func(string) error { return nil })
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return path, p
 }
 
 // apply applies a plan without canaries, unless args say so.
