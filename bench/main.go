@@ -41,6 +41,7 @@ func root() *cli.Command {
 			"Example:\n\n   go run ./bench --runs 3 --scenario throughput,latency --json today.json",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "scenario", Value: "throughput", Usage: "what to measure, separated by commas, or all:\n" + runner.Names()},
+			&cli.StringFlag{Name: "case", Usage: "measure only the cases whose name contains this, \"250 ms, 500\" for example"},
 			&cli.IntFlag{Name: "events", Value: 1_000_000, Usage: "events of a full backlog"},
 			&cli.IntFlag{Name: "publishers", Value: 10, Usage: "publishers of a full backlog"},
 			&cli.IntFlag{Name: "runs", Value: 3, Usage: "runs of each consumer, in turn"},
@@ -74,6 +75,7 @@ func root() *cli.Command {
 		Action: func(ctx context.Context, c *cli.Command) error {
 			return runner.Run(ctx, runner.Options{
 				Scenarios:  c.String("scenario"),
+				Case:       c.String("case"),
 				Events:     c.Int("events"),
 				Publishers: c.Int("publishers"),
 				Runs:       c.Int("runs"),

@@ -9,6 +9,8 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/sourcegraph/telemetry-relay/bench/load"
@@ -17,6 +19,7 @@ import (
 // Options of a benchmark.
 type Options struct {
 	Scenarios  string   // names, separated by commas, or all
+	Case       string   // a part of the names of the cases to measure; empty: all
 	Events     int      // of a full backlog
 	Publishers int      // of a full backlog
 	Runs       int      // number of runs of each consumer
@@ -44,6 +47,9 @@ func Run(ctx context.Context, opts Options) (err error) {
 	list, err := chosen(opts.Scenarios)
 	if err != nil {
 		return err
+	}
+	if !slices.ContainsFunc(list, func(s scenario) bool { return len(chosenCases(s, opts)) > 0 }) {
+		return fmt.Errorf("no case of %s has a name that contains %q", opts.Scenarios, opts.Case)
 	}
 	var before []Measurement
 	if opts.Compare != "" {
@@ -95,7 +101,7 @@ func (r *runner) scenario(ctx context.Context, s scenario) (all []Measurement, e
 		runs = s.runs
 	}
 	for run := range runs {
-		for _, c := range r.doubled(s.cases(r.Options)) {
+		for _, c := range r.doubled(chosenCases(s, r.Options)) {
 			fmt.Fprintf(r.Stderr, "%s, run %d of %d: %s\n", s.name, run+1, runs, c.name)
 			m, err := r.measure(ctx, c.setup)
 			if err != nil {
@@ -106,6 +112,11 @@ func (r *runner) scenario(ctx context.Context, s scenario) (all []Measurement, e
 		}
 	}
 	return all, nil
+}
+
+// chosenCases are the cases of a scenario that are to be measured.
+func chosenCases(s scenario, opts Options) []testCase {
+	return slices.DeleteFunc(s.cases(opts), func(c testCase) bool { return !strings.Contains(c.name, opts.Case) })
 }
 
 // doubled adds a copy of each case of the worker with the other binary.
