@@ -61,14 +61,15 @@ func (p *pass) object(dst []byte, sh *shape) []byte {
 		return dst
 	}
 	p.enter(2)
-	seen := 0
+	seen, latest := 0, -1
 	for first := true; p.member(first); first = false {
 		key := p.bytes(p.key)
-		i := indexOf(sh.names, key)
+		i := indexOf(sh.names, key, latest)
 		if i < 0 {
 			p.unknown(sh.name, key, sh.names, 3)
 			continue
 		}
+		latest = i
 		if seen&(1<<i) != 0 {
 			p.duplicate(sh.name, key, 3)
 			continue
@@ -82,9 +83,16 @@ func (p *pass) object(dst []byte, sh *shape) []byte {
 	return dst
 }
 
-func indexOf(names []string, key []byte) int {
-	for i, name := range names {
-		if name == string(key) {
+// indexOf returns the index of the key among the names, or -1. It begins after the latest
+// one that was found, because most publishers write the fields in their documented order.
+func indexOf(names []string, key []byte, latest int) int {
+	for i := latest + 1; i < len(names); i++ {
+		if names[i] == string(key) {
+			return i
+		}
+	}
+	for i := range min(latest+1, len(names)) {
+		if names[i] == string(key) {
 			return i
 		}
 	}

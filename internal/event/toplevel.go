@@ -30,14 +30,15 @@ const (
 // topLevel decodes the members of the event.
 func (p *pass) topLevel() {
 	p.enter(1)
-	seen := 0
+	seen, latest := 0, -1
 	for first := true; p.member(first); first = false {
 		key := p.bytes(p.key)
-		i := indexOf(topNames, key)
+		i := indexOf(topNames, key, latest)
 		if i < 0 {
 			p.unknown("", key, topNames, 2)
 			continue
 		}
+		latest = i
 		if seen&(1<<i) != 0 {
 			if i == topID {
 				p.idState = idFaulty
