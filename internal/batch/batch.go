@@ -149,11 +149,9 @@ func (g *Groups[S, E, T]) NextPartial(now time.Time, busy turns.Busy[S, E]) (Bat
 	var chosen *Group[S, E, T]
 	var largest float64
 	for _, at := range g.timers {
-		if busy.Service != nil && busy.Service(at.Service) || busy.Environment != nil && busy.Environment(at.Environment) {
-			continue
-		}
 		age := g.limits.Delay - at.due.Sub(now)
-		if product := float64(len(at.items)) * float64(age); chosen == nil || product > largest {
+		product := float64(len(at.items)) * float64(age)
+		if (chosen == nil || product > largest) && !busy.Has(at.Service, at.Environment) {
 			chosen, largest = at, product
 		}
 	}

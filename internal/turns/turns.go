@@ -35,6 +35,11 @@ type Busy[S, E comparable] struct {
 	Environment func(E) bool
 }
 
+// Has reports whether a service or an environment is skipped.
+func (b Busy[S, E]) Has(s S, e E) bool {
+	return b.Service != nil && b.Service(s) || b.Environment != nil && b.Environment(e)
+}
+
 // Push puts a value behind the others of its environment. A service or an
 // environment that had nothing in the queue is the last one to have its turn.
 func (q *Queue[S, E, V]) Push(s S, e E, v V) {
