@@ -4,8 +4,24 @@ import (
 	"os"
 	"runtime/debug"
 
+	"google.golang.org/grpc/experimental"
+	"google.golang.org/grpc/mem"
+
 	"github.com/sourcegraph/telemetry-relay/config"
 )
+
+// gRPC takes the memory of requests and answers from a pool, and clears a whole buffer
+// before it is used again. Its own pool has no size between 32 KiB and 1 MiB, but an
+// answer of the gateway has 40 KB, and a request with 2,500 acks 450 KB. This one has all
+// powers of two, so that half of a buffer is used at least. gRPC allows this only during
+// initialization.
+func init() {
+	pool, err := mem.NewBinaryTieredBufferPool(8, 10, 12, 14, 15, 16, 17, 18, 19, 20)
+	if err != nil {
+		panic(err) // only sizes that the machine cannot have are refused
+	}
+	experimental.SetDefaultBufferPool(pool)
+}
 
 const (
 	// memoryPercent is the memory of events in flight, as a share of their bound. An event

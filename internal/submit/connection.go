@@ -113,7 +113,10 @@ func (c *connection) exchange(ctx context.Context, b Batch, l *Listing) error {
 		events = payload(b.Events).marshal()
 	}
 	stream, err := c.conn.NewStream(ctx, streamDesc,
-		telemetrygatewayv1.TelemeteryGatewayService_RecordEvents_FullMethodName, grpc.ForceCodecV2(codec{}))
+		telemetrygatewayv1.TelemeteryGatewayService_RecordEvents_FullMethodName, grpc.ForceCodecV2(codec{}),
+		// Otherwise gRPC keeps each payload until the answer comes, to send it again if the
+		// gateway has not processed the stream. The loop does that with the events it has.
+		grpc.MaxRetryRPCBufferSize(0))
 	if err != nil {
 		events.Free()
 		return localError{err}

@@ -47,27 +47,13 @@ func (codec) Unmarshal(data mem.BufferSlice, v any) error {
 	if !ok {
 		return errors.New("submit: unknown type of response")
 	}
-	buf := data.MaterializeToBuffer(buffers)
+	buf := data.MaterializeToBuffer(mem.DefaultBufferPool())
 	defer buf.Free()
 	return l.unmarshal(buf.ReadOnlyData())
 }
 
-// buffers is the memory of payloads and answers. It is gRPC's pool with more sizes. gRPC
-// clears a whole buffer, and its default pool has only one size above 32 KiB, which is 1
-// MiB, while an answer has 40 KB. With the default pool, clearing took 8 % of the worker's
-// time.
-var buffers = newBuffers()
-
-func newBuffers() mem.BufferPool {
-	p, err := mem.NewBinaryTieredBufferPool(8, 10, 12, 14, 15, 16, 17, 18, 19, 20) // powers of two
-	if err != nil {
-		panic(err) // only sizes that the machine cannot have are refused
-	}
-	return p
-}
-
 // maxCopied is the longest payload, in bytes, that is copied into one pooled buffer: the
-// largest size of the pool.
+// largest size of gRPC's pool.
 const maxCopied = 1 << 20
 
 // marshal encodes the payload. It does not copy the events of a payload longer than
@@ -85,12 +71,13 @@ func (p payload) marshal() mem.BufferSlice {
 		}
 		return parts
 	}
-	buf := buffers.Get(len(header) + size)
+	pool := mem.DefaultBufferPool()
+	buf := pool.Get(len(header) + size)
 	b := append((*buf)[:0], header...)
 	for _, e := range p {
 		b = append(appendHeader(b, fieldEvents, len(e.Wire)), e.Wire...)
 	}
-	return mem.BufferSlice{mem.NewBuffer(buf, buffers)}
+	return mem.BufferSlice{mem.NewBuffer(buf, pool)}
 }
 
 // appendHeader appends the tag of a field and its size.
