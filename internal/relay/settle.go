@@ -39,10 +39,11 @@ type settlement struct {
 }
 
 // How many redeliveries are recognized after the settlement of their event: entries of
-// a generation, and its length. All take some 10 MB at most.
+// a generation, and its length. A map of 100,000 entries takes 2.3 MB. One of a power of
+// two takes twice as much, because its tables have just been split.
 const (
-	maxRecorded     = 1 << 17
-	maxDeadLettered = 1 << 15
+	maxRecorded     = 100_000
+	maxDeadLettered = 25_000
 	generation      = 5 * time.Minute
 )
 
