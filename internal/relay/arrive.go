@@ -110,8 +110,9 @@ func (d *decoding) senderOf(m *consume.Message) *sender {
 // arrive counts what has arrived and puts it on its way.
 func (l *loop) arrive(a arrival, now time.Time) {
 	l.settlement.accounting.Received += len(a.events) + len(a.again)
-	if len(a.events)+len(a.again) > 0 {
+	if n := len(a.events) + len(a.again); n > 0 {
 		l.run.lastBusy = now
+		l.suspects.controls.arrived(n, now)
 	}
 	// The receiver settles a further delivery of a message together with the first one.
 	for _, m := range a.again {

@@ -14,9 +14,13 @@ type controls struct {
 	queue    *submissionQueue
 
 	leftOut []*submission // events that an answer left out beside many others
-	fresh   []*submission // events that were not submitted yet, in a drain
-	// freedAt is when a part of the fresh ones was submitted last, or could not be.
-	freedAt time.Time
+	fresh   []*submission // events that were not submitted yet, in a drain, in the order of due
+	// changed is when fresh events were kept back or submitted last, or could not be.
+	changed time.Time
+
+	latestArrival time.Time
+	// allowance is how many fresh events may be kept back while others arrive.
+	allowance float64
 }
 
 const (
@@ -32,7 +36,18 @@ const (
 	// take their place, or prove as much.
 	controlsIdle    = time.Second
 	maxControlsIdle = 2 * time.Second
+	// While events arrive, one of so many is kept back at most, beside the first
+	// maxControls, so that the latency of 99 % does not depend on it, and no more than
+	// maxControls in maxControlsIdle, since each may need a stream of its own. When nothing
+	// has arrived for arrivalPause, the backlog may be over, and these may be the last
+	// events.
+	arrivalsPerControl = 200
+	arrivalPause       = 200 * time.Millisecond
 )
+
+func newControls(r *run, set *inflightSet, q *submissionQueue) *controls {
+	return &controls{run: r, inflight: set, queue: q, allowance: maxControls}
+}
 
 // count is how many events are kept back.
 func (c *controls) count() int { return countUnsettled(c.leftOut) + countUnsettled(c.fresh) }
@@ -62,8 +77,16 @@ func (c *controls) keepLeftOut(p *publisher, events []*inflight) []*inflight {
 	return events[:rest:rest]
 }
 
+// arrived notes that so many messages have arrived.
+func (c *controls) arrived(n int, now time.Time) {
+	earned := min(float64(n)/arrivalsPerControl, maxControls*now.Sub(c.latestArrival).Seconds()/maxControlsIdle.Seconds())
+	c.allowance = min(maxControls, c.allowance+earned)
+	c.latestArrival = now
+}
+
 // keepFresh keeps some events of a fresh batch back: when a backlog ends, they prove that
-// the gateway records, if others are left out. Where traffic goes on, it is proof enough.
+// the gateway records, if others are left out. Where traffic goes on, it is proof enough,
+// so that few are kept back.
 func (c *controls) keepFresh(s *submission, breakerClosed bool, now time.Time) {
 	if !c.run.opts.Drain || c.run.opts.RejectAfter == 0 || !breakerClosed {
 		return
@@ -72,14 +95,16 @@ func (c *controls) keepFresh(s *submission, breakerClosed bool, now time.Time) {
 		return // they would wait for others' events, or half of all is too few to prove anything
 	}
 	keep := min((len(s.events)+1)/2, maxControls-c.count())
+	if now.Sub(c.latestArrival) < arrivalPause {
+		keep = min(keep, int(c.allowance))
+	}
 	if keep <= 0 {
 		return
 	}
-	if countUnsettled(c.fresh) == 0 {
-		c.freedAt = now
-	}
+	c.allowance = max(0, c.allowance-float64(keep))
+	c.changed = now
 	rest := len(s.events) - keep
-	c.fresh = append(c.fresh, &submission{publisher: s.publisher, events: slices.Clone(s.events[rest:])})
+	c.fresh = append(c.fresh, &submission{publisher: s.publisher, events: slices.Clone(s.events[rest:]), due: now.Add(maxControlsIdle)})
 	s.events = s.events[:rest]
 }
 
@@ -108,34 +133,43 @@ func (c *controls) freeLight() {
 }
 
 // freeFresh submits fresh events when no event is suspected: part by part when nothing
-// else is in flight or waits, and all of them when others have kept them waiting for
+// else is in flight or waits, and while others flow those that have been kept back for
 // long. It reports whether it submitted any.
 func (c *controls) freeFresh(streams int, now time.Time) bool {
 	if len(c.fresh) == 0 {
 		return false
 	}
 	if c.inflight.leftOut > 0 {
-		c.freedAt = now
+		c.changed = now
 		return false
 	}
 	var freed []*submission
-	idle := now.Sub(c.freedAt)
 	switch {
 	case c.queue.othersWait():
-		if idle < maxControlsIdle {
-			return false
-		}
-		freed, c.fresh = c.fresh, nil
-	case streams > 0 && idle < controlsIdle:
-		return false
+		freed = c.takeDue(now)
+	case streams > 0 && now.Sub(c.changed) < controlsIdle:
 	default:
 		freed = takePart(&c.fresh)
+	}
+	if len(freed) == 0 {
+		return false
 	}
 	for _, s := range freed {
 		c.queue.push(s)
 	}
-	c.freedAt = now
+	c.changed = now
 	return true
+}
+
+// takeDue takes the fresh events that have been kept back for maxControlsIdle.
+func (c *controls) takeDue(now time.Time) []*submission {
+	n := 0
+	for n < len(c.fresh) && !c.fresh[n].due.After(now) {
+		n++
+	}
+	due := slices.Clone(c.fresh[:n])
+	c.fresh = slices.Delete(c.fresh, 0, n)
+	return due
 }
 
 // freeLeftOut submits events that an answer left out when no other one is suspected.

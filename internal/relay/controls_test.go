@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sourcegraph/telemetry-relay/internal/dedup"
+	"github.com/sourcegraph/telemetry-relay/internal/event"
 	"github.com/sourcegraph/telemetry-relay/internal/verdict"
 )
 
@@ -83,5 +85,97 @@ func TestProofDue(t *testing.T) {
 				t.Errorf("%v, want %v", got, test.want)
 			}
 		})
+	}
+}
+
+// keeping is a loop's part that keeps fresh events of one service back, in a drain.
+type keeping struct {
+	*loop
+	of  *publisher
+	now time.Time
+}
+
+func newKeeping() *keeping {
+	k := &keeping{loop: parts(Options{Drain: true, RejectAfter: 5}), now: time.Date(2026, 11, 27, 9, 0, 0, 0, time.UTC)}
+	k.of = k.inflight.publisherOf(event.Publisher{ServiceID: "svc"})
+	return k
+}
+
+// arrive has events arrive and be in flight.
+func (k *keeping) arrive(n int) {
+	k.suspects.controls.arrived(n, k.now)
+	for i := range n {
+		k.inflight.add(&inflight{publisher: k.of, fingerprint: dedup.Fingerprint{byte(i)}})
+	}
+}
+
+// keep has a batch of so many events be submitted, and returns how many were kept back.
+func (k *keeping) keep(n int) int {
+	batch := kept(n)
+	batch.publisher = k.of
+	k.suspects.controls.keepFresh(batch, true, k.now)
+	return n - len(batch.events)
+}
+
+// free submits what may be submitted, and returns how many events that were.
+func (k *keeping) free(streams int) (n int) {
+	before := k.suspects.controls.count()
+	k.suspects.controls.freeFresh(streams, k.now)
+	return before - k.suspects.controls.count()
+}
+
+// TestFewFreshEventsAreKeptBackWhileOthersArrive has 1,000 events a second for a minute.
+// After the first ones, one of 200 is kept back, for 2 s.
+func TestFewFreshEventsAreKeptBackWhileOthersArrive(t *testing.T) {
+	k := newKeeping()
+	k.arrive(100)
+	if got := k.keep(1000); got != maxControls {
+		t.Fatalf("%d events of the first batch were kept back, want %d", got, maxControls)
+	}
+	k.queue.add(&inflight{publisher: k.of}, k.now) // another one always waits
+	all, most, waited := 0, 0, time.Duration(0)
+	began := k.now
+	for k.now.Sub(began) < time.Minute {
+		k.now = k.now.Add(100 * time.Millisecond)
+		k.suspects.controls.arrived(100, k.now)
+		all += k.keep(100)
+		k.free(1)
+		if k.now.Sub(began) > 3*maxControlsIdle {
+			most = max(most, k.suspects.controls.count())
+		}
+		if fresh := k.suspects.controls.fresh; len(fresh) > 0 {
+			waited = max(waited, k.now.Sub(fresh[0].due.Add(-maxControlsIdle)))
+		}
+	}
+	if all > 60_000/arrivalsPerControl+1 || all < 250 {
+		t.Errorf("%d of 60,000 events were kept back, want one of %d", all, arrivalsPerControl)
+	}
+	if most > 10 || waited > maxControlsIdle {
+		t.Errorf("%d at once, and the longest for %v, want at most 10 for %v", most, waited, maxControlsIdle)
+	}
+	k.now = k.now.Add(arrivalPause)
+	if got := k.keep(100); got < maxControls-10 {
+		t.Errorf("%d events were kept back when nothing arrived any more, want %d with those before", got, maxControls)
+	}
+}
+
+// TestLastFreshEventsAreFreedInParts when nothing else waits: a second after the last
+// change, or at once when no stream is left, but never while an event is suspected.
+func TestLastFreshEventsAreFreedInParts(t *testing.T) {
+	k := newKeeping()
+	k.arrive(100)
+	k.keep(100)
+	k.now = k.now.Add(controlsIdle - 1)
+	if got := k.free(1); got != 0 {
+		t.Errorf("%d events were submitted while the last answers were awaited, want none", got)
+	}
+	k.inflight.leftOut = 1
+	k.now = k.now.Add(time.Hour)
+	if got := k.free(0); got != 0 {
+		t.Errorf("%d events were submitted while one was suspected, want none", got)
+	}
+	k.inflight.leftOut = 0
+	if got := k.free(0); got != 16 {
+		t.Errorf("%d events were submitted when no stream was left, want a third of 48", got)
 	}
 }

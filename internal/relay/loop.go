@@ -53,7 +53,7 @@ func newLoop(r *Relay, now time.Time) *loop {
 	}
 	l.suspects = &suspects{
 		run: run, inflight: l.inflight, queue: l.queue, deadLetters: l.deadLetters, availability: l.availability,
-		controls: &controls{run: run, inflight: l.inflight, queue: l.queue},
+		controls: newControls(run, l.inflight, l.queue),
 		history:  verdict.History{Rules: verdict.Rules{RejectAfter: opts.RejectAfter, MinSpan: cmp.Or(opts.RejectSpan, verdict.DefaultSpan)}},
 	}
 	l.suspects.schedule.history = &l.suspects.history

@@ -25,7 +25,7 @@ type submission struct {
 	firstFailure uint64    // when the first of them failed, by the logical clock
 	refused      int       // streams that were refused for lack of capacity, and are no failures
 	attempts     int       // for the backoff
-	due          time.Time // when it may be submitted again
+	due          time.Time // when it may be submitted again, or at the latest if it is kept back
 
 	// The latest stream.
 	started    uint64 // by the logical clock

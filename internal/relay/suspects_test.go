@@ -22,7 +22,7 @@ func parts(opts Options) *loop {
 	l.deadLetters = newDeadLetterQueue(r, l.inflight, l.settlement, nil)
 	l.queue = newSubmissionQueue(r, l.settlement, limit.Fixed(8))
 	l.suspects = &suspects{run: r, inflight: l.inflight, queue: l.queue, deadLetters: l.deadLetters}
-	l.suspects.controls = &controls{run: r, inflight: l.inflight, queue: l.queue}
+	l.suspects.controls = newControls(r, l.inflight, l.queue)
 	l.suspects.schedule.history = &l.suspects.history
 	return l
 }
