@@ -142,7 +142,7 @@ class Recorder:
                 self._changed.wait_for(lambda: self._queue or self._stopped)
                 if self._stopped:
                     return
-                # Wait for others, unless there are enough or somebody waits for these.
+                # Wait for others, unless there are enough or a caller waits for these.
                 self._changed.wait_for(
                     lambda: len(self._queue) >= _BATCH_EVENTS or self._flushing or self._stopped, _BATCH_DELAY
                 )

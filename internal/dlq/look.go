@@ -203,7 +203,7 @@ func (l *Look) removeSnapshot() error {
 func notCreated(err error) *LookError {
 	switch status.Code(err) {
 	case codes.AlreadyExists:
-		return &LookError{Why: "somebody else looks at it just now, or a command was killed in the last 30 minutes"}
+		return &LookError{Why: "another process looks at it just now, or a command was killed in the last 30 minutes"}
 	case codes.FailedPrecondition:
 		return &LookError{Why: "its oldest message is seven days old, or almost, and Pub/Sub makes no snapshot then"}
 	case codes.PermissionDenied:

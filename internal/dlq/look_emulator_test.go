@@ -54,7 +54,7 @@ func TestLookOnEmulatorShowsTheQueueWithoutLeases(t *testing.T) {
 	for range 2 { // one look after the other
 		l, err := OpenLook(t.Context(), dlqSub, viewSub, opts...)
 		e.must(err)
-		if _, err := OpenLook(t.Context(), dlqSub, viewSub, opts...); err == nil || !strings.HasPrefix(err.Error(), "somebody else looks") {
+		if _, err := OpenLook(t.Context(), dlqSub, viewSub, opts...); err == nil || !strings.HasPrefix(err.Error(), "another process looks") {
 			t.Errorf("the second at a time: %v", err)
 		}
 		if got := e.read(l); !slices.Equal(got, left) || l.Doubt() != "" {

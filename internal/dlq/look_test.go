@@ -115,11 +115,11 @@ func TestLookIsRefused(t *testing.T) {
 		"an old message":        {change: func(e *queueEnv) { e.AgeMessages(6*24*time.Hour + 23*time.Hour + time.Minute) }, want: "its oldest message is seven days old, or almost"},
 		"no permission to make": {fault: map[string]error{"CreateSnapshot": denied}, want: "you may not make snapshots"},
 		"no permission to seek": {fault: map[string]error{"Seek": denied}, want: "you may not use snapshots"},
-		"a look is running":     {change: func(e *queueEnv) { e.snapshot(time.Now().Add(-29 * time.Minute)) }, want: "somebody else looks at it just now"},
-		"no time of the other":  {change: func(e *queueEnv) { e.snapshot(time.Time{}) }, want: "somebody else looks at it just now"},
+		"a look is running":     {change: func(e *queueEnv) { e.snapshot(time.Now().Add(-29 * time.Minute)) }, want: "another process looks at it just now"},
+		"no time of the other":  {change: func(e *queueEnv) { e.snapshot(time.Time{}) }, want: "another process looks at it just now"},
 		"an unreadable other": {
 			change: func(e *queueEnv) { e.snapshot(time.Now().Add(-31 * time.Minute)) }, fault: map[string]error{"GetSnapshot": denied},
-			want: "somebody else looks at it just now",
+			want: "another process looks at it just now",
 		},
 		"an outage": {fault: map[string]error{"CreateSnapshot": status.Error(codes.Unavailable, "unavailable")}, want: "Pub/Sub made no snapshot: "},
 	} {
@@ -191,7 +191,7 @@ func TestSecondLookAtTheSameTimeIsRefused(t *testing.T) {
 	e.publishMessages(1)
 	first, err := e.look()
 	e.must(err)
-	if _, err := e.look(); err == nil || !strings.HasPrefix(err.Error(), "somebody else looks") {
+	if _, err := e.look(); err == nil || !strings.HasPrefix(err.Error(), "another process looks") {
 		t.Errorf("the second: %v", err)
 	}
 	e.must(first.CloseLook())

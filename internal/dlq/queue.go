@@ -128,10 +128,10 @@ func (q *Queue) Doubts() []string {
 		doubts = append(doubts, "Pub/Sub failed to answer, and a lost answer may have leased messages, which come back when the leases end")
 	}
 	if q.again > 0 {
-		doubts = append(doubts, fmt.Sprintf("messages were delivered twice (%d): their leases had ended, and somebody else may have leased them meanwhile", q.again))
+		doubts = append(doubts, fmt.Sprintf("messages were delivered twice (%d): their leases had ended, and another process may have leased them meanwhile", q.again))
 	}
 	if q.lost > 0 {
-		doubts = append(doubts, fmt.Sprintf("leases were lost (%d), and somebody else may have leased those messages", q.lost))
+		doubts = append(doubts, fmt.Sprintf("leases were lost (%d), and another process may have leased those messages", q.lost))
 	}
 	if q.endless {
 		doubts = append(doubts, "messages kept coming that are newer than the start, or were read already")

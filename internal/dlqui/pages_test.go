@@ -34,8 +34,8 @@ func queueOf(n int, detail string) []*pubsubpb.PubsubMessage {
 // TestPagesWarnOfAnotherServicesList: a check with another list than that of the worker
 // proves nothing.
 func TestPagesWarnOfAnotherServicesList(t *testing.T) {
-	b := open(t, &fakeQueue{reading: Reading{Running: dlq.Worker{ServicesDigest: "other"}, Said: []string{"somebody else has leased 3 messages"}}})
-	b.want(b.get("/"), "The running worker has another services list, other", "at least 0 messages", "somebody else has leased 3 messages", "No dead-lettered messages.")
+	b := open(t, &fakeQueue{reading: Reading{Running: dlq.Worker{ServicesDigest: "other"}, Said: []string{"another process has leased 3 messages"}}})
+	b.want(b.get("/"), "The running worker has another services list, other", "at least 0 messages", "another process has leased 3 messages", "No dead-lettered messages.")
 }
 
 func TestReadingThatFailedIsTriedAgain(t *testing.T) {

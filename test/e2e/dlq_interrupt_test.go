@@ -256,7 +256,7 @@ func TestTwoReplaysPublishEachEventOnce(t *testing.T) {
 			t.Errorf("left is %d", outcome.Left)
 		}
 	}
-	contains(t, late.stderr.String(), "messages are leased by somebody else or not yet available")
+	contains(t, late.stderr.String(), "messages are leased by another process or not yet available")
 	if total != count {
 		t.Errorf("%d were replayed, want %d", total, count)
 	}

@@ -36,8 +36,8 @@ func (root commands) applyCommand() *cli.Command {
 			"What was done is in the journal PLAN.journal: after Ctrl-C, a crash or a lost connection,\n" +
 			"the same command goes on where it stopped. A message whose publication is in the journal\n" +
 			"is never published again. One that was published and whose record was lost may be; it has\n" +
-			"the same event id, and the worker takes it for a duplicate. What is removed from the queue\n" +
-			"is first written to PLAN.backup, which `worker dlq restore` puts back.\n\n" +
+			"the same event id, and the worker takes it for a duplicate. Messages that leave the queue\n" +
+			"are first written to PLAN.backup, which `worker dlq restore` puts back.\n\n" +
 			"Examples:\n\n" +
 			"   worker dlq apply plan.json\n" +
 			"   worker dlq apply plan.json --rate 100 --canary 20 --yes",
@@ -244,7 +244,7 @@ func (a *applying) rest() error {
 	case c.Left > 0:
 		return command.Reported(fmt.Errorf("%d messages failed", c.Left))
 	case c.Todo > 0:
-		a.session.console.say("worker: %s of the plan did not come: somebody else has leased or removed them. Apply the plan again later", command.Plural(c.Todo, "message"))
+		a.session.console.say("worker: %s of the plan did not come: another process has leased or removed them. Apply the plan again later", command.Plural(c.Todo, "message"))
 		return command.Reported(errors.New("the plan is not complete"))
 	}
 	if n := len(a.journal.state().InQueue(time.Now())); n > 0 {

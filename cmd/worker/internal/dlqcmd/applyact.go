@@ -63,7 +63,7 @@ func (a *applying) canaryStage(ctx context.Context) error {
 	case a.journal.publishes() == 0:
 		return nil
 	case a.journal.state().CanaryCounts().Published == 0:
-		return errors.New("no message of the plan came: somebody else has leased or removed them. Apply the plan again later")
+		return errors.New("no message of the plan came: another process has leased or removed them. Apply the plan again later")
 	}
 	return a.awaitCanaries(ctx)
 }

@@ -55,7 +55,7 @@ func (a *applying) awaitCanaries(ctx context.Context) error {
 		case last && missing && again < maxLooksAgain:
 			again++
 			until = time.Now().Add(d.opts.LookAgain)
-			d.console.say("worker: canaries may be among the messages that somebody else has leased; looking again in %v", d.opts.LookAgain)
+			d.console.say("worker: canaries may be among the messages that another process has leased; looking again in %v", d.opts.LookAgain)
 		case last:
 			return a.unproven(c, receipts)
 		}

@@ -118,7 +118,7 @@ func (r *replay) await(ctx context.Context, n *counts, canaries *dlq.Canaries) e
 		case last && missing && again < maxLooksAgain:
 			again++
 			until = time.Now().Add(d.opts.LookAgain)
-			d.console.say("worker: canaries may be among the messages that somebody else has leased; looking again in %v", d.opts.LookAgain)
+			d.console.say("worker: canaries may be among the messages that another process has leased; looking again in %v", d.opts.LookAgain)
 		case last:
 			proof := "nothing says that they arrived"
 			if recorded > 0 {

@@ -227,7 +227,7 @@ func TestCanaryMayBeLeasedByAnotherReader(t *testing.T) {
 			}
 		}
 	}, "replay", "--yes", "--output", "json", "--canary", "3", "--canary-wait", "1ms")
-	h.want(got, 0, `{"matched":20,"replayed":20,"failed":0,"left":0,"canaries":3,"canaries_seen_again":0}`, "5 messages are leased by somebody else or not yet available")
+	h.want(got, 0, `{"matched":20,"replayed":20,"failed":0,"left":0,"canaries":3,"canaries_seen_again":0}`, "5 messages are leased by another process or not yet available")
 	if looks != 2 {
 		t.Errorf("%d more looks", looks)
 	}

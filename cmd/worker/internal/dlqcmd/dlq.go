@@ -58,7 +58,7 @@ func New(e command.Env, opts Options) *cli.Command {
 	return &cli.Command{
 		Name:  "dlq",
 		Usage: "the dead-letter queue: see, plan, replay, remove, restore",
-		Description: "Reads DLQ_SUBSCRIPTION. What a command does not act on is back in the queue at once.\n" +
+		Description: "Reads DLQ_SUBSCRIPTION. A message that a command does not act on is back in the queue at once.\n" +
 			"\"At least N\" (as JSON: left_at_least, count_at_least) says that a command cannot know\n" +
 			"whether it saw the whole queue; stderr says why.\n\n" +
 			"Examples:\n\n" +

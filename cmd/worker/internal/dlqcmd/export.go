@@ -21,7 +21,7 @@ func (root commands) exportCommand() *cli.Command {
 		Usage:     "the original messages as lines for `worker publish`",
 		ArgsUsage: "[FILE]",
 		Description: "Writes to FILE, which must not exist and only you can read, or to stdout. The queue keeps its messages unless\n" +
-			"--remove, which removes them once their lines are written. What it did goes to stdout\n" +
+			"--remove, which removes them once their lines are written. The result goes to stdout\n" +
 			"with FILE, else to stderr.\n\n" +
 			"Examples:\n\n" +
 			"   worker dlq export --service sams messages.ndjson\n" +

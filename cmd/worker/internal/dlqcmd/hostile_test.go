@@ -250,7 +250,7 @@ func TestCommandsReportLeasedMessages(t *testing.T) {
 	h.lease(5)
 	for _, args := range allCommands(t) {
 		got := h.dlq(t.Context(), args...)
-		if !strings.Contains(got.stderr, "the queue gave nothing: it is empty, or its messages are leased by somebody else or not yet available") {
+		if !strings.Contains(got.stderr, "the queue gave nothing: it is empty, or its messages are leased by another process or not yet available") {
 			t.Errorf("%v: %s", args, got.stderr)
 		}
 	}

@@ -126,7 +126,7 @@ func TestReadingWithoutUsableView(t *testing.T) {
 					t.Errorf("%d snapshots are left", n)
 				}
 			})
-		}, "somebody else looks at it just now"},
+		}, "another process looks at it just now"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newViewQueue(t)

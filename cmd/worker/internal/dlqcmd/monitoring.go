@@ -72,10 +72,10 @@ func (q *queueReader) compareWith(ctx context.Context, c counter) {
 	switch {
 	case err != nil:
 		q.complete = false
-		q.console.say("worker: whether somebody else has leased more messages is not known: %v", err)
+		q.console.say("worker: whether another process has leased more messages is not known: %v", err)
 	case counted.Messages > q.read:
 		q.complete = false
-		q.console.say("worker: Cloud Monitoring counted %s messages in the queue at %s, and %s came: somebody else has leased the rest, or removed it since",
+		q.console.say("worker: Cloud Monitoring counted %s messages in the queue at %s, and %s came: another process has leased the rest, or removed it since",
 			command.Comma(counted.Messages), shortTime(counted.At), command.Comma(q.read))
 	}
 }

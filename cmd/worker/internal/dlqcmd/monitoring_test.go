@@ -45,8 +45,8 @@ func TestStatsReportsLeasedMessages(t *testing.T) {
 		h.put(deadLettered(i, goodData(i)))
 	}
 	release := h.lease(15)
-	const rest = "Cloud Monitoring counted 20 messages in the queue at 2026-11-27T10:04:00Z, and 5 came: somebody else has leased the rest, or removed it since"
-	const unknown = "whether somebody else has leased more messages is not known: "
+	const rest = "Cloud Monitoring counted 20 messages in the queue at 2026-11-27T10:04:00Z, and 5 came: another process has leased the rest, or removed it since"
+	const unknown = "whether another process has leased more messages is not known: "
 	for _, c := range []struct {
 		name           string
 		counted        int

@@ -71,7 +71,7 @@ func find(ctx context.Context, d *session, id string, full bool) error {
 	case err != nil:
 		return err
 	case found == nil:
-		return fmt.Errorf("no dead-lettered message has the id %q, or somebody else holds it", id)
+		return fmt.Errorf("no dead-lettered message has the id %q, or another process has leased it", id)
 	}
 	d.audit.touched.add(found.ID)
 	owner, runbook := ownerOf(d.cfg.Services, found.Service)
@@ -134,7 +134,7 @@ func (m *shown) facts(b *strings.Builder) {
 	putPlain("replays", fmt.Sprint(s.Replays))
 	putPlain("event", l.EventID)
 	putPlain("message", fmt.Sprintf("%s, published %s", l.MessageID, shortTime(s.OriginalPublishTime)))
-	putPlain("dead letter", l.DeadLetterID)
+	putPlain("dead-letter id", l.DeadLetterID)
 	putPlain("subscription", l.Subscription)
 	putPlain("worker", l.WorkerVersion)
 	putPlain("services", l.ServicesDigest)

@@ -23,7 +23,7 @@ func (root commands) statsCommand() *cli.Command {
 			"the first and the last rejection, the rejections of each of the last 24 hours, the share\n" +
 			"that was replayed and came back, the releases of the service that have it, the owner, and\n" +
 			"a sample. The queue stays as it is.\n" +
-			"Messages that somebody else has leased do not come. The count is compared with that of\n" +
+			"Messages that another process has leased do not come. The count is compared with that of\n" +
 			"Cloud Monitoring (roles/monitoring.viewer); without it, it is \"at least N\".\n\n" +
 			"Examples:\n\n" +
 			"   worker dlq stats\n" +

@@ -196,7 +196,7 @@ func TestMessagesAfterQuestionAreLeft(t *testing.T) {
 		late = 0
 	}
 	want := fmt.Sprintf(`{"matched":%d,"replayed":%[1]d,"failed":0,"left":%d,"left_at_least":true}`, 13-late, late)
-	if got.status != 0 || got.stdout != want+"\n" || !strings.Contains(got.stderr, fmt.Sprintf("%d messages are leased by somebody else or not yet available", 7+late)) {
+	if got.status != 0 || got.stdout != want+"\n" || !strings.Contains(got.stderr, fmt.Sprintf("%d messages are leased by another process or not yet available", 7+late)) {
 		t.Errorf("%+v, want %s", got, want)
 	}
 	h.left(late)

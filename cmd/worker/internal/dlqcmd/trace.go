@@ -252,7 +252,7 @@ func (t *tracer) print(a trace.Answer) error {
 	p := stylerFor(t.session.env, t.session.env.Stdout)
 	put := func(name, value string) {
 		if value != "" {
-			fmt.Fprintf(&b, "  %s %s\n", text.Pad(p.paint(colourDim, name), 13, ' '), terminal.Clean(value))
+			fmt.Fprintf(&b, "  %s %s\n", text.Pad(p.paint(colourDim, name), 14, ' '), terminal.Clean(value))
 		}
 	}
 	fmt.Fprintf(&b, "%s\n", terminal.Clean(a.Summary))
@@ -266,7 +266,7 @@ func (t *tracer) print(a trace.Answer) error {
 			put("first", shortTime(l.FirstRejectedAt)+", before it was replayed")
 		}
 		put("release", l.Release)
-		put("dead letter", l.DeadLetterID)
+		put("dead-letter id", l.DeadLetterID)
 		put("next", "worker dlq show "+l.DeadLetterID)
 	}
 	for _, r := range a.Replays {

@@ -163,18 +163,18 @@ func TestTracePrintsText(t *testing.T) {
 	want := `It is in the dead-letter queue: invalid_event of sams, fault F-be055b.
 
 In the queue
-  reason        invalid_event
-  fault         F-be055b
-  detail        typo: unknown field; expected none
-  rejected      2026-11-20T10:00:00Z
-  first         2026-11-19T10:00:00Z, before it was replayed
-  release       1.85.0
-  dead letter   ` + ids[0] + `
-  next          worker dlq show ` + ids[0] + `
+  reason         invalid_event
+  fault          F-be055b
+  detail         typo: unknown field; expected none
+  rejected       2026-11-20T10:00:00Z
+  first          2026-11-19T10:00:00Z, before it was replayed
+  release        1.85.0
+  dead-letter id ` + ids[0] + `
+  next           worker dlq show ` + ids[0] + `
 
 Replayed
-  replay        20261120T093000Z-abc234
-  verdict       rejected (invalid_event), 2026-11-20T10:00:00Z
+  replay         20261120T093000Z-abc234
+  verdict        rejected (invalid_event), 2026-11-20T10:00:00Z
 
 Not proven
   Who has replayed or removed it: there is no audit file, because you have no home folder.

@@ -115,12 +115,12 @@ func (q *queueReader) warnMissing(w *dlq.Walk, looking bool) bool {
 	missing := q.inQueue - (w.Read - w.Late)
 	switch {
 	case q.inQueue >= 0 && missing > 0:
-		q.console.say("worker: %s messages are leased by somebody else or not yet available, or were removed meanwhile; they are not counted here", command.Comma(missing))
+		q.console.say("worker: %s messages are leased by another process or not yet available, or were removed meanwhile; they are not counted here", command.Comma(missing))
 		return true
 	case w.Read == 0 && looking:
 		q.console.say("worker: the queue gave nothing: it is empty, or its messages are not yet available")
 	case w.Read == 0:
-		q.console.say("worker: the queue gave nothing: it is empty, or its messages are leased by somebody else or not yet available (a command that was killed keeps its leases for about a minute)")
+		q.console.say("worker: the queue gave nothing: it is empty, or its messages are leased by another process or not yet available (a command that was killed keeps its leases for about a minute)")
 	}
 	return false
 }
