@@ -53,7 +53,7 @@ func (env environment) runCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			app.LimitMemory(cfg)
+			defer app.LimitMemory(cfg)()
 			reporter, err := sentry.New(sentry.Options{
 				DSN: string(cfg.SentryDSN), Service: app.ServiceID, Environment: cfg.Environment, Version: version().Version,
 				Schedule: cfg.JobSchedule, Deadline: cfg.JobDeadline,
