@@ -85,7 +85,11 @@ func (p *place) pullOnce(ctx context.Context, subscription string, wait time.Dur
 	return response.GetReceivedMessages(), err
 }
 
+// acknowledge acknowledges messages. Pub/Sub refuses a request without ids.
 func (p *place) acknowledge(ctx context.Context, subscription string, messages ...*pubsubpb.ReceivedMessage) error {
+	if len(messages) == 0 {
+		return nil
+	}
 	return p.subs.Acknowledge(ctx, &pubsubpb.AcknowledgeRequest{Subscription: subscription, AckIds: ackIDs(messages)})
 }
 
