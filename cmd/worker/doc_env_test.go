@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -25,6 +24,7 @@ import (
 	"github.com/sourcegraph/telemetry-relay/internal/devstack/gatewayserver"
 	"github.com/sourcegraph/telemetry-relay/internal/devstack/pubsubserver"
 	"github.com/sourcegraph/telemetry-relay/internal/devstack/samsserver"
+	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 
 const (
@@ -175,10 +175,8 @@ func (env *docEnv) path(program string) string {
 // until the worker has logged a text, and an endpoint has all of the texts in says.
 func (env *docEnv) serve(logs, path string, says ...string) {
 	env.t.Helper()
-	l, err := new(net.ListenConfig).Listen(env.t.Context(), "tcp", "127.0.0.1:0")
+	addr, err := testenv.FreeAddr()
 	env.must(err)
-	addr := l.Addr().String()
-	env.must(l.Close())
 	env.run("WORKER_MODE=continuous", "WORKER_DIAGNOSTICS_ADDR="+addr, "DIAGNOSTICS_SECRET=local-diagnostics")
 	env.environ = append(env.environ, "WORKER_URL=http://"+addr, "DIAGNOSTICS_SECRET=local-diagnostics")
 	env.eventually("the worker logs "+logs, func() bool { return strings.Contains(env.worker.String(), logs) })

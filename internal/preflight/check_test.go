@@ -2,7 +2,6 @@ package preflight
 
 import (
 	"context"
-	"net"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/sourcegraph/telemetry-relay/internal/devstack/pubsubserver"
 	"github.com/sourcegraph/telemetry-relay/internal/provision"
+	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 
 const dlqSubName = "projects/p/subscriptions/oncall"
@@ -235,12 +235,10 @@ func TestCheckPermissions(t *testing.T) {
 
 func TestCheckReportsOutages(t *testing.T) {
 	t.Parallel()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	addr, err := testenv.FreeAddr() // nothing listens there
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := l.Addr().String()
-	l.Close() // nothing listens there
 	ctx, cancel := context.WithTimeout(t.Context(), soon)
 	defer cancel()
 	wantFindings(t, PubSub(ctx, allNeeds(), plain(addr)...), "failure Pub/Sub: does not answer: ", "skipped topics, subscriptions and permissions: Pub/Sub does not answer")

@@ -5,6 +5,8 @@ package testenv
 import (
 	"context"
 	"flag"
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"testing"
 	"time"
@@ -53,11 +55,23 @@ func Within(ctx context.Context, d time.Duration, is func() bool) bool {
 	return true
 }
 
+// The ports that FreeAddr chooses from. Systems give higher ones to listeners that ask for
+// any port, and to connections: one of those could be taken before the caller uses it.
+const (
+	firstPort = 12_000
+	lastPort  = 32_000
+)
+
 // FreeAddr returns an unused host:port.
 func FreeAddr() (string, error) {
-	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	for tries := 0; ; tries++ {
+		addr := fmt.Sprintf("127.0.0.1:%d", firstPort+rand.IntN(lastPort-firstPort))
+		l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", addr)
+		switch {
+		case err == nil:
+			return addr, l.Close()
+		case tries == 100:
+			return "", err
+		}
 	}
-	return l.Addr().String(), l.Close()
 }

@@ -2,7 +2,6 @@ package chaos_test
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sourcegraph/telemetry-relay/internal/emulator"
+	"github.com/sourcegraph/telemetry-relay/internal/testenv"
 )
 
 const (
@@ -170,10 +170,13 @@ func median(samples []sample, name string) float64 {
 
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := testenv.FreeAddr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return fmt.Sprint(l.Addr().(*net.TCPAddr).Port)
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
 }
