@@ -91,7 +91,7 @@ func indexOf(names []string, key []byte, latest int) int {
 			return i
 		}
 	}
-	for i := range min(latest+1, len(names)) {
+	for i := range latest + 1 {
 		if names[i] == string(key) {
 			return i
 		}
