@@ -54,8 +54,7 @@ func (a *applying) awaitCanaries(ctx context.Context) error {
 			return a.journal.record(plan.Record{Kind: plan.CanariesPassed})
 		case last && missing && again < maxLooksAgain:
 			again++
-			until = time.Now().Add(d.opts.LookAgain)
-			d.console.say("worker: canaries may be among the messages that another process has leased; looking again in %v", d.opts.LookAgain)
+			until = d.lookAgain()
 		case last:
 			return a.unproven(c, receipts)
 		}

@@ -117,8 +117,7 @@ func (r *replay) await(ctx context.Context, n *counts, canaries *dlq.Canaries) e
 			return nil
 		case last && missing && again < maxLooksAgain:
 			again++
-			until = time.Now().Add(d.opts.LookAgain)
-			d.console.say("worker: canaries may be among the messages that another process has leased; looking again in %v", d.opts.LookAgain)
+			until = d.lookAgain()
 		case last:
 			proof := "nothing says that they arrived"
 			if recorded > 0 {
@@ -218,4 +217,10 @@ func (r *replay) watchFor(n *counts, canaries *dlq.Canaries, after bool) func(*d
 // returned is the error of a replay whose canaries were rejected again.
 func (r *replay) returned(n *counts) error {
 	return fmt.Errorf("%d of %s were rejected again: the rest was not replayed, and is in the queue", n.again, canary(n.done))
+}
+
+// lookAgain says that the queue is read for the canaries once more, and returns when.
+func (d *session) lookAgain() time.Time {
+	d.console.say("worker: canaries may be among the messages that another process has leased; looking again in %v", d.opts.LookAgain)
+	return time.Now().Add(d.opts.LookAgain)
 }
